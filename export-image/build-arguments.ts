@@ -1,0 +1,79 @@
+import { HandoverError } from '../shared/errors.ts';
+import { formatPlatform, type Platform } from '../shared/image/platform.ts';
+import type { BuildInputs } from './inputs.ts';
+
+/** A secret whose value goes into a file of its own, never onto a command line. */
+export interface BuildSecret {
+  readonly id: string;
+  readonly value: string;
+}
+
+/** What the build writes, and how. */
+export type Exporter =
+  | { readonly kind: 'oci-layout'; readonly directory: string }
+  /** Into the engine, without a tag; the image's ID goes into a file. */
+  | { readonly kind: 'engine'; readonly idFile: string };
+
+/** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
+export function parseSecrets(build: BuildInputs): readonly BuildSecret[] {
+  return build.secrets.map((line, position) => {
+    const [id, value] = splitAtEquals(line, 'secrets', position);
+    return { id, value };
+  });
+}
+
+function splitAtEquals(line: string, input: string, position: number): readonly [string, string] {
+  const at = line.indexOf('=');
+  if (at > 0 && at < line.length - 1) return [line.slice(0, at), line.slice(at + 1)];
+  throw new HandoverError(
+    'invalid-input',
+    `Line ${String(position + 1)} of the input \`${input}\` is not of the form id=value (it is not shown here).`,
+    'Write one id=value a line. An empty value often means a secret that this repository or a fork does not have.',
+  );
+}
+
+/**
+ * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
+ * load holds one plain image (buildx#1460).
+ * @param secretFiles the files that the secrets' values were written to, by id
+ */
+export function buildArguments(
+  build: BuildInputs,
+  platform: Platform,
+  exporter: Exporter,
+  secretFiles: ReadonlyMap<string, string>,
+): readonly string[] {
+  const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
+  const one = (flag: string, value: string | undefined): readonly string[] => (value === undefined ? [] : [flag, value]);
+  const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
+  return [
+    ...one('--builder', build.builder),
+    ...one('--file', build.file),
+    ...one('--target', build.target),
+    ...['--platform', formatPlatform(platform)],
+    ...['--provenance=false', '--sbom=false'],
+    ...exporterArguments(exporter),
+    ...each('--build-arg', build.buildArgs),
+    ...each('--build-context', build.buildContexts),
+    ...each('--label', build.labels),
+    ...each('--secret', [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`)),
+    ...each('--ssh', build.ssh),
+    ...each('--cache-from', build.cacheFrom),
+    ...each('--cache-to', build.cacheTo),
+    ...one('--network', build.network),
+    ...(build.noCache ? ['--no-cache'] : []),
+    ...(build.pull ? ['--pull'] : []),
+    ...each('--allow', build.allow),
+    ...each('--add-host', build.addHosts),
+    ...one('--shm-size', build.shmSize),
+    ...each('--ulimit', build.ulimit),
+    '--',
+    build.context,
+  ];
+}
+
+function exporterArguments(exporter: Exporter): readonly string[] {
+  if (exporter.kind === 'engine') return ['--load', '--iidfile', exporter.idFile];
+  // The value is CSV: a path with a comma has to be quoted.
+  return ['--output', `type=oci,tar=false,"dest=${exporter.directory}"`];
+}

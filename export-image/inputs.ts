@@ -1,0 +1,78 @@
+import type { Inputs } from '../shared/action/inputs.ts';
+
+/** The build as `docker buildx build` takes it. */
+export interface BuildInputs {
+  readonly context: string;
+  readonly file: string | undefined;
+  readonly target: string | undefined;
+  readonly buildArgs: readonly string[];
+  readonly buildContexts: readonly string[];
+  readonly labels: readonly string[];
+  readonly secrets: readonly string[];
+  readonly secretFiles: readonly string[];
+  readonly ssh: readonly string[];
+  readonly cacheFrom: readonly string[];
+  readonly cacheTo: readonly string[];
+  readonly builder: string | undefined;
+  readonly network: string | undefined;
+  readonly noCache: boolean;
+  readonly pull: boolean;
+  readonly allow: readonly string[];
+  readonly addHosts: readonly string[];
+  readonly shmSize: string | undefined;
+  readonly ulimit: readonly string[];
+}
+
+/** The inputs of export-image as they were given; `planExport` decides what they mean. */
+export interface ExportInputs {
+  readonly image: string | undefined;
+  readonly tarball: string;
+  readonly artifactName: string;
+  readonly retentionDays: number;
+  readonly platform: string;
+  readonly sourceImage: string | undefined;
+  readonly sourceTarball: string | undefined;
+  readonly build: BuildInputs;
+  readonly requireCache: boolean;
+  readonly jobKey: string | undefined;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readExportInputs(inputs: Inputs): ExportInputs {
+  return {
+    image: inputs.optional('image'),
+    tarball: inputs.text('tarball'),
+    artifactName: inputs.text('artifact-name'),
+    retentionDays: inputs.integer('retention-days', 1, 90),
+    platform: inputs.text('platform'),
+    sourceImage: inputs.unlessNone('source-image'),
+    sourceTarball: inputs.unlessNone('source-tarball'),
+    build: readBuildInputs(inputs),
+    requireCache: inputs.boolean('require-cache'),
+    jobKey: inputs.optional('job-key'),
+  };
+}
+
+function readBuildInputs(inputs: Inputs): BuildInputs {
+  return {
+    context: inputs.text('context'),
+    file: inputs.optional('file'),
+    target: inputs.optional('target'),
+    buildArgs: inputs.lines('build-args'),
+    buildContexts: inputs.lines('build-contexts'),
+    labels: inputs.lines('labels'),
+    secrets: inputs.lines('secrets'),
+    secretFiles: inputs.lines('secret-files'),
+    ssh: inputs.list('ssh'),
+    cacheFrom: inputs.lines('cache-from'),
+    cacheTo: inputs.lines('cache-to'),
+    builder: inputs.optional('builder'),
+    network: inputs.optional('network'),
+    noCache: inputs.boolean('no-cache'),
+    pull: inputs.boolean('pull'),
+    allow: inputs.list('allow'),
+    addHosts: inputs.list('add-hosts'),
+    shmSize: inputs.optional('shm-size'),
+    ulimit: inputs.lines('ulimit'),
+  };
+}

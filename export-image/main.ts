@@ -1,0 +1,33 @@
+import { actionInputs } from '../shared/action/inputs.ts';
+import { setOutputs } from '../shared/action/outputs.ts';
+import { run } from '../shared/action/run.ts';
+import { maskSecret } from '../shared/action/secrets.ts';
+import { addSummary } from '../shared/action/summary.ts';
+import { runStore } from '../shared/artifacts/run-store.ts';
+import { dockerBuildx } from '../shared/docker/buildx.ts';
+import { dockerCli } from '../shared/docker/cli.ts';
+import { dockerEngine } from '../shared/docker/engine.ts';
+import { timeline } from '../shared/timeline.ts';
+import { exportImage } from './export-image.ts';
+import { readExportInputs } from './inputs.ts';
+import { exportOutputs, failedOutputs } from './outputs.ts';
+import { planExport } from './plan.ts';
+import { exportSummary } from './summary.ts';
+
+await run('export-image', async ({ context, log, signal }) => {
+  setOutputs(failedOutputs());
+  const plan = planExport(readExportInputs(actionInputs()), context);
+  const cli = dockerCli(signal);
+  const times = timeline();
+  const result = await exportImage(plan, {
+    engine: dockerEngine(cli),
+    buildx: dockerBuildx(cli),
+    store: runStore({ ...context, onRetry: log.info, maskSecret, signal }),
+    log,
+    timeline: times,
+    producer: { ...context.producer, jobKey: plan.jobKey },
+    tempRoot: context.tempRoot,
+  });
+  setOutputs(exportOutputs(result, context.runUrl));
+  await addSummary(exportSummary(result, times.spans()));
+});

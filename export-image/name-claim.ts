@@ -1,0 +1,40 @@
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError } from '../shared/errors.ts';
+import { parseRecord, type Producer, recordName } from '../shared/image/record.ts';
+
+/** A name that this job may upload under. */
+export interface NameClaim {
+  /** Removes what an earlier attempt of this job left under the name; called just before the upload. */
+  release(): Promise<void>;
+}
+
+/**
+ * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
+ * @throws HandoverError `artifact-name-taken` when another job of this run uses it
+ */
+export async function claimName(store: ArtifactStore, name: string, producer: Producer): Promise<NameClaim> {
+  const existing = (await store.list()).find((artifact) => artifact.name === name);
+  if (existing === undefined) return { release: () => Promise.resolve() };
+  const owner = await ownerOf(store, existing);
+  if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
+    return { release: () => store.remove(name) };
+  }
+  const by = owner === undefined ? 'another step' : `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`;
+  throw new HandoverError(
+    'artifact-name-taken',
+    `The artifact "${name}" (id ${String(existing.id)}) exists in this run already, uploaded by ${by}; this is job ` +
+      `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`,
+    `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`, and the ` +
+      'same name in load-image.',
+  );
+}
+
+async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Producer | undefined> {
+  try {
+    const text = await (await store.open(artifact)).text(recordName);
+    return text === undefined ? undefined : parseRecord(text).producer;
+  } catch {
+    // Unreadable or not ours: then it isn't an earlier attempt of this job.
+    return undefined;
+  }
+}

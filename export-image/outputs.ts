@@ -1,0 +1,30 @@
+import { formatPlatform } from '../shared/image/platform.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import type { ExportResult } from './export-image.ts';
+
+/** What is true until the upload is finalised, and stays so when the step fails. */
+export function failedOutputs(): Readonly<Record<string, string>> {
+  return { 'run-integration': 'false' };
+}
+
+/** @param runUrl web address of the workflow run, or empty */
+export function exportOutputs(result: ExportResult, runUrl: string): Readonly<Record<string, string>> {
+  const { record, artifact, steps } = result;
+  const cached = steps.filter((step) => step.cached).length;
+  return {
+    'run-integration': 'true',
+    image: record.references.map(formatReference)[0] ?? '',
+    tarball: result.tarballPath,
+    'tarball-size': String(record.tarballSize),
+    'tarball-digest': record.tarballDigest,
+    'config-digest': record.configDigest,
+    'manifest-digest': record.manifestDigests[0] ?? '',
+    platform: formatPlatform(record.platform),
+    'artifact-name': artifact.name,
+    'artifact-id': String(artifact.id),
+    'artifact-url': runUrl === '' ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
+    'artifact-digest': artifact.digest ?? '',
+    'cached-steps': String(cached),
+    'executed-steps': String(steps.length - cached),
+  };
+}

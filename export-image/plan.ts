@@ -1,0 +1,127 @@
+import { HandoverError } from '../shared/errors.ts';
+import { requireArtifactName } from '../shared/image/artifact-name.ts';
+import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
+import { parsePlatform, type Platform } from '../shared/image/platform.ts';
+import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import { quoteForeign } from '../shared/text.ts';
+import { type BuildSecret, parseSecrets } from './build-arguments.ts';
+import type { BuildInputs, ExportInputs } from './inputs.ts';
+
+export type TaggedReference = Reference & { readonly tag: string };
+
+/** Where the image comes from. */
+export type ExportSource =
+  | { readonly kind: 'build'; readonly build: BuildInputs; readonly secrets: readonly BuildSecret[] }
+  | { readonly kind: 'engine'; readonly reference: Reference }
+  | { readonly kind: 'tarball'; readonly path: string };
+
+/** All that is decided before anything is done. */
+export interface ExportPlan {
+  readonly source: ExportSource;
+  /** The reference to hand over under; undefined takes the tarball's own. */
+  readonly reference: TaggedReference | undefined;
+  readonly platform: Platform;
+  readonly tarballPath: string;
+  readonly artifactName: string;
+  readonly retentionDays: number;
+  readonly requireCache: boolean;
+  readonly jobKey: string;
+  /** What was changed on the way from the inputs, for the log. */
+  readonly notices: readonly string[];
+}
+
+export interface ExportFacts {
+  readonly hasCacheService: boolean;
+  readonly maxRetentionDays: number | undefined;
+}
+
+const defaultReference = 'charon:local';
+
+/** @throws HandoverError `invalid-input` */
+export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
+  const notices: string[] = [];
+  const source = chooseSource(inputs, facts, notices);
+  const reference = chooseReference(inputs, source);
+  if (reference?.loweredFrom !== undefined) {
+    notices.push(`Repositories are lower-case: ${reference.loweredFrom} is handed over as ${reference.repository}.`);
+  }
+  return {
+    source,
+    reference,
+    platform: parsePlatform(inputs.platform),
+    tarballPath: inputs.tarball,
+    artifactName: requireArtifactName(inputs.artifactName),
+    retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
+    requireCache: inputs.requireCache,
+    jobKey: inputs.jobKey ?? '',
+    notices,
+  };
+}
+
+function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[]): ExportSource {
+  const { sourceImage, sourceTarball, build } = inputs;
+  const given = [
+    ...(sourceImage === undefined ? [] : ['source-image']),
+    ...(sourceTarball === undefined ? [] : ['source-tarball']),
+    ...(build.file === undefined ? [] : ['file']),
+    ...(build.target === undefined ? [] : ['target']),
+  ];
+  const sources = given.filter((name) => name.startsWith('source-')).length;
+  if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
+  if (sourceImage !== undefined) return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
+  const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
+  if (cacheFrom.length < build.cacheFrom.length) {
+    notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+  }
+  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build) };
+}
+
+function isGhaCache(cache: string): boolean {
+  return cache === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+
+function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedReference | undefined {
+  if (inputs.image !== undefined) return parseTaggedReference(inputs.image);
+  if (source.kind === 'build') return parseTaggedReference(defaultReference);
+  if (source.kind === 'tarball') return undefined;
+  const { digest, ...named } = source.reference;
+  if (digest === undefined || named.tag !== undefined) return { ...named, tag: named.tag ?? 'latest' };
+  throw new HandoverError(
+    'invalid-input',
+    `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`,
+    'Set `image` to the reference that the integration jobs use, such as charon:local.',
+  );
+}
+
+function chooseRetention(days: number, facts: ExportFacts, notices: string[]): number {
+  const { maxRetentionDays } = facts;
+  if (maxRetentionDays === undefined || days <= maxRetentionDays) return days;
+  notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
+  return maxRetentionDays;
+}
+
+function requirePath(path: string): string {
+  if (path.trim() !== '') return path.trim();
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
+    'Check the expression it comes from, or remove the line to build the image here.',
+  );
+}
+
+function twoSources(given: readonly string[]): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The image has more than one source: ${given.join(', ')} are set.`,
+    'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).',
+  );
+}
+
+/** The source in words: what the log says first. */
+export function describeSource(source: ExportSource): string {
+  if (source.kind === 'build') return `a build of ${source.build.context}`;
+  if (source.kind === 'tarball') return `the tarball ${source.path}`;
+  const { repository, tag, digest } = source.reference;
+  return `the image ${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`} in this engine`;
+}

@@ -1,0 +1,23 @@
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError } from '../shared/errors.ts';
+
+/**
+ * The newest artifact of that name in this run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+export async function findArtifact(store: ArtifactStore, name: string, runAttempt: number): Promise<Artifact> {
+  const artifacts = await store.list();
+  const found = artifacts.find((artifact) => artifact.name === name);
+  if (found !== undefined) return found;
+  const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+  throw new HandoverError(
+    'artifact-not-found',
+    `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`,
+    'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+      (runAttempt > 1
+        ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+          '`retention-days` of export-image.'
+        : ''),
+  );
+}

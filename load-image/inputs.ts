@@ -1,0 +1,23 @@
+import type { Inputs } from '../shared/action/inputs.ts';
+
+/** The inputs of load-image as they were given; `planLoad` decides what they mean. */
+export interface LoadInputs {
+  readonly artifactName: string;
+  readonly image: string | undefined;
+  readonly tarball: string | undefined;
+  readonly expectedConfigDigest: string | undefined;
+  readonly expectedRevision: string | undefined;
+  readonly checkPlatform: boolean;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readLoadInputs(inputs: Inputs): LoadInputs {
+  return {
+    artifactName: inputs.text('artifact-name'),
+    image: inputs.optional('image'),
+    tarball: inputs.optional('tarball'),
+    expectedConfigDigest: inputs.optional('expected-config-digest'),
+    expectedRevision: inputs.optional('expected-revision'),
+    checkPlatform: inputs.boolean('check-platform'),
+  };
+}

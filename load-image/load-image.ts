@@ -1,0 +1,125 @@
+import { hostname } from 'node:os';
+import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
+import { requireDiskSpace } from '../shared/disk-space.ts';
+import type { Engine } from '../shared/docker/engine.ts';
+import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
+import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import type { Log } from '../shared/log.ts';
+import { partialFile } from '../shared/partial-file.ts';
+import { formatBytes } from '../shared/text.ts';
+import type { Timeline } from '../shared/timeline.ts';
+import { findArtifact } from './find-artifact.ts';
+import { fallbackReference, type LoadPlan } from './plan.ts';
+import { guardTags, type TagGuard } from './tag-guard.ts';
+import { openTarball } from './tarball-stream.ts';
+import { verifiedTag } from './verified-tag.ts';
+import { differences, type ExpectedImage, requireExpected } from './verify.ts';
+
+/** What happened. */
+export interface LoadResult {
+  readonly reference: string;
+  readonly image: InspectedImage;
+  readonly expected: ExpectedImage;
+  readonly artifact: Artifact;
+  readonly record: HandoverRecord | undefined;
+  /** Bytes that were downloaded. */
+  readonly size: number;
+  readonly loaded: boolean;
+}
+
+export interface LoadTools {
+  readonly engine: Engine;
+  readonly store: ArtifactStore;
+  readonly log: Log;
+  readonly timeline: Timeline;
+  readonly runAttempt: number;
+}
+
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+
+/**
+ * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
+  const { engine, store, log, timeline } = tools;
+  const info = await engine.info();
+  const content = await log.chapter('Find the artifact', () =>
+    timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
+  );
+  const record = await readRecord(content, log);
+  if (record !== undefined) requireExpected(plan, record, info.platform);
+  const present = await alreadyHere(plan, tools, record);
+  if (present !== undefined && record !== undefined) return { ...present, artifact: content.artifact, record };
+
+  await requireSpace(plan, content, info);
+  await using guard = await guardTags(engine, log.warning);
+  const result = await log.chapter('Load', () =>
+    timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })),
+  );
+  guard.keep();
+  return result;
+}
+
+async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
+  const { artifact } = content;
+  log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+  const text = await content.text(recordName);
+  if (text !== undefined) return parseRecord(text);
+  log.info(`It has no ${recordName}: the image is checked against the tarball's own manifest.`);
+  return undefined;
+}
+
+async function alreadyHere(
+  plan: LoadPlan,
+  { engine, log }: LoadTools,
+  record: HandoverRecord | undefined,
+): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected' | 'size' | 'loaded'> | undefined> {
+  const reference = plan.reference ?? record?.references[0];
+  if (record === undefined || reference === undefined || plan.tarballPath !== undefined) return undefined;
+  const name = formatReference(reference);
+  const image = await engine.inspect(name);
+  if (image === undefined || differences(record, image).length > 0) return undefined;
+  log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
+  return { reference: name, image, expected: record, size: 0, loaded: false };
+}
+
+async function requireSpace(plan: LoadPlan, content: ArtifactContent, info: EngineInfo): Promise<void> {
+  const { size } = content.artifact;
+  if (plan.tarballPath !== undefined) await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
+  if (info.dataRoot === '' || info.hostName !== hostname()) return;
+  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
+  const needed = info.imageStore === 'classic' ? 2 * size : size;
+  await requireDiskSpace(info.dataRoot, needed, 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+}
+
+interface LoadJob {
+  readonly content: ArtifactContent;
+  readonly record: HandoverRecord | undefined;
+  readonly guard: TagGuard;
+  readonly info: EngineInfo;
+}
+
+async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
+  const { content, record, guard, info } = job;
+  const progress = tools.log.progress('Downloaded', content.artifact.size);
+  let size = 0;
+  const onBytes = (bytes: number): void => {
+    size += bytes;
+    progress.add(bytes);
+  };
+  await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
+  const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
+  for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
+  if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
+  const report = await tools.engine.load(tarball.chunks).finally(() => { progress.done(); });
+  for (const loaded of report.loaded) guard.watch(loaded);
+
+  const { expected, references } = tarball.image(plan.reference);
+  if (record === undefined) requireExpected(plan, expected, info.platform);
+  const reference = plan.reference ?? references[0] ?? fallbackReference;
+  const image = await verifiedTag(tools, reference, expected, report.loaded);
+  await kept?.commit();
+  return { reference: formatReference(reference), image, expected, artifact: content.artifact, record, size, loaded: true };
+}

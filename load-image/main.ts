@@ -1,0 +1,28 @@
+import { actionInputs } from '../shared/action/inputs.ts';
+import { setOutputs } from '../shared/action/outputs.ts';
+import { run } from '../shared/action/run.ts';
+import { maskSecret } from '../shared/action/secrets.ts';
+import { addSummary } from '../shared/action/summary.ts';
+import { runStore } from '../shared/artifacts/run-store.ts';
+import { dockerCli } from '../shared/docker/cli.ts';
+import { dockerEngine } from '../shared/docker/engine.ts';
+import { timeline } from '../shared/timeline.ts';
+import { readLoadInputs } from './inputs.ts';
+import { loadImage } from './load-image.ts';
+import { loadOutputs } from './outputs.ts';
+import { planLoad } from './plan.ts';
+import { loadSummary } from './summary.ts';
+
+await run('load-image', async ({ context, log, signal }) => {
+  const plan = planLoad(readLoadInputs(actionInputs()));
+  const times = timeline();
+  const result = await loadImage(plan, {
+    engine: dockerEngine(dockerCli(signal)),
+    store: runStore({ ...context, onRetry: log.info, maskSecret, signal }),
+    log,
+    timeline: times,
+    runAttempt: context.producer.runAttempt,
+  });
+  setOutputs(loadOutputs(result));
+  await addSummary(loadSummary(result, times.spans()));
+});

@@ -1,0 +1,62 @@
+import { basename } from 'node:path';
+import { HandoverError } from '../shared/errors.ts';
+import { requireArtifactName } from '../shared/image/artifact-name.ts';
+import { type Digest, parseDigest } from '../shared/image/digest.ts';
+import { recordName } from '../shared/image/record.ts';
+import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import { quoteForeign } from '../shared/text.ts';
+import type { LoadInputs } from './inputs.ts';
+
+/** All that is decided before anything is done. */
+export interface LoadPlan {
+  readonly artifactName: string;
+  /** The reference asked for; undefined takes the record's. */
+  readonly reference: Reference | undefined;
+  readonly tarballPath: string | undefined;
+  readonly expectedConfigDigest: Digest | undefined;
+  readonly expectedRevision: string | undefined;
+  readonly checkPlatform: boolean;
+}
+
+/** What an image without a reference of its own is called. */
+export const fallbackReference = parseTaggedReference('charon:local');
+
+/** @throws HandoverError `invalid-input` */
+export function planLoad(inputs: LoadInputs): LoadPlan {
+  return {
+    artifactName: requireArtifactName(inputs.artifactName),
+    reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
+    tarballPath: inputs.tarball,
+    expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
+    expectedRevision: inputs.expectedRevision,
+    checkPlatform: inputs.checkPlatform,
+  };
+}
+
+function expectedDigest(text: string | undefined): Digest | undefined {
+  if (text === undefined) return undefined;
+  const digest = parseDigest(text);
+  if (digest !== undefined) return digest;
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`expected-config-digest\` is "${quoteForeign(text)}"; expected sha256:<64 hex digits>.`,
+    'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.',
+  );
+}
+
+/**
+ * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
+ * @throws HandoverError `image-not-found` listing the files
+ */
+export function chooseTarball(artifactName: string, names: readonly string[]): string {
+  const files = names.filter((name) => name !== recordName);
+  const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test(basename(name)));
+  const [chosen, ...others] = files.length === 1 ? files : named;
+  if (chosen !== undefined && others.length === 0) return chosen;
+  const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
+  throw new HandoverError(
+    'image-not-found',
+    `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`,
+    'Upload the tarball alone, or make the artifact with export-image.',
+  );
+}

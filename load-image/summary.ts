@@ -1,0 +1,24 @@
+import { formatPlatform } from '../shared/image/platform.ts';
+import { code, gantt, markdownTable } from '../shared/markdown.ts';
+import { formatBytes } from '../shared/text.ts';
+import type { Span } from '../shared/timeline.ts';
+import type { LoadResult } from './load-image.ts';
+
+/** The job summary of a load that worked. */
+export function loadSummary(result: LoadResult, spans: readonly Span[]): string {
+  const { artifact, record, expected } = result;
+  const from = record?.producer;
+  const facts = [
+    ['Image', code(result.reference)],
+    ['Image ID here', code(result.image.imageId)],
+    ['Config digest', code(expected.configDigest)],
+    ['Platform', formatPlatform(expected.platform)],
+    ['Layers', String(expected.diffIds.length)],
+    ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+    ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing: the engine had this very image'],
+    ...(from === undefined ? [] : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+    ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
+  ];
+  const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
+  return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), gantt(spans), ''].join('\n\n');
+}

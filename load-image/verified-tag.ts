@@ -1,0 +1,51 @@
+import type { Engine } from '../shared/docker/engine.ts';
+import type { InspectedImage } from '../shared/docker/output.ts';
+import { HandoverError } from '../shared/errors.ts';
+import { formatReference, type Reference } from '../shared/image/reference.ts';
+import type { Log } from '../shared/log.ts';
+import { differences, type ExpectedImage, requireSameImage } from './verify.ts';
+
+/**
+ * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
+ * @param loaded what `docker load` reported
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+export async function verifiedTag(
+  { engine, log }: { readonly engine: Engine; readonly log: Log },
+  reference: Reference,
+  expected: ExpectedImage,
+  loaded: readonly string[],
+): Promise<InspectedImage> {
+  const name = formatReference(reference);
+  if (!loaded.includes(name)) {
+    const source = await findSame(engine, loaded, expected);
+    await engine.tag(source, name);
+    log.info(`It was loaded as ${loaded.join(', ')}; tagged as ${name}.`);
+  }
+  const image = await engine.inspect(name);
+  if (image === undefined) {
+    throw new HandoverError(
+      'image-missing',
+      `docker load reported ${loaded.join(', ') || 'nothing'}, but docker image inspect ${name} finds no image.`,
+      'Look at the engine on this runner: docker image ls; docker info.',
+    );
+  }
+  requireSameImage(name, expected, image);
+  log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
+  return image;
+}
+
+async function findSame(engine: Engine, loaded: readonly string[], expected: ExpectedImage): Promise<string> {
+  for (const candidate of loaded) {
+    const image = await engine.inspect(candidate);
+    if (image !== undefined && differences(expected, image).length === 0) return candidate;
+  }
+  const [first] = loaded;
+  const image = first === undefined ? undefined : await engine.inspect(first);
+  if (first !== undefined && image !== undefined) requireSameImage(first, expected, image);
+  throw new HandoverError(
+    'image-missing',
+    `docker load exited with 0, but reported no image that is in the engine (${loaded.join(', ') || 'none'}).`,
+    'Look at the engine on this runner: docker image ls; docker info.',
+  );
+}

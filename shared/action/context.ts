@@ -1,0 +1,44 @@
+import { tmpdir } from 'node:os';
+import type { Producer } from '../image/record.ts';
+
+/** What the runner says about this job. */
+export interface JobContext {
+  /** A folder that the runner empties after the job. */
+  readonly tempRoot: string;
+  readonly runtimeToken: string;
+  readonly resultsUrl: string;
+  /** Whether BuildKit's `gha` cache has a service to talk to. */
+  readonly hasCacheService: boolean;
+  readonly proxied: boolean;
+  readonly producer: Omit<Producer, 'jobKey'>;
+  readonly runUrl: string;
+  readonly isGithubRunner: boolean;
+  /** The longest retention that the repository allows, in days, if the runner says so. */
+  readonly maxRetentionDays: number | undefined;
+}
+
+/** The one place that reads the runner's environment, inputs aside. */
+export function jobContext(env: Readonly<Record<string, string | undefined>> = process.env): JobContext {
+  const variable = (name: string): string => env[name] ?? '';
+  const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
+  const resultsUrl = variable('ACTIONS_RESULTS_URL');
+  const retention = Number.parseInt(variable('GITHUB_RETENTION_DAYS'), 10);
+  const repository = variable('GITHUB_REPOSITORY');
+  const runId = variable('GITHUB_RUN_ID');
+  return {
+    tempRoot: variable('RUNNER_TEMP') || tmpdir(),
+    runtimeToken,
+    resultsUrl,
+    hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+    proxied: ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some((name) => variable(name) !== ''),
+    producer: {
+      repository,
+      runId,
+      runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
+      commit: variable('GITHUB_SHA'),
+    },
+    runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+    isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+    maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+  };
+}

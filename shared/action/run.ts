@@ -1,0 +1,48 @@
+import { error as annotate, info } from '@actions/core';
+import { HandoverError, messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type JobContext, jobContext } from './context.ts';
+import { runnerLog } from './runner-log.ts';
+import { addSummary } from './summary.ts';
+
+export interface Step {
+  readonly context: JobContext;
+  readonly log: Log;
+  /** Aborted when the job is cancelled. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
+ * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ */
+export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
+  const controller = new AbortController();
+  const cancel = (signal: NodeJS.Signals): void => {
+    controller.abort(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
+  };
+  process.on('SIGINT', cancel);
+  process.on('SIGTERM', cancel);
+  try {
+    await step({ context: jobContext(), log: runnerLog, signal: controller.signal });
+    process.exit(0);
+  } catch (error) {
+    const reason: unknown = controller.signal.reason;
+    await report(name, controller.signal.aborted ? reason : error);
+    process.exit(1);
+  }
+}
+
+async function report(name: string, error: unknown): Promise<void> {
+  if (!(error instanceof HandoverError)) {
+    const stack = error instanceof Error ? error.stack : undefined;
+    if (stack !== undefined) info(stack);
+    annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, { title: `${name}: unexpected error` });
+    await addSummary(`### ❌ ${name} failed\n\n${messageOf(error)}\n`);
+    return;
+  }
+  annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+    title: `${name}: ${error.code}`,
+  });
+  await addSummary(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+}

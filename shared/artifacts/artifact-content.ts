@@ -1,0 +1,77 @@
+import { HandoverError } from '../errors.ts';
+import type { RangedReader } from './ranged-reader.ts';
+import type { Artifact, ArtifactContent } from './store.ts';
+import { withTailCache } from './tail-cache.ts';
+import { verifiedBlob, verifiedMember } from './verified-stream.ts';
+import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';
+
+const maxTextBytes = 8 * 1024 * 1024;
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+export async function openArtifact(artifact: Artifact, blob: RangedReader): Promise<ArtifactContent> {
+  const reader = await withTailCache(blob);
+  const head = await reader.read(0, Math.min(4, reader.size));
+  const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+  return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+
+function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
+  return {
+    artifact,
+    files: [{ name: artifact.name, size: reader.size }],
+    text: () => Promise.resolve(undefined),
+    read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+  };
+}
+
+function zipContent(artifact: Artifact, reader: RangedReader, members: readonly ZipMember[]): ArtifactContent {
+  const find = (name: string): ZipMember | undefined => members.find((member) => member.name === name);
+  return {
+    artifact,
+    files: members.map(({ name, size }) => ({ name, size })),
+    text: async (name) => {
+      const member = find(name);
+      return member === undefined ? undefined : readText(reader, artifact, member);
+    },
+    read: async function* (name, onBytes) {
+      const member = find(name);
+      if (member === undefined) throw missing(artifact, name, members);
+      const start = dataOffset(member, await readLocalHeader(reader, member));
+      yield* verifiedMember(reader, artifact, member, start, onBytes);
+    },
+  };
+}
+
+async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
+  if (member.size > maxTextBytes || member.compressedSize > maxTextBytes) throw tooLarge(artifact, member);
+  const start = dataOffset(member, await readLocalHeader(reader, member));
+  const range: RangedReader = {
+    size: member.compressedSize,
+    read: (from, to) => reader.read(start + from, start + to),
+    stream: (from, to) => reader.stream(start + from, start + to),
+  };
+  // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
+  const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
+  const parts: Buffer[] = [];
+  for await (const part of verifiedMember(range, unlisted, member, 0, () => undefined)) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+function tooLarge(artifact: Artifact, member: ZipMember): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`,
+    'Run the job that exports the image again.',
+  );
+}
+
+function missing(artifact: Artifact, name: string, members: readonly ZipMember[]): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`,
+    'Run the job that exports the image again.',
+  );
+}

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto';
+import type { Digest } from '../image/digest.ts';
+import { backoff, retry } from '../retry.ts';
+import { type Http, isTransient, pauseFor, readText } from './http.ts';
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 8 * 1024 * 1024;
+const blocksInFlight = 6;
+
+export interface UploadedBlob {
+  readonly size: number;
+  readonly digest: Digest;
+}
+
+/**
+ * Uploads chunks as one blob while they are still being made; at most 6 blocks of 8 MiB are in flight.
+ * @param url signed URL that may create and write the blob
+ * @param onBytes told how many bytes have arrived, block by block
+ * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
+ */
+export async function uploadBlob(
+  http: Http,
+  url: string,
+  chunks: AsyncIterable<Buffer>,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<UploadedBlob> {
+  const hash = createHash('sha256');
+  const ids: string[] = [];
+  const inFlight = new Set<Promise<void>>();
+  let failure: unknown;
+  let size = 0;
+  for await (const block of blocks(chunks)) {
+    hash.update(block);
+    size += block.length;
+    const id = blockId(ids.length);
+    ids.push(id);
+    const sent: Promise<void> = putBlock(http, url, id, block, signal)
+      .then(
+        () => { onBytes(block.length); },
+        (error: unknown) => { failure ??= error; },
+      )
+      .finally(() => inFlight.delete(sent));
+    inFlight.add(sent);
+    if (inFlight.size >= blocksInFlight) await Promise.race(inFlight);
+    if (failure !== undefined) break;
+  }
+  await Promise.all(inFlight);
+  if (failure !== undefined) throw failure;
+  await putBlockList(http, url, ids, signal);
+  return { size, digest: `sha256:${hash.digest('hex')}` };
+}
+
+// All ids of a blob have one length (Put Block, "Remarks").
+function blockId(position: number): string {
+  return Buffer.from(String(position).padStart(6, '0')).toString('base64');
+}
+
+async function* blocks(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let block = Buffer.allocUnsafeSlow(blockBytes);
+  let filled = 0;
+  for await (const chunk of chunks) {
+    let taken = 0;
+    while (taken < chunk.length) {
+      const count = chunk.copy(block, filled, taken);
+      taken += count;
+      filled += count;
+      if (filled < blockBytes) continue;
+      yield block;
+      block = Buffer.allocUnsafeSlow(blockBytes);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield block.subarray(0, filled);
+}
+
+function putBlock(http: Http, url: string, id: string, block: Buffer, signal: AbortSignal): Promise<void> {
+  return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+}
+
+function putBlockList(http: Http, url: string, ids: readonly string[], signal: AbortSignal): Promise<void> {
+  const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+  const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+  const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+  return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+}
+
+async function put(
+  http: Http,
+  url: string,
+  body: Buffer | string,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<void> {
+  const send = async (): Promise<void> => {
+    const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
+    await readText(response);
+  };
+  await retry(send, { attempts: 5, delayMs: pauseFor(backoff(500, 15_000)), isRetryable: isTransient, signal });
+}
+
+function withQuery(url: string, query: Readonly<Record<string, string>>): string {
+  const result = new URL(url);
+  for (const [name, value] of Object.entries(query)) result.searchParams.set(name, value);
+  return result.href;
+}

@@ -1,0 +1,85 @@
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
+import { systemCodeOf } from '../errors.ts';
+
+/** A request to the artifact service or its blob store that was answered with something other than success. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError';
+  readonly status: number;
+  /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
+  readonly serviceCode: string;
+  /** How long the service asked to wait, in ms, if it did. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(status: number, serviceCode: string, message: string, retryAfterMs?: number) {
+    super(message);
+    this.status = status;
+    this.serviceCode = serviceCode;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Buffer | string;
+}
+
+export interface Http {
+  /** Sends a request. The body of the answer must be read to its end or destroyed. */
+  send(request: HttpRequest): Promise<Dispatcher.ResponseData>;
+  close(): Promise<void>;
+}
+
+// A connection that says nothing for this long is given up; the request is then tried again.
+const silenceMs = 30_000;
+
+/**
+ * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
+ * @param signal ends requests under way
+ */
+export function httpClient(proxied: boolean, signal: AbortSignal): Http {
+  const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+  const dispatcher = proxied ? new EnvHttpProxyAgent(options) : new Agent(options);
+  return {
+    send: ({ method, url, headers, body }) =>
+      request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+    close: () => dispatcher.close(),
+  };
+}
+
+/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
+export async function readText(response: Dispatcher.ResponseData): Promise<string> {
+  const text = await response.body.text();
+  if (response.statusCode < 300) return text;
+  throw httpError(response, text);
+}
+
+/** The error for an answer that isn't a success; `text` is its body. */
+export function httpError(response: Dispatcher.ResponseData, text: string): HttpError {
+  const header = (name: string): string => String(response.headers[name] ?? '');
+  const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+  const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+  const seconds = Number(header('retry-after') || NaN);
+  const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
+  return new HttpError(
+    response.statusCode,
+    serviceCode,
+    `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`,
+    retryAfterMs,
+  );
+}
+
+const retryableStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
+
+/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
+export function isTransient(error: unknown): boolean {
+  if (error instanceof HttpError) return retryableStatus.includes(error.status);
+  const code = systemCodeOf(error);
+  return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
+}
+
+/** The pause that the service asked for, else a doubling one. */
+export function pauseFor(otherwise: (attempt: number) => number): (attempt: number, error: unknown) => number {
+  return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+}

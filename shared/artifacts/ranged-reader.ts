@@ -1,0 +1,140 @@
+import { HandoverError, messageOf } from '../errors.ts';
+import { backoff, retry } from '../retry.ts';
+import { type Http, httpError, HttpError, isTransient, pauseFor } from './http.ts';
+
+const partBytes = 4 * 1024 * 1024;
+const partsInFlight = 8;
+const attemptsPerPart = 6;
+
+/** Reads a blob by byte range through signed URLs that run out. */
+export interface RangedReader {
+  /** Size of the blob in bytes. */
+  readonly size: number;
+  /** The bytes from `start` up to but not including `end`; meant for small ranges. */
+  read(start: number, end: number): Promise<Buffer>;
+  /** The bytes from `start` to `end` in order, several parts at a time; at most 32 MiB are held. */
+  stream(start: number, end: number): AsyncIterable<Buffer>;
+}
+
+export interface RangedReaderOptions {
+  readonly http: Http;
+  readonly size: number;
+  /** Asks for a new signed URL. */
+  readonly sign: () => Promise<string>;
+  /** Told of each part that had to be asked for again. */
+  readonly onRetry: (message: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
+export function rangedReader(options: RangedReaderOptions): RangedReader {
+  const { size, sign } = options;
+  let url: Promise<string> | undefined;
+  const signedUrl = (): Promise<string> => (url ??= sign());
+  const signAgain = (): void => {
+    url = undefined;
+  };
+  const read = (start: number, end: number): Promise<Buffer> => readPart(options, start, end, signedUrl, signAgain);
+  return {
+    size,
+    read,
+    stream: async function* (start, end) {
+      const queue: Promise<Buffer>[] = [];
+      let next = start;
+      while (next < end || queue.length > 0) {
+        while (next < end && queue.length < partsInFlight) {
+          const part = read(next, Math.min(end, next + partBytes));
+          part.catch(() => undefined); // reported when its turn comes
+          queue.push(part);
+          next = Math.min(end, next + partBytes);
+        }
+        const part = await queue.shift();
+        if (part !== undefined) yield part;
+      }
+    },
+  };
+}
+
+async function readPart(
+  options: RangedReaderOptions,
+  start: number,
+  end: number,
+  signedUrl: () => Promise<string>,
+  signAgain: () => void,
+): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(end - start);
+  let filled = 0;
+  const attempt = async (): Promise<void> => {
+    for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
+      filled += chunk.copy(bytes, filled);
+    }
+    if (filled < bytes.length) throw new CutShort(start + filled, end);
+  };
+  try {
+    await retry(attempt, {
+      attempts: attemptsPerPart,
+      delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
+      isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
+      onRetry: (error, number) => {
+        if (isExpired(error)) signAgain();
+        options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${messageOf(error)}; trying again (${String(number)}).`);
+      },
+      signal: options.signal,
+    });
+  } catch (error) {
+    throw explained(error, start + filled, options);
+  }
+  return bytes;
+}
+
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+  readonly code = 'CUT_SHORT';
+  constructor(at: number, end: number) {
+    super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+  }
+}
+
+async function* request(options: RangedReaderOptions, url: string, start: number, end: number): AsyncGenerator<Buffer> {
+  const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
+  const response = await options.http.send({ method: 'GET', url, headers });
+  if (response.statusCode !== 206) {
+    const text = response.statusCode === 200 ? '' : await response.body.text();
+    response.body.destroy();
+    throw httpError(response, text);
+  }
+  const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
+  if (total !== options.size) {
+    response.body.destroy();
+    throw new HandoverError(
+      'artifact-corrupt',
+      `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`,
+      'Run the job that exports the image again.',
+    );
+  }
+  const body: AsyncIterable<Buffer> = response.body;
+  yield* body;
+}
+
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error: unknown): boolean {
+  return error instanceof HttpError && (error.status === 403 || error.status === 401);
+}
+
+function explained(error: unknown, at: number, options: RangedReaderOptions): unknown {
+  if (error instanceof HandoverError || options.signal.aborted) return error;
+  if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
+    return new HandoverError(
+      'artifact-expired',
+      `The artifact's content is gone: ${error.message}. It has expired or was deleted.`,
+      'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.',
+      error,
+    );
+  }
+  return new HandoverError(
+    'transfer-failed',
+    `The download failed at byte ${String(at)} of ${String(options.size)}: ${messageOf(error)}.`,
+    'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    error,
+  );
+}

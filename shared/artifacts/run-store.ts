@@ -1,0 +1,132 @@
+import { HandoverError, messageOf } from '../errors.ts';
+import { openArtifact } from './artifact-content.ts';
+import { uploadBlob } from './blob-upload.ts';
+import { type Http, httpClient, HttpError } from './http.ts';
+import { rangedReader } from './ranged-reader.ts';
+import { type ListedArtifact, type ResultsService, resultsService } from './results-service.ts';
+import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
+import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
+import { storedZip } from './zip-writer.ts';
+
+export interface RunStoreOptions {
+  /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
+  readonly runtimeToken: string;
+  readonly resultsUrl: string;
+  /** Whether the environment names an HTTP proxy. */
+  readonly proxied: boolean;
+  /** Told of each part of a download that is asked for again. */
+  readonly onRetry: (message: string) => void;
+  /** Keeps the signature of a signed URL out of the log. */
+  readonly maskSecret: (secret: string) => void;
+  readonly signal: AbortSignal;
+}
+
+const dayMs = 24 * 60 * 60 * 1000;
+const cleanupMs = 5000;
+
+/**
+ * The artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+export function runStore(options: RunStoreOptions): ArtifactStore {
+  const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+  const http = httpClient(options.proxied, options.signal);
+  const service = resultsService(http, credentials, options.signal);
+  const known = new Map<number, ListedArtifact>();
+  return {
+    list: () => explain('list the artifacts of this run', async () => {
+      const artifacts = await service.list();
+      for (const artifact of artifacts) known.set(artifact.id, artifact);
+      return artifacts;
+    }),
+    open: (artifact) => open(http, service, options, artifact, known.get(artifact.id)),
+    upload: (request) => upload(http, service, credentials, options, request),
+    remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
+    close: () => http.close(),
+  };
+}
+
+async function open(
+  http: Http,
+  service: ResultsService,
+  options: RunStoreOptions,
+  artifact: Artifact,
+  listed: ListedArtifact | undefined,
+): Promise<ArtifactContent> {
+  if (listed === undefined) throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
+  const sign = (): Promise<string> =>
+    explain(`read the artifact "${artifact.name}"`, async () => masked(await service.signDownload(listed), options));
+  const { onRetry, signal } = options;
+  return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
+}
+
+function masked(url: string, options: RunStoreOptions): string {
+  const signature = new URL(url).searchParams.get('sig');
+  if (signature !== null) options.maskSecret(signature);
+  return url;
+}
+
+async function upload(
+  http: Http,
+  service: ResultsService,
+  credentials: ServiceCredentials,
+  options: RunStoreOptions,
+  request: UploadRequest,
+): Promise<Artifact> {
+  const { name } = request;
+  const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+  const url = await explain(`create the artifact "${name}"`, () => service.create(name, expiresAt));
+  try {
+    const zip = storedZip(request.files);
+    const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
+    const id = await service.finalize(name, blob.size, blob.digest);
+    return { id, name, ...blob };
+  } catch (error) {
+    await removeUnfinished(credentials, options.proxied, name);
+    throw error instanceof HandoverError ? error : transferFailed(`upload the artifact "${name}"`, error);
+  }
+}
+
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
+async function removeUnfinished(credentials: ServiceCredentials, proxied: boolean, name: string): Promise<void> {
+  const signal = AbortSignal.timeout(cleanupMs);
+  const http = httpClient(proxied, signal);
+  try {
+    await resultsService(http, credentials, signal).remove(name);
+  } catch {
+    // The error that led here is the one to report.
+  } finally {
+    await http.close();
+  }
+}
+
+async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof HttpError && error.status === 409) throw nameTaken(error);
+    throw transferFailed(what, error);
+  }
+}
+
+function nameTaken(error: HttpError): HandoverError {
+  return new HandoverError(
+    'artifact-name-taken',
+    `The artifact service refuses the name: ${error.message}. Another job of this run uses it, or is uploading to it now.`,
+    'Give each job of a matrix its own `artifact-name`, such as docker-image-${{ matrix.component }}.',
+    error,
+  );
+}
+
+function transferFailed(what: string, error: unknown): Error {
+  if (error instanceof HandoverError) return error;
+  const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
+  return new HandoverError(
+    'transfer-failed',
+    `Could not ${what}: ${messageOf(error)}.`,
+    authorization
+      ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+      : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    error,
+  );
+}

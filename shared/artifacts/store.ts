@@ -1,0 +1,52 @@
+import type { Digest } from '../image/digest.ts';
+
+/** A workflow artifact of this run. */
+export interface Artifact {
+  readonly id: number;
+  readonly name: string;
+  /** Bytes of the blob. */
+  readonly size: number;
+  readonly digest?: Digest;
+  readonly createdAt?: string;
+}
+
+/** One file that goes into an artifact. */
+export interface ArtifactFile {
+  readonly name: string;
+  readonly size: number;
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+export interface UploadRequest {
+  readonly name: string;
+  readonly retentionDays: number;
+  /** Written one after the other; a later file may be decided when an earlier one has passed. */
+  readonly files: AsyncIterable<ArtifactFile>;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Where an artifact's file begins and how to read it. */
+export interface ArtifactContent {
+  readonly artifact: Artifact;
+  /** The text of a small file in the artifact, or undefined when it isn't there. */
+  text(name: string): Promise<string | undefined>;
+  /** Names and sizes (bytes, unzipped) of the files; one of unknown name for a raw artifact. */
+  readonly files: readonly { readonly name: string; readonly size: number }[];
+  /**
+   * One file's bytes, in order. Before the last bytes are given out, the whole artifact's size, CRC and digest have
+   * been checked: a consumer that got the end got the right bytes.
+   * @throws HandoverError `artifact-corrupt` or `transfer-failed` while iterating
+   */
+  read(name: string, onBytes: (bytes: number) => void): AsyncIterable<Buffer>;
+}
+
+/** What the stories need of the artifact service. */
+export interface ArtifactStore {
+  /** The artifacts of this run, newest first, over all attempts of the run. */
+  list(): Promise<readonly Artifact[]>;
+  open(artifact: Artifact): Promise<ArtifactContent>;
+  /** @throws HandoverError `artifact-name-taken` when the name is in use, `transfer-failed` */
+  upload(request: UploadRequest): Promise<Artifact>;
+  remove(name: string): Promise<void>;
+  close(): Promise<void>;
+}

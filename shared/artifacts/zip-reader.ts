@@ -1,0 +1,83 @@
+import { Readable } from 'node:stream';
+import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
+import { HandoverError, messageOf } from '../errors.ts';
+import type { RangedReader } from './ranged-reader.ts';
+
+/** One file in a zip: where its bytes lie and what they are. */
+export interface ZipMember {
+  readonly name: string;
+  readonly stored: boolean;
+  readonly size: number;
+  readonly compressedSize: number;
+  readonly crc: number;
+  /** Where the member's local header starts, in bytes. */
+  readonly headerOffset: number;
+}
+
+const localHeaderBytes = 30;
+
+/**
+ * Lists the files of a zip from its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+export async function listZip(reader: RangedReader): Promise<readonly ZipMember[]> {
+  try {
+    const zip = await fromRandomAccessReaderPromise(new RangeAccess(reader), reader.size, { autoClose: false });
+    const members: ZipMember[] = [];
+    for await (const entry of zip.eachEntry()) if (!entry.fileName.endsWith('/')) members.push(member(entry));
+    return members;
+  } catch (error) {
+    if (error instanceof HandoverError) throw error;
+    throw new HandoverError(
+      'artifact-corrupt',
+      `The artifact is not a whole zip file: ${messageOf(error)}.`,
+      'Run the job that exports the image again.',
+      error,
+    );
+  }
+}
+
+function member(entry: Entry): ZipMember {
+  if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+    throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+  }
+  return {
+    name: entry.fileName,
+    stored: entry.compressionMethod === 0,
+    size: entry.uncompressedSize,
+    compressedSize: entry.compressedSize,
+    crc: entry.crc32,
+    headerOffset: entry.relativeOffsetOfLocalHeader,
+  };
+}
+
+/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
+export function dataOffset(member: ZipMember, localHeader: Buffer): number {
+  if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+    throw new HandoverError(
+      'artifact-corrupt',
+      `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`,
+      'Run the job that exports the image again.',
+    );
+  }
+  return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+
+/** The first bytes of a member's header, for `dataOffset`. */
+export function readLocalHeader(reader: RangedReader, member: ZipMember): Promise<Buffer> {
+  return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends RandomAccessReader {
+  readonly #reader: RangedReader;
+
+  constructor(reader: RangedReader) {
+    super();
+    this.#reader = reader;
+  }
+
+  override _readStreamForRange(start: number, end: number): Readable {
+    return Readable.from(this.#reader.stream(start, end));
+  }
+}

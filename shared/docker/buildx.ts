@@ -1,0 +1,61 @@
+import { createInterface } from 'node:readline';
+import { HandoverError } from '../errors.ts';
+import { buildProgress, type BuildStep } from './build-progress.ts';
+import { type DockerCli, lastLine } from './cli.ts';
+
+export interface Builder {
+  readonly name: string;
+  readonly driver: string;
+}
+
+/** What the stories need of buildx. */
+export interface Buildx {
+  /** The named builder, or the current one. Throws `builder-unsupported` without buildx or without that builder. */
+  builder(name: string | undefined): Promise<Builder>;
+  /** Runs `docker buildx build` with these arguments. Throws `build-failed`. Returns the Dockerfile's steps. */
+  build(args: readonly string[], print: (line: string) => void): Promise<readonly BuildStep[]>;
+}
+
+export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
+
+export function dockerBuildx(cli: DockerCli): Buildx {
+  return {
+    builder: async (name) => {
+      const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
+      const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
+      if (output.exitCode === 0 && driver !== undefined) {
+        return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
+      }
+      const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
+      throw new HandoverError(
+        'builder-unsupported',
+        `docker buildx can't use ${which}: ${lastLine(output)}`,
+        setupBuildxHint,
+      );
+    },
+    build: (args, print) => build(cli, args, print),
+  };
+}
+
+async function build(
+  cli: DockerCli,
+  args: readonly string[],
+  print: (line: string) => void,
+): Promise<readonly BuildStep[]> {
+  const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
+  running.stdin.end();
+  running.stdout.resume();
+  const progress = buildProgress(print);
+  for await (const line of createInterface({ input: running.stderr })) progress.line(line);
+  const exitCode = await running.exit;
+  if (exitCode === 0) return progress.steps();
+  const failure = progress.failure();
+  if (/rawjson/.test(failure)) {
+    throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
+  }
+  throw new HandoverError(
+    'build-failed',
+    `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`,
+    'The step that failed is in the log above, under "Build".',
+  );
+}

@@ -1,0 +1,136 @@
+import { text } from 'node:stream/consumers';
+import { once } from 'node:events';
+import { HandoverError } from '../errors.ts';
+import { formatPlatform } from '../image/platform.ts';
+import { quoteForeign } from '../text.ts';
+import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import {
+  type EngineInfo,
+  type InspectedImage,
+  type LoadReport,
+  parseInfo,
+  parseInspect,
+  parseLoadOutput,
+  parseReferences,
+  referenceFormat,
+  saysNoSuchImage,
+} from './output.ts';
+
+/** What the stories need of a container engine. */
+export interface Engine {
+  /** Throws `docker-unavailable` without an engine, `unsupported-host` when it doesn't run Linux containers. */
+  info(): Promise<EngineInfo>;
+  /** The image under a reference or ID, or undefined. */
+  inspect(image: string): Promise<InspectedImage | undefined>;
+  /** Feeds a plain tarball to `docker load`. Throws `load-failed`; an error of `chunks` ends the load and is rethrown. */
+  load(chunks: AsyncIterable<Buffer>): Promise<LoadReport>;
+  /** The bytes of `docker save`. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
+  save(image: string): AsyncIterable<Buffer>;
+  tag(image: string, reference: string): Promise<void>;
+  /** Removes a reference; the image goes with its last one. */
+  untag(reference: string): Promise<void>;
+  /** All local references, each with the image ID it stands for. */
+  references(): Promise<ReadonlyMap<string, string>>;
+}
+
+export function dockerEngine(cli: DockerCli): Engine {
+  const must = async (args: readonly string[], code: 'load-failed' | 'image-missing'): Promise<CliOutput> => {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0) throw failed(code, args, output);
+    return output;
+  };
+  return {
+    info: () => info(cli),
+    inspect: (image) => inspect(cli, image),
+    load: async (chunks) => load(await cli.start(['load']), chunks),
+    save: (image) => save(cli, image),
+    tag: async (image, reference) => void (await must(['image', 'tag', image, reference], 'load-failed')),
+    untag: async (reference) => void (await must(['image', 'rm', reference], 'image-missing')),
+    references: async () => {
+      const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
+      return parseReferences(output.stdout);
+    },
+  };
+}
+
+async function info(cli: DockerCli): Promise<EngineInfo> {
+  const output = await cli.query(['info', '--format', '{{json .}}']);
+  const parsed = parseInfo(output.stdout);
+  if (output.exitCode !== 0 || parsed === undefined) {
+    throw new HandoverError(
+      'docker-unavailable',
+      `No Docker engine answers: ${lastLine(output) || `docker info exited with ${String(output.exitCode)}`}`,
+      'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
+    );
+  }
+  if (parsed.platform.os !== 'linux') {
+    throw new HandoverError(
+      'unsupported-host',
+      `The engine runs ${formatPlatform(parsed.platform)} containers; this action needs Linux containers.`,
+      'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.',
+    );
+  }
+  return parsed;
+}
+
+async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | undefined> {
+  const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
+  const parsed = output.exitCode === 0 ? parseInspect(output.stdout) : undefined;
+  if (parsed !== undefined) return parsed;
+  if (output.exitCode !== 0 && saysNoSuchImage(output.stderr)) return undefined;
+  throw failed('image-missing', ['image', 'inspect', image], output);
+}
+
+async function load(running: RunningCli, chunks: AsyncIterable<Buffer>): Promise<LoadReport> {
+  const said = Promise.all([text(running.stdout), text(running.stderr)]);
+  let ended = false;
+  void running.exit.then(() => (ended = true));
+  try {
+    for await (const chunk of chunks) {
+      if (ended) break;
+      if (!running.stdin.write(chunk)) await Promise.race([once(running.stdin, 'drain'), running.exit]).catch(() => 0);
+    }
+  } catch (error) {
+    // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+    running.kill();
+    await running.exit;
+    throw error;
+  }
+  running.stdin.end();
+  const exitCode = await running.exit;
+  const [stdout, stderr] = await said;
+  const report = parseLoadOutput(`${stdout}\n${stderr}`);
+  if (exitCode !== 0 || report.unpackError !== undefined) {
+    const output = { exitCode, stdout: report.unpackError ?? stdout, stderr };
+    throw failed('load-failed', ['load'], report.unpackError === undefined ? output : { ...output, stderr: '' });
+  }
+  return report;
+}
+
+async function* save(cli: DockerCli, image: string): AsyncGenerator<Buffer> {
+  const running = await cli.start(['save', image]);
+  const said = text(running.stderr);
+  running.stdin.end();
+  let finished = false;
+  try {
+    const stdout: AsyncIterable<Buffer> = running.stdout;
+    yield* stdout;
+    const exitCode = await running.exit;
+    finished = true;
+    if (exitCode !== 0) throw failed('image-not-found', ['save', image], { exitCode, stdout: '', stderr: await said });
+  } finally {
+    if (!finished) running.kill();
+  }
+}
+
+const hints = {
+  'load-failed': 'Look for a full disk or an engine of another version on this runner: docker info; df -h.',
+  'image-missing': 'Check the engine: docker image ls.',
+  'image-not-found': 'Check that the image is in this engine: docker image ls.',
+} as const;
+
+function failed(code: keyof typeof hints, args: readonly string[], output: CliOutput): HandoverError {
+  const said = lastLine(output);
+  const command = quoteForeign(`docker ${args.join(' ')}`);
+  return new HandoverError(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+}

@@ -1,0 +1,102 @@
+import { isObject, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import { type Digest, isDigest } from '../image/digest.ts';
+import { type Platform, platformOf } from '../image/platform.ts';
+
+// Reads what docker prints. Everything here is pure.
+
+/** How the engine stores images: `.Id` is the config digest in the classic store, a manifest's in containerd's. */
+export type ImageStore = 'classic' | 'containerd';
+
+export interface EngineInfo {
+  readonly version: string;
+  readonly platform: Platform;
+  readonly imageStore: ImageStore;
+  /** The engine's data folder, on the engine's machine. */
+  readonly dataRoot: string;
+  /** Name of the engine's machine. */
+  readonly hostName: string;
+}
+
+/** What `docker image inspect` says of one image on one engine. */
+export interface InspectedImage {
+  /** The image ID: local to this engine's store. */
+  readonly imageId: string;
+  readonly repoTags: readonly string[];
+  readonly platform: Platform;
+  readonly diffIds: readonly Digest[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly size: number;
+}
+
+/** What `docker load` reported. */
+export interface LoadReport {
+  /** References and image IDs that load printed, as printed. */
+  readonly loaded: readonly string[];
+  /** The engine's own words when an image was stored but couldn't be unpacked. */
+  readonly unpackError?: string;
+}
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+export function parseInfo(text: string): EngineInfo | undefined {
+  const info = parseJson(text);
+  if (!isObject(info)) return undefined;
+  const version = stringOr(info['ServerVersion'], '');
+  if (version === '') return undefined;
+  const status = JSON.stringify(info['DriverStatus'] ?? []);
+  return {
+    version,
+    platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
+    imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+    dataRoot: stringOr(info['DockerRootDir'], ''),
+    hostName: stringOr(info['Name'], ''),
+  };
+}
+
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+export function parseInspect(text: string): InspectedImage | undefined {
+  const image = parseJson(text);
+  if (!isObject(image) || typeof image['Id'] !== 'string') return undefined;
+  const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
+  const config = isObject(image['Config']) ? image['Config'] : {};
+  return {
+    imageId: image['Id'],
+    repoTags: stringsOf(image['RepoTags']),
+    platform: platformOf(
+      stringOr(image['Os'], ''),
+      stringOr(image['Architecture'], ''),
+      stringOr(image['Variant'], undefined),
+    ),
+    diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
+    labels: stringMapOf(config['Labels']),
+    size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+  };
+}
+
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+export function parseLoadOutput(text: string): LoadReport {
+  const lines = text.split(/[\r\n]+/);
+  const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+  const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+  return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+
+/** For `docker image ls`: a line per reference. */
+export const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+
+/** Reads `docker image ls` in that format; images without a name are left out. */
+export function parseReferences(text: string): ReadonlyMap<string, string> {
+  const pairs = text.split('\n').map((line): readonly string[] => line.trim().split(' '));
+  return new Map(
+    pairs.flatMap(([reference, id]): (readonly [string, string])[] =>
+      reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]],
+    ),
+  );
+}
+
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+export function saysNoSuchImage(stderr: string): boolean {
+  return /no such image|image not known/i.test(stderr);
+}

@@ -1,0 +1,49 @@
+/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+export const errorCodes = [
+  'invalid-input',
+  'docker-unavailable',
+  'unsupported-host',
+  'builder-unsupported',
+  'build-failed',
+  'cache-missed',
+  'image-not-found',
+  'tarball-invalid',
+  'not-enough-space',
+  'artifact-name-taken',
+  'artifact-not-found',
+  'artifact-expired',
+  'artifact-corrupt',
+  'transfer-failed',
+  'load-failed',
+  'image-missing',
+  'image-mismatch',
+  'platform-mismatch',
+  'revision-mismatch',
+  'cancelled',
+] as const;
+
+export type ErrorCode = (typeof errorCodes)[number];
+
+/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+export class HandoverError extends Error {
+  override readonly name = 'HandoverError';
+  readonly code: ErrorCode;
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, hint: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+/** The message of anything that was thrown, for use inside a sentence. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+export function systemCodeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}

@@ -1,0 +1,24 @@
+import { createHash } from 'node:crypto';
+
+/** `sha256:` and 64 lower-case hex digits (OCI image-spec, descriptor.md, "Digests"). */
+export type Digest = `sha256:${string}`;
+
+const pattern = /^sha256:[0-9a-f]{64}$/;
+
+export function isDigest(text: unknown): text is Digest {
+  return typeof text === 'string' && pattern.test(text);
+}
+
+/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+export function parseDigest(text: string): Digest | undefined {
+  const full = text.includes(':') ? text : `sha256:${text}`;
+  return isDigest(full) ? full : undefined;
+}
+
+export function hexOf(digest: Digest): string {
+  return digest.slice('sha256:'.length);
+}
+
+export function digestOf(bytes: Uint8Array | string): Digest {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+}

@@ -1,0 +1,127 @@
+import { HandoverError } from '../errors.ts';
+import { isByteCount, isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import { quoteForeign } from '../text.ts';
+import { type Digest, isDigest } from './digest.ts';
+import { type Platform, platformOf } from './platform.ts';
+
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+
+export const mediaTypes = {
+  index: 'application/vnd.oci.image.index.v1+json',
+  manifest: 'application/vnd.oci.image.manifest.v1+json',
+  config: 'application/vnd.oci.image.config.v1+json',
+  dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+} as const;
+
+/** Points to a blob: what it is, which, and its size in bytes. */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly platform?: Platform;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export interface Manifest {
+  readonly config: Descriptor;
+  readonly layers: readonly Descriptor[];
+}
+
+/** What an image's config tells of it. */
+export interface ImageConfig {
+  readonly platform: Platform;
+  readonly diffIds: readonly Digest[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly created?: string;
+}
+
+/** One image in a Docker archive's `manifest.json`; the names are paths within the tar. */
+export interface ArchiveImage {
+  readonly config: string;
+  readonly repoTags: readonly string[];
+  readonly layers: readonly string[];
+}
+
+export function isIndex(descriptor: Descriptor): boolean {
+  return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+export function isAttestation(descriptor: Descriptor): boolean {
+  return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+
+/** @throws HandoverError `tarball-invalid` */
+export function parseIndex(text: string, where: string): readonly Descriptor[] {
+  const value = parseJson(text);
+  if (!isObject(value) || !Array.isArray(value['manifests'])) throw invalid(where, 'an image index', text);
+  return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+
+/** @throws HandoverError `tarball-invalid` */
+export function parseManifest(text: string, where: string): Manifest {
+  const value = parseJson(text);
+  if (!isObject(value) || !isObject(value['config']) || !Array.isArray(value['layers'])) {
+    throw invalid(where, 'an image manifest', text);
+  }
+  return {
+    config: parseDescriptor(value['config'], where),
+    layers: objectsOf(value['layers']).map((layer) => parseDescriptor(layer, where)),
+  };
+}
+
+/** @throws HandoverError `tarball-invalid` */
+export function parseConfig(text: string, where: string): ImageConfig {
+  const value = parseJson(text);
+  const rootfs = isObject(value) ? value['rootfs'] : undefined;
+  if (!isObject(value) || !isObject(rootfs)) throw invalid(where, 'an image config', text);
+  const diffIds = stringsOf(rootfs['diff_ids']).filter(isDigest);
+  const os = stringOr(value['os'], 'linux');
+  const architecture = stringOr(value['architecture'], '');
+  if (architecture === '') throw invalid(where, 'an image config with an architecture', text);
+  const created = stringOr(value['created'], undefined);
+  return {
+    platform: platformOf(os, architecture, stringOr(value['variant'], undefined)),
+    diffIds,
+    labels: isObject(value['config']) ? stringMapOf(value['config']['Labels']) : {},
+    ...(created === undefined ? {} : { created }),
+  };
+}
+
+/** @throws HandoverError `tarball-invalid` */
+export function parseArchiveManifest(text: string, where: string): readonly ArchiveImage[] {
+  const value = parseJson(text);
+  if (!Array.isArray(value)) throw invalid(where, 'a list of images', text);
+  return objectsOf(value).map((image) => {
+    const config = image['Config'];
+    if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', text);
+    return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
+  });
+}
+
+function parseDescriptor(value: JsonObject, where: string): Descriptor {
+  const { digest, size, platform } = value;
+  if (!isDigest(digest) || !isByteCount(size)) throw invalid(where, 'a descriptor', JSON.stringify(value));
+  const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
+  return {
+    mediaType: stringOr(value['mediaType'], ''),
+    digest,
+    size,
+    ...(described === undefined ? {} : { platform: described }),
+    annotations: stringMapOf(value['annotations']),
+  };
+}
+
+function parseDescriptorPlatform(value: JsonObject): Platform | undefined {
+  const { os, architecture } = value;
+  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
+  return platformOf(os, architecture, stringOr(value['variant'], undefined));
+}
+
+function invalid(where: string, expected: string, text: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `${where} is not ${expected}: "${quoteForeign(text, 120)}".`,
+    'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.',
+  );
+}

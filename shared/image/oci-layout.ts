@@ -1,0 +1,81 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HandoverError, messageOf } from '../errors.ts';
+import { type Digest, digestOf, hexOf } from './digest.ts';
+import type { ImageContents } from './image-contents.ts';
+import { type Descriptor, isAttestation, isIndex, parseConfig, parseIndex, parseManifest } from './manifest.ts';
+import { formatPlatform, type Platform, samePlatform } from './platform.ts';
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+export function blobPath(layout: string, digest: Digest): string {
+  return join(layout, 'blobs', 'sha256', hexOf(digest));
+}
+
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+export async function readOciLayout(layout: string, platform: Platform): Promise<ImageContents> {
+  const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
+    throw invalid(`The OCI layout has no index.json (${messageOf(error)}).`);
+  });
+  const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+  const manifestBytes = await readJsonBlob(layout, descriptor);
+  const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+  const configBytes = await readJsonBlob(layout, manifest.config);
+  const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+  if (!samePlatform(config.platform, platform)) {
+    throw new HandoverError(
+      'platform-mismatch',
+      `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was asked for.`,
+      'Set the input `platform` to the platform of the image, or build the image for the platform asked for.',
+    );
+  }
+  await Promise.all(manifest.layers.map((layer) => requireBlob(layout, layer)));
+  return {
+    configDigest: manifest.config.digest,
+    configBytes,
+    config,
+    manifestDigest: descriptor.digest,
+    manifestBytes,
+    manifestMediaType: descriptor.mediaType,
+    layers: manifest.layers,
+  };
+}
+
+async function findManifest(
+  layout: string,
+  descriptors: readonly Descriptor[],
+  platform: Platform,
+): Promise<Descriptor> {
+  const images = descriptors.filter((item) => !isAttestation(item));
+  const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
+  const only = images.length === 1 ? images[0] : undefined;
+  const found = match ?? only;
+  if (found === undefined) {
+    const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');
+    throw invalid(`The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`);
+  }
+  if (!isIndex(found)) return found;
+  const bytes = await readJsonBlob(layout, found);
+  return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+}
+
+async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
+  await requireBlob(layout, descriptor);
+  const bytes = await readFile(blobPath(layout, descriptor.digest));
+  const actual = digestOf(bytes);
+  if (actual !== descriptor.digest) throw invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+  return bytes;
+}
+
+async function requireBlob(layout: string, descriptor: Descriptor): Promise<void> {
+  const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
+  if (found?.size === descriptor.size) return;
+  const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+  throw invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}
+
+function invalid(message: string): HandoverError {
+  return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}

@@ -1,0 +1,51 @@
+import { HandoverError } from '../errors.ts';
+import { quoteForeign } from '../text.ts';
+
+/** `os/arch[/variant]` (OCI image-spec, image-index.md, "platform"). */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
+/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+export function parsePlatform(text: string): Platform {
+  const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
+  const [, os, architecture, variant] = match ?? [];
+  if (os === undefined || architecture === undefined) {
+    throw new HandoverError(
+      'invalid-input',
+      `"${quoteForeign(text)}" is not one platform of the form os/arch[/variant].`,
+      'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.',
+    );
+  }
+  return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+
+const architectureNames: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm', i386: '386' };
+
+// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
+function normalise(platform: Platform): Platform {
+  const architecture = architectureNames[platform.architecture] ?? platform.architecture;
+  const { os, variant } = platform;
+  const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
+  return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+
+/** A platform out of an image config or an engine's answer, with the default variants left out. */
+export function platformOf(os: string, architecture: string, variant?: string): Platform {
+  return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+
+export function formatPlatform(platform: Platform): string {
+  return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
+}
+
+export function samePlatform(one: Platform, other: Platform): boolean {
+  return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+}
+
+/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+export function runsOn(image: Platform, host: Platform): boolean {
+  return image.os === host.os && image.architecture === host.architecture;
+}

@@ -1,0 +1,186 @@
+import { HandoverError } from '../errors.ts';
+import { isByteCount, isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import { quoteForeign } from '../text.ts';
+import { type Digest, isDigest } from './digest.ts';
+import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
+import { formatReference, parseTaggedReference, type Reference } from './reference.ts';
+import type { TarballCompression } from './tarball-compression.ts';
+
+/** The record's file name within the artifact. */
+export const recordName = 'image-handover.json';
+const schema = 1;
+const maxRecordBytes = 4 * 1024 * 1024;
+const maxLayers = 1000;
+
+export interface RecordLayer {
+  readonly digest: Digest;
+  /** Bytes in the tarball. */
+  readonly size: number;
+  readonly mediaType: string;
+  /** Where the layer's bytes start within the plain tarball; unknown for a tarball that we didn't write. */
+  readonly offset?: number;
+}
+
+/** Who made the artifact. */
+export interface Producer {
+  readonly repository: string;
+  readonly runId: string;
+  readonly runAttempt: number;
+  readonly commit: string;
+  /** Job id and position in its matrix: the same for every attempt of one job, and for no other job of the run. */
+  readonly jobKey: string;
+}
+
+/** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
+export interface HandoverRecord {
+  readonly references: readonly (Reference & { readonly tag: string })[];
+  readonly platform: Platform;
+  readonly configDigest: Digest;
+  /** Digests of the image's manifest, then of indexes around it. */
+  readonly manifestDigests: readonly Digest[];
+  readonly diffIds: readonly Digest[];
+  readonly layers: readonly RecordLayer[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly created?: string;
+  /** The tarball's file name within the artifact. */
+  readonly tarballName: string;
+  readonly tarballSize: number;
+  readonly tarballDigest: Digest;
+  readonly tarballCompression: TarballCompression;
+  readonly producer: Producer;
+}
+
+/** The record as the text that goes into the artifact. */
+export function formatRecord(record: HandoverRecord): string {
+  const { references, platform, ...rest } = record;
+  const text = {
+    schema,
+    references: references.map(formatReference),
+    platform: formatPlatform(platform),
+    ...rest,
+  };
+  return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+
+/**
+ * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ */
+export function parseRecord(text: string): HandoverRecord {
+  if (text.length > maxRecordBytes) throw corrupt('it is larger than 4 MiB');
+  const value = parseJson(text);
+  if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
+  if (value['schema'] !== schema) throw wrongSchema(value['schema']);
+  const created = stringOr(value['created'], undefined);
+  const record: HandoverRecord = {
+    references: references(value['references']),
+    platform: platform(value['platform']),
+    configDigest: digest(value, 'configDigest'),
+    manifestDigests: digests(value, 'manifestDigests'),
+    diffIds: digests(value, 'diffIds'),
+    layers: layers(value),
+    labels: stringMapOf(value['labels']),
+    ...(created === undefined ? {} : { created }),
+    tarballName: fileName(value['tarballName']),
+    tarballSize: byteCount(value, 'tarballSize'),
+    tarballDigest: digest(value, 'tarballDigest'),
+    tarballCompression: compression(value['tarballCompression']),
+    producer: producer(value['producer']),
+  };
+  requireLayersInside(record);
+  return record;
+}
+
+function references(value: unknown): HandoverRecord['references'] {
+  const texts = stringsOf(value);
+  if (texts.length === 0) throw corrupt('it has no references');
+  try {
+    return texts.map(parseTaggedReference);
+  } catch (error) {
+    throw corrupt('a reference in it is malformed', error);
+  }
+}
+
+function platform(value: unknown): Platform {
+  try {
+    return parsePlatform(stringOr(value, ''));
+  } catch (error) {
+    throw corrupt('its platform is malformed', error);
+  }
+}
+
+function layers(value: JsonObject): readonly RecordLayer[] {
+  const items = objectsOf(value['layers']);
+  if (items.length > maxLayers) throw corrupt(`it lists ${String(items.length)} layers`);
+  return items.map((item) => ({
+    digest: digest(item, 'digest'),
+    size: byteCount(item, 'size'),
+    mediaType: stringOr(item['mediaType'], ''),
+    ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+  }));
+}
+
+function requireLayersInside(record: HandoverRecord): void {
+  const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
+  if (outside !== undefined) throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+}
+
+function producer(value: unknown): Producer {
+  const from = isObject(value) ? value : {};
+  return {
+    repository: stringOr(from['repository'], ''),
+    runId: stringOr(from['runId'], ''),
+    runAttempt: isByteCount(from['runAttempt']) ? from['runAttempt'] : 0,
+    commit: stringOr(from['commit'], ''),
+    jobKey: stringOr(from['jobKey'], ''),
+  };
+}
+
+function fileName(value: unknown): string {
+  const name = stringOr(value, '');
+  if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName) throw corrupt('its tarball name is not a file name');
+  return name;
+}
+
+function compression(value: unknown): TarballCompression {
+  if (value === 'none' || value === 'gzip' || value === 'zstd') return value;
+  throw corrupt(`its compression "${quoteForeign(String(value))}" is unknown`);
+}
+
+function digest(from: JsonObject, name: string): Digest {
+  const value = from[name];
+  if (!isDigest(value)) throw corrupt(`its ${name} is not a digest`);
+  return value;
+}
+
+function digests(from: JsonObject, name: string): readonly Digest[] {
+  const value = stringsOf(from[name]);
+  if (value.length > maxLayers || !value.every(isDigest)) throw corrupt(`its ${name} are not digests`);
+  return value;
+}
+
+function byteCount(from: JsonObject, name: string): number {
+  const value = from[name];
+  if (!isByteCount(value)) throw corrupt(`its ${name} is not a byte count`);
+  return value;
+}
+
+function wrongSchema(found: unknown): HandoverError {
+  const newer = typeof found === 'number' && found > schema;
+  return new HandoverError(
+    'artifact-corrupt',
+    `The record ${recordName} has schema ${quoteForeign(String(found))}; this version reads schema ${String(schema)}.`,
+    newer
+      ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+      : 'Use the same version of export-image and load-image.',
+  );
+}
+
+function corrupt(why: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `The record ${recordName} in the artifact can't be used: ${why}.`,
+    'Run the job that exports the image again.',
+    cause,
+  );
+}

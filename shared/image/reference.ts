@@ -1,0 +1,114 @@
+import { HandoverError } from '../errors.ts';
+import { quoteForeign } from '../text.ts';
+import { type Digest, isDigest } from './digest.ts';
+
+/** `[registry[:port]/]repository[:tag][@digest]`, in the short form that Docker prints. */
+export interface Reference {
+  /** Registry and path without tag and digest, lower-case, as Docker prints it (`charon`, `ghcr.io/org/charon`). */
+  readonly repository: string;
+  readonly tag?: string;
+  readonly digest?: Digest;
+  /** Set when upper-case letters had to be lowered: the text as it was given. */
+  readonly loweredFrom?: string;
+}
+
+// Grammar: github.com/distribution/reference, reference.go and regexp.go.
+const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
+const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
+const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
+const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
+const tagPattern = /^\w[\w.-]{0,127}$/;
+const maxRepositoryLength = 255;
+
+/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+export function isTag(text: string): boolean {
+  return tagPattern.test(text);
+}
+
+/**
+ * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
+ * @throws HandoverError `invalid-input` naming what is wrong with the text
+ */
+export function parseReference(text: string): Reference {
+  const given = text.trim();
+  if (given === '') throw invalid(text, 'it is empty');
+  const { name, tag, digest } = split(given);
+  if (tag !== undefined && !isTag(tag)) {
+    throw invalid(text, `"${quoteForeign(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
+  }
+  if (digest !== undefined && !isDigest(digest)) {
+    throw invalid(text, `"${quoteForeign(digest)}" is not a digest of the form sha256:<64 hex digits>`);
+  }
+  const repository = parseRepository(name.toLowerCase(), text);
+  return {
+    repository,
+    ...(tag === undefined ? {} : { tag }),
+    ...(digest === undefined ? {} : { digest }),
+    ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
+  };
+}
+
+function split(given: string): { name: string; tag: string | undefined; digest: string | undefined } {
+  const at = given.indexOf('@');
+  const digest = at < 0 ? undefined : given.slice(at + 1);
+  const rest = at < 0 ? given : given.slice(0, at);
+  const colon = rest.lastIndexOf(':');
+  // A colon before the last slash belongs to a registry's port.
+  if (colon < 0 || rest.indexOf('/', colon) >= 0) return { name: rest, tag: undefined, digest };
+  return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+}
+
+function parseRepository(name: string, text: string): string {
+  const slash = name.indexOf('/');
+  const first = slash < 0 ? '' : name.slice(0, slash);
+  const hasRegistry = /[.:]/.test(first) || first === 'localhost';
+  const rest = hasRegistry ? name.slice(slash + 1) : name;
+  if (hasRegistry && !domain.test(first)) throw invalid(text, `"${quoteForeign(first)}" is not a registry host`);
+  if (!path.test(rest)) throw invalid(text, `"${quoteForeign(rest)}" is not a repository`);
+  if (name.length > maxRepositoryLength) throw invalid(text, 'its repository is longer than 255 characters');
+  if (/^[0-9a-f]{64}$/.test(name)) throw invalid(text, 'it is an image ID, not a reference');
+  return shorten(name);
+}
+
+// docker.io/library/x is what `docker image ls` prints as x.
+function shorten(repository: string): string {
+  const path = /^(?:index\.)?docker\.io\/(.+)$/.exec(repository)?.[1];
+  if (path === undefined) return repository;
+  return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
+}
+
+function invalid(text: string, why: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `"${quoteForeign(text)}" is not an image reference: ${why}.`,
+    'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.',
+  );
+}
+
+/** The text Docker prints and takes: `charon:local`. */
+export function formatReference(reference: Reference): string {
+  const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
+  const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
+  return `${reference.repository}${tag}${digest}`;
+}
+
+/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+export function canonicalReference(reference: Reference): string {
+  const first = reference.repository.split('/')[0] ?? '';
+  const hasRegistry = reference.repository.includes('/') && (/[.:]/.test(first) || first === 'localhost');
+  if (hasRegistry) return formatReference(reference);
+  const library = reference.repository.includes('/') ? '' : 'library/';
+  return `docker.io/${library}${formatReference(reference)}`;
+}
+
+/**
+ * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * @throws HandoverError `invalid-input`
+ */
+export function parseTaggedReference(text: string): Reference & { readonly tag: string } {
+  const reference = parseReference(text);
+  if (reference.digest !== undefined) {
+    throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
+  }
+  return { ...reference, tag: reference.tag ?? 'latest' };
+}

@@ -1,0 +1,127 @@
+import { createReadStream } from 'node:fs';
+import { HandoverError } from '../errors.ts';
+import { type Digest, hexOf } from './digest.ts';
+import type { ImageContents } from './image-contents.ts';
+import { mediaTypes } from './manifest.ts';
+import { blobPath } from './oci-layout.ts';
+import { canonicalReference, formatReference, type Reference } from './reference.ts';
+import { endOfArchive, tarBlock, tarHeader, tarPadding } from './tar-header.ts';
+
+const chunkBytes = 1024 * 1024;
+
+interface Entry {
+  readonly name: string;
+  readonly size: number;
+  /** Where the entry's content starts in the tar, in bytes. */
+  readonly offset: number;
+  /** Small content is held here; a layer is read from its file. */
+  readonly source: Buffer | { readonly path: string };
+}
+
+/** A tarball that is decided but not written: every size and offset is known beforehand. */
+export interface TarballPlan {
+  readonly entries: readonly Entry[];
+  /** Size of the whole tarball in bytes. */
+  readonly size: number;
+  /** Where each layer's content starts, by digest. */
+  readonly layerOffsets: ReadonlyMap<Digest, number>;
+}
+
+/**
+ * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
+ * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
+ */
+export function planTarball(layout: string, image: ImageContents, references: readonly Reference[]): TarballPlan {
+  const blob = (digest: Digest): string => `blobs/sha256/${hexOf(digest)}`;
+  const small: readonly (readonly [string, Buffer])[] = [
+    ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
+    ['index.json', json(indexOf(image, references))],
+    ['manifest.json', json(archiveManifestOf(image, references, blob))],
+    ['blobs/', Buffer.alloc(0)],
+    ['blobs/sha256/', Buffer.alloc(0)],
+    [blob(image.configDigest), image.configBytes],
+    [blob(image.manifestDigest), image.manifestBytes],
+  ];
+  const layers = new Map(image.layers.map((layer) => [layer.digest, layer.size]));
+  const entries: Entry[] = [];
+  let position = 0;
+  const add = (name: string, size: number, source: Entry['source']): number => {
+    const offset = position + tarBlock;
+    entries.push({ name, size, offset, source });
+    position = offset + size + tarPadding(size);
+    return offset;
+  };
+  for (const [name, bytes] of small) add(name, bytes.length, bytes);
+  const layerOffsets = new Map<Digest, number>();
+  for (const [digest, size] of layers) {
+    layerOffsets.set(digest, add(blob(digest), size, { path: blobPath(layout, digest) }));
+  }
+  return { entries, size: position + endOfArchive.length, layerOffsets };
+}
+
+function indexOf(image: ImageContents, references: readonly Reference[]): unknown {
+  const { os, architecture, variant } = image.config.platform;
+  const descriptor = {
+    mediaType: image.manifestMediaType,
+    digest: image.manifestDigest,
+    size: image.manifestBytes.length,
+    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+  };
+  // containerd names an image after the first annotation, the OCI tools after the second.
+  const manifests = references.map((reference) => ({
+    ...descriptor,
+    annotations: {
+      'io.containerd.image.name': canonicalReference(reference),
+      'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+    },
+  }));
+  return { schemaVersion: 2, mediaType: mediaTypes.index, manifests };
+}
+
+function archiveManifestOf(
+  image: ImageContents,
+  references: readonly Reference[],
+  blob: (digest: Digest) => string,
+): unknown {
+  return [
+    {
+      Config: blob(image.configDigest),
+      RepoTags: references.map(formatReference),
+      Layers: image.layers.map((layer) => blob(layer.digest)),
+    },
+  ];
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}
+
+/**
+ * The planned tarball's bytes in order, in chunks of at most 1 MiB. Holds one chunk at a time.
+ * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
+ */
+export async function* tarballChunks(plan: TarballPlan): AsyncGenerator<Buffer> {
+  for (const entry of plan.entries) {
+    yield tarHeader(entry.name, entry.size);
+    if (Buffer.isBuffer(entry.source)) yield entry.source;
+    else yield* layerChunks(entry.source.path, entry);
+    if (tarPadding(entry.size) > 0) yield Buffer.alloc(tarPadding(entry.size));
+  }
+  yield endOfArchive;
+}
+
+async function* layerChunks(path: string, entry: Entry): AsyncGenerator<Buffer> {
+  let read = 0;
+  const stream: AsyncIterable<Buffer> = createReadStream(path, { highWaterMark: chunkBytes });
+  for await (const chunk of stream) {
+    read += chunk.length;
+    if (read > entry.size) break;
+    yield chunk;
+  }
+  if (read === entry.size) return;
+  throw new HandoverError(
+    'tarball-invalid',
+    `${entry.name} changed while it was read: ${String(read)} bytes instead of ${String(entry.size)}.`,
+    'Run the export again.',
+  );
+}

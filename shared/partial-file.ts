@@ -1,0 +1,72 @@
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { explainDiskFull } from './disk-space.ts';
+import { HandoverError, messageOf } from './errors.ts';
+
+/** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
+export interface PartialFile extends AsyncDisposable {
+  /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
+  tee(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer>;
+  commit(): Promise<void>;
+}
+
+/**
+ * @param path where the file is to be in the end; its folder is made
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `invalid-input` when the path can't be written
+ */
+export async function partialFile(path: string, advice: string): Promise<PartialFile> {
+  const partial = `${path}.partial-${String(process.pid)}`;
+  const file = await openNew(path, partial);
+  let closed = false;
+  const close = async (): Promise<void> => {
+    if (!closed) await file.close();
+    closed = true;
+  };
+  return {
+    tee: async function* (chunks) {
+      for await (const chunk of chunks) {
+        try {
+          await writeAll(file, chunk);
+        } catch (error) {
+          throw explainDiskFull(error, path, advice);
+        }
+        yield chunk;
+      }
+    },
+    commit: async () => {
+      await close();
+      await rename(partial, path);
+    },
+    [Symbol.asyncDispose]: async () => {
+      await close();
+      await rm(partial, { force: true });
+    },
+  };
+}
+
+async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {
+  for (let written = 0; written < chunk.length; ) {
+    written += (await file.write(chunk, written)).bytesWritten;
+  }
+}
+
+async function openNew(path: string, partial: string): Promise<FileHandle> {
+  const existing = await stat(path).catch(() => undefined);
+  if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    return await open(partial, 'w');
+  } catch (error) {
+    throw unwritable(path, messageOf(error), error);
+  }
+}
+
+function unwritable(path: string, why: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The tarball can't be written to ${path}: ${why}.`,
+    'Set `tarball` to the path of a file in a folder that this job may write to.',
+    cause,
+  );
+}
