@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
+import type { BlobStore } from './blobs.ts';
+import type { Faults } from './faults.ts';
+import type { UrlSigner } from './signed-url.ts';
+import type { JobIdentity, TokenMint } from './token.ts';
+
+export interface StoredArtifact {
+  readonly id: number;
+  readonly name: string;
+  readonly blob: string;
+  readonly job: JobIdentity;
+  readonly createdAt: string;
+  readonly expiresAt: string;
+  size: number;
+  digest: string | undefined;
+  finalised: boolean;
+}
+
+export interface ControlPlaneParts {
+  readonly artifacts: StoredArtifact[];
+  readonly blobs: BlobStore;
+  readonly signer: UrlSigner;
+  readonly tokens: TokenMint;
+  readonly faults: Faults;
+  readonly lifetimeMs: number;
+  readonly blobOrigin: () => string;
+}
+
+/** A twirp error: an HTTP status with `code` and `msg`. */
+class TwirpError extends Error {
+  readonly status: number;
+  readonly code: string;
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+type Body = Readonly<Record<string, unknown>>;
+
+const forbidden = /[":<>|*?\r\n\\/]/;
+
+/** Answers github.actions.results.api.v1.ArtifactService in JSON. */
+export async function serveControlPlane(
+  parts: ControlPlaneParts,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const method = (request.url ?? '').split('/').at(-1) ?? '';
+  const fault = parts.faults.strike(method);
+  if (fault?.kind === 'status') {
+    request.resume();
+    response.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers });
+    response.end(fault.body ?? JSON.stringify({ code: 'unavailable', msg: 'try again' }));
+    return;
+  }
+  if (fault?.kind === 'reset') return void request.socket.resetAndDestroy();
+  const answer = await text(request).then(
+    (body) => handle(parts, method, request, body),
+  ).catch((error: unknown) => {
+    if (!(error instanceof TwirpError)) throw error;
+    return { status: error.status, body: { code: error.code, msg: error.message } };
+  });
+  response.writeHead(answer.status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(answer.body));
+}
+
+function handle(parts: ControlPlaneParts, method: string, request: IncomingMessage, text: string): { status: number; body: unknown } {
+  const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
+  const job = parts.tokens.verify(token);
+  if (job === undefined) throw new TwirpError(401, 'unauthenticated', 'invalid token');
+  const body = snakeCase(JSON.parse(text));
+  if (method !== 'GetSignedArtifactURL' && body['workflow_run_backend_id'] !== job.runBackendId) {
+    throw new TwirpError(403, 'permission_denied', 'the token is for another run');
+  }
+  const handler = handlers[method];
+  if (handler === undefined) throw new TwirpError(404, 'bad_route', `no handler for ${method}`);
+  return { status: 200, body: handler(parts, job, body) };
+}
+
+// The official client sends camelCase or snake_case, depending on its version.
+function snakeCase(value: unknown): Body {
+  if (typeof value !== 'object' || value === null) throw new TwirpError(400, 'malformed', 'the body is not an object');
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), item as unknown]));
+}
+
+const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdentity, body: Body) => unknown>> = {
+  CreateArtifact: (parts, job, body) => {
+    const name = String(body['name'] ?? '');
+    if (name === '' || forbidden.test(name)) throw new TwirpError(400, 'invalid_argument', 'the artifact name is not valid');
+    if (inRun(parts, job).some((artifact) => artifact.name === name)) {
+      throw new TwirpError(409, 'already_exists', 'an artifact with this name already exists on the workflow run');
+    }
+    const blob = randomUUID();
+    parts.blobs.reserve(blob);
+    parts.artifacts.push({
+      id: 1000 + parts.artifacts.length,
+      name,
+      blob,
+      job,
+      createdAt: new Date().toISOString(),
+      expiresAt: String(body['expires_at'] ?? new Date(Date.now() + 90 * 86_400_000).toISOString()),
+      size: 0,
+      digest: undefined,
+      finalised: false,
+    });
+    return { ok: true, signed_upload_url: parts.signer.sign(parts.blobOrigin(), blob, 'cw', parts.lifetimeMs, `${name}.zip`) };
+  },
+  FinalizeArtifact: (parts, job, body) => {
+    const artifact = inRun(parts, job).find((item) => item.name === body['name'] && !item.finalised);
+    if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
+    const size = parts.blobs.size(artifact.blob);
+    if (size === undefined || String(size) !== String(body['size'])) {
+      throw new TwirpError(400, 'invalid_argument', `size ${String(body['size'])} does not match the blob's ${String(size)}`);
+    }
+    artifact.size = size;
+    artifact.digest = body['hash'] === undefined ? undefined : String(body['hash']);
+    artifact.finalised = true;
+    return { ok: true, artifact_id: String(artifact.id) };
+  },
+  ListArtifacts: (parts, job, body) => {
+    const found = inRun(parts, job)
+      .filter((item) => item.finalised && Date.parse(item.expiresAt) > Date.now())
+      .filter((item) => body['name_filter'] === undefined || item.name === body['name_filter'])
+      .filter((item) => body['id_filter'] === undefined || String(item.id) === String(body['id_filter']));
+    return { artifacts: found.map(listed) };
+  },
+  GetSignedArtifactURL: (parts, job, body) => {
+    const artifact = inRun(parts, job).findLast((item) => item.finalised && item.name === body['name']);
+    if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
+    return { signed_url: parts.signer.sign(parts.blobOrigin(), artifact.blob, 'r', parts.lifetimeMs, `${artifact.name}.zip`) };
+  },
+  DeleteArtifact: (parts, job, body) => {
+    const artifact = inRun(parts, job).find((item) => item.name === body['name']);
+    if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
+    // The entry stays under a name that nobody can ask for, so that ids keep growing.
+    Object.assign(artifact, { name: `\u0000deleted`, finalised: false });
+    return { ok: true, artifact_id: String(artifact.id) };
+  },
+};
+
+function inRun(parts: ControlPlaneParts, job: JobIdentity): readonly StoredArtifact[] {
+  return parts.artifacts.filter((artifact) => artifact.job.runBackendId === job.runBackendId);
+}
+
+function listed(artifact: StoredArtifact): unknown {
+  return {
+    workflow_run_backend_id: artifact.job.runBackendId,
+    workflow_job_run_backend_id: artifact.job.jobBackendId,
+    database_id: String(artifact.id),
+    name: artifact.name,
+    size: String(artifact.size),
+    created_at: artifact.createdAt,
+    ...(artifact.digest === undefined ? {} : { digest: artifact.digest }),
+  };
+}

@@ -1,0 +1,44 @@
+/** Something that goes wrong, for the next requests that match. */
+export interface Fault {
+  /** `get`, `put-block`, `put-block-list`, or a method of the control plane such as `ListArtifacts`. */
+  readonly on: string;
+  /** How many matching requests it strikes; once when not said. */
+  times?: number;
+  /** How many matching requests pass before it strikes. */
+  after?: number;
+  readonly effect:
+    /** The connection is reset after so many bytes of the body. */
+    | { readonly kind: 'reset'; readonly afterBytes: number }
+    /** The body ends early, in good order. */
+    | { readonly kind: 'short'; readonly afterBytes: number }
+    | { readonly kind: 'status'; readonly status: number; readonly body?: string; readonly headers?: Readonly<Record<string, string>> }
+    | { readonly kind: 'hang'; readonly ms: number }
+    /** A byte of the body is wrong. */
+    | { readonly kind: 'flip'; readonly offset: number };
+}
+
+export interface Faults {
+  add(fault: Fault): void;
+  /** The fault that strikes this request, if any. */
+  strike(operation: string): Fault['effect'] | undefined;
+  clear(): void;
+}
+
+export function faults(): Faults {
+  let active: Fault[] = [];
+  return {
+    add: (fault) => void active.push({ ...fault }),
+    clear: () => void (active = []),
+    strike: (operation) => {
+      const fault = active.find((candidate) => candidate.on === operation);
+      if (fault === undefined) return undefined;
+      if ((fault.after ?? 0) > 0) {
+        fault.after = (fault.after ?? 0) - 1;
+        return undefined;
+      }
+      fault.times = (fault.times ?? 1) - 1;
+      if (fault.times <= 0) active = active.filter((candidate) => candidate !== fault);
+      return fault.effect;
+    },
+  };
+}

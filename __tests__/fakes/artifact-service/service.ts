@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { serveBlob } from './blob-server.ts';
+import { type BlobStore, blobStore } from './blobs.ts';
+import { serveControlPlane, type StoredArtifact } from './control-plane.ts';
+import { type Faults, faults as makeFaults } from './faults.ts';
+import { link, type LinkOptions } from './link.ts';
+import { urlSigner } from './signed-url.ts';
+import { type Certificate, makeCertificate } from './tls.ts';
+import { tokenMint } from './token.ts';
+
+export interface ServiceOptions {
+  readonly tls?: boolean;
+  readonly link?: LinkOptions;
+  /** How long a signed URL is good, ms. */
+  readonly signedUrlLifetimeMs?: number;
+}
+
+export interface Job {
+  readonly runId?: string;
+  readonly jobId?: string;
+  readonly attempt?: number;
+}
+
+/** A stand-in for the artifact service: its control plane, and a block-blob store behind signed URLs. */
+export interface ArtifactService {
+  readonly url: string;
+  /** What the runner would put into the environment of this job's actions. */
+  env(job?: Job): Readonly<Record<string, string>>;
+  readonly artifacts: readonly StoredArtifact[];
+  readonly blobs: BlobStore;
+  readonly faults: Faults;
+  /** Bytes that went over the blob side. */
+  readonly traffic: { down: number; up: number };
+  /** Blob requests seen, with their ranges. */
+  readonly ranges: string[];
+  expire(name: string): void;
+  close(): Promise<void>;
+}
+
+export async function startArtifactService(options: ServiceOptions = {}): Promise<ArtifactService> {
+  const directory = await mkdtemp(join(tmpdir(), 'artifact-service-'));
+  const certificate = options.tls === true ? makeCertificate(directory) : undefined;
+  const traffic = { down: 0, up: 0 };
+  const ranges: string[] = [];
+  const artifacts: StoredArtifact[] = [];
+  const shared = { blobs: blobStore(directory), signer: urlSigner(), faults: makeFaults() };
+  const tokens = tokenMint();
+  let url = '';
+  const control = {
+    ...shared,
+    artifacts,
+    tokens,
+    lifetimeMs: options.signedUrlLifetimeMs ?? 600_000,
+    blobOrigin: () => url,
+  };
+  const onTraffic = (operation: string, bytes: number, range: string): void => {
+    traffic[operation === 'get' ? 'down' : 'up'] += bytes;
+    if (range !== '' && ranges.at(-1) !== range) ranges.push(range);
+  };
+  const blobParts = { ...shared, link: link(options.link ?? {}), onTraffic };
+  const server = listener(certificate, (request, response) => {
+    const work = request.url?.startsWith('/twirp/') === true
+      ? serveControlPlane(control, request, response)
+      : serveBlob(blobParts, request, response);
+    // A client that went away ends its own request only.
+    work.catch(() => { response.destroy(); });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  url = `${certificate === undefined ? 'http' : 'https'}://127.0.0.1:${String(port)}`;
+  return {
+    url,
+    env: (job = {}) => environment(url, tokens.issue(identity(job)), job, certificate),
+    artifacts,
+    blobs: shared.blobs,
+    faults: shared.faults,
+    traffic,
+    ranges,
+    expire: (name) => {
+      for (const artifact of artifacts.filter((item) => item.name === name)) Object.assign(artifact, { expiresAt: new Date(0).toISOString() });
+    },
+    close: async () => {
+      server.closeAllConnections();
+      server.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function listener(
+  certificate: Certificate | undefined,
+  handler: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  return certificate === undefined ? createServer(handler) : createTlsServer({ key: certificate.key, cert: certificate.cert }, handler);
+}
+
+function identity({ runId = '1', jobId = 'build', attempt = 1 }: Job): { runBackendId: string; jobBackendId: string } {
+  return { runBackendId: uuid(`run ${runId}`), jobBackendId: uuid(`job ${runId} ${jobId} ${String(attempt)}`) };
+}
+
+function uuid(text: string): string {
+  const hex = createHash('sha256').update(text).digest('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join('-');
+}
+
+function environment(url: string, token: string, job: Job, certificate: Certificate | undefined): Readonly<Record<string, string>> {
+  return {
+    ACTIONS_RUNTIME_TOKEN: token,
+    ACTIONS_RESULTS_URL: `${url}/`,
+    GITHUB_RUN_ID: job.runId ?? '1',
+    GITHUB_RUN_ATTEMPT: String(job.attempt ?? 1),
+    GITHUB_JOB: job.jobId ?? 'build',
+    GITHUB_REPOSITORY: 'org/charon',
+    GITHUB_SERVER_URL: 'https://github.com',
+    GITHUB_SHA: '0123456789abcdef0123456789abcdef01234567',
+    ...(certificate === undefined ? {} : { NODE_EXTRA_CA_CERTS: certificate.caFile }),
+  };
+}

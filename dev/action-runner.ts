@@ -1,0 +1,132 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+
+/** Plays the part of the workflow runner for one step: defaults from action.yml, `INPUT_*`, files for outputs and summary. */
+export interface StepRequest {
+  /** Folder of the action below the project, such as `export-image`; `.` is the joined action. */
+  readonly action: string;
+  readonly inputs?: Readonly<Record<string, string>>;
+  /** On top of the caller's environment; undefined takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Values for `${{ … }}` in defaults, by expression. */
+  readonly expressions?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Sees the log while it comes. */
+  readonly onOutput?: (text: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface StepOutcome {
+  readonly exitCode: number;
+  readonly log: string;
+  readonly outputs: Readonly<Record<string, string>>;
+  readonly summary: string;
+  /** `::error …::` and its kin, as the runner would show them. */
+  readonly annotations: readonly { readonly level: string; readonly title: string; readonly message: string }[];
+  /** What the step left in RUNNER_TEMP. */
+  readonly leftInTemp: readonly string[];
+}
+
+export const projectRoot = fileURLToPath(new URL('..', import.meta.url));
+
+/** Runs one step of a built action as a child process of this Node. */
+export async function runStep(request: StepRequest): Promise<StepOutcome> {
+  const files = await mkdtemp(join(tmpdir(), 'runner-'));
+  const temp = await mkdtemp(join(tmpdir(), 'runner-temp-'));
+  const outputFile = join(files, 'output');
+  const summaryFile = join(files, 'summary');
+  await Promise.all([writeFile(outputFile, ''), writeFile(summaryFile, '')]);
+  try {
+    const definition = await readAction(request.action);
+    const { exitCode, log } = await runNode(definition.main, request, {
+      ...process.env,
+      GITHUB_ACTIONS: 'true',
+      GITHUB_OUTPUT: outputFile,
+      GITHUB_STEP_SUMMARY: summaryFile,
+      RUNNER_TEMP: temp,
+      ...inputVariables(definition.defaults, request),
+      ...request.env,
+    });
+
+    return {
+      exitCode,
+      log,
+      outputs: parseOutputs(await readFile(outputFile, 'utf8')),
+      summary: await readFile(summaryFile, 'utf8'),
+      annotations: parseAnnotations(log),
+      leftInTemp: await readdir(temp),
+    };
+  } finally {
+    await Promise.all([files, temp].map((path) => rm(path, { recursive: true, force: true })));
+  }
+}
+
+interface Definition {
+  readonly main: string;
+  readonly defaults: Readonly<Record<string, string>>;
+}
+
+async function readAction(action: string): Promise<Definition> {
+  const folder = join(projectRoot, action);
+  const yaml: unknown = parse(await readFile(join(folder, 'action.yml'), 'utf8'));
+  const main = member(member(yaml, 'runs'), 'main');
+  const inputs = member(yaml, 'inputs');
+  if (typeof main !== 'string' || typeof inputs !== 'object' || inputs === null) throw new Error(`${action}/action.yml`);
+  const defaults = Object.entries(inputs).map(([name, input]) => [name, String(member(input, 'default') ?? '')] as const);
+  return { main: join(folder, main), defaults: Object.fromEntries(defaults) };
+}
+
+function member(value: unknown, name: string): unknown {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const found = Object.entries(value).find(([key]) => key === name);
+  return found?.[1];
+}
+
+function inputVariables(defaults: Definition['defaults'], request: StepRequest): Readonly<Record<string, string>> {
+  const expand = (text: string): string =>
+    text.replace(/\$\{\{\s*(.*?)\s*\}\}/g, (_, expression: string) => request.expressions?.[expression] ?? '');
+  const expanded = Object.entries(defaults).map(([name, value]) => [name, expand(value)] as const);
+  const all = { ...Object.fromEntries(expanded), ...request.inputs };
+  return Object.fromEntries(Object.entries(all).map(([name, value]) => [`INPUT_${name.toUpperCase()}`, value]));
+}
+
+function runNode(
+  main: string,
+  request: StepRequest,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<{ exitCode: number; log: string }> {
+  const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
+  const child = spawn(process.execPath, [main], { cwd: request.cwd ?? projectRoot, env: present, stdio: ['ignore', 'pipe', 'pipe'] });
+  request.signal?.addEventListener('abort', () => child.kill('SIGINT'), { once: true });
+  const chunks: Buffer[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      request.onOutput?.(chunk.toString());
+    });
+  }
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => { resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString() }); });
+  });
+}
+
+/** Reads GITHUB_OUTPUT: `name<<delimiter`, lines, `delimiter`; a later value wins. */
+export function parseOutputs(text: string): Readonly<Record<string, string>> {
+  const outputs = text.matchAll(/^([^\n<]+)<<(\S+)\r?\n([\s\S]*?)\r?\n?^\2$/gm);
+  return Object.fromEntries([...outputs].map(([, name, , value]) => [name, value?.replace(/\r?\n$/, '') ?? '']));
+}
+
+function parseAnnotations(log: string): StepOutcome['annotations'] {
+  const decode = (text: string): string =>
+    text.replaceAll('%0A', '\n').replaceAll('%0D', '\r').replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%25', '%');
+  return [...log.matchAll(/^::(error|warning|notice)(?: title=([^:]*))?::(.*)$/gm)].map(([, level, title, message]) => ({
+    level: level ?? '',
+    title: decode(title ?? ''),
+    message: decode(message ?? ''),
+  }));
+}
