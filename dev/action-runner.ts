@@ -75,15 +75,20 @@ async function readAction(action: string): Promise<Definition> {
   const yaml: unknown = parse(await readFile(join(folder, 'action.yml'), 'utf8'));
   const main = member(member(yaml, 'runs'), 'main');
   const inputs = member(yaml, 'inputs');
-  if (typeof main !== 'string' || typeof inputs !== 'object' || inputs === null) throw new Error(`${action}/action.yml`);
-  const defaults = Object.entries(inputs).map(([name, input]) => [name, String(member(input, 'default') ?? '')] as const);
+  if (typeof main !== 'string' || typeof inputs !== 'object' || inputs === null)
+    throw new Error(`${action}/action.yml`);
+  const defaults = Object.entries(inputs).map(([name, input]) => [name, text(member(input, 'default'))] as const);
   return { main: join(folder, main), defaults: Object.fromEntries(defaults) };
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 function member(value: unknown, name: string): unknown {
   if (typeof value !== 'object' || value === null) return undefined;
-  const found = Object.entries(value).find(([key]) => key === name);
-  return found?.[1];
+  const members: ReadonlyMap<string, unknown> = new Map(Object.entries(value));
+  return members.get(name);
 }
 
 function inputVariables(defaults: Definition['defaults'], request: StepRequest): Readonly<Record<string, string>> {
@@ -100,7 +105,11 @@ function runNode(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<{ exitCode: number; log: string }> {
   const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
-  const child = spawn(process.execPath, [main], { cwd: request.cwd ?? projectRoot, env: present, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [main], {
+    cwd: request.cwd ?? projectRoot,
+    env: present,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   request.signal?.addEventListener('abort', () => child.kill('SIGINT'), { once: true });
   const chunks: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) {
@@ -111,7 +120,9 @@ function runNode(
   }
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', (code) => { resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString() }); });
+    child.on('close', (code) => {
+      resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString() });
+    });
   });
 }
 
@@ -123,10 +134,17 @@ export function parseOutputs(text: string): Readonly<Record<string, string>> {
 
 function parseAnnotations(log: string): StepOutcome['annotations'] {
   const decode = (text: string): string =>
-    text.replaceAll('%0A', '\n').replaceAll('%0D', '\r').replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%25', '%');
-  return [...log.matchAll(/^::(error|warning|notice)(?: title=([^:]*))?::(.*)$/gm)].map(([, level, title, message]) => ({
-    level: level ?? '',
-    title: decode(title ?? ''),
-    message: decode(message ?? ''),
-  }));
+    text
+      .replaceAll('%0A', '\n')
+      .replaceAll('%0D', '\r')
+      .replaceAll('%3A', ':')
+      .replaceAll('%2C', ',')
+      .replaceAll('%25', '%');
+  return [...log.matchAll(/^::(error|warning|notice)(?: title=([^:]*))?::(.*)$/gm)].map(
+    ([, level, title, message]) => ({
+      level: level ?? '',
+      title: decode(title ?? ''),
+      message: decode(message ?? ''),
+    }),
+  );
 }

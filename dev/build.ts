@@ -19,7 +19,14 @@ export function build(): void {
     if (!existsSync(join(root, action, 'main.ts'))) continue;
     const out = join(root, 'dist', action);
     rmSync(out, { recursive: true, force: true });
-    node(bin('@vercel/ncc/dist/ncc/cli.js'), ['build', join('build', action, 'main.js'), '-o', out, '--license', 'licenses.txt']);
+    node(bin('@vercel/ncc/dist/ncc/cli.js'), [
+      'build',
+      join('build', action, 'main.js'),
+      '-o',
+      out,
+      '--license',
+      'licenses.txt',
+    ]);
     requireClean(out);
   }
 }
@@ -27,7 +34,8 @@ export function build(): void {
 // A bundle that holds this machine's paths wouldn't be the same when built elsewhere.
 function requireClean(out: string): void {
   for (const file of readdirSync(out)) {
-    if (readFileSync(join(out, file), 'utf8').includes(root)) throw new Error(`${join(out, file)} holds the path ${root}`);
+    if (readFileSync(join(out, file), 'utf8').includes(root))
+      throw new Error(`${join(out, file)} holds the path ${root}`);
   }
 }
 

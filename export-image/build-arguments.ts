@@ -8,6 +8,11 @@ export interface BuildSecret {
   readonly value: string;
 }
 
+/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+export function isGhaCache(cache: string): boolean {
+  return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+
 /** What the build writes, and how. */
 export type Exporter =
   | { readonly kind: 'oci-layout'; readonly directory: string }
@@ -44,7 +49,8 @@ export function buildArguments(
   secretFiles: ReadonlyMap<string, string>,
 ): readonly string[] {
   const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
-  const one = (flag: string, value: string | undefined): readonly string[] => (value === undefined ? [] : [flag, value]);
+  const one = (flag: string, value: string | undefined): readonly string[] =>
+    value === undefined ? [] : [flag, value];
   const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
   return [
     ...one('--builder', build.builder),
@@ -56,7 +62,10 @@ export function buildArguments(
     ...each('--build-arg', build.buildArgs),
     ...each('--build-context', build.buildContexts),
     ...each('--label', build.labels),
-    ...each('--secret', [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`)),
+    ...each(
+      '--secret',
+      [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`),
+    ),
     ...each('--ssh', build.ssh),
     ...each('--cache-from', build.cacheFrom),
     ...each('--cache-to', build.cacheTo),

@@ -69,7 +69,11 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   return { ...handedOver, tarballPath: plan.tarballPath, steps };
 }
 
-async function fillLayout(plan: ExportPlan, tools: ExportTools & SourceTools, layout: string): Promise<readonly BuildStep[]> {
+async function fillLayout(
+  plan: ExportPlan,
+  tools: ExportTools & SourceTools,
+  layout: string,
+): Promise<readonly BuildStep[]> {
   const { source, platform } = plan;
   const { log, timeline } = tools;
   if (source.kind === 'engine') {
@@ -128,7 +132,9 @@ async function upload(
       name: plan.artifactName,
       retentionDays: plan.retentionDays,
       files: handoverFiles(unsealed, tarball, (sealed) => (record = sealed)),
-      onBytes: (bytes) => { progress.add(bytes); },
+      onBytes: (bytes) => {
+        progress.add(bytes);
+      },
     });
     if (record === undefined) throw new RangeError('the upload ended before the record was written');
     return { record, artifact };

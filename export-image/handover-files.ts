@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { ArtifactFile } from '../shared/artifacts/store.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatRecord, type HandoverRecord, recordName } from '../shared/image/record.ts';
@@ -16,18 +17,23 @@ export interface TarballSource {
  * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
  * @param sealed told of the finished record
  */
+// eslint-disable-next-line @typescript-eslint/require-await -- the store takes an async iterable
 export async function* handoverFiles(
   unsealed: UnsealedRecord,
   tarball: TarballSource,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const hash = createHash('sha256');
-  yield { name: unsealed.tarballName, size: tarball.size, chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)) };
+  yield {
+    name: unsealed.tarballName,
+    size: tarball.size,
+    chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+  };
   const tarballDigest: Digest = `sha256:${hash.digest('hex')}`;
   const record: HandoverRecord = { ...unsealed, tarballDigest };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
-  yield { name: recordName, size: text.length, chunks: once(text) };
+  yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
 }
 
 async function* hashed(chunks: AsyncIterable<Buffer>, update: (chunk: Buffer) => void): AsyncGenerator<Buffer> {
@@ -35,9 +41,4 @@ async function* hashed(chunks: AsyncIterable<Buffer>, update: (chunk: Buffer) =>
     update(chunk);
     yield chunk;
   }
-}
-
-// eslint-disable-next-line @typescript-eslint/require-await -- an artifact's file is an async iterable
-async function* once(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
 }

@@ -9,8 +9,9 @@ import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
+import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { buildArguments, type BuildSecret, type Exporter } from './build-arguments.ts';
+import { buildArguments, type BuildSecret, type Exporter, isGhaCache } from './build-arguments.ts';
 import type { BuildInputs } from './inputs.ts';
 
 /** What getting an image into an OCI layout needs. */
@@ -41,29 +42,41 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  if (!direct) requireNoCacheExport(request.build);
+  const build = direct ? request.build : withoutRemoteCaches(request.build, log);
   const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
   const idFile = join(tools.tempDir, 'image-id');
   const exporter: Exporter = direct ? { kind: 'oci-layout', directory: request.layout } : { kind: 'engine', idFile };
-  const steps = await buildx.build(
-    buildArguments(request.build, request.platform, exporter, secretFiles),
-    (line) => { log.info(line); },
-  );
+  const steps = await buildx.build(buildArguments(build, request.platform, exporter, secretFiles), (line) => {
+    log.info(line);
+  });
   if (!direct) await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request.layout);
   return steps;
 }
 
-function requireNoCacheExport(build: BuildInputs): void {
-  if (build.cacheTo.length === 0) return;
-  throw new HandoverError(
-    'builder-unsupported',
-    `The docker driver on the classic image store can't write a build cache (cache-to: ${quoteForeign(build.cacheTo.join(' '))}).`,
-    'Add this step before it: `- uses: docker/setup-buildx-action@v3`. Or remove `cache-to`.',
-  );
+// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
+function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
+  if (build.cacheTo.length > 0) {
+    throw new HandoverError(
+      'builder-unsupported',
+      `The docker driver on the classic image store can't write a build cache (cache-to: ${quoteForeign(build.cacheTo.join(' '))}).`,
+      `${setupBuildxHint} Or remove \`cache-to\`.`,
+    );
+  }
+  const cacheFrom = build.cacheFrom.filter((cache) => !isGhaCache(cache));
+  if (cacheFrom.length < build.cacheFrom.length) {
+    log.notice(
+      `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
+    );
+  }
+  return { ...build, cacheFrom };
 }
 
 async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<ReadonlyMap<string, string>> {
-  const files = secrets.map(({ id, value }, position) => ({ id, value, path: join(tempDir, `secret-${String(position)}`) }));
+  const files = secrets.map(({ id, value }, position) => ({
+    id,
+    value,
+    path: join(tempDir, `secret-${String(position)}`),
+  }));
   await Promise.all(files.map(({ path, value }) => writeFile(path, value, { mode: 0o600 })));
   return new Map(files.map(({ id, path }) => [id, path]));
 }
@@ -75,7 +88,9 @@ async function saveOnce({ engine, log }: SourceTools, imageId: string, layout: s
   } finally {
     const image = await engine.inspect(imageId);
     if (image?.repoTags.length === 0) {
-      await engine.untag(imageId).catch((error: unknown) => { log.info(`The built image stays in the engine: ${String(error)}`); });
+      await engine.untag(imageId).catch((error: unknown) => {
+        log.info(`The built image stays in the engine: ${String(error)}`);
+      });
     }
   }
 }

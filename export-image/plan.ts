@@ -4,7 +4,7 @@ import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
 import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { type BuildSecret, parseSecrets } from './build-arguments.ts';
+import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
 
 export type TaggedReference = Reference & { readonly tag: string };
@@ -75,10 +75,6 @@ function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[
     notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
   }
   return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build) };
-}
-
-function isGhaCache(cache: string): boolean {
-  return cache === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
 
 function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedReference | undefined {

@@ -64,7 +64,9 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
 
 async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
   const { artifact } = content;
-  log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+  log.info(
+    `Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`,
+  );
   const text = await content.text(recordName);
   if (text !== undefined) return parseRecord(text);
   log.info(`It has no ${recordName}: the image is checked against the tarball's own manifest.`);
@@ -91,7 +93,12 @@ async function requireSpace(plan: LoadPlan, content: ArtifactContent, info: Engi
   if (info.dataRoot === '' || info.hostName !== hostname()) return;
   // The classic store keeps the whole tarball beside the unpacked layers while it loads.
   const needed = info.imageStore === 'classic' ? 2 * size : size;
-  await requireDiskSpace(info.dataRoot, needed, 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+  await requireDiskSpace(
+    info.dataRoot,
+    needed,
+    'Loading the image into the engine',
+    'Free space first: docker system prune -af; df -h.',
+  );
 }
 
 interface LoadJob {
@@ -113,7 +120,9 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
   for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
-  const report = await tools.engine.load(tarball.chunks).finally(() => { progress.done(); });
+  const report = await tools.engine.load(tarball.chunks).finally(() => {
+    progress.done();
+  });
   for (const loaded of report.loaded) guard.watch(loaded);
 
   const { expected, references } = tarball.image(plan.reference);
@@ -121,5 +130,13 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const image = await verifiedTag(tools, reference, expected, report.loaded);
   await kept?.commit();
-  return { reference: formatReference(reference), image, expected, artifact: content.artifact, record, size, loaded: true };
+  return {
+    reference: formatReference(reference),
+    image,
+    expected,
+    artifact: content.artifact,
+    record,
+    size,
+    loaded: true,
+  };
 }

@@ -16,7 +16,9 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
     ['Layers', String(expected.diffIds.length)],
     ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
     ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing: the engine had this very image'],
-    ...(from === undefined ? [] : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+    ...(from === undefined
+      ? []
+      : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
     ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
   ];
   const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
-import { HandoverError, messageOf } from '../shared/errors.ts';
+import { asError, HandoverError, messageOf } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import { compressionOf, decompress } from '../shared/image/tarball-compression.ts';
@@ -26,7 +26,8 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
   try {
     yield* decompress(all, compression);
   } catch (error) {
-    throw broken ?? invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
+    if (broken !== undefined) throw asError(broken);
+    throw invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
   }
 }
 
@@ -67,7 +68,8 @@ export function openTarball(
   const bytes = content.read(name, onBytes);
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
   const plain = plainTarball(tee(checked), name);
-  if (record !== undefined) return { chunks: plain, image: () => ({ expected: record, references: record.references }) };
+  if (record !== undefined)
+    return { chunks: plain, image: () => ({ expected: record, references: record.references }) };
   let images: readonly TarballImage[] = [];
   return {
     chunks: inspected(plain, (found) => (images = found)),

@@ -69,7 +69,7 @@ export function explainDiskFull(error: unknown, path: string, advice: string): u
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
   return new HandoverError(
     'not-enough-space',
-    `The filesystem ran full while writing ${path} (${String(code)}).`,
+    `The filesystem ran full while writing ${path} (${code}).`,
     advice,
     error,
   );

@@ -1,8 +1,8 @@
 /** Where a story tells what it does. The runner's log implements it; a story never knows that. */
 export interface Log {
-  info(message: string): void;
-  notice(message: string): void;
-  warning(message: string): void;
+  readonly info: (message: string) => void;
+  readonly notice: (message: string) => void;
+  readonly warning: (message: string) => void;
   /** Runs one chapter; its lines fold together in the runner's log. */
   chapter<T>(title: string, work: () => Promise<T>): Promise<T>;
   /** Starts a progress line for long work; `totalBytes` undefined when the size isn't known. */

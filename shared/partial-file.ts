@@ -46,7 +46,7 @@ export async function partialFile(path: string, advice: string): Promise<Partial
 }
 
 async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {
-  for (let written = 0; written < chunk.length; ) {
+  for (let written = 0; written < chunk.length;) {
     written += (await file.write(chunk, written)).bytesWritten;
   }
 }

@@ -33069,13 +33069,18 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   d: () => (/* binding */ parseSecrets),
-/* harmony export */   f: () => (/* binding */ buildArguments)
+/* harmony export */   $n: () => (/* binding */ isGhaCache),
+/* harmony export */   dC: () => (/* binding */ parseSecrets),
+/* harmony export */   fb: () => (/* binding */ buildArguments)
 /* harmony export */ });
 /* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
 
 
+/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+function isGhaCache(cache) {
+    return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
 /** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
 function parseSecrets(build) {
     return build.secrets.map((line, position) => {
@@ -33096,7 +33101,7 @@ function splitAtEquals(line, input, position) {
  */
 function buildArguments(build, platform, exporter, secretFiles) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
-    const one = (flag, value) => (value === undefined ? [] : [flag, value]);
+    const one = (flag, value) => value === undefined ? [] : [flag, value];
     const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
     return [
         ...one('--builder', build.builder),
@@ -33211,7 +33216,7 @@ function explainDiskFull(error, path, advice) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${String(code)}).`, advice, error);
+    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -33608,6 +33613,8 @@ async function makeTempDir(root) {
 
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
 
 
@@ -33749,28 +33756,30 @@ function corrupt(why, cause) {
 ;// CONCATENATED MODULE: ./build/export-image/handover-files.js
 
 
+
 /**
  * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
  * @param sealed told of the finished record
  */
+// eslint-disable-next-line @typescript-eslint/require-await -- the store takes an async iterable
 async function* handoverFiles(unsealed, tarball, sealed) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
-    yield { name: unsealed.tarballName, size: tarball.size, chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)) };
+    yield {
+        name: unsealed.tarballName,
+        size: tarball.size,
+        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+    };
     const tarballDigest = `sha256:${hash.digest('hex')}`;
     const record = { ...unsealed, tarballDigest };
     sealed(record);
     const text = Buffer.from(formatRecord(record));
-    yield { name: recordName, size: text.length, chunks: once(text) };
+    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
 }
 async function* hashed(chunks, update) {
     for await (const chunk of chunks) {
         update(chunk);
         yield chunk;
     }
-}
-// eslint-disable-next-line @typescript-eslint/require-await -- an artifact's file is an async iterable
-async function* once(bytes) {
-    yield bytes;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/near-misses.js
@@ -33809,27 +33818,33 @@ const wanted = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/;
 async function writeOciLayout(chunks, layout) {
     await (0,promises_namespaceObject.mkdir)((0,external_node_path_namespaceObject.join)(layout, 'blobs', 'sha256'), { recursive: true });
     const parser = (0,tar_stream.extract)();
-    let hasIndex = false;
-    let count = 0;
+    const seen = { index: false, entries: 0 };
     parser.on('entry', (header, stream, next) => {
-        count += 1;
+        seen.entries += 1;
         if (header.type !== 'file' || !wanted.test(header.name)) {
-            stream.on('end', () => { next(); });
+            stream.on('end', () => {
+                next();
+            });
             stream.resume();
             return;
         }
-        hasIndex ||= header.name === 'index.json';
-        (0,external_node_stream_promises_namespaceObject.pipeline)(stream, (0,external_node_fs_namespaceObject.createWriteStream)((0,external_node_path_namespaceObject.join)(layout, header.name))).then(() => { next(); }, next);
+        seen.index ||= header.name === 'index.json';
+        (0,external_node_stream_promises_namespaceObject.pipeline)(stream, (0,external_node_fs_namespaceObject.createWriteStream)((0,external_node_path_namespaceObject.join)(layout, header.name))).then(() => {
+            next();
+        }, next);
     });
     await (0,external_node_stream_promises_namespaceObject.pipeline)(chunks, parser);
-    if (hasIndex)
+    if (seen.index)
         return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(count)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
 }
 
+// EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
+var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
+
 
 
 
@@ -33849,23 +33864,34 @@ async function buildIntoLayout(tools, request) {
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    if (!direct)
-        requireNoCacheExport(request.build);
+    const build = direct ? request.build : withoutRemoteCaches(request.build, log);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
     const idFile = (0,external_node_path_namespaceObject.join)(tools.tempDir, 'image-id');
     const exporter = direct ? { kind: 'oci-layout', directory: request.layout } : { kind: 'engine', idFile };
-    const steps = await buildx.build((0,build_arguments/* buildArguments */.f)(request.build, request.platform, exporter, secretFiles), (line) => { log.info(line); });
+    const steps = await buildx.build((0,build_arguments/* buildArguments */.fb)(build, request.platform, exporter, secretFiles), (line) => {
+        log.info(line);
+    });
     if (!direct)
         await saveOnce(tools, (await (0,promises_namespaceObject.readFile)(idFile, 'utf8')).trim(), request.layout);
     return steps;
 }
-function requireNoCacheExport(build) {
-    if (build.cacheTo.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, 'Add this step before it: `- uses: docker/setup-buildx-action@v3`. Or remove `cache-to`.');
+// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
+function withoutRemoteCaches(build, log) {
+    if (build.cacheTo.length > 0) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${setup_buildx_hint/* setupBuildxHint */.b} Or remove \`cache-to\`.`);
+    }
+    const cacheFrom = build.cacheFrom.filter((cache) => !(0,build_arguments/* isGhaCache */.$n)(cache));
+    if (cacheFrom.length < build.cacheFrom.length) {
+        log.notice(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
+    }
+    return { ...build, cacheFrom };
 }
 async function writeSecrets(tempDir, secrets) {
-    const files = secrets.map(({ id, value }, position) => ({ id, value, path: (0,external_node_path_namespaceObject.join)(tempDir, `secret-${String(position)}`) }));
+    const files = secrets.map(({ id, value }, position) => ({
+        id,
+        value,
+        path: (0,external_node_path_namespaceObject.join)(tempDir, `secret-${String(position)}`),
+    }));
     await Promise.all(files.map(({ path, value }) => (0,promises_namespaceObject.writeFile)(path, value, { mode: 0o600 })));
     return new Map(files.map(({ id, path }) => [id, path]));
 }
@@ -33877,7 +33903,9 @@ async function saveOnce({ engine, log }, imageId, layout) {
     finally {
         const image = await engine.inspect(imageId);
         if (image?.repoTags.length === 0) {
-            await engine.untag(imageId).catch((error) => { log.info(`The built image stays in the engine: ${String(error)}`); });
+            await engine.untag(imageId).catch((error) => {
+                log.info(`The built image stays in the engine: ${String(error)}`);
+            });
         }
     }
 }
@@ -33937,8 +33965,6 @@ async function ownerOf(store, artifact) {
 
 // EXTERNAL MODULE: ./build/export-image/plan.js + 2 modules
 var export_image_plan = __nccwpck_require__(48);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
@@ -33975,47 +34001,59 @@ const maxJsonBytes = 4 * 1024 * 1024;
 const maxJsonBytesInAll = 32 * 1024 * 1024;
 function inspectTarball() {
     const parser = (0,tar_stream.extract)();
-    const sizes = new Map();
-    const json = new Map();
-    let jsonBytes = 0;
-    let failure;
-    parser.on('error', (error) => (failure ??= error));
+    const seen = new SeenEntries();
+    const state = {};
+    const fail = (error) => void (state.failure ??= error);
+    parser.on('error', fail);
     parser.on('entry', (header, stream, next) => {
-        const size = header.size ?? 0;
-        sizes.set(header.name, size);
-        const keep = size <= maxJsonBytes && jsonBytes + size <= maxJsonBytesInAll;
+        const keep = seen.begin(header.name, header.size ?? 0);
         const parts = [];
         stream.on('data', (part) => {
             if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part)))
                 parts.push(part);
         });
         stream.on('end', () => {
-            if (parts.length > 0) {
-                json.set(header.name, Buffer.concat(parts));
-                jsonBytes += size;
-            }
+            seen.end(header.name, parts);
             next();
         });
-        stream.on('error', (error) => (failure ??= error));
+        stream.on('error', fail);
     });
     return {
         write: async (chunk) => {
-            if (failure === undefined && !parser.write(chunk))
+            if (state.failure === undefined && !parser.write(chunk))
                 await drained(parser);
-            if (failure !== undefined)
-                throw cut(failure);
+            if (state.failure !== undefined)
+                throw cut(state.failure);
         },
         end: async () => {
-            if (failure === undefined) {
+            if (state.failure === undefined) {
                 const finished = (0,external_node_events_.once)(parser, 'close');
                 parser.end(undefined);
-                await finished.catch((error) => (failure ??= error));
+                await finished.catch(fail);
             }
-            if (failure !== undefined)
-                throw cut(failure);
-            return imagesIn(sizes, json);
+            if (state.failure !== undefined)
+                throw cut(state.failure);
+            return imagesIn(seen.sizes, seen.json);
         },
     };
+}
+/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
+class SeenEntries {
+    sizes = new Map();
+    json = new Map();
+    #jsonBytes = 0;
+    /** Whether the entry's content is worth keeping. */
+    begin(name, size) {
+        this.sizes.set(name, size);
+        return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+    }
+    end(name, parts) {
+        if (parts.length === 0)
+            return;
+        const content = Buffer.concat(parts);
+        this.json.set(name, content);
+        this.#jsonBytes += content.length;
+    }
 }
 function startsJson(part) {
     return part[0] === 0x7b || part[0] === 0x5b;
@@ -34342,7 +34380,9 @@ async function upload(plan, tools, unsealed, tarball) {
             name: plan.artifactName,
             retentionDays: plan.retentionDays,
             files: handoverFiles(unsealed, tarball, (sealed) => (record = sealed)),
-            onBytes: (bytes) => { progress.add(bytes); },
+            onBytes: (bytes) => {
+                progress.add(bytes);
+            },
         });
         if (record === undefined)
             throw new RangeError('the upload ended before the record was written');
@@ -34620,14 +34660,11 @@ function chooseSource(inputs, facts, notices) {
         return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
-    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
+    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$n)(cache));
     if (cacheFrom.length < build.cacheFrom.length) {
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
     }
-    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_arguments/* parseSecrets */.d)(build) };
-}
-function isGhaCache(cache) {
-    return cache === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_arguments/* parseSecrets */.dC)(build) };
 }
 function chooseReference(inputs, source) {
     if (inputs.image !== undefined)
@@ -36883,8 +36920,13 @@ function actionInputs() {
                 return number;
             throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
         },
-        lines: (name) => records(name, (0,core/* getInput */.V4)(name)).map((record) => record.join(',').trim()).filter(Boolean),
-        list: (name) => records(name, (0,core/* getInput */.V4)(name)).flat().map((item) => item.trim()).filter(Boolean),
+        lines: (name) => records(name, (0,core/* getInput */.V4)(name))
+            .map((record) => record.join(',').trim())
+            .filter(Boolean),
+        list: (name) => records(name, (0,core/* getInput */.V4)(name))
+            .flat()
+            .map((item) => item.trim())
+            .filter(Boolean),
     };
 }
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
@@ -36974,8 +37016,12 @@ const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
-    notice: (message) => { (0,core/* notice */.lm)(message); },
-    warning: (message) => { (0,core/* warning */.$e)(message); },
+    notice: (message) => {
+        (0,core/* notice */.lm)(message);
+    },
+    warning: (message) => {
+        (0,core/* warning */.$e)(message);
+    },
     chapter: core/* group */.Os,
     progress,
 };
@@ -36988,7 +37034,9 @@ function progress(what, totalBytes) {
         const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
         (0,core/* info */.pq)(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
     };
-    const timer = setInterval(() => { tell(''); }, progressEveryMs);
+    const timer = setInterval(() => {
+        tell('');
+    }, progressEveryMs);
     timer.unref();
     return {
         add: (more) => void (bytes += more),
@@ -37036,7 +37084,9 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             (0,core/* info */.pq)(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, { title: `${name}: unexpected error` });
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+            title: `${name}: unexpected error`,
+        });
         await (0,summary/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
@@ -37188,7 +37238,7 @@ async function* inflate(compressed, name) {
     }
     catch (error) {
         if (broken !== undefined)
-            throw broken;
+            throw (0,errors/* asError */.zR)(broken);
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
     }
 }
@@ -37443,6 +37493,7 @@ function pauseFor(otherwise) {
 
 
 
+
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 8 * 1024 * 1024;
@@ -37465,7 +37516,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
         const id = blockId(ids.length);
         ids.push(id);
         const sent = putBlock(http, url, id, block, signal)
-            .then(() => { onBytes(block.length); }, (error) => { failure ??= error; })
+            .then(() => {
+            onBytes(block.length);
+        }, (error) => {
+            failure ??= error;
+        })
             .finally(() => inFlight.delete(sent));
         inFlight.add(sent);
         if (inFlight.size >= blocksInFlight)
@@ -37475,7 +37530,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     }
     await Promise.all(inFlight);
     if (failure !== undefined)
-        throw failure;
+        throw (0,errors/* asError */.zR)(failure);
     await putBlockList(http, url, ids, signal);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
@@ -37646,42 +37701,36 @@ function resultsService(http, credentials, signal) {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), {
-        attempts: 5,
-        delayMs: pauseFor(backoff(1000, 15_000)),
-        isRetryable: isTransient,
-        signal,
-    });
+    const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
+    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), again);
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
             return listed(answer).sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', {
+            const owner = {
                 workflow_run_backend_id: artifact.runBackendId,
                 workflow_job_run_backend_id: artifact.jobBackendId,
-                name: artifact.name,
-            });
+            };
+            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
             return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const answer = await call('CreateArtifact', {
-                name,
-                mime_type: 'application/zip',
-                version: formatVersion,
-                expires_at: expiresAt.toISOString(),
-            });
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
             return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
             const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
             const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] !== true || !Number.isSafeInteger(id))
-                throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-            return id;
+            if (answer['ok'] === true && Number.isSafeInteger(id))
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
         },
-        remove: async (name) => void (await call('DeleteArtifact', { name })),
+        remove: async (name) => {
+            await call('DeleteArtifact', { name });
+        },
     };
 }
 async function post(http, credentials, method, body) {
@@ -37992,87 +38041,95 @@ __nccwpck_require__.d(__webpack_exports__, {
   x: () => (/* binding */ dockerBuildx)
 });
 
-// UNUSED EXPORTS: setupBuildxHint
-
 ;// CONCATENATED MODULE: external "node:readline"
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
+var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 ;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
 
+const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
-/** @param print takes one line of readable progress, in the style of `--progress=plain` */
-function buildProgress(print) {
-    const vertices = new Map();
-    const other = [];
-    let failed;
-    const vertexUpdate = (update) => {
-        const vertex = vertexOf(update, vertices);
+/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+class BuildProgress {
+    #print;
+    #vertices = new Map();
+    #otherLines = [];
+    #startedCount = 0;
+    #failed;
+    /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+    constructor(print) {
+        this.#print = print;
+    }
+    line(text) {
+        const update = text.startsWith('{') ? (0,json/* parseJson */.qF)(text) : undefined;
+        if (!(0,json/* isObject */.Gv)(update)) {
+            if (text.trim() === '')
+                return;
+            this.#print(text);
+            if (this.#otherLines.push(text) > keptLines)
+                this.#otherLines.shift();
+            return;
+        }
+        for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
+            this.#updateVertex(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
+            this.#printLog(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
+            this.#print(`WARN: ${decode(item['short'])}`);
+    }
+    /** The instructions that were run or found in the cache, in the order they started. */
+    steps() {
+        return [...this.#vertices.values()]
+            .filter((vertex) => vertex.done && instruction.test(vertex.name))
+            .sort((one, other) => one.number - other.number)
+            .map(({ name, cached }) => ({ name, cached }));
+    }
+    /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+    failure() {
+        const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
+        return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+    }
+    #updateVertex(update) {
+        const vertex = this.#vertexOf(update);
         if (vertex === undefined)
             return;
-        const prefix = `#${String(vertex.number)}`;
-        if (!vertex.started && typeof update['started'] === 'string') {
-            vertex.started = true;
-            print(`${prefix} ${vertex.name}`);
+        if (vertex.number === 0 && typeof update['started'] === 'string') {
+            vertex.number = this.#startedCount += 1;
+            this.#print(`#${String(vertex.number)} ${vertex.name}`);
         }
         vertex.cached ||= update['cached'] === true;
-        const error = (0,json/* stringOr */.JI)(update['error'], '');
-        if (error !== '' && !error.includes('context canceled'))
-            failed ??= `${vertex.name}: ${error}`;
         if (vertex.done || typeof update['completed'] !== 'string')
             return;
         vertex.done = true;
-        if (error !== '')
-            print(`${prefix} ERROR: ${error}`);
-        else
-            print(vertex.cached ? `${prefix} CACHED` : `${prefix} DONE ${seconds(update)}`);
-    };
-    const logUpdate = (update) => {
-        const vertex = vertices.get((0,json/* stringOr */.JI)(update['vertex'], ''));
-        const text = Buffer.from((0,json/* stringOr */.JI)(update['data'], ''), 'base64').toString();
-        for (const line of text.split('\n'))
+        const error = (0,json/* stringOr */.JI)(update['error'], '');
+        if (error !== '' && !error.includes('context canceled'))
+            this.#failed ??= `${vertex.name}: ${error}`;
+        const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
+        this.#print(`#${String(vertex.number)} ${end}`);
+    }
+    #printLog(update) {
+        const number = this.#vertices.get((0,json/* stringOr */.JI)(update['vertex'], ''))?.number ?? 0;
+        for (const line of decode(update['data']).split('\n'))
             if (line !== '')
-                print(`#${String(vertex?.number ?? 0)} ${line}`);
-    };
-    const warningUpdate = (update) => {
-        const text = Buffer.from((0,json/* stringOr */.JI)(update['short'], ''), 'base64').toString();
-        if (text !== '')
-            print(`WARN: ${text}`);
-    };
-    return {
-        line: (text) => {
-            const update = text.startsWith('{') ? (0,json/* parseJson */.qF)(text) : undefined;
-            if (!(0,json/* isObject */.Gv)(update)) {
-                if (text.trim() !== '')
-                    print(text);
-                if (text.trim() !== '' && other.push(text) > 20)
-                    other.shift();
-                return;
-            }
-            (0,json/* objectsOf */.iZ)(update['vertexes']).forEach(vertexUpdate);
-            (0,json/* objectsOf */.iZ)(update['logs']).forEach(logUpdate);
-            (0,json/* objectsOf */.iZ)(update['warnings']).forEach(warningUpdate);
-        },
-        steps: () => [...vertices.values()]
-            .filter((vertex) => vertex.done && instruction.test(vertex.name))
-            .map(({ name, cached }) => ({ name, cached })),
-        failure: () => other.findLast((line) => line.startsWith('ERROR')) ?? failed ?? other.at(-1) ?? 'no message',
-    };
+                this.#print(`#${String(number)} ${line}`);
+    }
+    #vertexOf(update) {
+        const digest = (0,json/* stringOr */.JI)(update['digest'], '');
+        const name = (0,json/* stringOr */.JI)(update['name'], '');
+        if (digest === '' || name === '')
+            return undefined;
+        const vertex = this.#vertices.get(digest) ?? { number: 0, name, cached: false, done: false };
+        this.#vertices.set(digest, vertex);
+        return vertex;
+    }
 }
-function vertexOf(update, vertices) {
-    const digest = (0,json/* stringOr */.JI)(update['digest'], '');
-    const name = (0,json/* stringOr */.JI)(update['name'], '');
-    if (digest === '' || name === '')
-        return undefined;
-    const known = vertices.get(digest);
-    if (known !== undefined)
-        return known;
-    const vertex = { number: vertices.size + 1, name, cached: false, started: false, done: false };
-    vertices.set(digest, vertex);
-    return vertex;
+function decode(base64) {
+    return Buffer.from((0,json/* stringOr */.JI)(base64, ''), 'base64').toString();
 }
 function seconds(update) {
     const started = Date.parse((0,json/* stringOr */.JI)(update['started'], ''));
@@ -38087,7 +38144,7 @@ var docker_cli = __nccwpck_require__(8100);
 
 
 
-const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
+
 function dockerBuildx(cli) {
     return {
         builder: async (name) => {
@@ -38097,7 +38154,7 @@ function dockerBuildx(cli) {
                 return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
             }
             const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
-            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.f)(output)}`, setupBuildxHint);
+            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.f)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
         build: (args, print) => build(cli, args, print),
     };
@@ -38106,15 +38163,15 @@ async function build(cli, args, print) {
     const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
     running.stdin.end();
     running.stdout.resume();
-    const progress = buildProgress(print);
+    const progress = new BuildProgress(print);
     for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
         progress.line(line);
     const exitCode = await running.exit;
     if (exitCode === 0)
         return progress.steps();
     const failure = progress.failure();
-    if (/rawjson/.test(failure)) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
+    if (failure.includes('rawjson')) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, setup_buildx_hint/* setupBuildxHint */.b);
     }
     throw new errors/* HandoverError */.Cu('build-failed', `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
 }
@@ -38316,8 +38373,12 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: async (chunks) => load(await cli.start(['load']), chunks),
         save: (image) => save(cli, image),
-        tag: async (image, reference) => void (await must(['image', 'tag', image, reference], 'load-failed')),
-        untag: async (reference) => void (await must(['image', 'rm', reference], 'image-missing')),
+        tag: async (image, reference) => {
+            await must(['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(['image', 'rm', reference], 'image-missing');
+        },
         references: async () => {
             const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
             return parseReferences(output.stdout);
@@ -38346,11 +38407,11 @@ async function inspect(cli, image) {
 }
 async function load(running, chunks) {
     const said = Promise.all([(0,consumers_namespaceObject.text)(running.stdout), (0,consumers_namespaceObject.text)(running.stderr)]);
-    let ended = false;
-    void running.exit.then(() => (ended = true));
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
     try {
         for await (const chunk of chunks) {
-            if (ended)
+            if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
                 await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
@@ -38410,7 +38471,8 @@ function failed(code, args, output) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
 /* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf)
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   zR: () => (/* binding */ asError)
 /* harmony export */ });
 /* unused harmony export errorCodes */
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
@@ -38456,6 +38518,10 @@ function systemCodeOf(error) {
     if (!(error instanceof Error) || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
+}
+/** What was caught, as an error to throw on: some libraries throw other things. */
+function asError(error) {
+    return error instanceof Error ? error : new Error(String(error));
 }
 
 
@@ -38514,7 +38580,12 @@ function parsePlatform(text) {
     }
     return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
 }
-const architectureNames = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm', i386: '386' };
+const architectureNames = {
+    x86_64: 'amd64',
+    aarch64: 'arm64',
+    armv7l: 'arm',
+    i386: '386',
+};
 // The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
 function normalise(platform) {
     const architecture = architectureNames[platform.architecture] ?? platform.architecture;
@@ -38596,7 +38667,7 @@ function split(given) {
     const rest = at < 0 ? given : given.slice(0, at);
     const colon = rest.lastIndexOf(':');
     // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.indexOf('/', colon) >= 0)
+    if (colon < 0 || rest.includes('/', colon))
         return { name: rest, tag: undefined, digest };
     return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }
@@ -38703,6 +38774,18 @@ function stringMapOf(value) {
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
 }
+
+
+/***/ }),
+
+/***/ 4318:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   b: () => (/* binding */ setupBuildxHint)
+/* harmony export */ });
+/** The line of YAML that helps with every shortcoming of a builder. */
+const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
 
 
 /***/ }),

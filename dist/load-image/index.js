@@ -33180,7 +33180,7 @@ function explainDiskFull(error, path, advice) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${String(code)}).`, advice, error);
+    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/record.js
@@ -33446,47 +33446,59 @@ const maxJsonBytes = 4 * 1024 * 1024;
 const maxJsonBytesInAll = 32 * 1024 * 1024;
 function inspectTarball() {
     const parser = (0,tar_stream.extract)();
-    const sizes = new Map();
-    const json = new Map();
-    let jsonBytes = 0;
-    let failure;
-    parser.on('error', (error) => (failure ??= error));
+    const seen = new SeenEntries();
+    const state = {};
+    const fail = (error) => void (state.failure ??= error);
+    parser.on('error', fail);
     parser.on('entry', (header, stream, next) => {
-        const size = header.size ?? 0;
-        sizes.set(header.name, size);
-        const keep = size <= maxJsonBytes && jsonBytes + size <= maxJsonBytesInAll;
+        const keep = seen.begin(header.name, header.size ?? 0);
         const parts = [];
         stream.on('data', (part) => {
             if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part)))
                 parts.push(part);
         });
         stream.on('end', () => {
-            if (parts.length > 0) {
-                json.set(header.name, Buffer.concat(parts));
-                jsonBytes += size;
-            }
+            seen.end(header.name, parts);
             next();
         });
-        stream.on('error', (error) => (failure ??= error));
+        stream.on('error', fail);
     });
     return {
         write: async (chunk) => {
-            if (failure === undefined && !parser.write(chunk))
+            if (state.failure === undefined && !parser.write(chunk))
                 await drained(parser);
-            if (failure !== undefined)
-                throw cut(failure);
+            if (state.failure !== undefined)
+                throw cut(state.failure);
         },
         end: async () => {
-            if (failure === undefined) {
+            if (state.failure === undefined) {
                 const finished = (0,external_node_events_.once)(parser, 'close');
                 parser.end(undefined);
-                await finished.catch((error) => (failure ??= error));
+                await finished.catch(fail);
             }
-            if (failure !== undefined)
-                throw cut(failure);
-            return imagesIn(sizes, json);
+            if (state.failure !== undefined)
+                throw cut(state.failure);
+            return imagesIn(seen.sizes, seen.json);
         },
     };
+}
+/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
+class SeenEntries {
+    sizes = new Map();
+    json = new Map();
+    #jsonBytes = 0;
+    /** Whether the entry's content is worth keeping. */
+    begin(name, size) {
+        this.sizes.set(name, size);
+        return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+    }
+    end(name, parts) {
+        if (parts.length === 0)
+            return;
+        const content = Buffer.concat(parts);
+        this.json.set(name, content);
+        this.#jsonBytes += content.length;
+    }
 }
 function startsJson(part) {
     return part[0] === 0x7b || part[0] === 0x5b;
@@ -33582,7 +33594,9 @@ async function* plainTarball(chunks, name) {
         yield* decompress(all, compression);
     }
     catch (error) {
-        throw broken ?? tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 async function* rethrowing(chunks, onError) {
@@ -33897,7 +33911,9 @@ async function load(plan, tools, job) {
             guard.watch((0,image_reference/* formatReference */.FH)(reference));
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const report = await tools.engine.load(tarball.chunks).finally(() => { progress.done(); });
+        const report = await tools.engine.load(tarball.chunks).finally(() => {
+            progress.done();
+        });
         for (const loaded of report.loaded)
             guard.watch(loaded);
         const { expected, references } = tarball.image(plan.reference);
@@ -33906,7 +33922,15 @@ async function load(plan, tools, job) {
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
         const image = await verifiedTag(tools, reference, expected, report.loaded);
         await kept?.commit();
-        return { reference: (0,image_reference/* formatReference */.FH)(reference), image, expected, artifact: content.artifact, record, size, loaded: true };
+        return {
+            reference: (0,image_reference/* formatReference */.FH)(reference),
+            image,
+            expected,
+            artifact: content.artifact,
+            record,
+            size,
+            loaded: true,
+        };
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -34138,7 +34162,9 @@ function loadSummary(result, spans) {
         ['Layers', String(expected.diffIds.length)],
         ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
         ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing: the engine had this very image'],
-        ...(from === undefined ? [] : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+        ...(from === undefined
+            ? []
+            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
         ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
     ];
     const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
@@ -36276,8 +36302,13 @@ function actionInputs() {
                 return number;
             throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
         },
-        lines: (name) => records(name, (0,core/* getInput */.V4)(name)).map((record) => record.join(',').trim()).filter(Boolean),
-        list: (name) => records(name, (0,core/* getInput */.V4)(name)).flat().map((item) => item.trim()).filter(Boolean),
+        lines: (name) => records(name, (0,core/* getInput */.V4)(name))
+            .map((record) => record.join(',').trim())
+            .filter(Boolean),
+        list: (name) => records(name, (0,core/* getInput */.V4)(name))
+            .flat()
+            .map((item) => item.trim())
+            .filter(Boolean),
     };
 }
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
@@ -36367,8 +36398,12 @@ const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
-    notice: (message) => { (0,core/* notice */.lm)(message); },
-    warning: (message) => { (0,core/* warning */.$e)(message); },
+    notice: (message) => {
+        (0,core/* notice */.lm)(message);
+    },
+    warning: (message) => {
+        (0,core/* warning */.$e)(message);
+    },
     chapter: core/* group */.Os,
     progress,
 };
@@ -36381,7 +36416,9 @@ function progress(what, totalBytes) {
         const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
         (0,core/* info */.pq)(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
     };
-    const timer = setInterval(() => { tell(''); }, progressEveryMs);
+    const timer = setInterval(() => {
+        tell('');
+    }, progressEveryMs);
     timer.unref();
     return {
         add: (more) => void (bytes += more),
@@ -36429,7 +36466,9 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             (0,core/* info */.pq)(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, { title: `${name}: unexpected error` });
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+            title: `${name}: unexpected error`,
+        });
         await (0,summary/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
@@ -36581,7 +36620,7 @@ async function* inflate(compressed, name) {
     }
     catch (error) {
         if (broken !== undefined)
-            throw broken;
+            throw (0,errors/* asError */.zR)(broken);
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
     }
 }
@@ -36836,6 +36875,7 @@ function pauseFor(otherwise) {
 
 
 
+
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 8 * 1024 * 1024;
@@ -36858,7 +36898,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
         const id = blockId(ids.length);
         ids.push(id);
         const sent = putBlock(http, url, id, block, signal)
-            .then(() => { onBytes(block.length); }, (error) => { failure ??= error; })
+            .then(() => {
+            onBytes(block.length);
+        }, (error) => {
+            failure ??= error;
+        })
             .finally(() => inFlight.delete(sent));
         inFlight.add(sent);
         if (inFlight.size >= blocksInFlight)
@@ -36868,7 +36912,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     }
     await Promise.all(inFlight);
     if (failure !== undefined)
-        throw failure;
+        throw (0,errors/* asError */.zR)(failure);
     await putBlockList(http, url, ids, signal);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
@@ -37039,42 +37083,36 @@ function resultsService(http, credentials, signal) {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), {
-        attempts: 5,
-        delayMs: pauseFor(backoff(1000, 15_000)),
-        isRetryable: isTransient,
-        signal,
-    });
+    const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
+    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), again);
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
             return listed(answer).sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', {
+            const owner = {
                 workflow_run_backend_id: artifact.runBackendId,
                 workflow_job_run_backend_id: artifact.jobBackendId,
-                name: artifact.name,
-            });
+            };
+            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
             return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const answer = await call('CreateArtifact', {
-                name,
-                mime_type: 'application/zip',
-                version: formatVersion,
-                expires_at: expiresAt.toISOString(),
-            });
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
             return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
             const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
             const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] !== true || !Number.isSafeInteger(id))
-                throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-            return id;
+            if (answer['ok'] === true && Number.isSafeInteger(id))
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
         },
-        remove: async (name) => void (await call('DeleteArtifact', { name })),
+        remove: async (name) => {
+            await call('DeleteArtifact', { name });
+        },
     };
 }
 async function post(http, credentials, method, body) {
@@ -37570,8 +37608,12 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: async (chunks) => load(await cli.start(['load']), chunks),
         save: (image) => save(cli, image),
-        tag: async (image, reference) => void (await must(['image', 'tag', image, reference], 'load-failed')),
-        untag: async (reference) => void (await must(['image', 'rm', reference], 'image-missing')),
+        tag: async (image, reference) => {
+            await must(['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(['image', 'rm', reference], 'image-missing');
+        },
         references: async () => {
             const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
             return parseReferences(output.stdout);
@@ -37600,11 +37642,11 @@ async function inspect(cli, image) {
 }
 async function load(running, chunks) {
     const said = Promise.all([(0,consumers_namespaceObject.text)(running.stdout), (0,consumers_namespaceObject.text)(running.stderr)]);
-    let ended = false;
-    void running.exit.then(() => (ended = true));
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
     try {
         for await (const chunk of chunks) {
-            if (ended)
+            if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
                 await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
@@ -37664,7 +37706,8 @@ function failed(code, args, output) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
 /* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf)
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   zR: () => (/* binding */ asError)
 /* harmony export */ });
 /* unused harmony export errorCodes */
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
@@ -37710,6 +37753,10 @@ function systemCodeOf(error) {
     if (!(error instanceof Error) || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
+}
+/** What was caught, as an error to throw on: some libraries throw other things. */
+function asError(error) {
+    return error instanceof Error ? error : new Error(String(error));
 }
 
 
@@ -37768,7 +37815,12 @@ function parsePlatform(text) {
     }
     return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
 }
-const architectureNames = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm', i386: '386' };
+const architectureNames = {
+    x86_64: 'amd64',
+    aarch64: 'arm64',
+    armv7l: 'arm',
+    i386: '386',
+};
 // The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
 function normalise(platform) {
     const architecture = architectureNames[platform.architecture] ?? platform.architecture;
@@ -38003,7 +38055,7 @@ function split(given) {
     const rest = at < 0 ? given : given.slice(0, at);
     const colon = rest.lastIndexOf(':');
     // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.indexOf('/', colon) >= 0)
+    if (colon < 0 || rest.includes('/', colon))
         return { name: rest, tag: undefined, digest };
     return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }

@@ -37,7 +37,8 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
       commit: variable('GITHUB_SHA'),
     },
-    runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+    runUrl:
+      repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
   };

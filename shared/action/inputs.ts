@@ -44,8 +44,15 @@ export function actionInputs(): Inputs {
       if (/^\d+$/.test(value) && number >= min && number <= max) return number;
       throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
     },
-    lines: (name) => records(name, getInput(name)).map((record) => record.join(',').trim()).filter(Boolean),
-    list: (name) => records(name, getInput(name)).flat().map((item) => item.trim()).filter(Boolean),
+    lines: (name) =>
+      records(name, getInput(name))
+        .map((record) => record.join(',').trim())
+        .filter(Boolean),
+    list: (name) =>
+      records(name, getInput(name))
+        .flat()
+        .map((item) => item.trim())
+        .filter(Boolean),
   };
 }
 

@@ -37,7 +37,9 @@ async function report(name: string, error: unknown): Promise<void> {
   if (!(error instanceof HandoverError)) {
     const stack = error instanceof Error ? error.stack : undefined;
     if (stack !== undefined) info(stack);
-    annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, { title: `${name}: unexpected error` });
+    annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+      title: `${name}: unexpected error`,
+    });
     await addSummary(`### ❌ ${name} failed\n\n${messageOf(error)}\n`);
     return;
   }

@@ -7,8 +7,12 @@ const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 export const runnerLog: Log = {
   info,
-  notice: (message) => { notice(message); },
-  warning: (message) => { warning(message); },
+  notice: (message) => {
+    notice(message);
+  },
+  warning: (message) => {
+    warning(message);
+  },
   chapter: group,
   progress,
 };
@@ -22,7 +26,9 @@ function progress(what: string, totalBytes: number | undefined): Progress {
     const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
     info(`${what}: ${verb}${formatBytes(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
   };
-  const timer = setInterval(() => { tell(''); }, progressEveryMs);
+  const timer = setInterval(() => {
+    tell('');
+  }, progressEveryMs);
   timer.unref();
   return {
     add: (more) => void (bytes += more),

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { asError } from '../errors.ts';
 import type { Digest } from '../image/digest.ts';
 import { backoff, retry } from '../retry.ts';
 import { type Http, isTransient, pauseFor, readText } from './http.ts';
@@ -38,8 +39,12 @@ export async function uploadBlob(
     ids.push(id);
     const sent: Promise<void> = putBlock(http, url, id, block, signal)
       .then(
-        () => { onBytes(block.length); },
-        (error: unknown) => { failure ??= error; },
+        () => {
+          onBytes(block.length);
+        },
+        (error: unknown) => {
+          failure ??= error;
+        },
       )
       .finally(() => inFlight.delete(sent));
     inFlight.add(sent);
@@ -47,7 +52,7 @@ export async function uploadBlob(
     if (failure !== undefined) break;
   }
   await Promise.all(inFlight);
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw asError(failure);
   await putBlockList(http, url, ids, signal);
   return { size, digest: `sha256:${hash.digest('hex')}` };
 }

@@ -77,7 +77,9 @@ async function readPart(
       isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
       onRetry: (error, number) => {
         if (isExpired(error)) signAgain();
-        options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${messageOf(error)}; trying again (${String(number)}).`);
+        options.onRetry(
+          `Bytes ${String(start + filled)}-${String(end)}: ${messageOf(error)}; trying again (${String(number)}).`,
+        );
       },
       signal: options.signal,
     });

@@ -41,42 +41,36 @@ export function resultsService(http: Http, credentials: ServiceCredentials, sign
     workflow_run_backend_id: credentials.runBackendId,
     workflow_job_run_backend_id: credentials.jobBackendId,
   };
+  const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
   const call = (method: string, body: JsonObject): Promise<JsonObject> =>
-    retry(() => post(http, credentials, method, { ...ids, ...body }), {
-      attempts: 5,
-      delayMs: pauseFor(backoff(1000, 15_000)),
-      isRetryable: isTransient,
-      signal,
-    });
+    retry(() => post(http, credentials, method, { ...ids, ...body }), again);
   return {
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
       return listed(answer).sort((one, other) => other.id - one.id);
     },
     signDownload: async (artifact) => {
-      const answer = await call('GetSignedArtifactURL', {
+      const owner = {
         workflow_run_backend_id: artifact.runBackendId,
         workflow_job_run_backend_id: artifact.jobBackendId,
-        name: artifact.name,
-      });
+      };
+      const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
       return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
-      const answer = await call('CreateArtifact', {
-        name,
-        mime_type: 'application/zip',
-        version: formatVersion,
-        expires_at: expiresAt.toISOString(),
-      });
+      const format = { mime_type: 'application/zip', version: formatVersion };
+      const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
       return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
     },
     finalize: async (name, size, digest) => {
       const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
       const id = Number(field(answer, 'artifact_id', 'artifactId'));
-      if (answer['ok'] !== true || !Number.isSafeInteger(id)) throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-      return id;
+      if (answer['ok'] === true && Number.isSafeInteger(id)) return id;
+      throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
-    remove: async (name) => void (await call('DeleteArtifact', { name })),
+    remove: async (name) => {
+      await call('DeleteArtifact', { name });
+    },
   };
 }
 

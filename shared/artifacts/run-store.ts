@@ -34,11 +34,12 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
   const service = resultsService(http, credentials, options.signal);
   const known = new Map<number, ListedArtifact>();
   return {
-    list: () => explain('list the artifacts of this run', async () => {
-      const artifacts = await service.list();
-      for (const artifact of artifacts) known.set(artifact.id, artifact);
-      return artifacts;
-    }),
+    list: () =>
+      explain('list the artifacts of this run', async () => {
+        const artifacts = await service.list();
+        for (const artifact of artifacts) known.set(artifact.id, artifact);
+        return artifacts;
+      }),
     open: (artifact) => open(http, service, options, artifact, known.get(artifact.id)),
     upload: (request) => upload(http, service, credentials, options, request),
     remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
-import { HandoverError, messageOf } from '../errors.ts';
+import { asError, HandoverError, messageOf } from '../errors.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact } from './store.ts';
 import type { ZipMember } from './zip-reader.ts';
@@ -76,8 +76,13 @@ async function* inflate(compressed: AsyncIterable<Buffer>, name: string): AsyncG
   try {
     yield* pipeline(source, createInflateRaw({ chunkSize: 256 * 1024 }), () => undefined);
   } catch (error) {
-    if (broken !== undefined) throw broken;
-    throw new HandoverError('artifact-corrupt', `${name} in the artifact can't be unzipped: ${messageOf(error)}.`, again, error);
+    if (broken !== undefined) throw asError(broken);
+    throw new HandoverError(
+      'artifact-corrupt',
+      `${name} in the artifact can't be unzipped: ${messageOf(error)}.`,
+      again,
+      error,
+    );
   }
 }
 

@@ -41,7 +41,8 @@ export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<Zip
       size += chunk.length;
       yield chunk;
     }
-    if (size !== entry.size) throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
+    if (size !== entry.size)
+      throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
     const descriptor = dataDescriptor(crc, size);
     yield descriptor;
     position += header.length + size + descriptor.length;

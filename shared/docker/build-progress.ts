@@ -6,88 +6,92 @@ export interface BuildStep {
   readonly cached: boolean;
 }
 
-/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
-export interface BuildProgress {
-  line(text: string): void;
-  steps(): readonly BuildStep[];
-  /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
-  failure(): string;
-}
-
 interface Vertex {
-  readonly number: number;
+  /** In the order of starting; 0 until then. */
+  number: number;
   readonly name: string;
   cached: boolean;
-  started: boolean;
   done: boolean;
 }
+
+const keptLines = 20;
 
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
 
-/** @param print takes one line of readable progress, in the style of `--progress=plain` */
-export function buildProgress(print: (line: string) => void): BuildProgress {
-  const vertices = new Map<string, Vertex>();
-  const other: string[] = [];
-  let failed: string | undefined;
+/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+export class BuildProgress {
+  readonly #print: (line: string) => void;
+  readonly #vertices = new Map<string, Vertex>();
+  readonly #otherLines: string[] = [];
+  #startedCount = 0;
+  #failed: string | undefined;
 
-  const vertexUpdate = (update: JsonObject): void => {
-    const vertex = vertexOf(update, vertices);
+  /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+  constructor(print: (line: string) => void) {
+    this.#print = print;
+  }
+
+  line(text: string): void {
+    const update = text.startsWith('{') ? parseJson(text) : undefined;
+    if (!isObject(update)) {
+      if (text.trim() === '') return;
+      this.#print(text);
+      if (this.#otherLines.push(text) > keptLines) this.#otherLines.shift();
+      return;
+    }
+    for (const item of objectsOf(update['vertexes'])) this.#updateVertex(item);
+    for (const item of objectsOf(update['logs'])) this.#printLog(item);
+    for (const item of objectsOf(update['warnings'])) this.#print(`WARN: ${decode(item['short'])}`);
+  }
+
+  /** The instructions that were run or found in the cache, in the order they started. */
+  steps(): readonly BuildStep[] {
+    return [...this.#vertices.values()]
+      .filter((vertex) => vertex.done && instruction.test(vertex.name))
+      .sort((one, other) => one.number - other.number)
+      .map(({ name, cached }) => ({ name, cached }));
+  }
+
+  /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+  failure(): string {
+    const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
+    return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+  }
+
+  #updateVertex(update: JsonObject): void {
+    const vertex = this.#vertexOf(update);
     if (vertex === undefined) return;
-    const prefix = `#${String(vertex.number)}`;
-    if (!vertex.started && typeof update['started'] === 'string') {
-      vertex.started = true;
-      print(`${prefix} ${vertex.name}`);
+    if (vertex.number === 0 && typeof update['started'] === 'string') {
+      vertex.number = this.#startedCount += 1;
+      this.#print(`#${String(vertex.number)} ${vertex.name}`);
     }
     vertex.cached ||= update['cached'] === true;
-    const error = stringOr(update['error'], '');
-    if (error !== '' && !error.includes('context canceled')) failed ??= `${vertex.name}: ${error}`;
     if (vertex.done || typeof update['completed'] !== 'string') return;
     vertex.done = true;
-    if (error !== '') print(`${prefix} ERROR: ${error}`);
-    else print(vertex.cached ? `${prefix} CACHED` : `${prefix} DONE ${seconds(update)}`);
-  };
+    const error = stringOr(update['error'], '');
+    if (error !== '' && !error.includes('context canceled')) this.#failed ??= `${vertex.name}: ${error}`;
+    const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
+    this.#print(`#${String(vertex.number)} ${end}`);
+  }
 
-  const logUpdate = (update: JsonObject): void => {
-    const vertex = vertices.get(stringOr(update['vertex'], ''));
-    const text = Buffer.from(stringOr(update['data'], ''), 'base64').toString();
-    for (const line of text.split('\n')) if (line !== '') print(`#${String(vertex?.number ?? 0)} ${line}`);
-  };
+  #printLog(update: JsonObject): void {
+    const number = this.#vertices.get(stringOr(update['vertex'], ''))?.number ?? 0;
+    for (const line of decode(update['data']).split('\n')) if (line !== '') this.#print(`#${String(number)} ${line}`);
+  }
 
-  const warningUpdate = (update: JsonObject): void => {
-    const text = Buffer.from(stringOr(update['short'], ''), 'base64').toString();
-    if (text !== '') print(`WARN: ${text}`);
-  };
-
-  return {
-    line: (text) => {
-      const update = text.startsWith('{') ? parseJson(text) : undefined;
-      if (!isObject(update)) {
-        if (text.trim() !== '') print(text);
-        if (text.trim() !== '' && other.push(text) > 20) other.shift();
-        return;
-      }
-      objectsOf(update['vertexes']).forEach(vertexUpdate);
-      objectsOf(update['logs']).forEach(logUpdate);
-      objectsOf(update['warnings']).forEach(warningUpdate);
-    },
-    steps: () =>
-      [...vertices.values()]
-        .filter((vertex) => vertex.done && instruction.test(vertex.name))
-        .map(({ name, cached }) => ({ name, cached })),
-    failure: () => other.findLast((line) => line.startsWith('ERROR')) ?? failed ?? other.at(-1) ?? 'no message',
-  };
+  #vertexOf(update: JsonObject): Vertex | undefined {
+    const digest = stringOr(update['digest'], '');
+    const name = stringOr(update['name'], '');
+    if (digest === '' || name === '') return undefined;
+    const vertex = this.#vertices.get(digest) ?? { number: 0, name, cached: false, done: false };
+    this.#vertices.set(digest, vertex);
+    return vertex;
+  }
 }
 
-function vertexOf(update: JsonObject, vertices: Map<string, Vertex>): Vertex | undefined {
-  const digest = stringOr(update['digest'], '');
-  const name = stringOr(update['name'], '');
-  if (digest === '' || name === '') return undefined;
-  const known = vertices.get(digest);
-  if (known !== undefined) return known;
-  const vertex = { number: vertices.size + 1, name, cached: false, started: false, done: false };
-  vertices.set(digest, vertex);
-  return vertex;
+function decode(base64: unknown): string {
+  return Buffer.from(stringOr(base64, ''), 'base64').toString();
 }
 
 function seconds(update: JsonObject): string {

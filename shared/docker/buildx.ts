@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { HandoverError } from '../errors.ts';
-import { buildProgress, type BuildStep } from './build-progress.ts';
+import { setupBuildxHint } from '../setup-buildx-hint.ts';
+import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
 
 export interface Builder {
@@ -15,8 +16,6 @@ export interface Buildx {
   /** Runs `docker buildx build` with these arguments. Throws `build-failed`. Returns the Dockerfile's steps. */
   build(args: readonly string[], print: (line: string) => void): Promise<readonly BuildStep[]>;
 }
-
-export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
 
 export function dockerBuildx(cli: DockerCli): Buildx {
   return {
@@ -45,12 +44,12 @@ async function build(
   const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
   running.stdin.end();
   running.stdout.resume();
-  const progress = buildProgress(print);
+  const progress = new BuildProgress(print);
   for await (const line of createInterface({ input: running.stderr })) progress.line(line);
   const exitCode = await running.exit;
   if (exitCode === 0) return progress.steps();
   const failure = progress.failure();
-  if (/rawjson/.test(failure)) {
+  if (failure.includes('rawjson')) {
     throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
   }
   throw new HandoverError(

@@ -44,8 +44,12 @@ export function dockerEngine(cli: DockerCli): Engine {
     inspect: (image) => inspect(cli, image),
     load: async (chunks) => load(await cli.start(['load']), chunks),
     save: (image) => save(cli, image),
-    tag: async (image, reference) => void (await must(['image', 'tag', image, reference], 'load-failed')),
-    untag: async (reference) => void (await must(['image', 'rm', reference], 'image-missing')),
+    tag: async (image, reference) => {
+      await must(['image', 'tag', image, reference], 'load-failed');
+    },
+    untag: async (reference) => {
+      await must(['image', 'rm', reference], 'image-missing');
+    },
     references: async () => {
       const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
       return parseReferences(output.stdout);
@@ -83,11 +87,11 @@ async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | 
 
 async function load(running: RunningCli, chunks: AsyncIterable<Buffer>): Promise<LoadReport> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
-  let ended = false;
-  void running.exit.then(() => (ended = true));
+  const state = { ended: false };
+  void running.exit.then(() => (state.ended = true));
   try {
     for await (const chunk of chunks) {
-      if (ended) break;
+      if (state.ended) break;
       if (!running.stdin.write(chunk)) await Promise.race([once(running.stdin, 'drain'), running.exit]).catch(() => 0);
     }
   } catch (error) {

@@ -1,5 +1,14 @@
 import { HandoverError } from '../errors.ts';
-import { isByteCount, isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import {
+  isByteCount,
+  isObject,
+  type JsonObject,
+  objectsOf,
+  parseJson,
+  stringMapOf,
+  stringOr,
+  stringsOf,
+} from '../json.ts';
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';

@@ -15,23 +15,26 @@ const wanted = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/;
 export async function writeOciLayout(chunks: AsyncIterable<Buffer>, layout: string): Promise<void> {
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
   const parser = extract();
-  let hasIndex = false;
-  let count = 0;
+  const seen = { index: false, entries: 0 };
   parser.on('entry', (header, stream, next) => {
-    count += 1;
+    seen.entries += 1;
     if (header.type !== 'file' || !wanted.test(header.name)) {
-      stream.on('end', () => { next(); });
+      stream.on('end', () => {
+        next();
+      });
       stream.resume();
       return;
     }
-    hasIndex ||= header.name === 'index.json';
-    pipeline(stream, createWriteStream(join(layout, header.name))).then(() => { next(); }, next);
+    seen.index ||= header.name === 'index.json';
+    pipeline(stream, createWriteStream(join(layout, header.name))).then(() => {
+      next();
+    }, next);
   });
   await pipeline(chunks, parser);
-  if (hasIndex) return;
+  if (seen.index) return;
   throw new HandoverError(
     'tarball-invalid',
-    `docker save wrote ${String(count)} entries without an index.json: the engine is older than Docker 25.`,
+    `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
     'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
   );
 }

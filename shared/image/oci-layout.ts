@@ -77,5 +77,9 @@ async function requireBlob(layout: string, descriptor: Descriptor): Promise<void
 }
 
 function invalid(message: string): HandoverError {
-  return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+  return new HandoverError(
+    'tarball-invalid',
+    message,
+    'Run the export again; if it repeats, report the builder and its version.',
+  );
 }

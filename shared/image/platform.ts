@@ -22,7 +22,12 @@ export function parsePlatform(text: string): Platform {
   return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
 }
 
-const architectureNames: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm', i386: '386' };
+const architectureNames: Readonly<Record<string, string>> = {
+  x86_64: 'amd64',
+  aarch64: 'arm64',
+  armv7l: 'arm',
+  i386: '386',
+};
 
 // The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
 function normalise(platform: Platform): Platform {

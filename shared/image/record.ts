@@ -1,5 +1,14 @@
 import { HandoverError } from '../errors.ts';
-import { isByteCount, isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import {
+  isByteCount,
+  isObject,
+  type JsonObject,
+  objectsOf,
+  parseJson,
+  stringMapOf,
+  stringOr,
+  stringsOf,
+} from '../json.ts';
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
@@ -138,7 +147,8 @@ function producer(value: unknown): Producer {
 
 function fileName(value: unknown): string {
   const name = stringOr(value, '');
-  if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName) throw corrupt('its tarball name is not a file name');
+  if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
+    throw corrupt('its tarball name is not a file name');
   return name;
 }
 

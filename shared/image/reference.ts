@@ -54,7 +54,7 @@ function split(given: string): { name: string; tag: string | undefined; digest: 
   const rest = at < 0 ? given : given.slice(0, at);
   const colon = rest.lastIndexOf(':');
   // A colon before the last slash belongs to a registry's port.
-  if (colon < 0 || rest.indexOf('/', colon) >= 0) return { name: rest, tag: undefined, digest };
+  if (colon < 0 || rest.includes('/', colon)) return { name: rest, tag: undefined, digest };
   return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }
 

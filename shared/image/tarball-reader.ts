@@ -1,8 +1,16 @@
 import { once } from 'node:events';
 import { extract, type Header } from 'tar-stream';
-import { HandoverError, messageOf } from '../errors.ts';
+import { asError, HandoverError, messageOf } from '../errors.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
-import { type ArchiveImage, type ImageConfig, isIndex, parseArchiveManifest, parseConfig, parseIndex, parseManifest } from './manifest.ts';
+import {
+  type ArchiveImage,
+  type ImageConfig,
+  isIndex,
+  parseArchiveManifest,
+  parseConfig,
+  parseIndex,
+  parseManifest,
+} from './manifest.ts';
 import { formatReference, parseReference, type Reference } from './reference.ts';
 
 /** A layer as it stands in a tarball. `digest` is unknown in the format of Docker 24 and older. */
@@ -36,43 +44,59 @@ export interface TarballInspector {
 
 export function inspectTarball(): TarballInspector {
   const parser = extract();
-  const sizes = new Map<string, number>();
-  const json = new Map<string, Buffer>();
-  let jsonBytes = 0;
-  let failure: unknown;
-  parser.on('error', (error) => (failure ??= error));
+  const seen = new SeenEntries();
+  const state: { failure?: Error } = {};
+  const fail = (error: unknown): void => {
+    state.failure ??= asError(error);
+  };
+  parser.on('error', fail);
   parser.on('entry', (header: Header, stream, next) => {
-    const size = header.size ?? 0;
-    sizes.set(header.name, size);
-    const keep = size <= maxJsonBytes && jsonBytes + size <= maxJsonBytesInAll;
+    const keep = seen.begin(header.name, header.size ?? 0);
     const parts: Buffer[] = [];
     stream.on('data', (part: unknown) => {
       if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part))) parts.push(part);
     });
     stream.on('end', () => {
-      if (parts.length > 0) {
-        json.set(header.name, Buffer.concat(parts));
-        jsonBytes += size;
-      }
+      seen.end(header.name, parts);
       next();
     });
-    stream.on('error', (error) => (failure ??= error));
+    stream.on('error', fail);
   });
   return {
     write: async (chunk) => {
-      if (failure === undefined && !parser.write(chunk)) await drained(parser);
-      if (failure !== undefined) throw cut(failure);
+      if (state.failure === undefined && !parser.write(chunk)) await drained(parser);
+      if (state.failure !== undefined) throw cut(state.failure);
     },
     end: async () => {
-      if (failure === undefined) {
+      if (state.failure === undefined) {
         const finished = once(parser, 'close');
         parser.end(undefined);
-        await finished.catch((error: unknown) => (failure ??= error));
+        await finished.catch(fail);
       }
-      if (failure !== undefined) throw cut(failure);
-      return imagesIn(sizes, json);
+      if (state.failure !== undefined) throw cut(state.failure);
+      return imagesIn(seen.sizes, seen.json);
     },
   };
+}
+
+/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
+class SeenEntries {
+  readonly sizes = new Map<string, number>();
+  readonly json = new Map<string, Buffer>();
+  #jsonBytes = 0;
+
+  /** Whether the entry's content is worth keeping. */
+  begin(name: string, size: number): boolean {
+    this.sizes.set(name, size);
+    return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+  }
+
+  end(name: string, parts: readonly Buffer[]): void {
+    if (parts.length === 0) return;
+    const content = Buffer.concat(parts);
+    this.json.set(name, content);
+    this.#jsonBytes += content.length;
+  }
 }
 
 function startsJson(part: Buffer): boolean {

@@ -17,12 +17,22 @@ export interface BlobServerParts {
 }
 
 /** Answers the block-blob requests of the Blob service REST API behind signed URLs. */
-export async function serveBlob(parts: BlobServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+export async function serveBlob(
+  parts: BlobServerParts,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://blob.invalid');
   const name = decodeURIComponent(url.pathname.split('/').at(-1) ?? '');
   const comp = url.searchParams.get('comp');
   const reading = request.method === 'GET' || request.method === 'HEAD';
-  const operation = reading ? 'get' : comp === 'block' ? 'put-block' : comp === 'blocklist' ? 'put-block-list' : 'put-blob';
+  const operation = reading
+    ? 'get'
+    : comp === 'block'
+      ? 'put-block'
+      : comp === 'blocklist'
+        ? 'put-block-list'
+        : 'put-blob';
   response.setHeader('x-ms-version', '2024-11-04');
   response.setHeader('x-ms-request-id', crypto.randomUUID());
   await parts.link.latency();
@@ -30,20 +40,40 @@ export async function serveBlob(parts: BlobServerParts, request: IncomingMessage
   if (fault?.kind === 'hang') await sleep(fault.ms);
   if (fault?.kind === 'status') {
     request.resume();
-    fail(response, fault.status, fault.status === 403 ? 'AuthenticationFailed' : 'ServerBusy', fault.body, fault.headers);
+    fail(
+      response,
+      fault.status,
+      fault.status === 403 ? 'AuthenticationFailed' : 'ServerBusy',
+      fault.body,
+      fault.headers,
+    );
     return;
   }
   const refusal = parts.signer.refusal(url, reading ? 'r' : 'w');
-  if (refusal !== undefined) return void fail(response, 403, 'AuthenticationFailed', refusal);
-  if (!parts.blobs.exists(name)) return void fail(response, 404, 'BlobNotFound');
+  if (refusal !== undefined) {
+    fail(response, 403, 'AuthenticationFailed', refusal);
+    return;
+  }
+  if (!parts.blobs.exists(name)) {
+    fail(response, 404, 'BlobNotFound');
+    return;
+  }
   if (reading) return get(parts, name, url, request, response, fault);
   if (operation === 'put-block-list') return putBlockList(parts, name, request, response);
   return putBytes(parts, name, url, request, response, fault);
 }
 
-function fail(response: ServerResponse, status: number, code: string, message = code, headers: Readonly<Record<string, string>> = {}): void {
+function fail(
+  response: ServerResponse,
+  status: number,
+  code: string,
+  message = code,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   response.writeHead(status, { 'content-type': 'application/xml', 'x-ms-error-code': code, ...headers });
-  response.end(`<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`);
+  response.end(
+    `<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`,
+  );
 }
 
 async function get(
@@ -55,12 +85,18 @@ async function get(
   fault: Fault['effect'] | undefined,
 ): Promise<void> {
   const size = parts.blobs.size(name);
-  if (size === undefined) return void fail(response, 404, 'BlobNotFound');
+  if (size === undefined) {
+    fail(response, 404, 'BlobNotFound');
+    return;
+  }
   const range = String(request.headers['x-ms-range'] ?? request.headers.range ?? '');
   const match = /^bytes=(\d+)-(\d*)$/.exec(range);
   const start = match === null ? 0 : Number(match[1]);
   const end = match?.[2] === undefined || match[2] === '' ? size : Math.min(size, Number(match[2]) + 1);
-  if (start >= size && size > 0) return void fail(response, 416, 'InvalidRange');
+  if (start >= size && size > 0) {
+    fail(response, 416, 'InvalidRange');
+    return;
+  }
   response.writeHead(match === null ? 200 : 206, {
     'content-length': end - start,
     'content-type': parts.blobs.contentType(name),
@@ -69,7 +105,10 @@ async function get(
     'content-disposition': url.searchParams.get('rscd') ?? '',
     ...(match === null ? {} : { 'content-range': `bytes ${String(start)}-${String(end - 1)}/${String(size)}` }),
   });
-  if (request.method === 'HEAD') return void response.end();
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
   await sendBody(parts, response, parts.blobs.read(name, start, end), fault, range);
 }
 
@@ -141,12 +180,24 @@ async function putBytes(
   response.writeHead(201).end();
 }
 
-async function putBlockList(parts: BlobServerParts, name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const ids = [...(await text(request)).matchAll(/<(?:Latest|Uncommitted|Committed)>([^<]+)</g)].map(([, id]) => id ?? '');
-  if (!parts.blobs.commit(name, ids, contentTypeOf(request))) return void fail(response, 400, 'InvalidBlockList');
+async function putBlockList(
+  parts: BlobServerParts,
+  name: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const ids = [...(await text(request)).matchAll(/<(?:Latest|Uncommitted|Committed)>([^<]+)</g)].map(
+    ([, id]) => id ?? '',
+  );
+  if (!parts.blobs.commit(name, ids, contentTypeOf(request))) {
+    fail(response, 400, 'InvalidBlockList');
+    return;
+  }
   response.writeHead(201).end();
 }
 
 function contentTypeOf(request: IncomingMessage): string {
-  return String(request.headers['x-ms-blob-content-type'] ?? request.headers['content-type'] ?? 'application/octet-stream');
+  return String(
+    request.headers['x-ms-blob-content-type'] ?? request.headers['content-type'] ?? 'application/octet-stream',
+  );
 }

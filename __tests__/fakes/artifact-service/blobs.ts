@@ -53,7 +53,8 @@ export function blobStore(directory: string): BlobStore {
     contentType: (name) => get(name).contentType,
     newPiecePath: () => join(directory, `piece-${String((pieceCount += 1))}`),
     putBlock: (name, id, piece) => void get(name).uncommitted.set(id, piece),
-    putWhole: (name, piece, contentType) => void Object.assign(get(name), { pieces: [piece], contentType, committed: true }),
+    putWhole: (name, piece, contentType) =>
+      void Object.assign(get(name), { pieces: [piece], contentType, committed: true }),
     commit: (name, ids, contentType) => {
       const blob = get(name);
       const pieces = ids.map((id) => blob.uncommitted.get(id));
@@ -84,7 +85,11 @@ async function* readPieces(pieces: readonly Piece[], start: number, end: number)
     const to = Math.min(size, end - position);
     position += size;
     if (from >= to) continue;
-    const stream: AsyncIterable<Buffer> = createReadStream(path, { start: from, end: to - 1, highWaterMark: 512 * 1024 });
+    const stream: AsyncIterable<Buffer> = createReadStream(path, {
+      start: from,
+      end: to - 1,
+      highWaterMark: 512 * 1024,
+    });
     yield* stream;
   }
 }

@@ -58,17 +58,22 @@ export async function serveControlPlane(
     return;
   }
   if (fault?.kind === 'reset') return void request.socket.resetAndDestroy();
-  const answer = await text(request).then(
-    (body) => handle(parts, method, request, body),
-  ).catch((error: unknown) => {
-    if (!(error instanceof TwirpError)) throw error;
-    return { status: error.status, body: { code: error.code, msg: error.message } };
-  });
+  const answer = await text(request)
+    .then((body) => handle(parts, method, request, body))
+    .catch((error: unknown) => {
+      if (!(error instanceof TwirpError)) throw error;
+      return { status: error.status, body: { code: error.code, msg: error.message } };
+    });
   response.writeHead(answer.status, { 'content-type': 'application/json' });
   response.end(JSON.stringify(answer.body));
 }
 
-function handle(parts: ControlPlaneParts, method: string, request: IncomingMessage, text: string): { status: number; body: unknown } {
+function handle(
+  parts: ControlPlaneParts,
+  method: string,
+  request: IncomingMessage,
+  text: string,
+): { status: number; body: unknown } {
   const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
   const job = parts.tokens.verify(token);
   if (job === undefined) throw new TwirpError(401, 'unauthenticated', 'invalid token');
@@ -84,13 +89,16 @@ function handle(parts: ControlPlaneParts, method: string, request: IncomingMessa
 // The official client sends camelCase or snake_case, depending on its version.
 function snakeCase(value: unknown): Body {
   if (typeof value !== 'object' || value === null) throw new TwirpError(400, 'malformed', 'the body is not an object');
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), item as unknown]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), item]),
+  );
 }
 
 const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdentity, body: Body) => unknown>> = {
   CreateArtifact: (parts, job, body) => {
-    const name = String(body['name'] ?? '');
-    if (name === '' || forbidden.test(name)) throw new TwirpError(400, 'invalid_argument', 'the artifact name is not valid');
+    const name = str(body['name']);
+    if (name === '' || forbidden.test(name))
+      throw new TwirpError(400, 'invalid_argument', 'the artifact name is not valid');
     if (inRun(parts, job).some((artifact) => artifact.name === name)) {
       throw new TwirpError(409, 'already_exists', 'an artifact with this name already exists on the workflow run');
     }
@@ -102,22 +110,29 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
       blob,
       job,
       createdAt: new Date().toISOString(),
-      expiresAt: String(body['expires_at'] ?? new Date(Date.now() + 90 * 86_400_000).toISOString()),
+      expiresAt: str(body['expires_at'], new Date(Date.now() + 90 * 86_400_000).toISOString()),
       size: 0,
       digest: undefined,
       finalised: false,
     });
-    return { ok: true, signed_upload_url: parts.signer.sign(parts.blobOrigin(), blob, 'cw', parts.lifetimeMs, `${name}.zip`) };
+    return {
+      ok: true,
+      signed_upload_url: parts.signer.sign(parts.blobOrigin(), blob, 'cw', parts.lifetimeMs, `${name}.zip`),
+    };
   },
   FinalizeArtifact: (parts, job, body) => {
     const artifact = inRun(parts, job).find((item) => item.name === body['name'] && !item.finalised);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     const size = parts.blobs.size(artifact.blob);
-    if (size === undefined || String(size) !== String(body['size'])) {
-      throw new TwirpError(400, 'invalid_argument', `size ${String(body['size'])} does not match the blob's ${String(size)}`);
+    if (size === undefined || String(size) !== str(body['size'])) {
+      throw new TwirpError(
+        400,
+        'invalid_argument',
+        `size ${str(body['size'])} does not match the blob's ${String(size)}`,
+      );
     }
     artifact.size = size;
-    artifact.digest = body['hash'] === undefined ? undefined : String(body['hash']);
+    artifact.digest = body['hash'] === undefined ? undefined : str(body['hash']);
     artifact.finalised = true;
     return { ok: true, artifact_id: String(artifact.id) };
   },
@@ -125,13 +140,15 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     const found = inRun(parts, job)
       .filter((item) => item.finalised && Date.parse(item.expiresAt) > Date.now())
       .filter((item) => body['name_filter'] === undefined || item.name === body['name_filter'])
-      .filter((item) => body['id_filter'] === undefined || String(item.id) === String(body['id_filter']));
+      .filter((item) => body['id_filter'] === undefined || String(item.id) === str(body['id_filter']));
     return { artifacts: found.map(listed) };
   },
   GetSignedArtifactURL: (parts, job, body) => {
     const artifact = inRun(parts, job).findLast((item) => item.finalised && item.name === body['name']);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
-    return { signed_url: parts.signer.sign(parts.blobOrigin(), artifact.blob, 'r', parts.lifetimeMs, `${artifact.name}.zip`) };
+    return {
+      signed_url: parts.signer.sign(parts.blobOrigin(), artifact.blob, 'r', parts.lifetimeMs, `${artifact.name}.zip`),
+    };
   },
   DeleteArtifact: (parts, job, body) => {
     const artifact = inRun(parts, job).find((item) => item.name === body['name']);
@@ -141,6 +158,11 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     return { ok: true, artifact_id: String(artifact.id) };
   },
 };
+
+// Numbers come as strings or numbers, depending on the client.
+function str(value: unknown, otherwise = ''): string {
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
+}
 
 function inRun(parts: ControlPlaneParts, job: JobIdentity): readonly StoredArtifact[] {
   return parts.artifacts.filter((artifact) => artifact.job.runBackendId === job.runBackendId);

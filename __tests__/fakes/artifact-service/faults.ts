@@ -11,7 +11,12 @@ export interface Fault {
     | { readonly kind: 'reset'; readonly afterBytes: number }
     /** The body ends early, in good order. */
     | { readonly kind: 'short'; readonly afterBytes: number }
-    | { readonly kind: 'status'; readonly status: number; readonly body?: string; readonly headers?: Readonly<Record<string, string>> }
+    | {
+        readonly kind: 'status';
+        readonly status: number;
+        readonly body?: string;
+        readonly headers?: Readonly<Record<string, string>>;
+      }
     | { readonly kind: 'hang'; readonly ms: number }
     /** A byte of the body is wrong. */
     | { readonly kind: 'flip'; readonly offset: number };

@@ -41,7 +41,9 @@ export function link(options: LinkOptions): Link {
       lanes.set(connection, lane);
       const waits = [
         options.bytesPerSecond === undefined ? 0 : reserve(all, bytes, options.bytesPerSecond),
-        options.bytesPerSecondPerConnection === undefined ? 0 : reserve(lane, bytes, options.bytesPerSecondPerConnection),
+        options.bytesPerSecondPerConnection === undefined
+          ? 0
+          : reserve(lane, bytes, options.bytesPerSecondPerConnection),
       ];
       const wait = Math.max(...waits);
       if (wait > 1) await sleep(wait);

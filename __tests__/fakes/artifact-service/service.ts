@@ -65,11 +65,14 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
   };
   const blobParts = { ...shared, link: link(options.link ?? {}), onTraffic };
   const server = listener(certificate, (request, response) => {
-    const work = request.url?.startsWith('/twirp/') === true
-      ? serveControlPlane(control, request, response)
-      : serveBlob(blobParts, request, response);
+    const work =
+      request.url?.startsWith('/twirp/') === true
+        ? serveControlPlane(control, request, response)
+        : serveBlob(blobParts, request, response);
     // A client that went away ends its own request only.
-    work.catch(() => { response.destroy(); });
+    work.catch(() => {
+      response.destroy();
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -85,7 +88,8 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     traffic,
     ranges,
     expire: (name) => {
-      for (const artifact of artifacts.filter((item) => item.name === name)) Object.assign(artifact, { expiresAt: new Date(0).toISOString() });
+      for (const artifact of artifacts.filter((item) => item.name === name))
+        Object.assign(artifact, { expiresAt: new Date(0).toISOString() });
     },
     close: async () => {
       server.closeAllConnections();
@@ -99,7 +103,9 @@ function listener(
   certificate: Certificate | undefined,
   handler: (request: IncomingMessage, response: ServerResponse) => void,
 ): Server {
-  return certificate === undefined ? createServer(handler) : createTlsServer({ key: certificate.key, cert: certificate.cert }, handler);
+  return certificate === undefined
+    ? createServer(handler)
+    : createTlsServer({ key: certificate.key, cert: certificate.cert }, handler);
 }
 
 function identity({ runId = '1', jobId = 'build', attempt = 1 }: Job): { runBackendId: string; jobBackendId: string } {
@@ -111,7 +117,12 @@ function uuid(text: string): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join('-');
 }
 
-function environment(url: string, token: string, job: Job, certificate: Certificate | undefined): Readonly<Record<string, string>> {
+function environment(
+  url: string,
+  token: string,
+  job: Job,
+  certificate: Certificate | undefined,
+): Readonly<Record<string, string>> {
   return {
     ACTIONS_RUNTIME_TOKEN: token,
     ACTIONS_RESULTS_URL: `${url}/`,

@@ -28,7 +28,8 @@ export function urlSigner(): UrlSigner {
     refusal: (url, permission) => {
       const permissions = url.searchParams.get('sp') ?? '';
       const expiry = url.searchParams.get('se') ?? '';
-      if (url.searchParams.get('sig') !== signature(url.pathname, permissions, expiry)) return 'Signature did not match.';
+      if (url.searchParams.get('sig') !== signature(url.pathname, permissions, expiry))
+        return 'Signature did not match.';
       if (Date.parse(expiry) <= Date.now()) return `Signature not valid in the specified time frame: ${expiry}`;
       return permissions.includes(permission) ? undefined : 'The permission is missing.';
     },

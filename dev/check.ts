@@ -1,0 +1,58 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from './build.ts';
+import { updateDocs } from './docs.ts';
+import { lintYamlFiles } from './lint-yaml.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** One check: what it is called, and its complaints (none when all is well). */
+interface Check {
+  readonly name: string;
+  readonly run: () => readonly string[] | Promise<readonly string[]>;
+}
+
+const checks: readonly Check[] = [
+  { name: 'typecheck', run: () => tool('typescript/lib/tsc.js', '--noEmit') },
+  { name: 'lint', run: () => tool('eslint/bin/eslint.js', '.', '--max-warnings=0') },
+  { name: 'format', run: () => tool('prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.') },
+  { name: 'docs in step with action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
+  { name: 'action.yml and workflow files', run: lintYamlFiles },
+  { name: 'nothing machine-made in the tree', run: forbiddenText },
+  { name: 'dist in step with source', run: distInStep },
+];
+
+function tool(script: string, ...args: readonly string[]): readonly string[] {
+  const path = join(root, 'node_modules', script);
+  const { status, stdout, stderr } = spawnSync(process.execPath, [path, ...args], { cwd: root, encoding: 'utf8' });
+  return status === 0 ? [] : [`${stdout}${stderr}`.trim()];
+}
+
+function distInStep(): readonly string[] {
+  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  build();
+  const status = execFileSync('git', ['status', '--porcelain', '--', 'dist'], { cwd: root }).toString().trim();
+  return status === '' ? [] : [`${status}\nRun npm run build, and commit dist/.`];
+}
+
+// Paths of the machine it was written on, and addresses of package registries.
+function forbiddenText(): readonly string[] {
+  const home = '(^|[^A-Za-z0-9_.])/(work|root|farm)/';
+  const pattern = `${home}|registry\\.npm|"resolved":|deb\\.debian\\.org`;
+  const { stdout } = spawnSync('git', ['grep', '-nIE', pattern, '--', '.', ':!dist', ':!dev/check.ts'], { cwd: root, encoding: 'utf8' });
+  return stdout === '' ? [] : [stdout.trim()];
+}
+
+const failed: string[] = [];
+for (const { name, run } of checks) {
+  const began = performance.now();
+  const complaints = await run();
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  console.log(`${complaints.length === 0 ? '✓' : '✗'} ${name} (${seconds} s)`);
+  for (const complaint of complaints) console.log(complaint);
+  if (complaints.length > 0) failed.push(name);
+}
+if (failed.length > 0) console.log(`\nFailed: ${failed.join(', ')}`);
+process.exit(failed.length > 0 ? 1 : 0);

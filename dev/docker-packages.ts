@@ -1,0 +1,136 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Where the parts of Docker are on this machine. */
+export interface DockerParts {
+  /** What goes first on PATH. */
+  readonly path: string;
+  /** Folders with CLI plugins (buildx) that the client doesn't search by itself. */
+  readonly pluginFolders: readonly string[];
+  /** Folder of the unpacked packages, or undefined when the machine has Docker itself. */
+  readonly unpacked: string | undefined;
+}
+
+const wanted = ['docker.io', 'docker-cli', 'docker-buildx', 'containerd', 'docker-registry', 'busybox-static'] as const;
+const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl'] as const;
+const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover', 'docker');
+
+/**
+ * Finds Docker 28 or newer with buildx, or brings it from the distribution's packages: the current ones are in
+ * Debian's unstable suite, and are unpacked beside the stable system without touching it.
+ */
+export async function dockerParts(): Promise<DockerParts> {
+  const root = join(cache, 'root');
+  if (existsSync(join(root, 'complete'))) return unpackedParts(root);
+  if (hasDocker()) return { path: process.env['PATH'] ?? '', pluginFolders: [], unpacked: undefined };
+  await withLock(() => {
+    if (!existsSync(join(root, 'complete'))) install(root);
+  });
+  return unpackedParts(root);
+}
+
+function unpackedParts(root: string): DockerParts {
+  const bins = ['usr/bin', 'usr/sbin'].map((folder) => join(root, folder));
+  return {
+    path: [...bins, process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter),
+    pluginFolders: [join(root, 'usr/libexec/docker/cli-plugins')],
+    unpacked: root,
+  };
+}
+
+function hasDocker(): boolean {
+  const version = spawnSync('dockerd', ['--version'], { encoding: 'utf8' }).output.join('');
+  const major = Number(/version (\d+)\./.exec(version)?.[1] ?? 0);
+  return major >= 28 && spawnSync('docker', ['buildx', 'version']).status === 0;
+}
+
+// Two test processes may come here at once.
+async function withLock(work: () => void): Promise<void> {
+  mkdirSync(cache, { recursive: true });
+  const lock = join(cache, 'lock');
+  for (;;) {
+    try {
+      mkdirSync(lock);
+      break;
+    } catch {
+      // A lock of a process that was killed is given up after five minutes.
+      if (existsSync(lock) && Date.now() - statSync(lock).mtimeMs > 300_000) rmdirSync(lock);
+      await sleep(500);
+    }
+  }
+  try {
+    work();
+  } finally {
+    rmdirSync(lock);
+  }
+}
+
+function install(root: string): void {
+  if (spawnSync('apt-get', ['--version']).status !== 0) {
+    throw new Error('There is no Docker 28 here and no apt-get to bring it: install Docker with buildx first.');
+  }
+  console.log('Bringing up Docker from the distribution’s packages …');
+  apt(['update'], []);
+  apt(['install', '-y', '--no-install-recommends', ...stable], []);
+  const options = unstableOptions();
+  apt(['update'], options);
+  const archives = join(cache, 'debs');
+  mkdirSync(archives, { recursive: true });
+  apt(['download', ...wanted], options, archives);
+  for (const file of readdirSync(archives)) execFileSync('dpkg', ['-x', join(archives, file), root]);
+  writeFileSync(join(root, 'complete'), '');
+}
+
+function apt(args: readonly string[], options: readonly string[], cwd = cache): void {
+  const sudo = process.getuid?.() === 0 ? [] : ['sudo'];
+  const [program = 'apt-get', ...rest] = [
+    ...sudo,
+    'apt-get',
+    '-qq',
+    '-o',
+    'APT::Sandbox::User=root',
+    ...options,
+    ...args,
+  ];
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const { status, stderr, stdout } = spawnSync(program, rest, { cwd, env });
+  if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed: ${stderr.toString()}${stdout.toString()}`);
+}
+
+// An apt world of its own: the system's lists and preferences stay as they are.
+function unstableOptions(): readonly string[] {
+  const lists = join(cache, 'apt', 'lists');
+  const archives = join(cache, 'apt', 'cache');
+  for (const folder of [lists, archives]) mkdirSync(join(folder, 'partial'), { recursive: true });
+  const sources = join(cache, 'apt', 'sources.list');
+  const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  writeFileSync(sources, `deb [signed-by=${keyring}] ${debianMirror()} unstable main\n`);
+  const settings = {
+    'Dir::Etc::sourcelist': sources,
+    'Dir::Etc::sourceparts': '-',
+    'Dir::State::Lists': lists,
+    'Dir::Cache': archives,
+  };
+  return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/** The mirror that this machine's own Debian sources name. */
+function debianMirror(): string {
+  const parts = '/etc/apt/sources.list.d';
+  const files = [
+    '/etc/apt/sources.list',
+    ...(existsSync(parts) ? readdirSync(parts).map((name) => join(parts, name)) : []),
+  ];
+  const text = files
+    .filter((file) => existsSync(file) && statSync(file).isFile())
+    .map((file) => readFileSync(file, 'utf8'))
+    .join('\n');
+  const mirror = /^(?:URIs:|deb (?:\[[^\]]*\] )?)\s*(\S+\/debian)\/?(?:\s|$)/m.exec(text)?.[1];
+  if (mirror === undefined) {
+    throw new Error('This machine has no Docker 28 and no Debian package source: install Docker with buildx first.');
+  }
+  return mirror;
+}

@@ -1,0 +1,67 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+
+// Tables in the documentation are made from action.yml: `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`.
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const documents = ['README.md', 'export-image/README.md', 'load-image/README.md'] as const;
+const section = /<!-- (inputs|outputs): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;
+
+interface Entry {
+  readonly name: string;
+  readonly description: string;
+  readonly default: string | undefined;
+}
+
+/** The documents whose tables don't say what action.yml says; they are rewritten unless `check` is set. */
+export function updateDocs(check: boolean): readonly string[] {
+  return documents.filter((document) => {
+    const path = join(root, document);
+    const before = readFileSync(path, 'utf8');
+    const after = before.replace(
+      section,
+      (_, kind: string, file: string) => `<!-- ${kind}: ${file} -->\n\n${table(file, kind)}\n\n<!-- /${kind} -->`,
+    );
+    if (after !== before && !check) writeFileSync(path, after);
+    return after !== before;
+  });
+}
+
+function table(file: string, kind: string): string {
+  const entries = readEntries(file, kind).filter((entry) => entry.name !== 'job-key');
+  const head = kind === 'inputs' ? ['Input', 'Default', 'What it is'] : ['Output', 'What it is'];
+  const rows = entries.map((entry) => [
+    `\`${entry.name}\``,
+    ...(kind === 'inputs' ? [entry.default === undefined || entry.default === '' ? '' : `\`${entry.default}\``] : []),
+    entry.description.replaceAll('|', '\\|'),
+  ]);
+  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** The inputs or outputs that an action.yml declares, in its order. */
+export function readEntries(file: string, kind: string): readonly Entry[] {
+  const yaml: unknown = parse(readFileSync(join(root, file), 'utf8'));
+  const entries = isObject(yaml) ? yaml[kind] : undefined;
+  if (!isObject(entries)) throw new Error(`${file} declares no ${kind}`);
+  return Object.entries(entries).map(([name, value]) => {
+    const entry = isObject(value) ? value : {};
+    return { name, description: text(entry['description']) ?? '', default: text(entry['default']) };
+  });
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value.trim() : undefined;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const check = process.argv.includes('--check');
+  const changed = updateDocs(check);
+  for (const document of changed) console.log(`${document}: ${check ? 'out of step; run npm run docs' : 'updated'}`);
+  process.exit(check && changed.length > 0 ? 1 : 0);
+}

@@ -1,0 +1,86 @@
+import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { dockerParts } from './docker-packages.ts';
+
+// No image can be pulled where this is tested: base images are made from a static busybox.
+
+/** Writes a root filesystem with busybox and its applets: what a `FROM busybox` would give. */
+export async function writeRootFilesystem(directory: string): Promise<void> {
+  const bin = join(directory, 'bin');
+  mkdirSync(bin, { recursive: true });
+  mkdirSync(join(directory, 'tmp'), { recursive: true });
+  cpSync(await busybox(), join(bin, 'busybox'));
+  for (const applet of execFileSync(join(bin, 'busybox'), ['--list']).toString().trim().split('\n')) {
+    if (applet !== 'busybox') symlinkSync('busybox', join(bin, applet));
+  }
+}
+
+async function busybox(): Promise<string> {
+  const { unpacked } = await dockerParts();
+  const found = [
+    ...(unpacked === undefined ? [] : [join(unpacked, 'usr/bin/busybox')]),
+    '/usr/bin/busybox',
+    '/bin/busybox',
+  ];
+  const path = found.find((candidate) => existsSync(candidate) && isStatic(candidate));
+  if (path === undefined) throw new Error('There is no static busybox here: apt-get install busybox-static');
+  return path;
+}
+
+function isStatic(path: string): boolean {
+  return !/ld-linux|ld-musl/.test(spawnSync('head', ['-c', '4096', path]).stdout.toString('latin1'));
+}
+
+export interface LargeImage {
+  /** Size of the unpacked image, about, in MB. */
+  readonly megabytes: number;
+  readonly smallFiles: number;
+}
+
+/**
+ * Writes a build context whose image is like a real one: a base of its own, tens of thousands of small files as of
+ * node_modules, binaries, and data that doesn't compress. Give it the build context `busybox`.
+ */
+export function writeLargeContext(directory: string, { megabytes, smallFiles }: LargeImage): void {
+  mkdirSync(directory, { recursive: true });
+  const random = Math.round(megabytes * 0.25);
+  const binaries = Math.round(megabytes * 0.45);
+  const perFile = Math.max(200, Math.round((megabytes * 0.3 * 1e6) / smallFiles));
+  writeFileSync(join(directory, 'files.awk'), smallFileProgram);
+  writeFileSync(join(directory, 'app.txt'), 'the application\n');
+  writeFileSync(
+    join(directory, 'Dockerfile'),
+    [
+      'FROM busybox AS modules',
+      'COPY files.awk /',
+      `RUN mkdir -p /app/node_modules && awk -v count=${String(smallFiles)} -v size=${String(perFile)} -f /files.awk`,
+      'FROM busybox AS binaries',
+      `RUN mkdir -p /opt && i=0; while [ $i -lt ${String(binaries)} ]; do cat /bin/busybox; i=$((i+1)); done | head -c ${String(binaries)}000000 > /opt/tool`,
+      `RUN head -c ${String(random)}000000 /dev/urandom > /opt/data`,
+      'FROM busybox',
+      'COPY --from=binaries /opt/tool /opt/tool',
+      'COPY --from=modules /app /app',
+      'COPY --from=binaries /opt/data /opt/data',
+      'COPY app.txt /app/app.txt',
+      'LABEL org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567',
+      'CMD ["cat", "/app/app.txt"]',
+      '',
+    ].join('\n'),
+  );
+}
+
+// Text that compresses about as source code does, in folders of a hundred files.
+const smallFileProgram = `BEGIN {
+  srand(1);
+  for (i = 0; i < count; i++) {
+    folder = "/app/node_modules/package-" int(i / 100);
+    if (i % 100 == 0) system("mkdir -p " folder);
+    file = folder "/module-" i ".js";
+    text = "";
+    while (length(text) < size) text = text "export const value" int(rand() * 100000) " = " rand() ";\\n";
+    print text > file;
+    close(file);
+  }
+}
+`;
