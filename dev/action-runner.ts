@@ -18,6 +18,8 @@ export interface StepRequest {
   /** Sees the log while it comes. */
   readonly onOutput?: (text: string) => void;
   readonly signal?: AbortSignal;
+  /** A command that runs node for us, such as `unshare`. */
+  readonly wrapper?: readonly string[];
 }
 
 export interface StepOutcome {
@@ -105,7 +107,8 @@ function runNode(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<{ exitCode: number; log: string }> {
   const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
-  const child = spawn(process.execPath, [main], {
+  const [program = process.execPath, ...args] = [...(request.wrapper ?? []), process.execPath, main];
+  const child = spawn(program, args, {
     cwd: request.cwd ?? projectRoot,
     env: present,
     stdio: ['ignore', 'pipe', 'pipe'],

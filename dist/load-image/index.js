@@ -33448,7 +33448,9 @@ function inspectTarball() {
     const parser = (0,tar_stream.extract)();
     const seen = new SeenEntries();
     const state = {};
-    const fail = (error) => void (state.failure ??= error);
+    const fail = (error) => {
+        state.failure ??= (0,errors/* asError */.zR)(error);
+    };
     parser.on('error', fail);
     parser.on('entry', (header, stream, next) => {
         const keep = seen.begin(header.name, header.size ?? 0);

@@ -1,0 +1,178 @@
+import { createHash } from 'node:crypto';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { extract } from 'tar-stream';
+import { type FakeImage, type FakeState, readState, writeState } from './state.ts';
+
+// A docker command for scenarios: it records its arguments, keeps images in a file, and reads the tarball it is fed.
+
+const file = process.env['FAKE_DOCKER_STATE'] ?? '';
+const args = process.argv.slice(2);
+let state = readState(file);
+save({ ...state, calls: [...state.calls, args] });
+
+const [command = '', verb = ''] = args;
+if (command === 'info') info();
+else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
+else if (command === 'buildx' && verb === 'build') await build();
+else if (command === 'load') await load();
+else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''));
+else if (command === 'image' && verb === 'inspect') inspect(args.at(-1) ?? '');
+else if (command === 'image' && verb === 'tag') tag(args[2] ?? '', args[3] ?? '');
+else if (command === 'image' && verb === 'rm') remove(args[2] ?? '');
+else if (command === 'image' && verb === 'ls') list();
+else fail(`unknown docker command: ${args.join(' ')}`, 125);
+
+function save(next: FakeState): void {
+  state = next;
+  writeState(file, state);
+}
+
+function fail(message: string, exitCode = 1): void {
+  process.stderr.write(`${message}\n`);
+  process.exitCode = exitCode;
+}
+
+function info(): void {
+  if (state.fail === 'info') {
+    process.stdout.write('{"ServerErrors":["Cannot connect"]}\n');
+    fail('Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?');
+    return;
+  }
+  const containerd = [['driver-type', 'io.containerd.snapshotter.v1']];
+  const status = { DriverStatus: state.store === 'containerd' ? containerd : [['Backing Filesystem', 'extfs']] };
+  const engine = { ServerVersion: '28.5.2', OSType: state.osType, Architecture: 'x86_64', Name: 'elsewhere' };
+  process.stdout.write(`${JSON.stringify({ ...engine, ...status, DockerRootDir: '/var/lib/docker' })}\n`);
+}
+
+function inspectBuilder(): void {
+  if (state.fail === 'buildx') fail("docker: 'buildx' is not a docker command.");
+  else process.stdout.write(`Name:   ${args[2] ?? 'default'}\nDriver: ${state.driver}\n`);
+}
+
+async function build(): Promise<void> {
+  for (const line of state.progress) process.stderr.write(`${line}\n`);
+  if (state.fail === 'hang-build') await sleep(60_000);
+  if (state.fail === 'build') {
+    fail(
+      'ERROR: failed to build: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 2',
+    );
+    return;
+  }
+  const output = args[args.indexOf('--output') + 1] ?? '';
+  const directory = /dest=([^",]+)/.exec(output)?.[1];
+  if (directory !== undefined && args.includes('--output'))
+    cpSync(state.buildLayout ?? '', directory, { recursive: true });
+  const idFile = args[args.indexOf('--iidfile') + 1];
+  if (args.includes('--iidfile') && idFile !== undefined) {
+    writeFileSync(idFile, 'sha256:built');
+    const built = { imageId: 'sha256:built', tags: [], diffIds: [], architecture: 'amd64', labels: {} };
+    save({ ...state, images: [...state.images, built] });
+  }
+}
+
+async function load(): Promise<void> {
+  const files = await readTar();
+  if (state.fail === 'load') {
+    fail('open /var/lib/docker/tmp/docker-import-1/repositories: no space left on device');
+    return;
+  }
+  const text = (name: string): string => files.get(name)?.toString() ?? 'null';
+  const [image] = JSON.parse(text('manifest.json')) as readonly { Config: string; RepoTags: string[] | null }[];
+  if (image === undefined) return fail('invalid archive: does not contain a manifest.json');
+  const config = JSON.parse(text(image.Config));
+  const index = files.has('index.json') ? JSON.parse(text('index.json')) : undefined;
+  const configId = `sha256:${createHash('sha256')
+    .update(files.get(image.Config) ?? '')
+    .digest('hex')}`;
+  const tags = image.RepoTags ?? [];
+  if (state.fail === 'silent-load') return;
+  const loaded: FakeImage = {
+    imageId: state.store === 'containerd' ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
+    tags,
+    diffIds: config.rootfs.diff_ids,
+    architecture: config.architecture,
+    labels: config.config?.Labels ?? {},
+  };
+  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
+  save({ ...state, images: [...others.filter((other) => other.imageId !== loaded.imageId), loaded] });
+  for (const name of tags) process.stdout.write(`Loaded image: ${name}\n`);
+  if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
+  if (state.fail === 'unpack')
+    process.stdout.write(`Error unpacking image ${tags.join()}: failed to extract layer: short read\n`);
+}
+
+/** Reads standard input as a tar; ends the process with docker's words when it is cut. */
+async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
+  const files = new Map<string, Buffer>();
+  const parser = extract();
+  parser.on('entry', (header, stream, next) => {
+    const parts: Buffer[] = [];
+    stream.on('data', (part: unknown) => {
+      if (Buffer.isBuffer(part) && (header.size ?? 0) < 1 << 20) parts.push(part);
+    });
+    stream.on('end', () => {
+      files.set(header.name, Buffer.concat(parts));
+      next();
+    });
+  });
+  await new Promise<void>((resolve) => {
+    parser.on('finish', resolve);
+    parser.on('error', (error) => {
+      process.stderr.write(`unexpected EOF: ${String(error)}\n`);
+      process.exit(1);
+    });
+    process.stdin.pipe(parser);
+  });
+  return files;
+}
+
+function find(name: string): FakeImage | undefined {
+  return state.images.find((image) => image.imageId === name || image.tags.includes(name));
+}
+
+function inspect(name: string): void {
+  const image = find(name);
+  if (image === undefined) {
+    fail(`Error response from daemon: No such image: ${name}`);
+    return;
+  }
+  const answer = {
+    Id: image.imageId,
+    RepoTags: image.tags,
+    Os: 'linux',
+    Architecture: image.architecture,
+    RootFS: { Type: 'layers', Layers: image.diffIds },
+    Config: { Labels: image.labels },
+    Size: 1,
+  };
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+
+function tag(source: string, reference: string): void {
+  const image = find(source);
+  if (image === undefined) {
+    fail(`Error response from daemon: No such image: ${source}`);
+    return;
+  }
+  const images = state.images.map((other) => {
+    const tags = other.tags.filter((name) => name !== reference);
+    return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
+  });
+  save({ ...state, images });
+}
+
+function remove(name: string): void {
+  if (find(name) === undefined) {
+    fail(`Error response from daemon: No such image: ${name}`);
+    return;
+  }
+  const images = state.images
+    .filter((image) => image.imageId !== name)
+    .map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== name) }));
+  save({ ...state, images: images.filter((image) => image.tags.length > 0) });
+}
+
+function list(): void {
+  for (const image of state.images) for (const name of image.tags) process.stdout.write(`${name} ${image.imageId}\n`);
+}

@@ -1,0 +1,39 @@
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { emptyState, type FakeState, readState, writeState } from './state.ts';
+
+/** A runner whose `docker` is the fake command. */
+export interface FakeDocker {
+  /** Environment with the fake first on PATH. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly directory: string;
+  state(): FakeState;
+  set(change: Partial<FakeState>): void;
+  remove(): Promise<void>;
+}
+
+export async function fakeDocker(initial: Partial<FakeState> = {}): Promise<FakeDocker> {
+  const directory = await mkdtemp(join(tmpdir(), 'fake-docker-'));
+  const file = join(directory, 'state.json');
+  const bin = join(directory, 'bin');
+  await mkdir(bin);
+  const script = fileURLToPath(new URL('docker.ts', import.meta.url));
+  const command = join(bin, 'docker');
+  await writeFile(
+    command,
+    `#!/bin/sh\nexec "${process.execPath}" --disable-warning=ExperimentalWarning "${script}" "$@"\n`,
+  );
+  await chmod(command, 0o755);
+  writeState(file, { ...emptyState, ...initial });
+  return {
+    env: { PATH: `${bin}:/usr/bin:/bin`, FAKE_DOCKER_STATE: file },
+    directory,
+    state: () => readState(file),
+    set: (change) => {
+      writeState(file, { ...readState(file), ...change });
+    },
+    remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}

@@ -1,0 +1,304 @@
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { digestOf } from '../../shared/image/digest.ts';
+import { parseRecord, recordName } from '../../shared/image/record.ts';
+import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+let scenario: Scenario;
+const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
+afterEach(() => scenario.end());
+
+const progress = [
+  '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true}]}',
+  '{"vertexes":[{"digest":"sha256:2","name":"[build 2/2] RUN make","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
+  '{"vertexes":[{"digest":"sha256:3","name":"[internal] load build context","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
+];
+
+describe('a build', () => {
+  test('S0.1, S0.2, S0.6, C.3: writes the tarball, uploads it for a day, and only then says run-integration=true', async () => {
+    const { service, docker, tarball, exports, image } = await begin({ docker: { progress } });
+    const outcome = await exports();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.exitCode).toBe(0);
+    const bytes = await readFile(tarball);
+    expect(outcome.outputs).toMatchObject({
+      'run-integration': 'true',
+      image: 'charon:local',
+      tarball,
+      'tarball-size': String(bytes.length),
+      'tarball-digest': digestOf(bytes),
+      'config-digest': image.configDigest,
+      'manifest-digest': image.manifestDigest,
+      platform: 'linux/amd64',
+      'artifact-name': 'docker-image',
+      'cached-steps': '1',
+      'executed-steps': '1',
+    });
+    const [artifact] = service.artifacts;
+    expect(artifact).toMatchObject({
+      name: 'docker-image',
+      finalised: true,
+      digest: outcome.outputs['artifact-digest'],
+    });
+    const days = (Date.parse(artifact?.expiresAt ?? '') - Date.now()) / 86_400_000;
+    expect(days).toBeCloseTo(1, 1);
+    expect(outcome.outputs['artifact-url']).toBe(
+      `https://github.com/org/charon/actions/runs/1/artifacts/${outcome.outputs['artifact-id'] ?? ''}`,
+    );
+    const build = docker.state().calls.find(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
+    expect(build).toEqual(expect.arrayContaining(['--platform', 'linux/amd64', '--provenance=false', '--sbom=false']));
+    expect(outcome.leftInTemp).toEqual([]);
+  });
+
+  test('S2.8, S0.3: the log names the tag, the path, the size, and how many steps were cached', async () => {
+    const { exports, tarball } = await begin({ docker: { progress } });
+    const { log, outputs, summary } = await exports();
+    expect(log).toContain('Image: charon:local');
+    expect(log).toContain(`Tarball: ${tarball}`);
+    expect(log).toContain(`(${outputs['tarball-size'] ?? ''} bytes)`);
+    expect(log).toContain('Build steps: 1 cached, 1 executed');
+    expect(summary).toContain('| Build steps | 1 cached, 1 executed |');
+    expect(summary).toContain('```mermaid\ngantt');
+  });
+
+  test('the artifact holds the tarball under its own name and a record of it', async () => {
+    const { exports, store, image, tarball } = await begin();
+    await exports();
+    const [artifact] = await store().list();
+    if (artifact === undefined) throw new Error('no artifact');
+    const content = await store()
+      .list()
+      .then(async () => {
+        const same = store();
+        const [found] = await same.list();
+        if (found === undefined) throw new Error('no artifact');
+        return same.open(found);
+      });
+    expect(content.files.map(({ name }) => name)).toEqual(['charon.tar', recordName]);
+    const record = parseRecord((await content.text(recordName)) ?? '');
+    const bytes = await readFile(tarball);
+    expect(record).toMatchObject({
+      configDigest: image.configDigest,
+      manifestDigests: [image.manifestDigest],
+      diffIds: image.diffIds,
+      tarballDigest: digestOf(bytes),
+      producer: { repository: 'org/charon', runId: '1', runAttempt: 1, jobKey: 'build-0' },
+    });
+    for (const { digest, size, offset = 0 } of record.layers) {
+      expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
+    }
+  });
+
+  test('passes every build input on as one argument each; commas and quotes survive', async () => {
+    const { exports, docker } = await begin();
+    const outcome = await exports({
+      'build-args': 'A=1,2\n"B=say ""hi"", twice"\nC=x=y',
+      'build-contexts': 'base=docker-image://alpine:3',
+      labels: 'a=b\nc=d e',
+      secrets: 'TOKEN=s3cret',
+      'secret-files': 'npmrc=./.npmrc',
+      ssh: 'default',
+      'cache-from': 'type=registry,ref=example.com/cache\ntype=gha,scope=main',
+      'cache-to': 'type=gha,mode=max',
+      builder: 'mine',
+      network: 'host',
+      'no-cache': 'true',
+      pull: 'true',
+      allow: 'network.host',
+      'add-hosts': 'one:10.0.0.1,two:10.0.0.2',
+      'shm-size': '2gb',
+      ulimit: 'nofile=1024:2048',
+      file: 'docker/Dockerfile',
+      target: 'final',
+      context: './app',
+    });
+    expect(outcome.exitCode).toBe(0);
+    const args = docker.state().calls.find(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
+    const valuesOf = (flag: string): readonly (string | undefined)[] =>
+      args.flatMap((arg, at) => (arg === flag ? [args[at + 1]] : []));
+    expect(valuesOf('--build-arg')).toEqual(['A=1,2', 'B=say "hi", twice', 'C=x=y']);
+    expect(valuesOf('--build-context')).toEqual(['base=docker-image://alpine:3']);
+    expect(valuesOf('--label')).toEqual(['a=b', 'c=d e']);
+    expect(valuesOf('--cache-from')).toEqual(['type=registry,ref=example.com/cache', 'type=gha,scope=main']);
+    expect(valuesOf('--cache-to')).toEqual(['type=gha,mode=max']);
+    expect(valuesOf('--add-host')).toEqual(['one:10.0.0.1', 'two:10.0.0.2']);
+    expect(valuesOf('--secret')).toEqual([expect.stringMatching(/^id=TOKEN,src=\/.+/), 'id=npmrc,src=./.npmrc']);
+    for (const [flag, value] of [
+      ['--ssh', 'default'],
+      ['--builder', 'mine'],
+      ['--network', 'host'],
+      ['--allow', 'network.host'],
+      ['--shm-size', '2gb'],
+      ['--ulimit', 'nofile=1024:2048'],
+      ['--file', 'docker/Dockerfile'],
+      ['--target', 'final'],
+    ] as const) {
+      expect(valuesOf(flag)).toEqual([value]);
+    }
+    expect(args).toEqual(expect.arrayContaining(['--no-cache', '--pull']));
+    expect(args.slice(-2)).toEqual(['--', './app']);
+    expect(JSON.stringify(docker.state().calls)).not.toContain('s3cret');
+    expect(outcome.log).not.toContain('s3cret');
+  });
+
+  test('leaves type=gha out with a notice where there is no cache service', async () => {
+    const { docker, exports } = await begin({ docker: { driver: 'docker', store: 'classic', fail: 'build' } });
+    const outcome = await exports();
+    expect(outcome.annotations).toContainEqual(
+      expect.objectContaining({ level: 'notice', message: expect.stringContaining('type=gha') }),
+    );
+    expect(docker.state().calls.flat()).not.toContain('type=gha');
+  });
+
+  test('on the classic store with the docker driver: load without a tag, docker save, and the image is removed again', async () => {
+    const { docker, exports, image } = await begin({ docker: { driver: 'docker', store: 'classic' } });
+    const outcome = await exports();
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs['config-digest']).toBe(image.configDigest);
+    const { calls, images } = docker.state();
+    expect(calls).toContainEqual(['save', 'sha256:built']);
+    expect(calls.flat()).not.toContain('-t');
+    expect(images).toEqual([]);
+  });
+
+  test('require-cache turns an executed step into an error that names it', async () => {
+    const { exports, tarball, service } = await begin({ docker: { progress } });
+    const outcome = await exports({ 'require-cache': 'true' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('cache-missed');
+    expect(errorMessage(outcome)).toContain('[build 2/2] RUN make');
+    expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
+    expect(existsSync(tarball)).toBe(false);
+    expect(service.artifacts).toEqual([]);
+  });
+});
+
+describe('other sources', () => {
+  test('S2.1, S2.4, S1.6: source-image takes a whole metadata output; the first line wins, and upper case is lowered and said', async () => {
+    const { exports, docker, image } = await begin();
+    docker.set({
+      images: [
+        {
+          imageId: image.configDigest,
+          tags: ['ghcr.io/wikid82/charon:pr-1'],
+          diffIds: [],
+          architecture: 'amd64',
+          labels: {},
+        },
+      ],
+    });
+    const outcome = await exports({
+      'source-image': '\nghcr.io/Wikid82/charon:pr-1\n\nghcr.io/Wikid82/charon:latest\n',
+    });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs['image']).toBe('ghcr.io/wikid82/charon:pr-1');
+    expect(docker.state().calls).toContainEqual(['save', 'ghcr.io/wikid82/charon:pr-1']);
+    expect(outcome.log).toContain('ghcr.io/Wikid82/charon:pr-1 is handed over as ghcr.io/wikid82/charon');
+  });
+
+  test.each([
+    ['an empty line', ''],
+    ['only line ends', '\n\n'],
+    ['json without tags', '{"tags":[]}'],
+  ])('S2.2: metadata output that is %s is an error that shows what was received', async (_, received) => {
+    const { exports, docker } = await begin();
+    const outcome = await exports({ 'source-image': received });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain(`received "${received.trim()}"`);
+    expect(docker.state().calls).toEqual([]);
+  });
+
+  test('S2.3: a missing image lists the local images and the near misses', async () => {
+    const { exports, docker } = await begin();
+    const image = { imageId: 'sha256:1', diffIds: [], architecture: 'amd64', labels: {} };
+    docker.set({ images: [{ ...image, tags: ['charon:pr-2', 'other:latest'] }] });
+    const outcome = await exports({ 'source-image': 'charon:pr-1' });
+    expect(errorCode(outcome)).toBe('image-not-found');
+    expect(errorMessage(outcome)).toContain('There is no image charon:pr-1 in this engine. It has charon:pr-2.');
+    expect(errorMessage(outcome)).toContain('other:latest');
+    expect(docker.state().calls.some(([command]) => command === 'save')).toBe(false);
+  });
+
+  test.each([
+    ['plain', (bytes: Buffer) => bytes],
+    ['gzip', (bytes: Buffer) => gzipSync(bytes)],
+    ['zstd', (bytes: Buffer) => zstdCompressSync(bytes)],
+  ])('a source-tarball that is %s is checked and uploaded as it is', async (_, pack) => {
+    const { exports, directory, image, service } = await begin();
+    const path = join(directory, 'given.tar');
+    const bytes = pack(savedTarball(image, ['app:1']));
+    await writeFile(path, bytes);
+    const outcome = await exports({ 'source-tarball': path });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs).toMatchObject({
+      image: 'app:1',
+      tarball: path,
+      'tarball-digest': digestOf(bytes),
+      'config-digest': image.configDigest,
+    });
+    expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
+  });
+
+  test.each([
+    ['is cut', (bytes: Buffer) => bytes.subarray(0, bytes.length - 60_000)],
+    ['is cut gzip', (bytes: Buffer) => gzipSync(bytes).subarray(0, 40_000)],
+    ['has no manifest.json', () => Buffer.alloc(1024)],
+    ['is empty', () => Buffer.alloc(0)],
+    ['is something else', () => Buffer.from('hello'.repeat(1000))],
+  ])('a source-tarball that %s is refused before anything is uploaded', async (_, damage) => {
+    const { exports, directory, image, service } = await begin();
+    const path = join(directory, 'given.tar');
+    await writeFile(path, damage(savedTarball(image, ['app:1'])));
+    const outcome = await exports({ 'source-tarball': path });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(service.artifacts).toEqual([]);
+  });
+
+  test('S0.8: a path that is not there is named in the message', async () => {
+    const { exports } = await begin();
+    const outcome = await exports({ 'source-tarball': 'nowhere/charon.tar' });
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(errorMessage(outcome)).toContain('nowhere/charon.tar');
+  });
+
+  test('a tarball of another platform is a platform-mismatch', async () => {
+    const { exports, directory } = await begin();
+    const path = join(directory, 'given.tar');
+    await writeFile(path, savedTarball(makeImage({ architecture: 'arm64' }), ['app:1']));
+    const outcome = await exports({ 'source-tarball': path });
+    expect(errorCode(outcome)).toBe('platform-mismatch');
+    expect(errorMessage(outcome)).toContain('linux/arm64');
+  });
+});
+
+describe('names of artifacts', () => {
+  test('S2.5: a later attempt of the same job replaces its own artifact', async () => {
+    const { handOver, service } = await begin();
+    expect((await handOver()).exitCode).toBe(0);
+    const again = await handOver({}, { job: { attempt: 2 } });
+    expect(again.exitCode).toBe(0);
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
+    expect(again.outputs['artifact-id']).toBe('1001');
+  });
+
+  test.each([
+    ['another job of the run', { jobKey: 'build-1' }],
+    ['another job in a later attempt', { jobKey: 'build-1', job: { attempt: 2 } }],
+    ['a second step of the same job', { jobKey: 'build-0' }],
+  ])('S2.5: %s gets artifact-name-taken with a suffix for its matrix', async (_, who) => {
+    const { handOver, exports, service, docker } = await begin();
+    await handOver();
+    const outcome = await exports({}, who);
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('artifact-name-taken');
+    expect(errorMessage(outcome)).toContain('docker-image-${{ matrix.component }}');
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
+    expect(docker.state().calls).toEqual([]);
+  });
+});
