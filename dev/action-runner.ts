@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,6 +30,8 @@ export interface StepOutcome {
   readonly summary: string;
   /** `::error …::` and its kin, as the runner would show them. */
   readonly annotations: readonly { readonly level: string; readonly title: string; readonly message: string }[];
+  /** Largest resident size of the step's own process, kB. */
+  readonly peakMemoryKb: number;
   /** What the step left in RUNNER_TEMP. */
   readonly leftInTemp: readonly string[];
 }
@@ -44,7 +47,7 @@ export async function runStep(request: StepRequest): Promise<StepOutcome> {
   await Promise.all([writeFile(outputFile, ''), writeFile(summaryFile, '')]);
   try {
     const definition = await readAction(request.action);
-    const { exitCode, log } = await runNode(definition.main, request, {
+    const { exitCode, log, peakMemoryKb } = await runNode(definition.main, request, {
       ...process.env,
       GITHUB_ACTIONS: 'true',
       GITHUB_OUTPUT: outputFile,
@@ -57,6 +60,7 @@ export async function runStep(request: StepRequest): Promise<StepOutcome> {
     return {
       exitCode,
       log,
+      peakMemoryKb,
       outputs: parseOutputs(await readFile(outputFile, 'utf8')),
       summary: await readFile(summaryFile, 'utf8'),
       annotations: parseAnnotations(log),
@@ -105,10 +109,10 @@ function runNode(
   main: string,
   request: StepRequest,
   env: Readonly<Record<string, string | undefined>>,
-): Promise<{ exitCode: number; log: string }> {
+): Promise<{ exitCode: number; log: string; peakMemoryKb: number }> {
   const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
-  const [program = process.execPath, ...args] = [...(request.wrapper ?? []), process.execPath, main];
-  const child = spawn(program, args, {
+  const command = [...(request.wrapper ?? []), process.execPath, main];
+  const child = spawn(command[0] ?? '', command.slice(1), {
     cwd: request.cwd ?? projectRoot,
     env: present,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -121,10 +125,20 @@ function runNode(
       request.onOutput?.(chunk.toString());
     });
   }
+  let peakMemoryKb = 0;
+  const watch = setInterval(() => {
+    // proc(5): VmHWM is the peak of the resident size so far.
+    if (!existsSync(`/proc/${String(child.pid)}/status`)) return;
+    const status = readFileSync(`/proc/${String(child.pid)}/status`, { encoding: 'utf8', flag: 'r' });
+    peakMemoryKb = Math.max(peakMemoryKb, Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1] ?? 0));
+  }, 100);
   return new Promise((resolve, reject) => {
     child.on('error', reject);
+    child.on('exit', () => {
+      clearInterval(watch);
+    });
     child.on('close', (code) => {
-      resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString() });
+      resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString(), peakMemoryKb });
     });
   });
 }
@@ -132,7 +146,11 @@ function runNode(
 /** Reads GITHUB_OUTPUT: `name<<delimiter`, lines, `delimiter`; a later value wins. */
 export function parseOutputs(text: string): Readonly<Record<string, string>> {
   const outputs = text.matchAll(/^([^\n<]+)<<(\S+)\r?\n([\s\S]*?)\r?\n?^\2$/gm);
-  return Object.fromEntries([...outputs].map(([, name, , value]) => [name, value?.replace(/\r?\n$/, '') ?? '']));
+  const pairs = [...outputs].map(([, name = '', , value = '']): readonly [string, string] => [
+    name,
+    value.replace(/\r?\n$/, ''),
+  ]);
+  return Object.fromEntries(pairs);
 }
 
 function parseAnnotations(log: string): StepOutcome['annotations'] {

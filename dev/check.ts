@@ -41,7 +41,10 @@ function distInStep(): readonly string[] {
 function forbiddenText(): readonly string[] {
   const home = '(^|[^A-Za-z0-9_.])/(work|root|farm)/';
   const pattern = `${home}|registry\\.npm|"resolved":|deb\\.debian\\.org`;
-  const { stdout } = spawnSync('git', ['grep', '-nIE', pattern, '--', '.', ':!dist', ':!dev/check.ts'], { cwd: root, encoding: 'utf8' });
+  const { stdout } = spawnSync('git', ['grep', '-nIE', pattern, '--', '.', ':!dist', ':!dev/check.ts'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
   return stdout === '' ? [] : [stdout.trim()];
 }
 

@@ -26,7 +26,10 @@ export async function lintWorkflow(text: string, path: string): Promise<readonly
 
 /** Lints every action.yml and every workflow that git knows; returns the complaints with their files. */
 export async function lintYamlFiles(): Promise<readonly string[]> {
-  const tracked = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '*.yml'], { cwd: root }).toString().trim().split('\n');
+  const tracked = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '*.yml'], { cwd: root })
+    .toString()
+    .trim()
+    .split('\n');
   const found: string[] = [];
   for (const file of tracked) {
     const text = readFileSync(join(root, file), 'utf8');

@@ -120,15 +120,14 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
   for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
-  const report = await tools.engine.load(tarball.chunks).finally(() => {
+  const loaded = await tools.engine.load(tarball.chunks, guard.watch).finally(() => {
     progress.done();
   });
-  for (const loaded of report.loaded) guard.watch(loaded);
 
   const { expected, references } = tarball.image(plan.reference);
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
-  const image = await verifiedTag(tools, reference, expected, report.loaded);
+  const image = await verifiedTag(tools, reference, expected, loaded);
   await kept?.commit();
   return {
     reference: formatReference(reference),

@@ -3,7 +3,7 @@ import type { Engine } from '../shared/docker/engine.ts';
 /** Puts references back where they were, unless the load turns out well: no wrong image stays under a tag. */
 export interface TagGuard extends AsyncDisposable {
   /** Names a reference that the load may set or has set. */
-  watch(reference: string): void;
+  readonly watch: (reference: string) => void;
   /** The load turned out well: everything stays. */
   keep(): void;
 }

@@ -33327,9 +33327,50 @@ function compressionOf(head) {
 function decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
-    const decoder = compression === 'gzip' ? (0,external_node_zlib_.createGunzip)() : (0,external_node_zlib_.createZstdDecompress)();
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
     // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-    return (0,external_node_stream_.pipeline)(chunks, decoder, () => undefined);
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = (0,external_node_zlib_.createZstdDecompress)();
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
 }
 
 // EXTERNAL MODULE: external "node:events"
@@ -33913,16 +33954,14 @@ async function load(plan, tools, job) {
             guard.watch((0,image_reference/* formatReference */.FH)(reference));
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const report = await tools.engine.load(tarball.chunks).finally(() => {
+        const loaded = await tools.engine.load(tarball.chunks, guard.watch).finally(() => {
             progress.done();
         });
-        for (const loaded of report.loaded)
-            guard.watch(loaded);
         const { expected, references } = tarball.image(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
-        const image = await verifiedTag(tools, reference, expected, report.loaded);
+        const image = await verifiedTag(tools, reference, expected, loaded);
         await kept?.commit();
         return {
             reference: (0,image_reference/* formatReference */.FH)(reference),
@@ -37608,7 +37647,13 @@ function dockerEngine(cli) {
     return {
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
-        load: async (chunks) => load(await cli.start(['load']), chunks),
+        load: async (chunks, onLoaded) => {
+            const report = await load(await cli.start(['load']), chunks);
+            report.loaded.forEach(onLoaded);
+            if (report.failure !== undefined)
+                throw report.failure;
+            return report.loaded;
+        },
         save: (image) => save(cli, image),
         tag: async (image, reference) => {
             await must(['image', 'tag', image, reference], 'load-failed');
@@ -37664,11 +37709,10 @@ async function load(running, chunks) {
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
     const report = parseLoadOutput(`${stdout}\n${stderr}`);
-    if (exitCode !== 0 || report.unpackError !== undefined) {
-        const output = { exitCode, stdout: report.unpackError ?? stdout, stderr };
-        throw failed('load-failed', ['load'], report.unpackError === undefined ? output : { ...output, stderr: '' });
-    }
-    return report;
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: failed('load-failed', ['load'], output) };
 }
 async function* save(cli, image) {
     const running = await cli.start(['save', image]);

@@ -22,8 +22,11 @@ export interface Engine {
   info(): Promise<EngineInfo>;
   /** The image under a reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
-  /** Feeds a plain tarball to `docker load`. Throws `load-failed`; an error of `chunks` ends the load and is rethrown. */
-  load(chunks: AsyncIterable<Buffer>): Promise<LoadReport>;
+  /**
+   * Feeds a plain tarball to `docker load`, and returns what it says it loaded (references and IDs). `onLoaded` is told
+   * of each even when the load fails. Throws `load-failed`; an error of `chunks` ends the load and is rethrown.
+   */
+  load(chunks: AsyncIterable<Buffer>, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
   /** The bytes of `docker save`. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
@@ -42,7 +45,12 @@ export function dockerEngine(cli: DockerCli): Engine {
   return {
     info: () => info(cli),
     inspect: (image) => inspect(cli, image),
-    load: async (chunks) => load(await cli.start(['load']), chunks),
+    load: async (chunks, onLoaded) => {
+      const report = await load(await cli.start(['load']), chunks);
+      report.loaded.forEach(onLoaded);
+      if (report.failure !== undefined) throw report.failure;
+      return report.loaded;
+    },
     save: (image) => save(cli, image),
     tag: async (image, reference) => {
       await must(['image', 'tag', image, reference], 'load-failed');
@@ -85,7 +93,10 @@ async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | 
   throw failed('image-missing', ['image', 'inspect', image], output);
 }
 
-async function load(running: RunningCli, chunks: AsyncIterable<Buffer>): Promise<LoadReport> {
+async function load(
+  running: RunningCli,
+  chunks: AsyncIterable<Buffer>,
+): Promise<LoadReport & { readonly failure?: HandoverError }> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
   const state = { ended: false };
   void running.exit.then(() => (state.ended = true));
@@ -104,11 +115,9 @@ async function load(running: RunningCli, chunks: AsyncIterable<Buffer>): Promise
   const exitCode = await running.exit;
   const [stdout, stderr] = await said;
   const report = parseLoadOutput(`${stdout}\n${stderr}`);
-  if (exitCode !== 0 || report.unpackError !== undefined) {
-    const output = { exitCode, stdout: report.unpackError ?? stdout, stderr };
-    throw failed('load-failed', ['load'], report.unpackError === undefined ? output : { ...output, stderr: '' });
-  }
-  return report;
+  if (exitCode === 0 && report.unpackError === undefined) return report;
+  const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+  return { ...report, failure: failed('load-failed', ['load'], output) };
 }
 
 async function* save(cli: DockerCli, image: string): AsyncGenerator<Buffer> {

@@ -1,5 +1,5 @@
 import { pipeline } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
 
 export type TarballCompression = 'none' | 'gzip' | 'zstd';
 
@@ -13,7 +13,52 @@ export function compressionOf(head: Buffer): TarballCompression {
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
   if (compression === 'none') return chunks;
-  const decoder = compression === 'gzip' ? createGunzip() : createZstdDecompress();
+  if (compression === 'zstd') return zstdFrames(chunks);
   // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-  return pipeline(chunks, decoder, () => undefined);
+  return pipeline(chunks, createGunzip(), () => undefined);
+}
+
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const source = chunks[Symbol.asyncIterator]();
+  let rest: Buffer | undefined = await nextOf(source);
+  while (rest !== undefined) {
+    const decoder = createZstdDecompress();
+    const feeding = feed(decoder, rest, source);
+    feeding.catch((error: unknown) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+    const decoded: AsyncIterable<Buffer> = decoder;
+    yield* decoded;
+    rest = await feeding;
+  }
+}
+
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(
+  decoder: ZstdDecompress,
+  first: Buffer,
+  source: AsyncIterator<Buffer>,
+): Promise<Buffer | undefined> {
+  let written = 0;
+  for (let chunk: Buffer | undefined = first; chunk !== undefined; chunk = await nextOf(source)) {
+    written += chunk.length;
+    await write(decoder, chunk);
+    const left = written - decoder.bytesWritten;
+    if (left > 0) return chunk.subarray(chunk.length - left);
+  }
+  decoder.end();
+  return undefined;
+}
+
+function write(decoder: ZstdDecompress, chunk: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    decoder.write(chunk, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
+async function nextOf(source: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+  const next = await source.next();
+  return next.done === true ? undefined : next.value;
 }

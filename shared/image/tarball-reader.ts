@@ -45,13 +45,13 @@ export interface TarballInspector {
 export function inspectTarball(): TarballInspector {
   const parser = extract();
   const seen = new SeenEntries();
-  const state: { failure?: Error } = {};
+  const state: { failure: Error | undefined } = { failure: undefined };
   const fail = (error: unknown): void => {
     state.failure ??= asError(error);
   };
   parser.on('error', fail);
   parser.on('entry', (header: Header, stream, next) => {
-    const keep = seen.begin(header.name, header.size ?? 0);
+    const keep = seen.begin(header.name, header.size);
     const parts: Buffer[] = [];
     stream.on('data', (part: unknown) => {
       if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part))) parts.push(part);

@@ -159,6 +159,7 @@ async function putBytes(
 ): Promise<void> {
   const path = parts.blobs.newPiecePath();
   const file = createWriteStream(path);
+  file.on('error', () => request.destroy()); // the service was closed meanwhile
   let size = 0;
   const body: AsyncIterable<Buffer> = request;
   for await (const chunk of body) {

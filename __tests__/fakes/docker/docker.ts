@@ -78,8 +78,11 @@ async function load(): Promise<void> {
     return;
   }
   const text = (name: string): string => files.get(name)?.toString() ?? 'null';
-  const [image] = JSON.parse(text('manifest.json')) as readonly { Config: string; RepoTags: string[] | null }[];
-  if (image === undefined) return fail('invalid archive: does not contain a manifest.json');
+  const [image] = JSON.parse(text('manifest.json'));
+  if (image === undefined) {
+    fail('invalid archive: does not contain a manifest.json');
+    return;
+  }
   const config = JSON.parse(text(image.Config));
   const index = files.has('index.json') ? JSON.parse(text('index.json')) : undefined;
   const configId = `sha256:${createHash('sha256')
@@ -109,7 +112,7 @@ async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
   parser.on('entry', (header, stream, next) => {
     const parts: Buffer[] = [];
     stream.on('data', (part: unknown) => {
-      if (Buffer.isBuffer(part) && (header.size ?? 0) < 1 << 20) parts.push(part);
+      if (Buffer.isBuffer(part) && header.size < 1 << 20) parts.push(part);
     });
     stream.on('end', () => {
       files.set(header.name, Buffer.concat(parts));

@@ -1,0 +1,187 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { writeLargeContext } from '../../dev/test-images.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { errorCode } from '../fixtures/scenario.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => void (engines = await startEngines()), 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+afterEach(async () => {
+  await service.close();
+  for (const engine of [engines.classic, engines.containerd]) {
+    const names = engine.docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim();
+    for (const name of names === '' ? [] : names.split('\n'))
+      if (!name.includes('<none>')) engine.docker('image', 'rm', '-f', name);
+  }
+});
+
+const build = (context: string): Inputs => ({
+  context,
+  'build-contexts': `busybox=${engines.rootFilesystem}`,
+  network: 'host',
+  tarball: join(engines.directory, 'charon.tar'),
+});
+
+describe.each([
+  ['classic', 'containerd'],
+  ['containerd', 'classic'],
+  ['containerd', 'containerd'],
+  ['classic', 'classic'],
+] as const)('from the %s store to the %s store', (from, to) => {
+  test('S0.1, S0.4, S2.7: what is built here runs there, and docker load takes the tarball too', async () => {
+    const exported = await stepOn(service, engines[from], 'export-image', build('examples/hello'));
+    expect(exported.log).not.toContain('::error');
+    expect(exported.exitCode).toBe(0);
+    expect(exported.leftInTemp).toEqual([]);
+    if (from !== to) expect(() => engines[from].docker('image', 'inspect', 'charon:local')).toThrow();
+
+    const expected = { 'expected-config-digest': exported.outputs['config-digest'] ?? '' };
+    const loaded = await stepOn(service, engines[to], 'load-image', expected, { jobId: 'waf' });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.outputs).toMatchObject({
+      image: 'charon:local',
+      loaded: 'true',
+      'config-digest': exported.outputs['config-digest'],
+    });
+    expect(engines[to].docker('run', '--rm', '--network=none', 'charon:local')).toContain('Hello from the image');
+
+    const again = await stepOn(service, engines[to], 'load-image', expected, { jobId: 'waf' });
+    expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
+
+    engines[to].docker('image', 'rm', 'charon:local');
+    expect(engines[to].docker('load', '--input', exported.outputs['tarball'] ?? '')).toContain(
+      'Loaded image: charon:local',
+    );
+  }, 120_000);
+});
+
+test('S0.3: a second export runs nothing, and require-cache passes; a changed build argument fails it', async () => {
+  const { containerd } = engines;
+  await stepOn(service, containerd, 'export-image', build('examples/hello'));
+  const second = await stepOn(service, containerd, 'export-image', {
+    ...build('examples/hello'),
+    'artifact-name': 'second',
+    'require-cache': 'true',
+  });
+  expect(second.outputs).toMatchObject({ 'executed-steps': '0', 'cached-steps': '4' });
+  const changed = await stepOn(service, containerd, 'export-image', {
+    ...build('examples/hello'),
+    'artifact-name': 'third',
+    'build-args': 'VERSION=changed',
+    'require-cache': 'true',
+  });
+  expect(errorCode(changed)).toBe('cache-missed');
+}, 120_000);
+
+test('S2.1: source-image hands over an image that is in the engine already, on both stores', async () => {
+  for (const engine of [engines.classic, engines.containerd]) {
+    engine.docker(
+      'buildx',
+      'build',
+      '--load',
+      '--network=host',
+      '--build-context',
+      `busybox=${engines.rootFilesystem}`,
+      '-t',
+      'ghcr.io/org/charon:pr-1',
+      'examples/hello',
+    );
+    const name = `from-${engine.store}`;
+    const exported = await stepOn(service, engine, 'export-image', {
+      'source-image': 'ghcr.io/org/charon:pr-1\nghcr.io/org/charon:latest',
+      image: 'charon:local',
+      tarball: join(engines.directory, 'charon.tar'),
+      'artifact-name': name,
+    });
+    expect(exported.log).not.toContain('::error');
+    const other = engine === engines.classic ? engines.containerd : engines.classic;
+    const loaded = await stepOn(service, other, 'load-image', { 'artifact-name': name });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.outputs).toMatchObject({ image: 'charon:local', 'config-digest': exported.outputs['config-digest'] });
+    other.docker('image', 'rm', 'charon:local');
+  }
+}, 120_000);
+
+test('a classic recipe opens our artifact: the official client, then docker load --input', async () => {
+  const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
+  const folder = join(engines.directory, 'official');
+  await officialDownload(service, 'docker-image', folder, exported.outputs['artifact-digest'] ?? '');
+  expect(readFileSync(join(folder, 'charon.tar'))).toEqual(readFileSync(exported.outputs['tarball'] ?? ''));
+  expect(engines.containerd.docker('load', '--input', join(folder, 'charon.tar'))).toContain('charon:local');
+}, 120_000);
+
+test.each([
+  ['gzip', 6],
+  ['gzip', 0],
+  ['none', 6],
+  ['raw', 0],
+] as const)(
+  'an artifact that the official client made (docker save, %s, level %d) loads on both stores',
+  async (kind, level) => {
+    const source = engines.classic;
+    source.docker(
+      'buildx',
+      'build',
+      '--load',
+      '--network=host',
+      '--build-context',
+      `busybox=${engines.rootFilesystem}`,
+      '-t',
+      'charon:local',
+      'examples/hello',
+    );
+    const folder = join(engines.directory, `foreign-${kind}-${String(level)}`);
+    await mkdir(folder, { recursive: true });
+    const tarball = join(folder, 'image.tar');
+    source.docker('save', 'charon:local', '-o', tarball);
+    const file = kind === 'gzip' ? `${tarball}.gz` : tarball;
+    if (kind === 'gzip') writeFileSync(file, execFileSync('gzip', ['-c', tarball], { maxBuffer: 1 << 28 }));
+    await officialUpload(service, 'docker-image', file, level, kind === 'raw');
+    const name = kind === 'raw' ? 'image.tar' : 'docker-image';
+    source.docker('image', 'rm', 'charon:local');
+    for (const engine of [engines.classic, engines.containerd]) {
+      const loaded = await stepOn(service, engine, 'load-image', { 'artifact-name': name });
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
+    }
+  },
+  120_000,
+);
+
+test('a real image of 300 MB goes both ways within 250 MB of memory', async () => {
+  const context = join(engines.directory, 'large');
+  writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
+  const limit = 250_000; // kB, of the action's own process
+  for (const [from, to] of [
+    ['classic', 'containerd'],
+    ['containerd', 'classic'],
+  ] as const) {
+    const name = `large-${from}`;
+    const exported = await stepOn(service, engines[from], 'export-image', { ...build(context), 'artifact-name': name });
+    expect(exported.log).not.toContain('::error');
+    expect(exported.peakMemoryKb).toBeLessThan(limit);
+    expect(statSync(exported.outputs['tarball'] ?? '').size).toBeGreaterThan(100_000_000);
+    const loaded = await stepOn(service, engines[to], 'load-image', { 'artifact-name': name });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.peakMemoryKb).toBeLessThan(limit);
+    expect(engines[to].docker('run', '--rm', '--network=none', 'charon:local')).toContain('the application');
+  }
+}, 400_000);
+
+test('damage to the blob: an error, and the engine has no such tag', async () => {
+  await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
+  await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
+  for (const engine of [engines.classic, engines.containerd]) {
+    const loaded = await stepOn(service, engine, 'load-image', {});
+    expect(errorCode(loaded)).toBe('artifact-corrupt');
+    expect(() => engine.docker('image', 'inspect', 'charon:local')).toThrow();
+  }
+}, 120_000);

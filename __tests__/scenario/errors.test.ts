@@ -1,0 +1,172 @@
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+let scenario: Scenario;
+const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
+afterEach(() => scenario.end());
+
+describe('invalid-input', () => {
+  test.each([
+    [{ image: 'charon:local:twice' }, 'charon:local:twice'],
+    [{ image: 'Charon Local' }, 'charon local'],
+    [{ image: `charon@sha256:${'a'.repeat(64)}` }, 'stored under a digest'],
+    [{ 'retention-days': '0' }, '`retention-days` is "0"'],
+    [{ 'retention-days': 'a week' }, '"a week"'],
+    [{ 'artifact-name': 'a/b' }, '"a/b"'],
+    [{ platform: 'linux/amd64,linux/arm64' }, 'linux/amd64,linux/arm64'],
+    [{ 'require-cache': 'maybe' }, '"maybe"'],
+    [{ 'source-image': 'a:1', 'source-tarball': 'b.tar' }, 'source-image, source-tarball'],
+    [{ 'source-image': 'a:1', file: 'Dockerfile' }, 'source-image, file'],
+    [{ secrets: 'TOKEN=' }, 'Line 1 of the input `secrets`'],
+    [{ tarball: '/' }, 'it is a folder'],
+  ])('S0.7: %j never reaches docker', async (inputs, message) => {
+    const { exports, docker } = await begin();
+    const outcome = await exports(inputs);
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome).toLowerCase()).toContain(message.toLowerCase());
+    expect(errorMessage(outcome)).toContain('Next step: ');
+    expect(outcome.outputs['run-integration']).toBe('false');
+    if (!('tarball' in inputs)) expect(docker.state().calls).toEqual([]);
+  });
+
+  test.each([
+    [{ image: 'https://example.com/x' }, 'https://example.com/x'],
+    [{ 'expected-config-digest': 'sha256:123' }, 'sha256:123'],
+    [{ 'artifact-name': ' ' }, '`artifact-name` is ""'],
+  ])('S0.7: load-image refuses %j before it asks for anything', async (inputs, message) => {
+    const { loads, docker } = await begin();
+    const outcome = await loads(inputs);
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain(message);
+    expect(docker.state().calls).toEqual([]);
+  });
+});
+
+describe('hosts', () => {
+  test('docker-unavailable: no docker on PATH', async () => {
+    const { loads, exports, directory } = await begin();
+    const env = { PATH: directory };
+    for (const outcome of [await loads({}, { env }), await exports({}, { env })]) {
+      expect(outcome.exitCode).toBe(1);
+      expect(errorCode(outcome)).toBe('docker-unavailable');
+      expect(errorMessage(outcome)).toContain('no docker on PATH');
+    }
+  });
+
+  test('docker-unavailable: a client without an engine', async () => {
+    const { loads } = await begin({ docker: { fail: 'info' } });
+    const outcome = await loads();
+    expect(errorCode(outcome)).toBe('docker-unavailable');
+    expect(errorMessage(outcome)).toContain('Cannot connect to the Docker daemon');
+  });
+
+  test('unsupported-host: an engine with Windows containers', async () => {
+    const { loads } = await begin({ docker: { osType: 'windows' } });
+    expect(errorCode(await loads())).toBe('unsupported-host');
+  });
+
+  test('unsupported-host: no artifact service', async () => {
+    const { exports } = await begin();
+    const outcome = await exports({}, { env: { ACTIONS_RUNTIME_TOKEN: undefined, ACTIONS_RESULTS_URL: undefined } });
+    expect(errorCode(outcome)).toBe('unsupported-host');
+    expect(errorMessage(outcome)).toContain('ACTIONS_RUNTIME_TOKEN');
+  });
+
+  test('builder-unsupported: no buildx, and a cache export that the driver can’t do', async () => {
+    const { exports, docker } = await begin({ docker: { fail: 'buildx' } });
+    const without = await exports();
+    expect(errorCode(without)).toBe('builder-unsupported');
+    expect(errorMessage(without)).toContain('docker/setup-buildx-action');
+    docker.set({ fail: 'none', driver: 'docker', store: 'classic' });
+    const classic = await exports({ 'cache-to': 'type=gha,mode=max' });
+    expect(errorCode(classic)).toBe('builder-unsupported');
+    expect(errorMessage(classic)).toContain('docker/setup-buildx-action');
+  });
+});
+
+describe('during the work', () => {
+  test('build-failed: BuildKit’s own words, run-integration=false, nothing left behind', async () => {
+    const { exports, directory, service } = await begin({ docker: { fail: 'build' } });
+    const outcome = await exports();
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('build-failed');
+    expect(errorMessage(outcome)).toContain('did not complete successfully: exit code: 2');
+    expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
+    expect(outcome.summary).toContain('build-failed');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(await readdir(directory)).not.toContain('charon.tar');
+    expect(service.artifacts).toEqual([]);
+  });
+
+  test('transfer-failed: the service refuses, and the reserved name is free again', async () => {
+    const { exports, service, directory } = await begin();
+    service.faults.add({ on: 'put-block', times: 1, effect: { kind: 'status', status: 403 } });
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('transfer-failed');
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
+    expect((await exports()).exitCode).toBe(0);
+  });
+
+  test('transfer-failed: an expired token', async () => {
+    const { loads } = await begin();
+    const outcome = await loads({}, { env: { ACTIONS_RUNTIME_TOKEN: forgedToken } });
+    expect(errorCode(outcome)).toBe('transfer-failed');
+    expect(errorMessage(outcome)).toContain('token was refused');
+  });
+
+  test('not-enough-space: names the filesystem, what is free, what is needed and the input to change', async () => {
+    const { exports, directory } = await begin();
+    const small = join(directory, 'small');
+    await mkdir(small);
+    const wrapper = ['unshare', '--map-root-user', '--mount', process.execPath, '-e', mountThenRun, small];
+    const outcome = await exports({ tarball: join(small, 'charon.tar') }, { wrapper });
+    expect(errorCode(outcome)).toBe('not-enough-space');
+    expect(errorMessage(outcome)).toMatch(/needs 1\d\d kB .*small, tmpfs\) has 16\.4 kB free/);
+    expect(errorMessage(outcome)).toContain('`tarball`');
+  });
+
+  test('cancelled: the build is stopped, and nothing is left behind', async () => {
+    const { exports, service, directory, docker } = await begin({ docker: { fail: 'hang-build' } });
+    const cancel = new AbortController();
+    const running = exports({}, { signal: cancel.signal });
+    while (!docker.state().calls.some(([, verb]) => verb === 'build')) await sleep(50);
+    cancel.abort();
+    const outcome = await running;
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('cancelled');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(await readdir(directory)).not.toContain('charon.tar');
+    expect(service.artifacts).toEqual([]);
+  });
+
+  test('cancelled in the middle of an upload: the reserved name is given back', async () => {
+    const { exports, service, directory } = await begin();
+    service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
+    const cancel = new AbortController();
+    const running = exports({}, { signal: cancel.signal });
+    while (service.artifacts.length === 0) await sleep(20);
+    await sleep(300);
+    cancel.abort();
+    const outcome = await running;
+    expect(errorCode(outcome)).toBe('cancelled');
+    expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
+  });
+});
+
+// Not a shell: it would drop variables with a hyphen in their names, as inputs have.
+const mountThenRun = `
+  const { spawnSync } = require('node:child_process');
+  const [, small, program, ...args] = process.argv;
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', small], { stdio: 'inherit' });
+  process.exit(mounted.status || spawnSync(program, args, { stdio: 'inherit' }).status);
+`;
+
+const forgedToken = ['{}', JSON.stringify({ scp: 'Actions.Results:a:b' }), 'x']
+  .map((part) => Buffer.from(part).toString('base64url'))
+  .join('.');

@@ -1,0 +1,282 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { recordName } from '../../shared/image/record.ts';
+import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+let scenario: Scenario;
+const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
+afterEach(() => scenario.end());
+
+/** Uploads files as an artifact that export-image didn't make. */
+async function uploadForeign(name: string, files: Readonly<Record<string, Buffer>>): Promise<void> {
+  const entries = Object.entries(files).map(([file, bytes]) => ({
+    name: file,
+    size: bytes.length,
+    chunks: Readable.from([bytes]),
+  }));
+  await scenario.store().upload({ name, retentionDays: 1, files: Readable.from(entries), onBytes: () => undefined });
+}
+
+const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
+const loads = (): number => scenario.docker.state().calls.filter(([command]) => command === 'load').length;
+
+describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => {
+  test('S0.4, C.4: loads what was handed over, and proves that it is the very image', async () => {
+    const { handOver, image } = await begin({ docker: { store } });
+    await handOver();
+    const outcome = await scenario.loads();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs).toMatchObject({
+      image: 'charon:local',
+      'image-id': store === 'classic' ? image.configDigest : image.manifestDigest,
+      'config-digest': image.configDigest,
+      platform: 'linux/amd64',
+      'artifact-id': '1000',
+      loaded: 'true',
+    });
+    expect(outcome.summary).toContain('Loaded and verified `charon:local`');
+    expect(tags()).toContain('charon:local');
+  });
+
+  test('an engine that has the image already loads nothing and moves less than 100 kB', async () => {
+    const { handOver, service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
+    await handOver();
+    await scenario.loads();
+    const before = service.traffic.down;
+    const outcome = await scenario.loads();
+    expect(outcome.outputs).toMatchObject({ image: 'charon:local', loaded: 'false', size: '0' });
+    expect(service.traffic.down - before).toBeLessThan(100_000);
+    expect(loads()).toBe(1);
+  });
+
+  test('another image under the tag is not taken for it', async () => {
+    const { handOver, docker } = await begin({ docker: { store } });
+    await handOver();
+    docker.set({
+      images: [
+        { imageId: 'sha256:old', tags: ['charon:local'], diffIds: ['sha256:x'], architecture: 'amd64', labels: {} },
+      ],
+    });
+    const outcome = await scenario.loads();
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect(loads()).toBe(1);
+  });
+
+  test('a swapped image is an image-mismatch, and the tag goes back to what it was', async () => {
+    const { handOver, docker } = await begin({ docker: { store } });
+    await handOver();
+    const real = await scenario.store().list();
+    const record = await readRecord();
+    const other = savedTarball(makeImage({ layers: 2 }), ['charon:local']);
+    await scenario.store().remove(real[0]?.name ?? '');
+    const { tarballName } = JSON.parse(record);
+    const swapped = { ...JSON.parse(record), tarballSize: other.length };
+    await uploadForeign('docker-image', { [tarballName]: other, [recordName]: Buffer.from(JSON.stringify(swapped)) });
+    const old = {
+      imageId: 'sha256:old',
+      tags: ['charon:local'],
+      diffIds: ['sha256:x'],
+      architecture: 'amd64',
+      labels: {},
+    };
+    docker.set({ images: [old] });
+    const outcome = await scenario.loads();
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(docker.state().images.find((image) => image.tags.includes('charon:local'))?.imageId).toBe('sha256:old');
+  });
+});
+
+async function readRecord(): Promise<string> {
+  const store = scenario.store();
+  const [artifact] = await store.list();
+  if (artifact === undefined) throw new Error('nothing was handed over');
+  return (await (await store.open(artifact)).text(recordName)) ?? '';
+}
+
+describe('inputs', () => {
+  test('image: it is tagged as asked, and the log says so', async () => {
+    const { handOver } = await begin();
+    await handOver();
+    const outcome = await scenario.loads({ image: 'app:test' });
+    expect(outcome.outputs['image']).toBe('app:test');
+    expect(tags()).toContain('app:test');
+    expect(outcome.log).toContain('tagged as app:test');
+  });
+
+  test('tarball: the file is kept there, byte for byte, and no partial file', async () => {
+    const { handOver, directory } = await begin();
+    await handOver();
+    const path = join(directory, 'kept', 'charon.tar');
+    const outcome = await scenario.loads({ tarball: path });
+    expect(outcome.exitCode).toBe(0);
+    expect(await readFile(path)).toEqual(await readFile(join(directory, 'saved.tar')));
+  });
+
+  test('expected-config-digest of another build: image-mismatch before anything is loaded', async () => {
+    const { handOver } = await begin();
+    await handOver();
+    const outcome = await scenario.loads({ 'expected-config-digest': `sha256:${'0'.repeat(64)}` });
+    expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(loads()).toBe(0);
+  });
+
+  test('S1.8: expected-revision is compared with the image’s label', async () => {
+    const { handOver } = await begin();
+    await handOver();
+    expect((await scenario.loads({ 'expected-revision': 'abc123' })).exitCode).toBe(0);
+    const outcome = await scenario.loads({ 'expected-revision': 'def456' });
+    expect(errorCode(outcome)).toBe('revision-mismatch');
+    expect(errorMessage(outcome)).toContain('abc123');
+  });
+
+  test('an image of another platform is a platform-mismatch, unless the check is off', async () => {
+    const { handOver } = await begin({ image: makeImage({ architecture: 'arm64' }) });
+    await handOver({ platform: 'linux/arm64' });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('platform-mismatch');
+    expect(loads()).toBe(0);
+    expect((await scenario.loads({ 'check-platform': 'false' })).exitCode).toBe(0);
+  });
+
+  test('S0.5: no command talks to a registry', async () => {
+    const { handOver, docker } = await begin();
+    await handOver();
+    await scenario.loads();
+    const verbs = new Set(docker.state().calls.flat());
+    for (const verb of ['pull', 'login', 'push', 'search']) expect(verbs).not.toContain(verb);
+  });
+});
+
+describe('artifacts of other makers', () => {
+  test.each([
+    ['plain', (bytes: Buffer) => bytes, 'charon.tar'],
+    ['gzip', (bytes: Buffer) => gzipSync(bytes), 'charon.tar.gz'],
+    ['zstd', (bytes: Buffer) => zstdCompressSync(bytes), 'charon.tar.zst'],
+    [
+      'two zstd frames',
+      (bytes: Buffer) =>
+        Buffer.concat([zstdCompressSync(bytes.subarray(0, 9999)), zstdCompressSync(bytes.subarray(9999))]),
+      'c.tar.zst',
+    ],
+  ])('a %s tarball of docker save, zipped', async (_, pack, name) => {
+    const { image } = await begin();
+    await uploadForeign('docker-image', { [name]: pack(savedTarball(image, ['charon:local'])) });
+    const outcome = await scenario.loads();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({
+      image: 'charon:local',
+      'config-digest': image.configDigest,
+      loaded: 'true',
+    });
+    expect(outcome.summary).toContain("the tarball's own manifest and config");
+  });
+
+  test('loaded under another name than asked: tagged as asked', async () => {
+    const { image } = await begin();
+    await uploadForeign('docker-image', { 'app.tar': savedTarball(image, ['app:built']) });
+    const outcome = await scenario.loads({ image: 'charon:local' });
+    expect(outcome.outputs['image']).toBe('charon:local');
+    expect(outcome.log).toContain('It was loaded as app:built; tagged as charon:local.');
+  });
+
+  test('an image without any name is called charon:local', async () => {
+    const { image } = await begin();
+    await uploadForeign('docker-image', { 'app.tar': savedTarball(image, []) });
+    const outcome = await scenario.loads();
+    expect(outcome.outputs['image']).toBe('charon:local');
+  });
+
+  test('the tarball among other files is found; two tarballs are an error that lists them', async () => {
+    const { image } = await begin();
+    const tarball = savedTarball(image, ['charon:local']);
+    await uploadForeign('one', { 'README.md': Buffer.from('x'), 'charon.tar': tarball });
+    await uploadForeign('two', { 'a.tar': tarball, 'b.tar': tarball });
+    expect((await scenario.loads({ 'artifact-name': 'one' })).exitCode).toBe(0);
+    const outcome = await scenario.loads({ 'artifact-name': 'two' });
+    expect(errorCode(outcome)).toBe('image-not-found');
+    expect(errorMessage(outcome)).toContain('a.tar, b.tar');
+  });
+
+  test('a cut tarball in a whole artifact leaves no tag', async () => {
+    const { image } = await begin();
+    const tarball = savedTarball(image, ['charon:local']);
+    await uploadForeign('docker-image', { 'charon.tar': tarball.subarray(0, tarball.length - 3000) });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(tags()).toEqual([]);
+  });
+
+  test('a newer record says so', async () => {
+    const { image } = await begin();
+    const record = Buffer.from(JSON.stringify({ schema: 2 }));
+    await uploadForeign('docker-image', { 'charon.tar': savedTarball(image, ['charon:local']), [recordName]: record });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(errorMessage(outcome)).toContain('newer export-image');
+  });
+});
+
+describe('what must not turn green', () => {
+  test('S0.8: a wrong name lists what the run has, at once', async () => {
+    const { handOver } = await begin();
+    await handOver();
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-imaeg' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('it has "docker-image"');
+  });
+
+  test('S3.4: in a re-run, a missing artifact may have expired: the error says what to do', async () => {
+    const { handOver, service } = await begin();
+    await handOver();
+    service.expire('docker-image');
+    const outcome = await scenario.loads({}, { job: { attempt: 2 } });
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('Re-run all jobs');
+    expect(errorMessage(outcome)).toContain('retention-days');
+  });
+
+  test('the blob is gone though the artifact is listed: artifact-expired', async () => {
+    const { handOver, service } = await begin();
+    await handOver();
+    await service.blobs.remove(service.artifacts[0]?.blob ?? '');
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-expired');
+  });
+
+  test.each([
+    ['a flipped byte', (blob: string) => scenario.service.blobs.flipByte(blob, 20_000), 'artifact-corrupt'],
+    ['a truncated blob', (blob: string) => scenario.service.blobs.cut(blob, 50_000), 'artifact-corrupt'],
+  ])('%s in the blob', async (_, damage, code) => {
+    const { handOver, service, directory } = await begin();
+    await handOver();
+    await damage(service.artifacts[0]?.blob ?? '');
+    const kept = join(directory, 'kept.tar');
+    const outcome = await scenario.loads({ tarball: kept });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe(code);
+    expect(tags()).toEqual([]);
+    expect(existsSync(kept)).toBe(false);
+  });
+
+  test.each([
+    ['load', 'load-failed', 'no space left on device'],
+    ['unpack', 'load-failed', 'Error unpacking image'],
+    ['silent-load', 'image-missing', ''],
+  ] as const)('docker load that fails with "%s"', async (fail, code, message) => {
+    const { handOver } = await begin({ docker: { store: 'containerd', fail } });
+    await handOver();
+    const outcome = await scenario.loads();
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe(code);
+    expect(errorMessage(outcome)).toContain(message);
+    expect(tags()).toEqual([]);
+  });
+});
