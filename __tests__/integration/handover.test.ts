@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -63,22 +63,22 @@ describe.each([
   }, 120_000);
 });
 
-test('S0.3: a second export runs nothing, and require-cache passes; a changed build argument fails it', async () => {
-  const { containerd } = engines;
-  await stepOn(service, containerd, 'export-image', build('examples/hello'));
-  const second = await stepOn(service, containerd, 'export-image', {
-    ...build('examples/hello'),
-    'artifact-name': 'second',
-    'require-cache': 'true',
-  });
-  expect(second.outputs).toMatchObject({ 'executed-steps': '0', 'cached-steps': '4' });
-  const changed = await stepOn(service, containerd, 'export-image', {
-    ...build('examples/hello'),
-    'artifact-name': 'third',
-    'build-args': 'VERSION=changed',
-    'require-cache': 'true',
-  });
-  expect(errorCode(changed)).toBe('cache-missed');
+test('S0.3: the export reuses the cache of the main build and runs nothing; a changed build argument is found out', async () => {
+  const context = join(engines.directory, 'cached');
+  cpSync(engines.rootFilesystem, context, { recursive: true, verbatimSymlinks: true });
+  const dockerfile = 'FROM scratch\nCOPY . /\nARG VERSION=1\nRUN echo "$VERSION" > /version\n';
+  writeFileSync(join(context, 'Dockerfile'), dockerfile);
+  const engine = engines.containerd;
+  const cache = join(engines.directory, 'cache');
+  engine.docker('buildx', 'build', '--network=host', `--cache-to=type=local,mode=max,dest=${cache}`, context);
+  engine.docker('buildx', 'prune', '--all', '--force');
+  const inputs = { ...build(context), 'cache-from': `type=local,src=${cache}`, 'require-cache': 'true' };
+  const exported = await stepOn(service, engine, 'export-image', inputs);
+  expect(exported.log).toContain('Build steps: 2 cached, 0 executed');
+  expect(exported.outputs).toMatchObject({ 'executed-steps': '0', 'cached-steps': '2' });
+  const changed = { ...inputs, 'artifact-name': 'changed', 'build-args': 'VERSION=2' };
+  const outcome = await stepOn(service, engine, 'export-image', changed);
+  expect(errorCode(outcome)).toBe('cache-missed');
 }, 120_000);
 
 test('S2.1: source-image hands over an image that is in the engine already, on both stores', async () => {

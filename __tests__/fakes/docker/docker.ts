@@ -88,7 +88,7 @@ async function load(): Promise<void> {
   const configId = `sha256:${createHash('sha256')
     .update(files.get(image.Config) ?? '')
     .digest('hex')}`;
-  const tags = image.RepoTags ?? [];
+  const tags: readonly string[] = image.RepoTags ?? [];
   if (state.fail === 'silent-load') return;
   const loaded: FakeImage = {
     imageId: state.store === 'containerd' ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
