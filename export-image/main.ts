@@ -19,10 +19,11 @@ await run('export-image', async ({ context, log, signal }) => {
   const plan = planExport(readExportInputs(actionInputs()), context);
   const cli = dockerCli(signal);
   const times = timeline();
+  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await exportImage(plan, {
     engine: dockerEngine(cli),
     buildx: dockerBuildx(cli),
-    store: runStore({ ...context, onRetry: log.info, maskSecret, signal }),
+    store,
     log,
     timeline: times,
     producer: { ...context.producer, jobKey: plan.jobKey },

@@ -16,9 +16,10 @@ import { loadSummary } from './summary.ts';
 await run('load-image', async ({ context, log, signal }) => {
   const plan = planLoad(readLoadInputs(actionInputs()));
   const times = timeline();
+  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await loadImage(plan, {
     engine: dockerEngine(dockerCli(signal)),
-    store: runStore({ ...context, onRetry: log.info, maskSecret, signal }),
+    store,
     log,
     timeline: times,
     runAttempt: context.producer.runAttempt,

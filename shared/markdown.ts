@@ -23,6 +23,7 @@ export function shortDigest(digest: string): string {
 
 /** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 export function gantt(spans: readonly Span[]): string {
+  if (spans.length === 0) return '';
   const tasks = spans.map((span, position) => {
     const start = Math.round(span.startMs);
     const end = Math.max(start + 1, Math.round(span.endMs));

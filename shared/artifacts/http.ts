@@ -28,6 +28,7 @@ export interface HttpRequest {
 export interface Http {
   /** Sends a request. The body of the answer must be read to its end or destroyed. */
   send(request: HttpRequest): Promise<Dispatcher.ResponseData>;
+  /** Ends whatever is still under way. */
   close(): Promise<void>;
 }
 
@@ -44,7 +45,7 @@ export function httpClient(proxied: boolean, signal: AbortSignal): Http {
   return {
     send: ({ method, url, headers, body }) =>
       request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
-    close: () => dispatcher.close(),
+    close: () => dispatcher.destroy(),
   };
 }
 

@@ -1,6 +1,7 @@
 import { HandoverError, messageOf } from '../errors.ts';
 import { backoff, retry } from '../retry.ts';
 import { type Http, httpError, HttpError, isTransient, pauseFor } from './http.ts';
+import { UnknownAnswer } from './results-service.ts';
 
 const partBytes = 4 * 1024 * 1024;
 const partsInFlight = 8;
@@ -124,7 +125,7 @@ function isExpired(error: unknown): boolean {
 }
 
 function explained(error: unknown, at: number, options: RangedReaderOptions): unknown {
-  if (error instanceof HandoverError || options.signal.aborted) return error;
+  if (error instanceof HandoverError || error instanceof UnknownAnswer || options.signal.aborted) return error;
   if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
     return new HandoverError(
       'artifact-expired',

@@ -3,7 +3,9 @@ import { openArtifact } from './artifact-content.ts';
 import { uploadBlob } from './blob-upload.ts';
 import { type Http, httpClient, HttpError } from './http.ts';
 import { rangedReader } from './ranged-reader.ts';
-import { type ListedArtifact, type ResultsService, resultsService } from './results-service.ts';
+import { fallbackStore } from './fallback-store.ts';
+import { officialStore } from './official-store.ts';
+import { type ListedArtifact, type ResultsService, resultsService, UnknownAnswer } from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
 import { storedZip } from './zip-writer.ts';
@@ -16,6 +18,10 @@ export interface RunStoreOptions {
   readonly proxied: boolean;
   /** Told of each part of a download that is asked for again. */
   readonly onRetry: (message: string) => void;
+  /** Told when the official client takes over. */
+  readonly onNotice: (message: string) => void;
+  /** Where the official client may put its files. */
+  readonly tempRoot: string;
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
@@ -29,6 +35,10 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
+  return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+}
+
+function ownStore(options: RunStoreOptions): ArtifactStore {
   const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
   const http = httpClient(options.proxied, options.signal);
   const service = resultsService(http, credentials, options.signal);
@@ -43,7 +53,7 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
     open: (artifact) => open(http, service, options, artifact, known.get(artifact.id)),
     upload: (request) => upload(http, service, credentials, options, request),
     remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-    close: () => http.close(),
+    [Symbol.asyncDispose]: () => http.close(),
   };
 }
 
@@ -105,6 +115,7 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
+    if (error instanceof UnknownAnswer) throw error;
     if (error instanceof HttpError && error.status === 409) throw nameTaken(error);
     throw transferFailed(what, error);
   }

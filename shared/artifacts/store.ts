@@ -41,12 +41,11 @@ export interface ArtifactContent {
 }
 
 /** What the stories need of the artifact service. */
-export interface ArtifactStore {
+export interface ArtifactStore extends AsyncDisposable {
   /** The artifacts of this run, newest first, over all attempts of the run. */
   list(): Promise<readonly Artifact[]>;
   open(artifact: Artifact): Promise<ArtifactContent>;
   /** @throws HandoverError `artifact-name-taken` when the name is in use, `transfer-failed` */
   upload(request: UploadRequest): Promise<Artifact>;
   remove(name: string): Promise<void>;
-  close(): Promise<void>;
 }

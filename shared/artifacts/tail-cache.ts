@@ -1,9 +1,10 @@
 import type { RangedReader } from './ranged-reader.ts';
 
-const tailBytes = 64 * 1024;
+// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
 
 /**
- * The same reader, with the blob's last 64 KiB fetched once: a zip's directory and our record lie there, so that
+ * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
  * both cost one request.
  */
 export async function withTailCache(reader: RangedReader): Promise<RangedReader> {

@@ -137,10 +137,20 @@ async function sendBody(
       if (parts.link.limited) await parts.link.pass(response.socket ?? response, chunk.length);
       sent += chunk.length;
       parts.onTraffic('get', chunk.length, range);
-      if (!response.write(chunk)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+      if (!response.write(chunk)) await drained(response);
     }
   }
   response.end();
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.on('drain', done).on('close', done);
+  });
 }
 
 function portions(chunk: Buffer, limited: boolean): readonly Buffer[] {

@@ -1,0 +1,108 @@
+import { existsSync } from 'node:fs';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { Fault } from '../fakes/artifact-service/faults.ts';
+import { makeImage } from '../fixtures/image.ts';
+import { errorCode, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+let scenario: Scenario;
+const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
+afterEach(() => scenario.end());
+
+// 30 MB: several parts of a download, several blocks of an upload.
+const image = makeImage({ layers: 3, layerBytes: 10_000_000, gzip: false });
+const garbage = { kind: 'status', status: 200, body: '<html>maintenance</html>' } as const;
+const renamed = { kind: 'status', status: 200, body: '{"items":[]}' } as const;
+
+describe('a download goes on where it broke', () => {
+  test.each<[string, Fault]>([
+    [
+      'the connection is reset in the middle of a part',
+      { on: 'get', after: 2, times: 3, effect: { kind: 'reset', afterBytes: 1_500_000 } },
+    ],
+    [
+      'the body ends early, in good order',
+      { on: 'get', after: 2, times: 3, effect: { kind: 'short', afterBytes: 1_500_000 } },
+    ],
+    ['the store is busy', { on: 'get', times: 3, effect: { kind: 'status', status: 503 } }],
+    ['the signed URL has run out', { on: 'get', after: 3, times: 2, effect: { kind: 'status', status: 403 } }],
+    ['the control plane is busy', { on: 'ListArtifacts', times: 2, effect: { kind: 'status', status: 500 } }],
+  ])('%s', async (_, fault) => {
+    const { handOver, loads, service } = await begin({ image });
+    await handOver();
+    const before = service.traffic.down;
+    service.faults.add(fault);
+    const outcome = await loads();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['loaded']).toBe('true');
+    // Resumed, not started again: a part that broke costs less than a part more.
+    expect(service.traffic.down - before).toBeLessThan(30_200_000 + 3 * 4_200_000);
+  });
+
+  test('signed URLs that live shorter than the download are asked for again', async () => {
+    const link = { bytesPerSecond: 10_000_000 };
+    const { handOver, loads } = await begin({ image, service: { signedUrlLifetimeMs: 4000 } });
+    await handOver();
+    expect((await loads()).exitCode).toBe(0);
+    await scenario.end();
+    const slow = await begin({ image, service: { signedUrlLifetimeMs: 60_000, link } });
+    await slow.handOver();
+    expect((await slow.loads()).outputs['loaded']).toBe('true');
+  });
+
+  test('wrong bytes on the way: artifact-corrupt, no tag, no file', async () => {
+    const { handOver, loads, service, docker, directory } = await begin({ image });
+    await handOver();
+    service.faults.add({ on: 'get', after: 4, effect: { kind: 'flip', offset: 1000 } });
+    const kept = `${directory}/kept.tar`;
+    const outcome = await loads({ tarball: kept });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(docker.state().images).toEqual([]);
+    expect(existsSync(kept)).toBe(false);
+  });
+});
+
+describe('an upload', () => {
+  test.each<[string, Fault]>([
+    ['a block is reset', { on: 'put-block', times: 2, effect: { kind: 'reset', afterBytes: 100_000 } }],
+    [
+      'the store is busy',
+      { on: 'put-block', times: 2, effect: { kind: 'status', status: 503, headers: { 'retry-after': '1' } } },
+    ],
+    ['the block list is refused for a moment', { on: 'put-block-list', effect: { kind: 'status', status: 500 } }],
+    ['finalising is refused for a moment', { on: 'FinalizeArtifact', effect: { kind: 'status', status: 502 } }],
+  ])('goes on when %s', async (_, fault) => {
+    const { handOver, loads, service } = await begin({ image });
+    service.faults.add(fault);
+    expect((await handOver()).outputs['run-integration']).toBe('true');
+    expect((await loads()).outputs['loaded']).toBe('true');
+  });
+});
+
+describe('the official client takes over, and it is said', () => {
+  test.each([
+    ['ListArtifacts', garbage],
+    ['ListArtifacts', renamed],
+    ['GetSignedArtifactURL', renamed],
+  ] as const)('when %s answers with %j', async (method, effect) => {
+    const { handOver, loads, service } = await begin({ image });
+    await handOver();
+    service.faults.add({ on: method, effect });
+    const outcome = await loads();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
+    expect(outcome.annotations).toContainEqual(
+      expect.objectContaining({ level: 'notice', message: expect.stringContaining('official client') }),
+    );
+    expect(outcome.leftInTemp).toEqual([]);
+  });
+
+  test('when CreateArtifact answers with something unknown', async () => {
+    const { handOver, loads, service } = await begin({ image });
+    service.faults.add({ on: 'CreateArtifact', effect: renamed });
+    const outcome = await handOver();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['run-integration']).toBe('true');
+    expect((await loads()).outputs['loaded']).toBe('true');
+  });
+});

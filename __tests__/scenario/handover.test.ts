@@ -1,0 +1,62 @@
+import { afterEach, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import type { Job } from '../fakes/artifact-service/service.ts';
+import { fakeDocker } from '../fakes/docker/fake-docker.ts';
+import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts';
+
+let scenario: Scenario;
+afterEach(() => scenario.end());
+
+function have(jobKey: string, job: Job = {}, docker = scenario.docker): Promise<StepOutcome> {
+  const inputs = { tarball: `${scenario.directory}/${jobKey}.tar`, 'job-key': jobKey };
+  return runStep({ action: '.', inputs, env: { ...scenario.service.env(job), ...docker.env } });
+}
+
+test('C.2: the joined action builds what this run doesn’t have yet, and loads what it has', async () => {
+  scenario = await startScenario();
+  const first = await have('a');
+  expect(first.log).not.toContain('::error');
+  expect(first.outputs).toMatchObject({
+    source: 'build',
+    image: 'charon:local',
+    'config-digest': scenario.image.configDigest,
+  });
+  const other = await fakeDocker();
+  const second = await have('b', { jobId: 'b' }, other);
+  expect(second.outputs).toMatchObject({
+    source: 'artifact',
+    loaded: 'true',
+    'config-digest': scenario.image.configDigest,
+  });
+  expect(other.state().calls.some(([command]) => command === 'buildx')).toBe(false);
+  await other.remove();
+});
+
+test('after the artifact has expired, a re-run builds it again', async () => {
+  scenario = await startScenario();
+  await have('a');
+  scenario.service.expire('docker-image');
+  await scenario.store().remove('docker-image');
+  const again = await have('a', { attempt: 2 });
+  expect(again.log).not.toContain('::error');
+  expect(again.outputs['source']).toBe('build');
+});
+
+test('two jobs that start at once both end with the image', async () => {
+  scenario = await startScenario();
+  const other = await fakeDocker({ ...scenario.docker.state() });
+  const outcomes = await Promise.all([have('a'), have('b', { jobId: 'b' }, other)]);
+  for (const outcome of outcomes) {
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({ image: 'charon:local', 'config-digest': scenario.image.configDigest });
+  }
+  expect(scenario.service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
+  await other.remove();
+});
+
+test('a build that fails is a failure', async () => {
+  scenario = await startScenario({ docker: { fail: 'build' } });
+  const outcome = await have('a');
+  expect(outcome.exitCode).toBe(1);
+  expect(errorCode(outcome)).toBe('build-failed');
+});

@@ -1,0 +1,40 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { planExport } from '../export-image/plan.ts';
+import { exportSummary } from '../export-image/summary.ts';
+import { planLoad } from '../load-image/plan.ts';
+import { loadSummary } from '../load-image/summary.ts';
+import { actionInputs } from '../shared/action/inputs.ts';
+import { setOutputs } from '../shared/action/outputs.ts';
+import { run } from '../shared/action/run.ts';
+import { maskSecret } from '../shared/action/secrets.ts';
+import { addSummary } from '../shared/action/summary.ts';
+import { runStore } from '../shared/artifacts/run-store.ts';
+import { dockerBuildx } from '../shared/docker/buildx.ts';
+import { dockerCli } from '../shared/docker/cli.ts';
+import { dockerEngine } from '../shared/docker/engine.ts';
+import { timeline } from '../shared/timeline.ts';
+import { handover } from './handover.ts';
+import { readHandoverInputs } from './inputs.ts';
+import { handoverOutputs } from './outputs.ts';
+
+await run('image-handover', async ({ context, log, signal }) => {
+  const inputs = readHandoverInputs(actionInputs());
+  const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
+  const cli = dockerCli(signal);
+  const times = timeline();
+  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
+  const result = await handover(plans, {
+    engine: dockerEngine(cli),
+    buildx: dockerBuildx(cli),
+    store,
+    log,
+    timeline: times,
+    producer: { ...context.producer, jobKey: plans.export.jobKey },
+    runAttempt: context.producer.runAttempt,
+    tempRoot: context.tempRoot,
+    sleep: (ms) => sleep(ms, undefined, { signal }),
+  });
+  setOutputs(handoverOutputs(result));
+  const exported = result.exported === undefined ? '' : exportSummary(result.exported, []);
+  await addSummary(exported + loadSummary(result.loaded, times.spans()));
+});

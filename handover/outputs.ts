@@ -1,0 +1,15 @@
+import { formatPlatform } from '../shared/image/platform.ts';
+import type { HandoverResult } from './handover.ts';
+
+export function handoverOutputs({ source, loaded }: HandoverResult): Readonly<Record<string, string>> {
+  return {
+    source,
+    image: loaded.reference,
+    'image-id': loaded.image.imageId,
+    'config-digest': loaded.expected.configDigest,
+    platform: formatPlatform(loaded.expected.platform),
+    'artifact-name': loaded.artifact.name,
+    'artifact-id': String(loaded.artifact.id),
+    loaded: String(loaded.loaded),
+  };
+}

@@ -1,0 +1,101 @@
+import type { ArtifactClient } from '@actions/artifact';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { HandoverError } from '../errors.ts';
+import { parseDigest } from '../image/digest.ts';
+import { makeTempDir, type TempDir } from '../temp-dir.ts';
+import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
+
+/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
+export function officialStore(tempRoot: string): ArtifactStore {
+  const folders: TempDir[] = [];
+  const newFolder = async (): Promise<string> => {
+    const folder = await makeTempDir(tempRoot);
+    folders.push(folder);
+    return folder.path;
+  };
+  return {
+    list,
+    open: async (artifact) => open(artifact, await newFolder()),
+    upload: async (request) => upload(request, await newFolder()),
+    remove: async (name) => {
+      await (await client()).deleteArtifact(name);
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const folder of folders) await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+// The client is most of the bundle: it is loaded only when it is needed.
+async function client(): Promise<ArtifactClient> {
+  const { DefaultArtifactClient } = await import('@actions/artifact');
+  return new DefaultArtifactClient();
+}
+
+async function list(): Promise<readonly Artifact[]> {
+  const { artifacts } = await (await client()).listArtifacts();
+  return artifacts
+    .map(({ id, name, size, createdAt, digest: text }) => {
+      const digest = text === undefined ? undefined : parseDigest(text);
+      return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+      };
+    })
+    .sort((one, other) => other.id - one.id);
+}
+
+async function open(artifact: Artifact, path: string): Promise<ArtifactContent> {
+  const expectedHash = artifact.digest;
+  const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
+  const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+  if (digestMismatch === true) {
+    throw new HandoverError(
+      'artifact-corrupt',
+      `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`,
+      'Run the job that exports the image again.',
+    );
+  }
+  const names = await readdir(path);
+  const files = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(path, name))).size })));
+  return {
+    artifact,
+    files,
+    text: async (name) => (names.includes(name) ? readFile(join(path, name), 'utf8') : undefined),
+    read: async function* (name, onBytes) {
+      const chunks: AsyncIterable<Buffer> = createReadStream(join(path, name), { highWaterMark: 1024 * 1024 });
+      for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+      }
+    },
+  };
+}
+
+async function upload(request: UploadRequest, folder: string): Promise<Artifact> {
+  const paths: string[] = [];
+  for await (const file of request.files) {
+    const path = join(folder, file.name);
+    await pipeline(file.chunks, createWriteStream(path));
+    paths.push(path);
+    request.onBytes(file.size);
+  }
+  const options = { compressionLevel: 0, retentionDays: request.retentionDays };
+  const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
+  await Promise.all(paths.map((path) => rm(path)));
+  if (id === undefined) {
+    throw new HandoverError(
+      'transfer-failed',
+      'The official client uploaded the artifact, but got no id for it.',
+      'Re-run the job.',
+    );
+  }
+  const digest = text === undefined ? undefined : parseDigest(text);
+  return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+}
