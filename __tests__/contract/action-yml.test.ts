@@ -1,0 +1,114 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { projectRoot } from '../../dev/action-runner.ts';
+import { readEntries, updateDocs } from '../../dev/docs.ts';
+import { errorCodes } from '../../shared/errors.ts';
+
+const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
+const names = (file: string, kind: string): readonly string[] =>
+  readEntries(file, kind)
+    .map(({ name }) => name)
+    .sort();
+
+/** Names that code asks `inputs` for, or gives out as keys of an object of outputs. */
+const readInputs = (...files: readonly string[]): readonly string[] =>
+  [
+    ...new Set(
+      files.flatMap((file) => [...read(file).matchAll(/inputs\.\w+\(\s*'([^']+)'/g)].map(([, name = '']) => name)),
+    ),
+  ].sort();
+const writtenOutputs = (file: string): readonly string[] =>
+  [
+    ...new Set(
+      [...read(file).matchAll(/^ {4}(?:'([a-z-]+)'|([a-z]+))(?::|,)/gm)].map(
+        ([, quoted, bare]) => quoted ?? bare ?? '',
+      ),
+    ),
+  ].sort();
+
+const actions = [
+  { file: 'export-image/action.yml', inputs: ['export-image/inputs.ts'], outputs: 'export-image/outputs.ts' },
+  { file: 'load-image/action.yml', inputs: ['load-image/inputs.ts'], outputs: 'load-image/outputs.ts' },
+  { file: 'action.yml', inputs: ['export-image/inputs.ts', 'load-image/inputs.ts'], outputs: 'handover/outputs.ts' },
+] as const;
+
+describe.each(actions)('$file', ({ file, inputs, outputs }) => {
+  test('declares exactly the inputs that the code reads', () => {
+    expect(names(file, 'inputs')).toEqual(readInputs(...inputs));
+  });
+
+  test('declares exactly the outputs that the code writes', () => {
+    expect(names(file, 'outputs')).toEqual(writtenOutputs(outputs));
+  });
+
+  test('describes each of them, gives each input a default, and runs on node24', () => {
+    for (const kind of ['inputs', 'outputs']) {
+      for (const { description } of readEntries(file, kind)) expect(description.length).toBeGreaterThan(10);
+    }
+    for (const entry of readEntries(file, 'inputs')) expect(entry.default).toBeDefined();
+    expect(parse(read(file)).runs.using).toBe('node24');
+  });
+});
+
+test('the joined action has the defaults of the two', () => {
+  const joined = new Map(readEntries('action.yml', 'inputs').map((entry) => [entry.name, entry.default]));
+  for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
+    for (const entry of readEntries(file, 'inputs')) {
+      if (entry.name !== 'tarball') expect([entry.name, joined.get(entry.name)]).toEqual([entry.name, entry.default]);
+    }
+  }
+});
+
+test('the tables in the documentation are in step', () => {
+  expect(updateDocs(true)).toEqual([]);
+});
+
+describe('error codes', () => {
+  const headings = [...read('TROUBLESHOOTING.md').matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+  test('each has a heading in TROUBLESHOOTING.md, and no heading is without a code', () => {
+    expect([...headings].sort()).toEqual([...errorCodes].sort());
+  });
+
+  test('each is produced by a scenario', () => {
+    const folders = ['scenario', 'faults', 'integration'].map((folder) => join('__tests__', folder));
+    const tests = folders
+      .flatMap((folder) => readdirSync(join(projectRoot, folder)).map((file) => read(join(folder, file))))
+      .join('\n');
+    for (const code of errorCodes) expect(tests).toContain(`'${code}'`);
+  });
+});
+
+describe('examples and snippets', () => {
+  const yaml = /```yaml\n([\s\S]*?)```/g;
+  const documents = ['README.md', 'export-image/README.md', 'load-image/README.md', 'TROUBLESHOOTING.md'];
+  const texts = [
+    ...documents.flatMap((path) => [...read(path).matchAll(yaml)].map(([, text = '']) => text)),
+    ...readdirSync(join(projectRoot, 'examples'), { recursive: true, encoding: 'utf8' })
+      .filter((path) => path.endsWith('.yml'))
+      .map((path) => read(join('examples', path))),
+    read('.github/workflows/ci.yml'),
+  ];
+  const uses = /uses: (?:org\/image-handover|\.)(\/[a-z-]+)?(?:@v1)?$([\s\S]*?)(?=^\s*- |(?![\s\S]))/gm;
+
+  test('use only inputs that exist', () => {
+    const used = texts.flatMap((text) =>
+      [...text.matchAll(uses)].map(([, action = '', rest = '']) => ({ action, rest })),
+    );
+    expect(used.length).toBeGreaterThan(8);
+    for (const { action, rest } of used) {
+      const declared = names(`${action.slice(1)}${action === '' ? '' : '/'}action.yml`, 'inputs');
+      const given = [...rest.matchAll(/^ {10,12}([a-z-]+):/gm)].map(([, name]) => name);
+      for (const name of given) expect(declared).toContain(name);
+    }
+  });
+
+  test('use only outputs that exist', () => {
+    const outputs = texts.flatMap((text) =>
+      [...text.matchAll(/steps\.export\.outputs\.([a-z-]+)/g)].map(([, name]) => name),
+    );
+    expect(outputs.length).toBeGreaterThan(3);
+    for (const name of outputs) expect(names('export-image/action.yml', 'outputs')).toContain(name);
+  });
+});

@@ -1,0 +1,206 @@
+import { describe, expect, test } from '@jest/globals';
+import { diskSpace, explainDiskFull } from '../../shared/disk-space.ts';
+import { HandoverError } from '../../shared/errors.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
+import { code, gantt, markdownTable } from '../../shared/markdown.ts';
+import { backoff, retry } from '../../shared/retry.ts';
+import { formatBytes, formatDuration, quoteForeign } from '../../shared/text.ts';
+import { chooseTarball } from '../../load-image/plan.ts';
+import { differences, type ExpectedImage, requireExpected } from '../../load-image/verify.ts';
+import { jobContext } from '../../shared/action/context.ts';
+import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
+
+const expected: ExpectedImage = {
+  configDigest: digestOf('config'),
+  manifestDigests: [digestOf('manifest'), digestOf('index')],
+  diffIds: [digestOf('a'), digestOf('b')],
+  platform: parsePlatform('linux/amd64'),
+  labels: { 'org.opencontainers.image.revision': 'abc' },
+};
+const found = {
+  imageId: digestOf('config'),
+  repoTags: [],
+  platform: expected.platform,
+  diffIds: expected.diffIds,
+  labels: {},
+  size: 1,
+};
+const none = { expectedConfigDigest: undefined, expectedRevision: undefined, checkPlatform: true };
+
+describe('the same image', () => {
+  test.each([
+    ['classic store: config digest', digestOf('config')],
+    ['containerd store: manifest digest', digestOf('manifest')],
+    ['containerd store: index digest', digestOf('index')],
+  ])('%s', (_, imageId) => {
+    expect(differences(expected, { ...found, imageId })).toEqual([]);
+  });
+
+  test.each([
+    ['another ID', { imageId: digestOf('other') }, 'image ID'],
+    ['a layer less', { diffIds: [digestOf('a')] }, 'layers 1 up to'],
+    ['layers in another order', { diffIds: [digestOf('b'), digestOf('a')] }, 'layers 2 up to'],
+    ['another platform', { platform: platformOf('linux', 'arm64') }, 'platform linux/arm64'],
+  ])('%s is a difference', (_, change, words) => {
+    const said = differences(expected, { ...found, ...change });
+    expect(said).toHaveLength(1);
+    expect(said[0]).toContain(words);
+  });
+
+  test('without a manifest the ID can’t be foretold, the layers still count', () => {
+    const foreign = { ...expected, manifestDigests: [] };
+    expect(differences(foreign, { ...found, imageId: 'sha256:made-here' })).toEqual([]);
+    expect(differences(foreign, { ...found, diffIds: [] })).toHaveLength(1);
+  });
+
+  test('S1.8: revision and config digest are checked before the load', () => {
+    const host = platformOf('linux', 'x86_64');
+    expect(() => {
+      requireExpected(
+        { ...none, expectedRevision: 'abc', expectedConfigDigest: expected.configDigest },
+        expected,
+        host,
+      );
+    }).not.toThrow();
+    expect(() => {
+      requireExpected({ ...none, expectedRevision: 'def' }, expected, host);
+    }).toThrow('was built from abc');
+    expect(() => {
+      requireExpected({ ...none, expectedRevision: 'def' }, { ...expected, labels: {} }, host);
+    }).toThrow('has no label');
+    expect(() => {
+      requireExpected({ ...none, expectedConfigDigest: digestOf('x') }, expected, host);
+    }).toThrow(digestOf('x'));
+    expect(() => {
+      requireExpected(none, expected, platformOf('linux', 'arm64'));
+    }).toThrow('linux/arm64');
+  });
+});
+
+describe('which file is the tarball', () => {
+  test.each([
+    [['charon.tar'], 'charon.tar'],
+    [['any name'], 'any name'],
+    [['README.md', 'image.tar.gz'], 'image.tar.gz'],
+    [['a.txt', 'b.TGZ', 'image-handover.json'], 'b.TGZ'],
+  ])('%j: %s', (names, chosen) => {
+    expect(chooseTarball('x', names)).toBe(chosen);
+  });
+
+  test.each([[[]], [['a.tar', 'b.tar']], [['a.txt', 'b.txt']]])('%j is not clear', (names: readonly string[]) => {
+    expect(() => chooseTarball('x', names)).toThrow('should hold one tarball');
+  });
+});
+
+describe('retrying', () => {
+  const options = { attempts: 3, delayMs: () => 0, isRetryable: (error: unknown) => !(error instanceof RangeError) };
+
+  test('until it works, and no more often than said', async () => {
+    let tries = 0;
+    const twice = (): Promise<number> =>
+      (tries += 1) < 3 ? Promise.reject(new Error('again')) : Promise.resolve(tries);
+    expect(await retry(twice, options)).toBe(3);
+    tries = -9;
+    await expect(retry(twice, options)).rejects.toThrow('again');
+    expect(tries).toBe(-6);
+  });
+
+  test('what can’t get better is not tried again', async () => {
+    let tries = 0;
+    const never = (): Promise<never> => {
+      tries += 1;
+      return Promise.reject(new RangeError('no'));
+    };
+    await expect(retry(never, options)).rejects.toThrow('no');
+    expect(tries).toBe(1);
+  });
+
+  test('a cancel ends the pause', async () => {
+    const cancel = new AbortController();
+    const work = retry(() => Promise.reject(new Error('again')), {
+      ...options,
+      delayMs: () => 60_000,
+      signal: cancel.signal,
+    });
+    setTimeout(() => {
+      cancel.abort();
+    }, 20);
+    await expect(work).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  test('pauses double up to a limit, with a spread of a quarter', () => {
+    const pause = backoff(1000, 4000);
+    for (const [attempt, ms] of [
+      [1, 1000],
+      [2, 2000],
+      [3, 4000],
+      [9, 4000],
+    ] as const) {
+      expect(pause(attempt)).toBeGreaterThanOrEqual(ms * 0.75);
+      expect(pause(attempt)).toBeLessThanOrEqual(ms * 1.25);
+    }
+  });
+});
+
+describe('words for people', () => {
+  test.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1.0 kB'],
+    [110_000, '110 kB'],
+    [999_700, '1.0 MB'],
+    [2_500_000_000, '2.5 GB'],
+  ])('%d bytes: %s', (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+  test.each([
+    [400, '0.4 s'],
+    [59_900, '59.9 s'],
+    [125_000, '2 min 5 s'],
+  ])('%d ms: %s', (ms, text) => {
+    expect(formatDuration(ms)).toBe(text);
+  });
+
+  test('text of others can’t break out of a line, a table or code', () => {
+    expect(quoteForeign('a\n::error::b\u001b[31m', 20)).toBe('a ::error::b [31m');
+    expect(quoteForeign('x'.repeat(50), 10)).toBe(`${'x'.repeat(10)}…`);
+    expect(markdownTable(['a'], [['b|c\nd']])).toBe('| a |\n| --- |\n| b\\|c d |');
+    expect(code('a`b')).toBe("`a'b`");
+    expect(gantt([{ name: 'Load: x', startMs: 1, endMs: 1 }])).toContain('Load  x (0.0 s) :t0, 1, 2');
+    expect(gantt([])).toBe('');
+  });
+});
+
+describe('the machine', () => {
+  test('a path that isn’t there yet counts as its nearest parent', async () => {
+    const here = await diskSpace('/tmp');
+    const deep = await diskSpace('/tmp/not/there/yet');
+    expect(deep?.mountPoint).toBe(here?.mountPoint);
+    expect(here?.freeBytes).toBeGreaterThan(0);
+  });
+
+  test('a full disk is told as such, anything else stays what it is', () => {
+    const full = Object.assign(new Error('full'), { code: 'ENOSPC' });
+    expect(explainDiskFull(full, '/x', 'do y')).toMatchObject({ code: 'not-enough-space', hint: 'do y' });
+    const other = new Error('other');
+    expect(explainDiskFull(other, '/x', 'do y')).toBe(other);
+  });
+
+  test('the cache service is there only with a token and an address', () => {
+    expect(jobContext({}).hasCacheService).toBe(false);
+    expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x' }).hasCacheService).toBe(false);
+    expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x', ACTIONS_CACHE_URL: 'y' }).hasCacheService).toBe(true);
+    expect(jobContext({ GITHUB_RETENTION_DAYS: '5' }).maxRetentionDays).toBe(5);
+  });
+
+  test.each([
+    ['', 'https://x', 'ACTIONS_RUNTIME_TOKEN is not set'],
+    ['a.b.c', '', 'ACTIONS_RESULTS_URL is not set'],
+    ['a.b.c', 'nonsense', 'not a URL'],
+    ['a.e30.c', 'https://x', 'no scope'],
+  ])('credentials %j at %j are refused', (token, url, message) => {
+    expect(() => serviceCredentials(token, url)).toThrow(HandoverError);
+    expect(() => serviceCredentials(token, url)).toThrow(message);
+  });
+});

@@ -1,0 +1,118 @@
+import { describe, expect, test } from '@jest/globals';
+import { BuildProgress } from '../../shared/docker/build-progress.ts';
+import {
+  parseInfo,
+  parseInspect,
+  parseLoadOutput,
+  parseReferences,
+  saysNoSuchImage,
+} from '../../shared/docker/output.ts';
+
+describe('what docker prints', () => {
+  test('the image store is known from the driver status', () => {
+    const info = {
+      ServerVersion: '29.0.0',
+      OSType: 'linux',
+      Architecture: 'aarch64',
+      DockerRootDir: '/d',
+      Name: 'host',
+    };
+    const containerd = { ...info, DriverStatus: [['driver-type', 'io.containerd.snapshotter.v1']] };
+    expect(parseInfo(JSON.stringify(containerd))).toMatchObject({
+      imageStore: 'containerd',
+      platform: { os: 'linux', architecture: 'arm64' },
+      dataRoot: '/d',
+      hostName: 'host',
+    });
+    const classic = { ...info, DriverStatus: [['Backing Filesystem', 'extfs']] };
+    expect(parseInfo(JSON.stringify(classic))?.imageStore).toBe('classic');
+  });
+
+  test.each(['', 'null', '[]', '{"ServerErrors":["Cannot connect"]}'])('%j is no engine', (text) => {
+    expect(parseInfo(text)).toBeUndefined();
+  });
+
+  test('inspect: only whole diff IDs and string labels count', () => {
+    const image = {
+      Id: 'sha256:1',
+      Os: 'linux',
+      Architecture: 'amd64',
+      RootFS: { Layers: ['x', `sha256:${'a'.repeat(64)}`] },
+      Config: { Labels: { a: 'b', c: 1 } },
+    };
+    expect(parseInspect(JSON.stringify(image))).toMatchObject({
+      diffIds: [`sha256:${'a'.repeat(64)}`],
+      labels: { a: 'b' },
+      repoTags: [],
+    });
+    expect(parseInspect('[]')).toBeUndefined();
+  });
+
+  test('load: several references, IDs, and an unpack that failed while load exits 0', () => {
+    const text =
+      'Loaded image: a:1\nLoaded image ID: sha256:abc\r\nError unpacking image a:1: no space left on device\n';
+    expect(parseLoadOutput(text)).toEqual({
+      loaded: ['a:1', 'sha256:abc'],
+      unpackError: 'Error unpacking image a:1: no space left on device',
+    });
+    expect(parseLoadOutput('')).toEqual({ loaded: [] });
+  });
+
+  test('ls: images without a name are left out', () => {
+    expect([...parseReferences('a:1 sha256:1\n<none>:<none> sha256:2\nb/c:x sha256:3\n')]).toEqual([
+      ['a:1', 'sha256:1'],
+      ['b/c:x', 'sha256:3'],
+    ]);
+  });
+
+  test.each([
+    ['Error response from daemon: No such image: a:1', true],
+    ['Error: a:1: image not known', true],
+    ['Cannot connect to the Docker daemon', false],
+  ])('%j means that the image is missing: %s', (text, missing) => {
+    expect(saysNoSuchImage(text)).toBe(missing);
+  });
+});
+
+describe('build progress (S0.3)', () => {
+  const vertex = (digest: string, name: string, more: object): string =>
+    JSON.stringify({ vertexes: [{ digest, name, ...more }] });
+  const started = '2026-01-01T00:00:00Z';
+  const completed = '2026-01-01T00:00:02.5Z';
+
+  test('counts instructions, not FROM or BuildKit’s own work; cached stays cached; each step once', () => {
+    const progress = new BuildProgress(() => undefined);
+    progress.line(vertex('1', '[internal] load build definition', { started, completed }));
+    progress.line(vertex('2', '[build 1/3] FROM docker.io/library/node:24', { started, completed }));
+    progress.line(vertex('3', '[build 2/3] COPY . .', { started, completed, cached: true }));
+    progress.line(vertex('3', '[build 2/3] COPY . .', { started, completed }));
+    progress.line(vertex('4', '[linux/amd64 build 3/3] RUN make', { started, completed }));
+    progress.line(vertex('5', '[2/2] RUN never finished', { started }));
+    progress.line(vertex('6', 'exporting to oci image format', { started, completed }));
+    expect(progress.steps()).toEqual([
+      { name: '[build 2/3] COPY . .', cached: true },
+      { name: '[linux/amd64 build 3/3] RUN make', cached: false },
+    ]);
+  });
+
+  test('tells it for people, logs and warnings included', () => {
+    const lines: string[] = [];
+    const progress = new BuildProgress((line) => lines.push(line));
+    const base64 = (text: string): string => Buffer.from(text).toString('base64');
+    progress.line(vertex('1', '[1/2] RUN echo', { started }));
+    progress.line(JSON.stringify({ logs: [{ vertex: '1', data: base64('hello\nworld\n') }] }));
+    progress.line(vertex('1', '[1/2] RUN echo', { started, completed }));
+    progress.line(JSON.stringify({ warnings: [{ short: base64('FromAsCasing') }] }));
+    progress.line('');
+    expect(lines).toEqual(['#1 [1/2] RUN echo', '#1 hello', '#1 world', '#1 DONE 2.5s', 'WARN: FromAsCasing']);
+  });
+
+  test('the failure is BuildKit’s last ERROR line, else the step’s own error', () => {
+    const progress = new BuildProgress(() => undefined);
+    expect(progress.failure()).toBe('no message');
+    progress.line(vertex('1', '[1/1] RUN make', { started, completed, error: 'exit code: 2' }));
+    expect(progress.failure()).toBe('[1/1] RUN make: exit code: 2');
+    progress.line('ERROR: failed to solve: exit code: 2');
+    expect(progress.failure()).toBe('ERROR: failed to solve: exit code: 2');
+  });
+});

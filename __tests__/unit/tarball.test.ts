@@ -1,0 +1,229 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { extract } from 'tar-stream';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { digestOf } from '../../shared/image/digest.ts';
+import { readOciLayout } from '../../shared/image/oci-layout.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+import { formatRecord, type HandoverRecord, parseRecord } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { tarHeader } from '../../shared/image/tar-header.ts';
+import { compressionOf, decompress } from '../../shared/image/tarball-compression.ts';
+import { chooseImage, inspectTarball, type TarballImage } from '../../shared/image/tarball-reader.ts';
+import { planTarball, tarballChunks } from '../../shared/image/tarball-writer.ts';
+import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
+import { json, makeImage, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
+
+let directory: string;
+beforeAll(async () => void (directory = await mkdtemp(join(tmpdir(), 'tarball-'))));
+afterAll(() => rm(directory, { recursive: true }));
+
+const platform = parsePlatform('linux/amd64');
+const references = [parseTaggedReference('charon:local'), parseTaggedReference('ghcr.io/org/charon:1')];
+
+async function inspect(bytes: Buffer, chunk = 10_000): Promise<readonly TarballImage[]> {
+  const inspector = inspectTarball();
+  for (let at = 0; at < bytes.length; at += chunk) await inspector.write(bytes.subarray(at, at + chunk));
+  return inspector.end();
+}
+
+describe('writing', () => {
+  test('the tarball is as long as planned, is read by tar, and tells the same image', async () => {
+    const image = makeImage({ layers: 3 });
+    const layout = join(directory, 'layout');
+    await writeLayout(image, layout);
+    const plan = planTarball(layout, await readOciLayout(layout, platform), references);
+    const bytes = await buffer(tarballChunks(plan));
+    expect(bytes.length).toBe(plan.size);
+    for (const [digest, offset] of plan.layerOffsets) {
+      const size = image.blobs.get(digest)?.length ?? 0;
+      expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
+    }
+    const path = join(directory, 'image.tar');
+    await writeFile(path, bytes);
+    const names = execFileSync('tar', ['-tf', path]).toString().trim().split('\n');
+    expect(names.slice(0, 3)).toEqual(['oci-layout', 'index.json', 'manifest.json']);
+    const [found] = await inspect(bytes);
+    expect(found).toMatchObject({
+      configDigest: image.configDigest,
+      manifestDigests: [image.manifestDigest],
+      config: { diffIds: image.diffIds },
+      references: [
+        { repository: 'charon', tag: 'local' },
+        { repository: 'ghcr.io/org/charon', tag: '1' },
+      ],
+    });
+    expect(found?.layers.map((layer) => layer.digest)).toEqual(image.layerDigests);
+  });
+
+  test('the same image gives the same bytes', async () => {
+    const image = makeImage();
+    const twice = [join(directory, 'one'), join(directory, 'two')].map(async (layout) => {
+      await writeLayout(image, layout);
+      return buffer(tarballChunks(planTarball(layout, await readOciLayout(layout, platform), references)));
+    });
+    const [one, two] = await Promise.all(twice);
+    expect(one?.equals(two ?? Buffer.alloc(0))).toBe(true);
+  });
+
+  test('property: a header is read back by another tar reader, up to sizes above 8 GiB', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.stringMatching(/^[a-z0-9/._-]{1,99}[a-z]$/), fc.nat({ max: 2 ** 40 }), async (name, size) => {
+        const parser = extract();
+        const header = new Promise<{ name: string; size: number }>((resolve) => {
+          parser.once('entry', (found: { name: string; size: number }) => {
+            resolve(found);
+          });
+        });
+        parser.on('error', () => undefined);
+        parser.write(tarHeader(name, size));
+        const found = await header;
+        expect({ name: found.name, size: found.size }).toEqual({ name, size });
+        parser.destroy();
+      }),
+    );
+  });
+
+  test('a blob that is missing or short is found before anything is written', async () => {
+    const image = makeImage();
+    const layout = join(directory, 'broken');
+    await writeLayout(image, layout);
+    const [layer = ''] = image.layerDigests;
+    await writeFile(join(layout, 'blobs', 'sha256', layer.slice(7)), 'short');
+    await expect(readOciLayout(layout, platform)).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining('has 5 bytes'),
+    });
+    await expect(readOciLayout(layout, parsePlatform('linux/arm64'))).rejects.toMatchObject({
+      code: 'platform-mismatch',
+    });
+  });
+});
+
+describe('reading', () => {
+  test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {
+    const image = makeImage();
+    const layout = join(directory, 'unpacked');
+    const evil = tar([['../../escaped', Buffer.from('x')]]).subarray(0, 1024);
+    await writeOciLayout(Readable.from([Buffer.concat([evil, savedTarball(image, ['a:1'])])]), layout);
+    expect((await readOciLayout(layout, platform)).configDigest).toBe(image.configDigest);
+    expect(execFileSync('find', [directory, '-name', 'escaped']).toString()).toBe('');
+  });
+
+  test('the format of Docker 24 and older is told, without manifest digests', async () => {
+    const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [digestOf('x')] } });
+    const name = `${digestOf(config).slice(7)}.json`;
+    const bytes = tar([
+      ['abc/layer.tar', Buffer.alloc(600)],
+      [name, config],
+      ['manifest.json', json([{ Config: name, RepoTags: ['old:1'], Layers: ['abc/layer.tar'] }])],
+    ]);
+    const [image] = await inspect(bytes);
+    expect(image).toMatchObject({
+      configDigest: digestOf(config),
+      manifestDigests: [],
+      references: [{ repository: 'old', tag: '1' }],
+    });
+  });
+
+  test.each([
+    ['no manifest.json', tar([['index.json', json({ manifests: [] })]]), 'no manifest.json'],
+    [
+      'a layer that is not there',
+      tar([
+        ['manifest.json', json([{ Config: 'c', RepoTags: [], Layers: ['l'] }])],
+        ['c', json({})],
+      ]),
+      'names l, which is not in the tarball',
+    ],
+    ['a manifest that is no list', tar([['manifest.json', json({})]]), 'not a list of images'],
+    ['a cut end', savedTarball(makeImage(), ['a:1']).subarray(0, 30_000), 'not a whole tar archive'],
+    ['no tar at all', Buffer.from('hello '.repeat(500)), 'not a whole tar archive'],
+  ])('%s is tarball-invalid', async (_, bytes, message) => {
+    await expect(inspect(bytes)).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test('of several images, the one asked for; without a name it is an error that lists them', async () => {
+    const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [] } });
+    const images = ['a:1', 'b:2'].map((name) => ({ Config: 'config.json', RepoTags: [name], Layers: [] }));
+    const found = await inspect(
+      tar([
+        ['config.json', config],
+        ['manifest.json', json(images)],
+      ]),
+    );
+    expect(chooseImage(found, parseTaggedReference('b:2')).references[0]?.repository).toBe('b');
+    expect(() => chooseImage(found, undefined)).toThrow('a:1; b:2');
+  });
+
+  test('compression is known from the first bytes, and undone', async () => {
+    const plain = savedTarball(makeImage(), ['a:1']);
+    expect(compressionOf(plain)).toBe('none');
+    expect(compressionOf(gzipSync(plain))).toBe('gzip');
+    expect(await buffer(decompress(Readable.from([gzipSync(plain)]), 'gzip'))).toEqual(plain);
+  });
+});
+
+describe('the record', () => {
+  const digest = fc.stringMatching(/^[0-9a-f]{64}$/).map((hex): `sha256:${string}` => `sha256:${hex}`);
+  const record: fc.Arbitrary<HandoverRecord> = fc.record({
+    references: fc.constant(references),
+    platform: fc.constant(platform),
+    configDigest: digest,
+    manifestDigests: fc.array(digest, { maxLength: 2 }),
+    diffIds: fc.array(digest, { maxLength: 4 }),
+    layers: fc.array(fc.record({ digest, size: fc.nat(1000), mediaType: fc.string(), offset: fc.nat(1000) }), {
+      maxLength: 4,
+    }),
+    labels: fc.dictionary(fc.stringMatching(/^[a-z.]{1,9}$/), fc.string()),
+    tarballName: fc.constant('charon.tar'),
+    tarballSize: fc.integer({ min: 2000, max: 2 ** 50 }),
+    tarballDigest: digest,
+    tarballCompression: fc.constantFrom('none' as const, 'gzip' as const, 'zstd' as const),
+    producer: fc.record({
+      repository: fc.string(),
+      runId: fc.string(),
+      runAttempt: fc.nat(),
+      commit: fc.string(),
+      jobKey: fc.string(),
+    }),
+  });
+
+  test('property: what export writes, load reads; unknown fields are ignored', () => {
+    fc.assert(
+      fc.property(record, (written) => {
+        expect(parseRecord(formatRecord(written))).toEqual(written);
+        const more = { ...JSON.parse(formatRecord(written)), future: true };
+        expect(parseRecord(JSON.stringify(more))).toEqual(written);
+      }),
+    );
+  });
+
+  test.each([
+    ['another schema', { schema: 2 }, 'has schema 2'],
+    ['a reference that docker would refuse', { references: ['a b'] }, 'a reference in it is malformed'],
+    ['a path as the tarball’s name', { tarballName: '../x' }, 'not a file name'],
+    [
+      'a layer outside the tarball',
+      { layers: [{ digest: digestOf(''), size: 10, offset: 9e15 }] },
+      'outside the tarball',
+    ],
+    ['a negative size', { tarballSize: -1 }, 'tarballSize'],
+    ['a digest with a path in it', { configDigest: 'sha256:../../etc' }, 'configDigest'],
+    ['two thousand layers', { layers: Array.from({ length: 2000 }, () => ({})) }, '2000 layers'],
+  ])('%s is refused as artifact-corrupt', (_, change, message) => {
+    const [good] = fc.sample(record, 1);
+    if (good === undefined) throw new Error('no sample');
+    const text = JSON.stringify({ ...JSON.parse(formatRecord(good)), ...change });
+    expect(() => parseRecord(text)).toThrow(message);
+  });
+});

@@ -1,0 +1,97 @@
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import fc from 'fast-check';
+import { expect, test } from '@jest/globals';
+import { openArtifact } from '../../shared/artifacts/artifact-content.ts';
+import type { RangedReader } from '../../shared/artifacts/ranged-reader.ts';
+import { holdBack } from '../../shared/artifacts/verified-stream.ts';
+import { listZip } from '../../shared/artifacts/zip-reader.ts';
+import { storedZip } from '../../shared/artifacts/zip-writer.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+
+const entry = (name: string, bytes: Buffer) => ({ name, size: bytes.length, chunks: Readable.from([bytes]) });
+
+function readerOf(bytes: Buffer): RangedReader {
+  return {
+    size: bytes.length,
+    read: (start, end) => Promise.resolve(bytes.subarray(start, end)),
+    stream: (start, end) => Readable.from([bytes.subarray(start, end)]),
+  };
+}
+
+test('property: what is written is read back, whatever the names and contents', async () => {
+  const file = fc.tuple(fc.stringMatching(/^[a-zA-Z0-9äöü][a-zA-Z0-9äöü._-]{0,19}$/), fc.uint8Array({ maxLength: 5000 }));
+  await fc.assert(
+    fc.asyncProperty(
+      fc.uniqueArray(file, { selector: ([name]) => name, minLength: 1, maxLength: 4 }),
+      async (files) => {
+        const zip = await buffer(storedZip(files.map(([name, bytes]) => entry(name, Buffer.from(bytes)))));
+        const artifact = { id: 1, name: 'a', size: zip.length, digest: digestOf(zip) };
+        const content = await openArtifact(artifact, readerOf(zip));
+        expect(content.files).toEqual(files.map(([name, { length }]) => ({ name, size: length })));
+        for (const [name, bytes] of files) {
+          expect(await buffer(content.read(name, () => undefined))).toEqual(Buffer.from(bytes));
+        }
+      },
+    ),
+    { numRuns: 50 },
+  );
+});
+
+test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
+  const size = 4_400_000_000;
+  const zeros = Buffer.alloc(4_000_000);
+  // eslint-disable-next-line @typescript-eslint/require-await -- a source without waiting
+  async function* large(): AsyncGenerator<Buffer> {
+    for (let left = size; left > 0; left -= zeros.length) yield zeros;
+  }
+  const parts: { at: number; bytes: Buffer }[] = [];
+  let position = 0;
+  for await (const chunk of storedZip([
+    { name: 'big.tar', size, chunks: large() },
+    entry('small.json', Buffer.from('{"a":1}')),
+  ])) {
+    if (chunk !== zeros) parts.push({ at: position, bytes: chunk });
+    position += chunk.length;
+  }
+  const read = (start: number, end: number): Buffer => {
+    const result = Buffer.alloc(end - start);
+    for (const { at, bytes } of parts) {
+      if (at >= start && at + bytes.length <= end) bytes.copy(result, at - start);
+      else if (at < end && at + bytes.length > start)
+        bytes.copy(result, Math.max(0, at - start), Math.max(0, start - at));
+    }
+    return result;
+  };
+  const reader = {
+    size: position,
+    read: (start: number, end: number) => Promise.resolve(read(start, end)),
+    stream: (start: number, end: number) => Readable.from([read(start, end)]),
+  };
+  const members = await listZip(reader);
+  expect(members).toMatchObject([
+    { name: 'big.tar', size, stored: true },
+    { name: 'small.json', size: 7 },
+  ]);
+  expect(members[1]?.headerOffset).toBeGreaterThan(size);
+  const content = await openArtifact({ id: 1, name: 'a', size: position }, reader);
+  expect(await content.text('small.json')).toBe('{"a":1}');
+}, 60_000);
+
+test('an entry that isn’t as long as it said is an error', async () => {
+  const wrong = { ...entry('a', Buffer.from('abc')), size: 4 };
+  await expect(buffer(storedZip([wrong]))).rejects.toThrow('a: 3 bytes instead of 4');
+});
+
+test.each([0, 10, 100, 5000])('the last %d bytes are given out only after the source has ended well', async (bytes) => {
+  const given: Buffer[] = [];
+  async function* failing(): AsyncGenerator<Buffer> {
+    for (let at = 0; at < 50; at += 1) yield await Promise.resolve(Buffer.alloc(7, at));
+    throw new Error('wrong digest');
+  }
+  const read = async (): Promise<void> => {
+    for await (const chunk of holdBack(failing(), bytes)) given.push(chunk);
+  };
+  await expect(read()).rejects.toThrow('wrong digest');
+  expect(350 - Buffer.concat(given).length).toBeGreaterThanOrEqual(Math.min(350, bytes));
+});
