@@ -20,7 +20,10 @@ function readerOf(bytes: Buffer): RangedReader {
 }
 
 test('property: what is written is read back, whatever the names and contents', async () => {
-  const file = fc.tuple(fc.stringMatching(/^[a-zA-Z0-9äöü][a-zA-Z0-9äöü._-]{0,19}$/), fc.uint8Array({ maxLength: 5000 }));
+  const file = fc.tuple(
+    fc.stringMatching(/^[a-zA-Z0-9äöü][a-zA-Z0-9äöü._-]{0,19}$/),
+    fc.uint8Array({ maxLength: 5000 }),
+  );
   await fc.assert(
     fc.asyncProperty(
       fc.uniqueArray(file, { selector: ([name]) => name, minLength: 1, maxLength: 4 }),
