@@ -36639,6 +36639,12 @@ async function run(name, step) {
     const cancel = (signal) => {
         controller.abort(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
     };
+    // What escapes every promise must not end the step without a word.
+    const escaped = (error) => {
+        void report(name, error).finally(() => process.exit(1));
+    };
+    process.on('uncaughtException', escaped);
+    process.on('unhandledRejection', escaped);
     process.on('SIGINT', cancel);
     process.on('SIGTERM', cancel);
     try {
@@ -37333,16 +37339,20 @@ async function* request(options, url, start, end) {
     const response = await options.http.send({ method: 'GET', url, headers });
     if (response.statusCode !== 206) {
         const text = response.statusCode === 200 ? '' : await response.body.text();
-        response.body.destroy();
+        await discard(response);
         throw httpError(response, text);
     }
     const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
     if (total !== options.size) {
-        response.body.destroy();
+        await discard(response);
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
     }
     const body = response.body;
     yield* body;
+}
+// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
 // Azure answers 403 AuthenticationFailed for a signature past its time.
 function isExpired(error) {

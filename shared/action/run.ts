@@ -21,6 +21,12 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   const cancel = (signal: NodeJS.Signals): void => {
     controller.abort(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
   };
+  // What escapes every promise must not end the step without a word.
+  const escaped = (error: unknown): void => {
+    void report(name, error).finally(() => process.exit(1));
+  };
+  process.on('uncaughtException', escaped);
+  process.on('unhandledRejection', escaped);
   process.on('SIGINT', cancel);
   process.on('SIGTERM', cancel);
   try {

@@ -1,3 +1,4 @@
+import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../errors.ts';
 import { backoff, retry } from '../retry.ts';
 import { type Http, httpError, HttpError, isTransient, pauseFor } from './http.ts';
@@ -103,12 +104,12 @@ async function* request(options: RangedReaderOptions, url: string, start: number
   const response = await options.http.send({ method: 'GET', url, headers });
   if (response.statusCode !== 206) {
     const text = response.statusCode === 200 ? '' : await response.body.text();
-    response.body.destroy();
+    await discard(response);
     throw httpError(response, text);
   }
   const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
   if (total !== options.size) {
-    response.body.destroy();
+    await discard(response);
     throw new HandoverError(
       'artifact-corrupt',
       `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`,
@@ -117,6 +118,11 @@ async function* request(options: RangedReaderOptions, url: string, start: number
   }
   const body: AsyncIterable<Buffer> = response.body;
   yield* body;
+}
+
+// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
+async function discard(response: Dispatcher.ResponseData): Promise<void> {
+  await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
 
 // Azure answers 403 AuthenticationFailed for a signature past its time.
