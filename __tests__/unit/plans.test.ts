@@ -1,0 +1,97 @@
+import { describe, expect, test } from '@jest/globals';
+import { buildArguments, isGhaCache } from '../../export-image/build-arguments.ts';
+import type { ExportInputs } from '../../export-image/inputs.ts';
+import { planExport } from '../../export-image/plan.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+
+const build = {
+  context: '.',
+  file: undefined,
+  target: undefined,
+  buildArgs: [],
+  buildContexts: [],
+  labels: [],
+  secrets: [],
+  secretFiles: [],
+  ssh: [],
+  cacheFrom: ['type=gha'],
+  cacheTo: [],
+  builder: undefined,
+  network: undefined,
+  noCache: false,
+  pull: false,
+  allow: [],
+  addHosts: [],
+  shmSize: undefined,
+  ulimit: [],
+} as const;
+const inputs: ExportInputs = {
+  image: undefined,
+  tarball: '/tmp/charon.tar',
+  artifactName: 'docker-image',
+  retentionDays: 1,
+  platform: 'linux/amd64',
+  sourceImage: undefined,
+  sourceTarball: undefined,
+  build,
+  requireCache: false,
+  jobKey: 'build-0',
+};
+const runner = { hasCacheService: true, maxRetentionDays: undefined };
+
+describe('the plan of an export', () => {
+  test('S0.1: a build is called charon:local unless it is said otherwise', () => {
+    expect(planExport(inputs, runner).reference).toMatchObject({ repository: 'charon', tag: 'local' });
+    expect(planExport({ ...inputs, image: 'app:1' }, runner).reference).toMatchObject({ repository: 'app', tag: '1' });
+  });
+
+  test('type=gha is read on a runner, and left out with a notice elsewhere; other caches stay', () => {
+    const cacheFrom = ['type=gha,scope=a', 'type=local,src=x'];
+    const caches = (hasCacheService: boolean): unknown =>
+      planExport({ ...inputs, build: { ...build, cacheFrom } }, { ...runner, hasCacheService });
+    expect(caches(true)).toMatchObject({ source: { build: { cacheFrom } }, notices: [] });
+    expect(caches(false)).toMatchObject({
+      source: { build: { cacheFrom: ['type=local,src=x'] } },
+      notices: [expect.stringContaining('type=gha is left out')],
+    });
+  });
+
+  test('S2.1: source-image keeps its own reference unless `image` is given; a digest alone needs one', () => {
+    const digest = `sha256:${'a'.repeat(64)}`;
+    expect(planExport({ ...inputs, sourceImage: 'a/b:1\na/b:2' }, runner)).toMatchObject({
+      source: { kind: 'engine', reference: { repository: 'a/b', tag: '1' } },
+      reference: { repository: 'a/b', tag: '1' },
+    });
+    expect(planExport({ ...inputs, sourceImage: `a/b@${digest}`, image: 'c:1' }, runner).reference).toMatchObject({
+      tag: '1',
+    });
+    expect(() => planExport({ ...inputs, sourceImage: `a/b@${digest}` }, runner)).toThrow('leaves no tag');
+  });
+
+  test('retention is what the repository allows, and it is said', () => {
+    const plan = planExport({ ...inputs, retentionDays: 30 }, { ...runner, maxRetentionDays: 5 });
+    expect(plan.retentionDays).toBe(5);
+    expect(plan.notices[0]).toContain('5 days at most, not 30');
+  });
+
+  test.each([
+    ['type=gha', true],
+    ['gha', true],
+    ['scope=x,type=gha', true],
+    ['type=registry,ref=ghcr.io/gha', false],
+    ['type=local,src=gha', false],
+  ])('%s is the Actions cache: %s', (cache, is) => {
+    expect(isGhaCache(cache)).toBe(is);
+  });
+
+  test('the arguments end with the context behind --, so that it is never taken for a flag', () => {
+    const args = buildArguments(
+      { ...build, context: '-x' },
+      parsePlatform('linux/amd64'),
+      { kind: 'oci-layout', directory: '/t/a,b' },
+      new Map(),
+    );
+    expect(args.slice(-2)).toEqual(['--', '-x']);
+    expect(args).toContain('type=oci,tar=false,"dest=/t/a,b"');
+  });
+});
