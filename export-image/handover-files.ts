@@ -10,6 +10,7 @@ export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest'>;
 /** Where the tarball's bytes come from while they are uploaded. */
 export interface TarballSource {
   readonly size: number;
+  /** Each chunk is valid until the next is asked for. */
   readonly chunks: AsyncIterable<Buffer>;
 }
 

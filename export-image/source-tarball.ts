@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { HandoverError, messageOf } from '../shared/errors.ts';
+import { transientFileChunks } from '../shared/file-chunks.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
 import type { Producer } from '../shared/image/record.ts';
 import { compressionOf, decompress, type TarballCompression } from '../shared/image/tarball-compression.ts';
@@ -9,10 +10,11 @@ import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/
 import type { UnsealedRecord } from './handover-files.ts';
 import type { ExportPlan, TaggedReference } from './plan.ts';
 
-const chunkBytes = 1024 * 1024;
+const chunkBytes = 256 * 1024;
 
 export interface SourceTarball {
   readonly size: number;
+  /** Each chunk is valid until the next is asked for. */
   readonly chunks: AsyncIterable<Buffer>;
   readonly unsealed: UnsealedRecord;
 }
@@ -48,7 +50,7 @@ export async function openSourceTarball(path: string, plan: ExportPlan, producer
     tarballCompression: compression,
     producer,
   };
-  return { size, chunks: fileChunks(path), unsealed };
+  return { size, chunks: transientFileChunks(path), unsealed };
 }
 
 function chooseReferences(

@@ -1,6 +1,7 @@
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { code, gantt, markdownTable, shortDigest } from '../shared/markdown.ts';
+import { layerTable } from '../shared/layer-table.ts';
+import { code, gantt, markdownTable } from '../shared/markdown.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Span } from '../shared/timeline.ts';
 import type { ExportResult } from './export-image.ts';
@@ -20,17 +21,11 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
       ? []
       : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
   ];
-  const layers = record.layers.map((layer, position) => [
-    String(position + 1),
-    code(shortDigest(layer.digest)),
-    formatBytes(layer.size),
-    layer.mediaType.split('.').at(-1) ?? '',
-  ]);
   return [
     `### 📦 Handed over ${code(formatReferenceOf(result))}`,
     markdownTable(['', ''], facts),
     ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
-    `<details><summary>${String(layers.length)} layers</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], layers)}\n\n</details>`,
+    layerTable(record.layers),
     gantt(spans),
     '',
   ].join('\n\n');

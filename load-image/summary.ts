@@ -1,4 +1,5 @@
 import { formatPlatform } from '../shared/image/platform.ts';
+import { layerTable } from '../shared/layer-table.ts';
 import { code, gantt, markdownTable } from '../shared/markdown.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Span } from '../shared/timeline.ts';
@@ -21,6 +22,9 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
       : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
     ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
   ];
+  const layers = record === undefined ? [] : [layerTable(record.layers)];
   const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-  return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), gantt(spans), ''].join('\n\n');
+  return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join(
+    '\n\n',
+  );
 }

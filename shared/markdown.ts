@@ -30,5 +30,13 @@ export function gantt(spans: readonly Span[]): string {
     const name = span.name.replace(/[:;#,]/g, ' ');
     return `    ${name} (${formatDuration(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
   });
-  return ['```mermaid', 'gantt', '    dateFormat x', '    axisFormat %M:%S', ...tasks, '```'].join('\n');
+  const longest = Math.max(...spans.map((span) => span.endMs));
+  return [
+    '```mermaid',
+    'gantt',
+    '    dateFormat x',
+    `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+    ...tasks,
+    '```',
+  ].join('\n');
 }

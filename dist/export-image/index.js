@@ -33241,7 +33241,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 1613:
+/***/ 2854:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33493,8 +33493,29 @@ function oci_layout_invalid(message) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
+;// CONCATENATED MODULE: ./build/shared/file-chunks.js
+
+const chunkBytes = 256 * 1024;
+/**
+ * A file's bytes in order. Each chunk lies in the same buffer and holds only until the next one is asked for: a new
+ * buffer for each would leave hundreds of MB to the garbage collector before it looks.
+ */
+async function* transientFileChunks(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const buffer = Buffer.allocUnsafeSlow(chunkBytes);
+        for (;;) {
+            const { bytesRead } = await file.read(buffer, 0, chunkBytes, null);
+            if (bytesRead === 0)
+                return;
+            yield buffer.subarray(0, bytesRead);
+        }
+    }
+    finally {
+        await file.close();
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
@@ -33547,7 +33568,6 @@ function writeChecksum(block) {
 
 
 
-const chunkBytes = 1024 * 1024;
 /**
  * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
  * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
@@ -33611,7 +33631,7 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 /**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB. Holds one chunk at a time.
+ * The planned tarball's bytes in order, in chunks of at most 256 KiB, each valid until the next is asked for.
  * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
  */
 async function* tarballChunks(plan) {
@@ -33628,8 +33648,7 @@ async function* tarballChunks(plan) {
 }
 async function* layerChunks(path, entry) {
     let read = 0;
-    const stream = (0,external_node_fs_.createReadStream)(path, { highWaterMark: chunkBytes });
-    for await (const chunk of stream) {
+    for await (const chunk of transientFileChunks(path)) {
         read += chunk.length;
         if (read > entry.size)
             break;
@@ -33891,6 +33910,8 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
@@ -34267,7 +34288,8 @@ function chooseImage(images, wanted) {
 
 
 
-const source_tarball_chunkBytes = 1024 * 1024;
+
+const source_tarball_chunkBytes = 256 * 1024;
 /**
  * Checks a tarball of `docker save` from end to end, and makes its record.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
@@ -34293,7 +34315,7 @@ async function openSourceTarball(path, plan, producer) {
         tarballCompression: compression,
         producer,
     };
-    return { size, chunks: fileChunks(path), unsealed };
+    return { size, chunks: transientFileChunks(path), unsealed };
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -34603,11 +34625,11 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6661);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1613);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2854);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(48);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9621);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1888);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34907,7 +34929,7 @@ function describeSource(source) {
 
 /***/ }),
 
-/***/ 9621:
+/***/ 1888:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34950,10 +34972,34 @@ function gantt(spans) {
         const name = span.name.replace(/[:;#,]/g, ' ');
         return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
     });
-    return ['```mermaid', 'gantt', '    dateFormat x', '    axisFormat %M:%S', ...tasks, '```'].join('\n');
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./build/shared/layer-table.js
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,shared_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/summary.js
+
 
 
 
@@ -34973,17 +35019,11 @@ function exportSummary(result, spans) {
             ? []
             : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
     ];
-    const layers = record.layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,shared_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
     return [
         `### 📦 Handed over ${code(formatReferenceOf(result))}`,
         markdownTable(['', ''], facts),
         ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
-        `<details><summary>${String(layers.length)} layers</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], layers)}\n\n</details>`,
+        layerTable(record.layers),
         gantt(spans),
         '',
     ].join('\n\n');
@@ -37706,10 +37746,10 @@ function pauseFor(otherwise) {
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
-const blockBytes = 8 * 1024 * 1024;
-const blocksInFlight = 6;
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 6 blocks of 8 MiB are in flight.
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
@@ -37720,14 +37760,17 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     const inFlight = new Set();
     let failure;
     let size = 0;
-    for await (const block of blocks(chunks)) {
+    const pool = new BlockPool();
+    for await (const { buffer, length } of blocks(chunks, pool)) {
+        const block = buffer.subarray(0, length);
         hash.update(block);
-        size += block.length;
+        size += length;
         const id = blockId(ids.length);
         ids.push(id);
         const sent = putBlock(http, url, id, block, signal)
             .then(() => {
-            onBytes(block.length);
+            onBytes(length);
+            pool.giveBack(buffer);
         }, (error) => {
             failure ??= error;
         })
@@ -37748,24 +37791,34 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-async function* blocks(chunks) {
-    let block = Buffer.allocUnsafeSlow(blockBytes);
-    let filled = 0;
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+    #free = [];
+    take() {
+        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    }
+    giveBack(block) {
+        this.#free.push(block);
+    }
+}
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(chunks, pool) {
+    let buffer = pool.take();
+    let length = 0;
     for await (const chunk of chunks) {
-        let taken = 0;
-        while (taken < chunk.length) {
-            const count = chunk.copy(block, filled, taken);
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(buffer, length, taken);
             taken += count;
-            filled += count;
-            if (filled < blockBytes)
+            length += count;
+            if (length < blockBytes)
                 continue;
-            yield block;
-            block = Buffer.allocUnsafeSlow(blockBytes);
-            filled = 0;
+            yield { buffer, length };
+            buffer = pool.take();
+            length = 0;
         }
     }
-    if (filled > 0)
-        yield block.subarray(0, filled);
+    if (length > 0)
+        yield { buffer, length };
 }
 function putBlock(http, url, id, block, signal) {
     return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
@@ -37898,7 +37951,7 @@ function listedArtifact(item) {
 
 
 
-const partBytes = 4 * 1024 * 1024;
+const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
 /** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */

@@ -33399,8 +33399,10 @@ function describeSource(source) {
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_layer_table_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7332);
 /* harmony import */ var _shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8663);
 /* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
 
 
 
@@ -33420,17 +33422,11 @@ function exportSummary(result, spans) {
             ? []
             : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
     ];
-    const layers = record.layers.map((layer, position) => [
-        String(position + 1),
-        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .shortDigest */ .VK)(layer.digest)),
-        (0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
     return [
         `### 📦 Handed over ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(formatReferenceOf(result))}`,
         (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
         ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(step.name)).join(', ')]),
-        `<details><summary>${String(layers.length)} layers</summary>\n\n${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['#', 'Digest', 'Size', 'Format'], layers)}\n\n</details>`,
+        (0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_4__/* .layerTable */ ._)(record.layers),
         (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
         '',
     ].join('\n\n');
@@ -33442,7 +33438,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 2963:
+/***/ 751:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33694,8 +33690,29 @@ function oci_layout_invalid(message) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
+;// CONCATENATED MODULE: ./build/shared/file-chunks.js
+
+const chunkBytes = 256 * 1024;
+/**
+ * A file's bytes in order. Each chunk lies in the same buffer and holds only until the next one is asked for: a new
+ * buffer for each would leave hundreds of MB to the garbage collector before it looks.
+ */
+async function* transientFileChunks(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const buffer = Buffer.allocUnsafeSlow(chunkBytes);
+        for (;;) {
+            const { bytesRead } = await file.read(buffer, 0, chunkBytes, null);
+            if (bytesRead === 0)
+                return;
+            yield buffer.subarray(0, bytesRead);
+        }
+    }
+    finally {
+        await file.close();
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
@@ -33748,7 +33765,6 @@ function writeChecksum(block) {
 
 
 
-const chunkBytes = 1024 * 1024;
 /**
  * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
  * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
@@ -33812,7 +33828,7 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 /**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB. Holds one chunk at a time.
+ * The planned tarball's bytes in order, in chunks of at most 256 KiB, each valid until the next is asked for.
  * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
  */
 async function* tarballChunks(plan) {
@@ -33829,8 +33845,7 @@ async function* tarballChunks(plan) {
 }
 async function* layerChunks(path, entry) {
     let read = 0;
-    const stream = (0,external_node_fs_.createReadStream)(path, { highWaterMark: chunkBytes });
-    for await (const chunk of stream) {
+    for await (const chunk of transientFileChunks(path)) {
         read += chunk.length;
         if (read > entry.size)
             break;
@@ -33956,6 +33971,8 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
@@ -34332,7 +34349,8 @@ function chooseImage(images, wanted) {
 
 
 
-const source_tarball_chunkBytes = 1024 * 1024;
+
+const source_tarball_chunkBytes = 256 * 1024;
 /**
  * Checks a tarball of `docker save` from end to end, and makes its record.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
@@ -34358,7 +34376,7 @@ async function openSourceTarball(path, plan, producer) {
         tarballCompression: compression,
         producer,
     };
-    return { size, chunks: fileChunks(path), unsealed };
+    return { size, chunks: transientFileChunks(path), unsealed };
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -35175,7 +35193,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6661);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(2963);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(751);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -35378,8 +35396,10 @@ function chooseTarball(artifactName, names) {
 /* harmony export */   R: () => (/* binding */ loadSummary)
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7332);
 /* harmony import */ var _shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8663);
 /* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
+
 
 
 
@@ -35400,8 +35420,9 @@ function loadSummary(result, spans) {
             : [['Built from', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
         ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
     ];
+    const layers = record === undefined ? [] : [(0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__/* .layerTable */ ._)(record.layers)];
     const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-    return [`### 📦 ${verb} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts), (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans), ''].join('\n\n');
+    return [`### 📦 ${verb} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts), ...layers, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans), ''].join('\n\n');
 }
 
 
@@ -38118,10 +38139,10 @@ function pauseFor(otherwise) {
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
-const blockBytes = 8 * 1024 * 1024;
-const blocksInFlight = 6;
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 6 blocks of 8 MiB are in flight.
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
@@ -38132,14 +38153,17 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     const inFlight = new Set();
     let failure;
     let size = 0;
-    for await (const block of blocks(chunks)) {
+    const pool = new BlockPool();
+    for await (const { buffer, length } of blocks(chunks, pool)) {
+        const block = buffer.subarray(0, length);
         hash.update(block);
-        size += block.length;
+        size += length;
         const id = blockId(ids.length);
         ids.push(id);
         const sent = putBlock(http, url, id, block, signal)
             .then(() => {
-            onBytes(block.length);
+            onBytes(length);
+            pool.giveBack(buffer);
         }, (error) => {
             failure ??= error;
         })
@@ -38160,24 +38184,34 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-async function* blocks(chunks) {
-    let block = Buffer.allocUnsafeSlow(blockBytes);
-    let filled = 0;
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+    #free = [];
+    take() {
+        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    }
+    giveBack(block) {
+        this.#free.push(block);
+    }
+}
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(chunks, pool) {
+    let buffer = pool.take();
+    let length = 0;
     for await (const chunk of chunks) {
-        let taken = 0;
-        while (taken < chunk.length) {
-            const count = chunk.copy(block, filled, taken);
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(buffer, length, taken);
             taken += count;
-            filled += count;
-            if (filled < blockBytes)
+            length += count;
+            if (length < blockBytes)
                 continue;
-            yield block;
-            block = Buffer.allocUnsafeSlow(blockBytes);
-            filled = 0;
+            yield { buffer, length };
+            buffer = pool.take();
+            length = 0;
         }
     }
-    if (filled > 0)
-        yield block.subarray(0, filled);
+    if (length > 0)
+        yield { buffer, length };
 }
 function putBlock(http, url, id, block, signal) {
     return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
@@ -38310,7 +38344,7 @@ function listedArtifact(item) {
 
 
 
-const partBytes = 4 * 1024 * 1024;
+const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
 /** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
@@ -39729,6 +39763,31 @@ function stringMapOf(value) {
 
 /***/ }),
 
+/***/ 7332:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   _: () => (/* binding */ layerTable)
+/* harmony export */ });
+/* harmony import */ var _markdown_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8663);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        (0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .shortDigest */ .VK)(layer.digest)),
+        (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .formatBytes */ .z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = (0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
+
+
+/***/ }),
+
 /***/ 8663:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -39766,7 +39825,15 @@ function gantt(spans) {
         const name = span.name.replace(/[:;#,]/g, ' ');
         return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
     });
-    return ['```mermaid', 'gantt', '    dateFormat x', '    axisFormat %M:%S', ...tasks, '```'].join('\n');
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
 }
 
 

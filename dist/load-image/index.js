@@ -34086,7 +34086,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _load_image_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3847);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(4823);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(1327);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(5843);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7366);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34292,7 +34292,7 @@ function chooseTarball(artifactName, names) {
 
 /***/ }),
 
-/***/ 5843:
+/***/ 7366:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34333,10 +34333,34 @@ function gantt(spans) {
         const name = span.name.replace(/[:;#,]/g, ' ');
         return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
     });
-    return ['```mermaid', 'gantt', '    dateFormat x', '    axisFormat %M:%S', ...tasks, '```'].join('\n');
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./build/shared/layer-table.js
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,shared_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/summary.js
+
 
 
 
@@ -34357,8 +34381,9 @@ function loadSummary(result, spans) {
             : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
         ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
     ];
+    const layers = record === undefined ? [] : [layerTable(record.layers)];
     const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-    return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), gantt(spans), ''].join('\n\n');
+    return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join('\n\n');
 }
 
 
@@ -37075,10 +37100,10 @@ function pauseFor(otherwise) {
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
-const blockBytes = 8 * 1024 * 1024;
-const blocksInFlight = 6;
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 6 blocks of 8 MiB are in flight.
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
@@ -37089,14 +37114,17 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     const inFlight = new Set();
     let failure;
     let size = 0;
-    for await (const block of blocks(chunks)) {
+    const pool = new BlockPool();
+    for await (const { buffer, length } of blocks(chunks, pool)) {
+        const block = buffer.subarray(0, length);
         hash.update(block);
-        size += block.length;
+        size += length;
         const id = blockId(ids.length);
         ids.push(id);
         const sent = putBlock(http, url, id, block, signal)
             .then(() => {
-            onBytes(block.length);
+            onBytes(length);
+            pool.giveBack(buffer);
         }, (error) => {
             failure ??= error;
         })
@@ -37117,24 +37145,34 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-async function* blocks(chunks) {
-    let block = Buffer.allocUnsafeSlow(blockBytes);
-    let filled = 0;
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+    #free = [];
+    take() {
+        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    }
+    giveBack(block) {
+        this.#free.push(block);
+    }
+}
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(chunks, pool) {
+    let buffer = pool.take();
+    let length = 0;
     for await (const chunk of chunks) {
-        let taken = 0;
-        while (taken < chunk.length) {
-            const count = chunk.copy(block, filled, taken);
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(buffer, length, taken);
             taken += count;
-            filled += count;
-            if (filled < blockBytes)
+            length += count;
+            if (length < blockBytes)
                 continue;
-            yield block;
-            block = Buffer.allocUnsafeSlow(blockBytes);
-            filled = 0;
+            yield { buffer, length };
+            buffer = pool.take();
+            length = 0;
         }
     }
-    if (filled > 0)
-        yield block.subarray(0, filled);
+    if (length > 0)
+        yield { buffer, length };
 }
 function putBlock(http, url, id, block, signal) {
     return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
@@ -37267,7 +37305,7 @@ function listedArtifact(item) {
 
 
 
-const partBytes = 4 * 1024 * 1024;
+const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
 /** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */

@@ -6,8 +6,8 @@ import { type Http, isTransient, pauseFor, readText } from './http.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
-const blockBytes = 8 * 1024 * 1024;
-const blocksInFlight = 6;
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
 
 export interface UploadedBlob {
   readonly size: number;
@@ -15,7 +15,7 @@ export interface UploadedBlob {
 }
 
 /**
- * Uploads chunks as one blob while they are still being made; at most 6 blocks of 8 MiB are in flight.
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
@@ -32,15 +32,18 @@ export async function uploadBlob(
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
   let size = 0;
-  for await (const block of blocks(chunks)) {
+  const pool = new BlockPool();
+  for await (const { buffer, length } of blocks(chunks, pool)) {
+    const block = buffer.subarray(0, length);
     hash.update(block);
-    size += block.length;
+    size += length;
     const id = blockId(ids.length);
     ids.push(id);
     const sent: Promise<void> = putBlock(http, url, id, block, signal)
       .then(
         () => {
-          onBytes(block.length);
+          onBytes(length);
+          pool.giveBack(buffer);
         },
         (error: unknown) => {
           failure ??= error;
@@ -62,22 +65,38 @@ function blockId(position: number): string {
   return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
 
-async function* blocks(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let block = Buffer.allocUnsafeSlow(blockBytes);
-  let filled = 0;
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+  readonly #free: Buffer[] = [];
+
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+  }
+
+  giveBack(block: Buffer): void {
+    this.#free.push(block);
+  }
+}
+
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(
+  chunks: AsyncIterable<Buffer>,
+  pool: BlockPool,
+): AsyncGenerator<{ readonly buffer: Buffer; readonly length: number }> {
+  let buffer = pool.take();
+  let length = 0;
   for await (const chunk of chunks) {
-    let taken = 0;
-    while (taken < chunk.length) {
-      const count = chunk.copy(block, filled, taken);
+    for (let taken = 0; taken < chunk.length;) {
+      const count = chunk.copy(buffer, length, taken);
       taken += count;
-      filled += count;
-      if (filled < blockBytes) continue;
-      yield block;
-      block = Buffer.allocUnsafeSlow(blockBytes);
-      filled = 0;
+      length += count;
+      if (length < blockBytes) continue;
+      yield { buffer, length };
+      buffer = pool.take();
+      length = 0;
     }
   }
-  if (filled > 0) yield block.subarray(0, filled);
+  if (length > 0) yield { buffer, length };
 }
 
 function putBlock(http: Http, url: string, id: string, block: Buffer, signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@ import { backoff, retry } from '../retry.ts';
 import { type Http, httpError, HttpError, isTransient, pauseFor } from './http.ts';
 import { UnknownAnswer } from './results-service.ts';
 
-const partBytes = 4 * 1024 * 1024;
+const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
 
@@ -14,7 +14,7 @@ export interface RangedReader {
   readonly size: number;
   /** The bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /** The bytes from `start` to `end` in order, several parts at a time; at most 32 MiB are held. */
+  /** The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held. */
   stream(start: number, end: number): AsyncIterable<Buffer>;
 }
 

@@ -1,13 +1,11 @@
-import { createReadStream } from 'node:fs';
 import { HandoverError } from '../errors.ts';
+import { transientFileChunks } from '../file-chunks.ts';
 import { type Digest, hexOf } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
 import { mediaTypes } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
 import { endOfArchive, tarBlock, tarHeader, tarPadding } from './tar-header.ts';
-
-const chunkBytes = 1024 * 1024;
 
 interface Entry {
   readonly name: string;
@@ -97,7 +95,7 @@ function json(value: unknown): Buffer {
 }
 
 /**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB. Holds one chunk at a time.
+ * The planned tarball's bytes in order, in chunks of at most 256 KiB, each valid until the next is asked for.
  * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
  */
 export async function* tarballChunks(plan: TarballPlan): AsyncGenerator<Buffer> {
@@ -112,8 +110,7 @@ export async function* tarballChunks(plan: TarballPlan): AsyncGenerator<Buffer> 
 
 async function* layerChunks(path: string, entry: Entry): AsyncGenerator<Buffer> {
   let read = 0;
-  const stream: AsyncIterable<Buffer> = createReadStream(path, { highWaterMark: chunkBytes });
-  for await (const chunk of stream) {
+  for await (const chunk of transientFileChunks(path)) {
     read += chunk.length;
     if (read > entry.size) break;
     yield chunk;

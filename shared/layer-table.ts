@@ -1,0 +1,15 @@
+import type { RecordLayer } from './image/record.ts';
+import { code, markdownTable, shortDigest } from './markdown.ts';
+import { formatBytes } from './text.ts';
+
+/** The layers with their sizes, folded under one line of a job summary. */
+export function layerTable(layers: readonly RecordLayer[]): string {
+  const rows = layers.map((layer, position) => [
+    String(position + 1),
+    code(shortDigest(layer.digest)),
+    formatBytes(layer.size),
+    layer.mediaType.split('.').at(-1) ?? '',
+  ]);
+  const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+  return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
