@@ -40,10 +40,10 @@ export interface LargeImage {
 
 /**
  * Writes a build context whose image is like a real one: a base of its own, tens of thousands of small files as of
- * node_modules, binaries, and data that doesn't compress. Give it the build context `busybox`.
+ * node_modules, binaries, and data that doesn't compress.
  */
-export function writeLargeContext(directory: string, { megabytes, smallFiles }: LargeImage): void {
-  mkdirSync(directory, { recursive: true });
+export async function writeLargeContext(directory: string, { megabytes, smallFiles }: LargeImage): Promise<void> {
+  await writeRootFilesystem(join(directory, 'rootfs'));
   const random = Math.round(megabytes * 0.25);
   const binaries = Math.round(megabytes * 0.45);
   const perFile = Math.max(200, Math.round((megabytes * 0.3 * 1e6) / smallFiles));
@@ -52,6 +52,8 @@ export function writeLargeContext(directory: string, { megabytes, smallFiles }: 
   writeFileSync(
     join(directory, 'Dockerfile'),
     [
+      'FROM scratch AS busybox',
+      'COPY rootfs /',
       'FROM busybox AS modules',
       'COPY files.awk /',
       `RUN mkdir -p /app/node_modules && awk -v count=${String(smallFiles)} -v size=${String(perFile)} -f /files.awk`,

@@ -158,7 +158,7 @@ test.each([
 
 test('a real image of 300 MB goes both ways within 250 MB of memory', async () => {
   const context = join(engines.directory, 'large');
-  writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
+  await writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
   const limit = 250_000; // kB, of the action's own process
   for (const [from, to] of [
     ['classic', 'containerd'],

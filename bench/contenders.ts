@@ -1,0 +1,170 @@
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { runStep, type StepOutcome } from '../dev/action-runner.ts';
+import type { DockerEngine } from '../dev/docker-engine.ts';
+import { type BenchService, officialClient, sh } from './world.ts';
+
+/** What all contenders of a round share. */
+export interface Arena {
+  readonly service: BenchService;
+  readonly engine: DockerEngine;
+  readonly registry: string;
+  readonly context: string;
+  readonly folder: string;
+}
+
+/** One way to do a job. `run` is what is measured; it returns the peak memory of our own process, in kB, if it is ours. */
+export interface Contender {
+  readonly name: string;
+  readonly run: (arena: Arena, round: string) => Promise<number | undefined>;
+}
+
+const buildArguments = (context: string, ...output: readonly string[]): readonly string[] => [
+  ...['buildx', 'build', '--network=host', '--provenance=false', '--sbom=false', '--platform=linux/amd64'],
+  ...output,
+  context,
+];
+
+async function step(action: string, arena: Arena, inputs: Readonly<Record<string, string>>): Promise<StepOutcome> {
+  const outcome = await runStep({ action, inputs, env: { ...arena.service.env, ...arena.engine.env } });
+  if (outcome.exitCode !== 0) throw new Error(outcome.log.slice(-2000));
+  return outcome;
+}
+
+function upload(arena: Arena, name: string, file: string, level: number): Promise<void> {
+  const args = [name, [file], arena.folder, { compressionLevel: level }]
+    .map((value) => JSON.stringify(value))
+    .join(', ');
+  return officialClient(arena.service.env, `await client.uploadArtifact(${args});`);
+}
+
+// On the classic store the docs recipe can't run without another builder: there people load and save.
+async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
+  if (arena.engine.store === 'containerd') {
+    await sh(
+      arena.engine.env,
+      'docker',
+      ...buildArguments(arena.context, '-t', 'charon:local', '--output', `type=docker,dest=${file}`),
+    );
+    return;
+  }
+  await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
+  await sh(arena.engine.env, 'docker', 'save', 'charon:local', '-o', file);
+}
+
+const recipe =
+  (level: number) =>
+  async (arena: Arena, round: string): Promise<undefined> => {
+    const file = join(arena.folder, 'recipe.tar');
+    await tarballByRecipe(arena, file);
+    await upload(arena, `recipe-${String(level)}-${round}`, file, level);
+  };
+
+/** From "build is cached" to "artifact finalised". */
+export const producers: readonly Contender[] = [
+  {
+    name: 'ours',
+    run: async (arena, round) => {
+      const inputs = {
+        context: arena.context,
+        network: 'host',
+        tarball: join(arena.folder, 'ours.tar'),
+        'cache-from': '',
+      };
+      return (await step('export-image', arena, { ...inputs, 'artifact-name': `ours-${round}` })).peakMemoryKb;
+    },
+  },
+  { name: 'docs recipe (zip level 6)', run: recipe(6) },
+  { name: 'tuned recipe (zip level 0)', run: recipe(0) },
+  {
+    name: 'docker save | zstd, raw upload',
+    run: async (arena, round) => {
+      const file = join(arena.folder, `zstd-${round}.tar.zst`);
+      await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
+      await sh(
+        arena.engine.env,
+        'bash',
+        '-c',
+        'set -o pipefail; docker save charon:local | zstd -q -T0 -f -o "$0"',
+        file,
+      );
+      const options = JSON.stringify({ skipArchive: true });
+      await officialClient(
+        arena.service.env,
+        `await client.uploadArtifact('x', [${JSON.stringify(file)}], ${JSON.stringify(arena.folder)}, ${options});`,
+      );
+      rmSync(file);
+      return undefined;
+    },
+  },
+  {
+    name: 'push to a loopback registry',
+    run: async (arena) => {
+      await sh(
+        arena.engine.env,
+        'docker',
+        ...buildArguments(arena.context, '-t', `${arena.registry}/charon:local`, '--push'),
+      );
+      return undefined;
+    },
+  },
+  {
+    name: 'floor: bare OCI layout export',
+    run: async (arena) => {
+      const directory = join(arena.folder, 'bare');
+      if (existsSync(directory)) rmSync(directory, { recursive: true });
+      if (arena.engine.store === 'classic') {
+        await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
+        await sh(arena.engine.env, 'bash', '-c', 'docker save charon:local > /dev/null');
+        return undefined;
+      }
+      await sh(
+        arena.engine.env,
+        'docker',
+        ...buildArguments(arena.context, '--output', `type=oci,tar=false,dest=${directory}`),
+      );
+      return undefined;
+    },
+  },
+];
+
+const download =
+  (level: number) =>
+  async (arena: Arena): Promise<undefined> => {
+    const path = join(arena.folder, 'downloaded');
+    if (existsSync(path)) rmSync(path, { recursive: true });
+    const find = `const { artifact } = await client.getArtifact(${JSON.stringify(`recipe-${String(level)}-0`)});`;
+    await officialClient(
+      arena.service.env,
+      `${find}\nawait client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
+    );
+    await sh(arena.engine.env, 'docker', 'load', '--input', join(path, 'recipe.tar'));
+  };
+
+/** From the start of the step to "the image is here", on an engine without the image. */
+export const consumers: readonly Contender[] = [
+  { name: 'ours', run: async (arena) => (await step('load-image', arena, { 'artifact-name': 'ours-0' })).peakMemoryKb },
+  { name: 'docs recipe (zip level 6)', run: download(6) },
+  { name: 'tuned recipe (zip level 0)', run: download(0) },
+  {
+    name: 'docker pull from a loopback registry',
+    run: async (arena) => {
+      await sh(arena.engine.env, 'docker', 'pull', '-q', `${arena.registry}/charon:local`);
+      return undefined;
+    },
+  },
+  {
+    name: 'floor: docker load of our tarball',
+    run: async (arena) => {
+      await sh(arena.engine.env, 'docker', 'load', '--input', join(arena.folder, 'ours.tar'));
+      return undefined;
+    },
+  },
+];
+
+/** Empties a consumer's engine. */
+export async function emptyEngine(engine: DockerEngine): Promise<void> {
+  const ids = (await sh(engine.env, 'docker', 'image', 'ls', '-aq')).trim();
+  if (ids !== '') await sh(engine.env, 'docker', 'image', 'rm', '-f', ...new Set(ids.split('\n')));
+  await sh(engine.env, 'docker', 'system', 'prune', '-af');
+}

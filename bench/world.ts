@@ -1,0 +1,57 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { parseJson, stringMapOf } from '../shared/json.ts';
+import { projectRoot } from '../dev/action-runner.ts';
+import type { LinkOptions } from '../__tests__/fakes/artifact-service/link.ts';
+
+const run = promisify(execFile);
+
+/** The stand-in service in a process of its own, over TLS, behind a link of the given speed. */
+export interface BenchService {
+  readonly env: Readonly<Record<string, string>>;
+  stop(): Promise<void>;
+}
+
+export async function startService(link: LinkOptions): Promise<BenchService> {
+  const script = fileURLToPath(new URL('../__tests__/fakes/artifact-service/main.ts', import.meta.url));
+  const child = spawn(process.execPath, [script, JSON.stringify({ tls: true, link })], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let text = '';
+  for await (const line of createInterface({ input: child.stdout })) {
+    text = line;
+    break;
+  }
+  const env = stringMapOf(parseJson(text));
+  return {
+    env,
+    stop: async () => {
+      child.stdin.end();
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** Runs a program to its end; throws with its last words when it fails. */
+export async function sh(
+  env: Readonly<Record<string, string>>,
+  program: string,
+  ...args: readonly string[]
+): Promise<string> {
+  const { stdout } = await run(program, args, {
+    cwd: projectRoot,
+    env: { ...process.env, ...env },
+    maxBuffer: 1 << 28,
+  });
+  return stdout;
+}
+
+/** The official client, in a process of its own as in the upload and download actions. */
+export async function officialClient(env: Readonly<Record<string, string>>, script: string): Promise<void> {
+  const head = `import { DefaultArtifactClient } from '@actions/artifact';\nconst client = new DefaultArtifactClient();\n`;
+  // The client leaves connections open for some seconds; the actions end their process, and so does this.
+  await sh(env, process.execPath, '--input-type=module', '-e', `${head}${script}\nprocess.exit(0);`);
+}
