@@ -77,7 +77,7 @@ export const producers: readonly Contender[] = [
   { name: 'docs recipe (zip level 6)', run: recipe(6) },
   { name: 'tuned recipe (zip level 0)', run: recipe(0) },
   {
-    name: 'docker save | zstd, raw upload',
+    name: 'docker save, zstd, raw upload',
     run: async (arena, round) => {
       const file = join(arena.folder, `zstd-${round}.tar.zst`);
       await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));

@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 
-// Tables in the documentation are made from action.yml: `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`.
+// Tables in the documentation are made from action.yml, `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`,
+// and figures from what the benchmark wrote, `<!-- results: bench/results/quick.md -->` … `<!-- /results -->`.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const documents = ['README.md', 'export-image/README.md', 'load-image/README.md'] as const;
-const section = /<!-- (inputs|outputs): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;
+const section = /<!-- (inputs|outputs|results): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;
 
 interface Entry {
   readonly name: string;
@@ -22,11 +23,15 @@ export function updateDocs(check: boolean): readonly string[] {
     const before = readFileSync(path, 'utf8');
     const after = before.replace(
       section,
-      (_, kind: string, file: string) => `<!-- ${kind}: ${file} -->\n\n${table(file, kind)}\n\n<!-- /${kind} -->`,
+      (_, kind: string, file: string) => `<!-- ${kind}: ${file} -->\n\n${content(file, kind)}\n\n<!-- /${kind} -->`,
     );
     if (after !== before && !check) writeFileSync(path, after);
     return after !== before;
   });
+}
+
+function content(file: string, kind: string): string {
+  return kind === 'results' ? readFileSync(join(root, file), 'utf8').trim() : table(file, kind);
 }
 
 function table(file: string, kind: string): string {

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
-import { requireDiskSpace } from '../shared/disk-space.ts';
-import { HandoverError } from '../shared/errors.ts';
+import { explainDiskFull, requireDiskSpace } from '../shared/disk-space.ts';
+import { asError, HandoverError } from '../shared/errors.ts';
 import type { ImageContents } from '../shared/image/image-contents.ts';
 import { readOciLayout } from '../shared/image/oci-layout.ts';
 import type { HandoverRecord, Producer } from '../shared/image/record.ts';
@@ -37,6 +37,8 @@ export interface ExportTools extends Omit<SourceTools, 'tempDir'> {
 
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 
+const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
+
 /**
  * Builds or takes the image, writes the tarball, and uploads it with its record while it is being written.
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
@@ -50,7 +52,9 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
 
   await using temp = await makeTempDir(tools.tempRoot);
   const layout = join(temp.path, 'layout');
-  const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout);
+  const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error: unknown) => {
+    throw asError(explainDiskFull(error, temp.path, tempAdvice));
+  });
   const image = await readOciLayout(layout, plan.platform);
   const references = [requireReference(plan.reference)];
   const tarball = planTarball(layout, image, references);

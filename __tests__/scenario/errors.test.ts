@@ -130,6 +130,20 @@ describe('during the work', () => {
     expect(errorMessage(outcome)).toContain('`tarball`');
   });
 
+  test('not-enough-space: the disk runs full on the way from the engine', async () => {
+    const { exports, directory, docker, image } = await begin();
+    docker.set({
+      images: [{ imageId: image.configDigest, tags: ['a:1'], diffIds: [], architecture: 'amd64', labels: {} }],
+    });
+    const small = join(directory, 'small');
+    await mkdir(small);
+    const wrapper = ['unshare', '--map-root-user', '--mount', process.execPath, '-e', mountThenRun, small];
+    const outcome = await exports({ 'source-image': 'a:1' }, { wrapper, env: { RUNNER_TEMP: small } });
+    expect(errorCode(outcome)).toBe('not-enough-space');
+    expect(errorMessage(outcome)).toContain('ENOSPC');
+    expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
+  });
+
   test('cancelled: the build is stopped, and nothing is left behind', async () => {
     const { exports, service, directory, docker } = await begin({ docker: { fail: 'hang-build' } });
     const cancel = new AbortController();

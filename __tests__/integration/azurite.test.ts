@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { uploadBlob } from '../../shared/artifacts/blob-upload.ts';
+import { type Http, httpClient } from '../../shared/artifacts/http.ts';
+import { type RangedReader, rangedReader } from '../../shared/artifacts/ranged-reader.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+import { type Azurite, startAzurite } from '../fakes/azurite.ts';
+
+// Our own uploader and reader against a real block-blob store, behind URLs that it signed.
+
+let azurite: Azurite;
+let http: Http;
+const { signal } = new AbortController();
+const bytes = randomBytes(20_000_000);
+const minutes = 60_000;
+
+beforeAll(async () => {
+  azurite = await startAzurite();
+  http = httpClient(false, signal);
+}, 60_000);
+afterAll(async () => {
+  await http.close();
+  await azurite.stop();
+});
+
+function upload(blob: string, lifetimeMs = 5 * minutes): Promise<unknown> {
+  const chunks = Array.from({ length: 200 }, (_, at) => bytes.subarray(at * 100_000, (at + 1) * 100_000));
+  return uploadBlob(http, azurite.sign(blob, 'cw', lifetimeMs), Readable.from(chunks), () => undefined, signal);
+}
+
+function reader(sign: () => Promise<string>, said: string[] = []): RangedReader {
+  return rangedReader({ http, size: bytes.length, sign, onRetry: (message) => said.push(message), signal });
+}
+
+test('what is uploaded in blocks is read back by ranges, in order', async () => {
+  expect(await upload('whole')).toEqual({ size: bytes.length, digest: digestOf(bytes) });
+  const blob = reader(() => Promise.resolve(azurite.sign('whole', 'r', 5 * minutes)));
+  expect(digestOf(await buffer(blob.stream(0, bytes.length)))).toBe(digestOf(bytes));
+  expect(await blob.read(1234, 5678)).toEqual(bytes.subarray(1234, 5678));
+});
+
+test('an empty blob is a blob', async () => {
+  const uploaded = await uploadBlob(
+    http,
+    azurite.sign('empty', 'cw', minutes),
+    Readable.from([]),
+    () => undefined,
+    signal,
+  );
+  expect(uploaded).toEqual({ size: 0, digest: digestOf('') });
+});
+
+test('a signed URL that has run out is signed again', async () => {
+  await upload('signed');
+  const said: string[] = [];
+  let signed = 0;
+  const lifetime = (): number => ((signed += 1) === 1 ? -minutes : 5 * minutes);
+  const blob = reader(() => Promise.resolve(azurite.sign('signed', 'r', lifetime())), said);
+  expect(await blob.read(0, 100)).toEqual(bytes.subarray(0, 100));
+  expect(signed).toBe(2);
+  expect(said[0]).toContain('403');
+});
+
+test('a blob that is gone is artifact-expired; one of another size is artifact-corrupt', async () => {
+  const gone = reader(() => Promise.resolve(azurite.sign('nowhere', 'r', minutes)));
+  await expect(gone.read(0, 100)).rejects.toMatchObject({ code: 'artifact-expired' });
+  await uploadBlob(
+    http,
+    azurite.sign('short', 'cw', minutes),
+    Readable.from([bytes.subarray(0, 500)]),
+    () => undefined,
+    signal,
+  );
+  const short = reader(() => Promise.resolve(azurite.sign('short', 'r', minutes)));
+  await expect(short.read(0, 100)).rejects.toMatchObject({ code: 'artifact-corrupt' });
+});
+
+test('an upload with a URL that has run out fails, and says so', async () => {
+  await expect(upload('late', -minutes)).rejects.toMatchObject({ status: 403 });
+});
