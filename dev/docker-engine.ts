@@ -26,6 +26,9 @@ const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGTERM');
 });
+// A signal would end this process without its exit handlers, and leave the engines behind.
+process.once('SIGINT', () => process.exit(130));
+process.once('SIGTERM', () => process.exit(143));
 
 /** Starts an engine and waits until it answers. It touches no other engine on the machine. */
 export async function startDockerEngine(options: { readonly store: ImageStore }): Promise<DockerEngine> {
@@ -128,6 +131,7 @@ async function main(): Promise<void> {
   for (const [name, value] of Object.entries(engine.env)) console.log(`export ${name}='${value}'`);
   console.log(`# A ${store} engine runs at ${engine.host} until you press Ctrl-C.`);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.removeAllListeners(signal);
     process.on(signal, () => void engine.stop().then(() => process.exit(0)));
   }
   await new Promise(() => setInterval(() => undefined, 60_000));

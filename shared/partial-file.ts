@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explainDiskFull } from './disk-space.ts';
-import { HandoverError, messageOf } from './errors.ts';
+import { asError, HandoverError, messageOf } from './errors.ts';
 
 /** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
 export interface PartialFile extends AsyncDisposable {
@@ -26,12 +26,13 @@ export async function partialFile(path: string, advice: string): Promise<Partial
   return {
     tee: async function* (chunks) {
       for await (const chunk of chunks) {
-        try {
-          await writeAll(file, chunk);
-        } catch (error) {
-          throw explainDiskFull(error, path, advice);
-        }
+        const writing = writeAll(file, chunk).catch((error: unknown) => {
+          throw asError(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        // The chunk is used further while it is written, and given up only when both are done.
         yield chunk;
+        await writing;
       }
     },
     commit: async () => {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { digestOf } from '../../shared/image/digest.ts';
@@ -300,5 +301,17 @@ describe('names of artifacts', () => {
     expect(errorMessage(outcome)).toContain('docker-image-${{ matrix.component }}');
     expect(service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
     expect(docker.state().calls).toEqual([]);
+  });
+
+  test('S2.5: a name that is being uploaded to at this moment is taken too', async () => {
+    const { exports, store, service } = await begin();
+    service.faults.add({ on: 'put-block', effect: { kind: 'hang', ms: 3000 } });
+    const first = exports();
+    while (service.artifacts.length === 0) await sleep(20);
+    expect(await store().list()).toEqual([]);
+    const second = await exports({}, { jobKey: 'build-1' });
+    expect(errorCode(second)).toBe('artifact-name-taken');
+    expect(errorMessage(second)).toContain('docker-image-${{ matrix.component }}');
+    expect((await first).outputs['run-integration']).toBe('true');
   });
 });

@@ -33692,23 +33692,29 @@ function oci_layout_invalid(message) {
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/file-chunks.js
 
-const chunkBytes = 256 * 1024;
+const chunkBytes = 1024 * 1024;
 /**
- * A file's bytes in order. Each chunk lies in the same buffer and holds only until the next one is asked for: a new
- * buffer for each would leave hundreds of MB to the garbage collector before it looks.
+ * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
+ * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
  */
 async function* transientFileChunks(path) {
     const file = await (0,promises_.open)(path);
+    let reading;
     try {
-        const buffer = Buffer.allocUnsafeSlow(chunkBytes);
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        reading = file.read(current, 0, chunkBytes, null);
         for (;;) {
-            const { bytesRead } = await file.read(buffer, 0, chunkBytes, null);
+            const { bytesRead } = await reading;
             if (bytesRead === 0)
                 return;
-            yield buffer.subarray(0, bytesRead);
+            reading = file.read(other, 0, chunkBytes, null);
+            reading.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, bytesRead);
+            [current, other] = [other, current];
         }
     }
     finally {
+        await reading?.catch(() => undefined);
         await file.close();
     }
 }
@@ -33828,7 +33834,7 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 /**
- * The planned tarball's bytes in order, in chunks of at most 256 KiB, each valid until the next is asked for.
+ * The planned tarball's bytes in order, in chunks of at most 1 MiB, each valid until the next is asked for.
  * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
  */
 async function* tarballChunks(plan) {
@@ -33878,13 +33884,13 @@ async function partialFile(path, advice) {
     return {
         tee: async function* (chunks) {
             for await (const chunk of chunks) {
-                try {
-                    await writeAll(file, chunk);
-                }
-                catch (error) {
-                    throw explainDiskFull(error, path, advice);
-                }
+                const writing = writeAll(file, chunk).catch((error) => {
+                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                });
+                writing.catch(() => undefined); // thrown below
+                // The chunk is used further while it is written, and given up only when both are done.
                 yield chunk;
+                await writing;
             }
         },
         commit: async () => {
@@ -34520,6 +34526,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
 /**
  * Builds or takes the image, writes the tarball, and uploads it with its record while it is being written.
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
@@ -34536,7 +34543,9 @@ async function exportImage(plan, tools) {
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
         const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout);
+        const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+            throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
+        });
         const image = await readOciLayout(layout, plan.platform);
         const references = [requireReference(plan.reference)];
         const tarball = planTarball(layout, image, references);
@@ -38780,7 +38789,10 @@ function masked(url, options) {
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
     const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-    const url = await explain(`create the artifact "${name}"`, () => service.create(name, expiresAt));
+    const create = () => service.create(name, expiresAt).catch((error) => {
+        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
+    });
+    const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
         const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
@@ -38813,13 +38825,11 @@ async function explain(what, work) {
     catch (error) {
         if (error instanceof UnknownAnswer)
             throw error;
-        if (error instanceof HttpError && error.status === 409)
-            throw nameTaken(error);
         throw transferFailed(what, error);
     }
 }
-function nameTaken(error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name: ${error.message}. Another job of this run uses it, or is uploading to it now.`, 'Give each job of a matrix its own `artifact-name`, such as docker-image-${{ matrix.component }}.', error);
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)

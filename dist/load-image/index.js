@@ -33291,13 +33291,13 @@ async function partialFile(path, advice) {
     return {
         tee: async function* (chunks) {
             for await (const chunk of chunks) {
-                try {
-                    await writeAll(file, chunk);
-                }
-                catch (error) {
-                    throw explainDiskFull(error, path, advice);
-                }
+                const writing = writeAll(file, chunk).catch((error) => {
+                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                });
+                writing.catch(() => undefined); // thrown below
+                // The chunk is used further while it is written, and given up only when both are done.
                 yield chunk;
+                await writing;
             }
         },
         commit: async () => {
@@ -37751,7 +37751,10 @@ function masked(url, options) {
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
     const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-    const url = await explain(`create the artifact "${name}"`, () => service.create(name, expiresAt));
+    const create = () => service.create(name, expiresAt).catch((error) => {
+        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
+    });
+    const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
         const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
@@ -37784,13 +37787,11 @@ async function explain(what, work) {
     catch (error) {
         if (error instanceof UnknownAnswer)
             throw error;
-        if (error instanceof HttpError && error.status === 409)
-            throw nameTaken(error);
         throw transferFailed(what, error);
     }
 }
-function nameTaken(error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name: ${error.message}. Another job of this run uses it, or is uploading to it now.`, 'Give each job of a matrix its own `artifact-name`, such as docker-image-${{ matrix.component }}.', error);
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)

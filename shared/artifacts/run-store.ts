@@ -1,4 +1,4 @@
-import { HandoverError, messageOf } from '../errors.ts';
+import { asError, HandoverError, messageOf } from '../errors.ts';
 import { openArtifact } from './artifact-content.ts';
 import { uploadBlob } from './blob-upload.ts';
 import { type Http, httpClient, HttpError } from './http.ts';
@@ -86,7 +86,11 @@ async function upload(
 ): Promise<Artifact> {
   const { name } = request;
   const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-  const url = await explain(`create the artifact "${name}"`, () => service.create(name, expiresAt));
+  const create = (): Promise<string> =>
+    service.create(name, expiresAt).catch((error: unknown) => {
+      throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : asError(error);
+    });
+  const url = await explain(`create the artifact "${name}"`, create);
   try {
     const zip = storedZip(request.files);
     const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
@@ -116,16 +120,15 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     if (error instanceof UnknownAnswer) throw error;
-    if (error instanceof HttpError && error.status === 409) throw nameTaken(error);
     throw transferFailed(what, error);
   }
 }
 
-function nameTaken(error: HttpError): HandoverError {
+function nameTaken(name: string, error: HttpError): HandoverError {
   return new HandoverError(
     'artifact-name-taken',
-    `The artifact service refuses the name: ${error.message}. Another job of this run uses it, or is uploading to it now.`,
-    'Give each job of a matrix its own `artifact-name`, such as docker-image-${{ matrix.component }}.',
+    `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`,
+    `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`,
     error,
   );
 }

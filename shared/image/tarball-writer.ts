@@ -95,7 +95,7 @@ function json(value: unknown): Buffer {
 }
 
 /**
- * The planned tarball's bytes in order, in chunks of at most 256 KiB, each valid until the next is asked for.
+ * The planned tarball's bytes in order, in chunks of at most 1 MiB, each valid until the next is asked for.
  * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
  */
 export async function* tarballChunks(plan: TarballPlan): AsyncGenerator<Buffer> {
