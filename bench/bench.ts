@@ -11,7 +11,7 @@ import { type Race, racePlot, raceTable, type Series } from './report.ts';
 import { type BenchService, startService } from './world.ts';
 
 // npm run bench: everything side by side in one run, the contenders taking turns, on real engines.
-//   --quick        one image of 0.25 GB, the containerd store, the unlimited link, three rounds
+//   --quick        one image of 0.25 GB, the containerd store, the unlimited link (three minutes)
 //   --size 1000    the image's size in MB, unpacked        --rounds 5
 //   --stores classic,containerd                            --links unlimited,limited
 
@@ -21,7 +21,7 @@ const option = (name: string, otherwise: string): string => {
 };
 const quick = process.argv.includes('--quick');
 const megabytes = Number(option('size', quick ? '250' : '1000'));
-const rounds = Number(option('rounds', quick ? '3' : '5'));
+const rounds = Number(option('rounds', '5'));
 const stores = option('stores', quick ? 'containerd' : 'containerd,classic').split(',');
 const links = option('links', quick ? 'unlimited' : 'unlimited,limited').split(',');
 const limited: LinkOptions = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, latencyMs: 10 };
