@@ -42,9 +42,13 @@ function unpackedParts(root: string): DockerParts {
 }
 
 function hasDocker(): boolean {
-  const version = spawnSync('dockerd', ['--version'], { encoding: 'utf8' }).output.join('');
-  const major = Number(/version (\d+)\./.exec(version)?.[1] ?? 0);
-  return major >= 28 && spawnSync('docker', ['buildx', 'version']).status === 0;
+  try {
+    const version = execFileSync('dockerd', ['--version'], { encoding: 'utf8' });
+    execFileSync('docker', ['buildx', 'version'], { stdio: 'ignore' });
+    return Number(/version (\d+)\./.exec(version)?.[1] ?? 0) >= 28;
+  } catch {
+    return false; // one of them isn't there
+  }
 }
 
 // Two test processes may come here at once.
