@@ -26,7 +26,7 @@ await run('export-image', async ({ context, log, signal }) => {
     store,
     log,
     timeline: times,
-    producer: { ...context.producer, jobKey: plan.jobKey },
+    producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
   });
   setOutputs(exportOutputs(result, context.runUrl));

@@ -29,7 +29,7 @@ await run('image-handover', async ({ context, log, signal }) => {
     store,
     log,
     timeline: times,
-    producer: { ...context.producer, jobKey: plans.export.jobKey },
+    producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
     sleep: (ms) => sleep(ms, undefined, { signal }),

@@ -87,7 +87,7 @@ describe('a build', () => {
       manifestDigests: [image.manifestDigest],
       diffIds: image.diffIds,
       tarballDigest: digestOf(bytes),
-      producer: { repository: 'org/charon', runId: '1', runAttempt: 1, jobKey: 'build-0' },
+      producer: { repository: 'org/charon', runId: '1', runAttempt: 1, jobKey: 'build/build-0' },
     });
     for (const { digest, size, offset = 0 } of record.layers) {
       expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
@@ -290,6 +290,7 @@ describe('names of artifacts', () => {
 
   test.each([
     ['another job of the run', { jobKey: 'build-1' }],
+    ['a job of another id in a later attempt', { job: { jobId: 'other', attempt: 2 } }],
     ['another job in a later attempt', { jobKey: 'build-1', job: { attempt: 2 } }],
     ['a second step of the same job', { jobKey: 'build-0' }],
   ])('S2.5: %s gets artifact-name-taken with a suffix for its matrix', async (_, who) => {

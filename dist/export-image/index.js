@@ -34720,7 +34720,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('expor
             store,
             log,
             timeline: times,
-            producer: { ...context.producer, jobKey: plan.jobKey },
+            producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
         });
         (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .exportOutputs */ .V)(result, context.runUrl));
@@ -37253,6 +37253,7 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
+        jobId: variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,

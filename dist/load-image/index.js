@@ -36598,6 +36598,7 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
+        jobId: variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,

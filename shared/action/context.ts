@@ -11,6 +11,8 @@ export interface JobContext {
   readonly hasCacheService: boolean;
   readonly proxied: boolean;
   readonly producer: Omit<Producer, 'jobKey'>;
+  /** Id of the job in the workflow; all legs of its matrix share it. */
+  readonly jobId: string;
   readonly runUrl: string;
   readonly isGithubRunner: boolean;
   /** The longest retention that the repository allows, in days, if the runner says so. */
@@ -37,6 +39,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
       commit: variable('GITHUB_SHA'),
     },
+    jobId: variable('GITHUB_JOB'),
     runUrl:
       repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',

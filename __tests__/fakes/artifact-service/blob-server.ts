@@ -37,7 +37,7 @@ export async function serveBlob(
   response.setHeader('x-ms-request-id', crypto.randomUUID());
   await parts.link.latency();
   const fault = parts.faults.strike(operation);
-  if (fault?.kind === 'hang') await sleep(fault.ms);
+  if (fault?.kind === 'hang') await sleep(fault.ms, undefined, { ref: false });
   if (fault?.kind === 'status') {
     request.resume();
     fail(
