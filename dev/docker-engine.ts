@@ -1,11 +1,12 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { type DockerParts, dockerParts } from './docker-packages.ts';
+import { endChild, spawnOwn, whenWeEnd } from './own-processes.ts';
 
 export type ImageStore = 'classic' | 'containerd';
 
@@ -22,43 +23,48 @@ export interface DockerEngine {
 }
 
 const readyMs = 60_000;
-const running = new Set<ChildProcess>();
-process.on('exit', () => {
-  for (const child of running) child.kill('SIGTERM');
-});
-// A signal would end this process without its exit handlers, and leave the engines behind.
-process.once('SIGINT', () => process.exit(130));
-process.once('SIGTERM', () => process.exit(143));
 
 /** Starts an engine and waits until it answers. It touches no other engine on the machine. */
-export async function startDockerEngine(options: { readonly store: ImageStore }): Promise<DockerEngine> {
+export async function startDockerEngine(options: {
+  readonly store: ImageStore;
+  /** Part of the name of its folder, to tell engines apart. */
+  readonly name?: string;
+}): Promise<DockerEngine> {
+  if (process.getuid?.() !== 0) throw new Error('A Docker engine of our own needs root: run this with sudo.');
   const parts = await dockerParts();
-  const root = mkdtempSync(join(tmpdir(), `ih-${options.store}-`));
+  const root = mkdtempSync(join(tmpdir(), `ih-${options.name ?? options.store}-`));
   const env = clientEnvironment(parts, root);
   const child = spawnDaemon(parts, root, options.store);
-  running.add(child);
-  const engine = {
-    host: `unix://${join(root, 'docker.sock')}`,
-    store: options.store,
-    env,
-    dataRoot: join(root, 'data'),
-  };
-  const docker = (...args: readonly string[]): string =>
+  const forget = whenWeEnd(() => stopAtOnce(child, root));
+  const docker = (args: readonly string[], timeout?: number): string =>
     execFileSync('docker', args, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       maxBuffer: 1 << 28,
+      timeout,
     }).toString();
+  const stop = async (): Promise<void> => {
+    await endChild(child, 20_000);
+    forget();
+    removeRoot(root);
+  };
   try {
-    await ready(child, root, () => docker('info', '--format', '{{.ServerVersion}}'));
+    await ready(child, root, () => docker(['info', '--format', '{{.ServerVersion}}'], 10_000));
   } catch (error) {
-    await stop(child, root);
+    await stop();
     throw error;
   }
-  return { ...engine, docker, stop: () => stop(child, root) };
+  return {
+    host: env['DOCKER_HOST'],
+    store: options.store,
+    env,
+    dataRoot: join(root, 'data'),
+    docker: (...args) => docker(args),
+    stop,
+  };
 }
 
-function clientEnvironment(parts: DockerParts, root: string): Readonly<Record<string, string>> {
+function clientEnvironment(parts: DockerParts, root: string): DockerEngine['env'] & { readonly DOCKER_HOST: string } {
   const config = join(root, 'config');
   mkdirSync(config);
   writeFileSync(join(config, 'config.json'), JSON.stringify({ cliPluginsExtraDirs: parts.pluginFolders }));
@@ -74,7 +80,7 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
   const config = join(root, 'daemon.json');
   writeFileSync(config, JSON.stringify({ features: { 'containerd-snapshotter': store === 'containerd' } }));
   const log = openSync(join(root, 'log'), 'a');
-  const child = spawn(
+  const child = spawnOwn(
     'dockerd',
     [
       ...['--config-file', config, '--data-root', join(root, 'data'), '--exec-root', join(root, 'exec')],
@@ -91,7 +97,7 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
 async function ready(child: ChildProcess, root: string, ask: () => string): Promise<void> {
   const giveUpAt = Date.now() + readyMs;
   let last: unknown;
-  while (Date.now() < giveUpAt && child.exitCode === null) {
+  while (Date.now() < giveUpAt && child.exitCode === null && child.signalCode === null) {
     try {
       ask();
       return;
@@ -104,15 +110,16 @@ async function ready(child: ChildProcess, root: string, ask: () => string): Prom
   throw new Error(`The Docker engine did not get ready (${String(last)}). Its last words:\n${log}`);
 }
 
-async function stop(child: ChildProcess, root: string): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) {
-    const ended = once(child, 'exit');
-    child.kill('SIGTERM');
-    const killer = setTimeout(() => child.kill('SIGKILL'), 20_000);
-    await ended;
-    clearTimeout(killer);
-  }
-  running.delete(child);
+// For the end of this process, where nothing can be awaited.
+function stopAtOnce(child: ChildProcess, root: string): void {
+  child.kill('SIGTERM');
+  const nobody = new Int32Array(new SharedArrayBuffer(4));
+  // The engine takes its pid file away when it is done.
+  for (let tries = 0; existsSync(join(root, 'pid')) && tries < 100; tries += 1) Atomics.wait(nobody, 0, 0, 100);
+  removeRoot(root);
+}
+
+function removeRoot(root: string): void {
   unmountBelow(root);
   rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
 }
@@ -125,16 +132,23 @@ function unmountBelow(root: string): void {
     execFileSync('umount', ['-l', point]);
 }
 
+const usage = 'usage: node dev/docker-engine.ts install | start --store classic|containerd';
+
 async function main(): Promise<void> {
-  const store = process.argv[2] === 'containerd' ? 'containerd' : 'classic';
-  const engine = await startDockerEngine({ store });
-  for (const [name, value] of Object.entries(engine.env)) console.log(`export ${name}='${value}'`);
-  console.log(`# A ${store} engine runs at ${engine.host} until you press Ctrl-C.`);
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.removeAllListeners(signal);
-    process.on(signal, () => void engine.stop().then(() => process.exit(0)));
+  const { positionals, values } = parseArgs({ allowPositionals: true, options: { store: { type: 'string' } } });
+  const { store = 'classic' } = values;
+  if (positionals[0] === 'install') {
+    const { unpacked } = await dockerParts();
+    console.log(unpacked === undefined ? 'Docker is on PATH.' : `Docker is in ${unpacked}.`);
+  } else if (positionals[0] === 'start' && (store === 'classic' || store === 'containerd')) {
+    const engine = await startDockerEngine({ store });
+    for (const [name, value] of Object.entries(engine.env)) console.log(`export ${name}='${value}'`);
+    console.log(`# A ${store} engine runs at ${engine.host} until you press Ctrl-C.`);
+    setInterval(() => undefined, 60_000);
+  } else {
+    console.error(usage);
+    process.exitCode = 2;
   }
-  await new Promise(() => setInterval(() => undefined, 60_000));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

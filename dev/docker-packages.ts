@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +15,8 @@ export interface DockerParts {
 }
 
 const wanted = ['docker.io', 'docker-cli', 'docker-buildx', 'containerd', 'docker-registry', 'busybox-static'] as const;
-const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl'] as const;
+const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl', 'ca-certificates'] as const;
+const ubuntu = ['docker.io', 'docker-buildx', 'docker-registry', 'busybox-static'] as const;
 const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover', 'docker');
 
 /**
@@ -25,11 +26,15 @@ const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), '
 export async function dockerParts(): Promise<DockerParts> {
   const root = join(cache, 'root');
   if (existsSync(join(root, 'complete'))) return unpackedParts(root);
-  if (hasDocker()) return { path: process.env['PATH'] ?? '', pluginFolders: [], unpacked: undefined };
+  if (hasDocker()) return systemParts();
   await withLock(() => {
-    if (!existsSync(join(root, 'complete'))) install(root);
+    if (!existsSync(join(root, 'complete')) && !hasDocker()) install(root);
   });
-  return unpackedParts(root);
+  return existsSync(join(root, 'complete')) ? unpackedParts(root) : systemParts();
+}
+
+function systemParts(): DockerParts {
+  return { path: process.env['PATH'] ?? '', pluginFolders: [], unpacked: undefined };
 }
 
 function unpackedParts(root: string): DockerParts {
@@ -55,20 +60,24 @@ function hasDocker(): boolean {
 async function withLock(work: () => void): Promise<void> {
   mkdirSync(cache, { recursive: true });
   const lock = join(cache, 'lock');
-  for (;;) {
-    try {
-      mkdirSync(lock);
-      break;
-    } catch {
-      // A lock of a process that was killed is given up after five minutes.
-      if (existsSync(lock) && Date.now() - statSync(lock).mtimeMs > 300_000) rmdirSync(lock);
-      await sleep(500);
-    }
-  }
+  while (!taken(lock)) await sleep(500);
   try {
     work();
   } finally {
-    rmdirSync(lock);
+    rmSync(lock);
+  }
+}
+
+function taken(lock: string): boolean {
+  try {
+    writeFileSync(lock, String(process.pid), { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (!existsSync(lock)) throw error;
+    const owner = readFileSync(lock, 'utf8');
+    // Nobody takes away the lock of a process that was killed.
+    if (owner !== '' && !existsSync(`/proc/${owner}`)) rmSync(lock, { force: true });
+    return false;
   }
 }
 
@@ -79,9 +88,16 @@ function install(root: string): void {
   console.log('Bringing up Docker from the distribution’s packages …');
   apt(['update'], []);
   apt(['install', '-y', '--no-install-recommends', ...stable], []);
+  if (/^ID=ubuntu$/m.test(readFileSync('/etc/os-release', 'utf8'))) {
+    apt(['install', '-y', '--no-install-recommends', ...ubuntu], []);
+    if (!hasDocker()) throw new Error('This Ubuntu’s Docker is older than 28: install a newer one with buildx first.');
+    return;
+  }
   const options = unstableOptions();
   apt(['update'], options);
   const archives = join(cache, 'debs');
+  // An earlier try may have left other versions of them.
+  rmSync(archives, { recursive: true, force: true });
   mkdirSync(archives, { recursive: true });
   apt(['download', ...wanted], options, archives);
   for (const file of readdirSync(archives)) execFileSync('dpkg', ['-x', join(archives, file), root]);

@@ -1,5 +1,6 @@
-import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync, spawnSync } from 'node:child_process';
+import { createCipheriv } from 'node:crypto';
+import { appendFileSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dockerParts } from './docker-packages.ts';
 
@@ -14,6 +15,15 @@ export async function writeRootFilesystem(directory: string): Promise<void> {
   for (const applet of execFileSync(join(bin, 'busybox'), ['--list']).toString().trim().split('\n')) {
     if (applet !== 'busybox') symlinkSync('busybox', join(bin, applet));
   }
+}
+
+/** Writes a build context whose image is busybox alone, so that `RUN` works in what is built on it. */
+export async function writeBusyboxContext(directory: string): Promise<void> {
+  await writeRootFilesystem(join(directory, 'rootfs'));
+  writeFileSync(
+    join(directory, 'Dockerfile'),
+    'FROM scratch\nCOPY rootfs /\nRUN mkdir -p /etc && echo built > /etc/built\nCMD ["sh"]\n',
+  );
 }
 
 async function busybox(): Promise<string> {
@@ -49,6 +59,7 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
   const perFile = Math.max(200, Math.round((megabytes * 0.3 * 1e6) / smallFiles));
   writeFileSync(join(directory, 'files.awk'), smallFileProgram);
   writeFileSync(join(directory, 'app.txt'), 'the application\n');
+  writeNoise(join(directory, 'data'), random);
   writeFileSync(
     join(directory, 'Dockerfile'),
     [
@@ -59,17 +70,24 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
       `RUN mkdir -p /app/node_modules && awk -v count=${String(smallFiles)} -v size=${String(perFile)} -f /files.awk`,
       'FROM busybox AS binaries',
       `RUN mkdir -p /opt && i=0; while [ $i -lt ${String(binaries)} ]; do cat /bin/busybox; i=$((i+1)); done | head -c ${String(binaries)}000000 > /opt/tool`,
-      `RUN head -c ${String(random)}000000 /dev/urandom > /opt/data`,
       'FROM busybox',
       'COPY --from=binaries /opt/tool /opt/tool',
       'COPY --from=modules /app /app',
-      'COPY --from=binaries /opt/data /opt/data',
+      'COPY data /opt/data',
       'COPY app.txt /app/app.txt',
       'LABEL org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567',
       'CMD ["cat", "/app/app.txt"]',
       '',
     ].join('\n'),
   );
+}
+
+// Bytes that don't compress, the same ones every time: the key stream of a cipher with a fixed key.
+function writeNoise(file: string, megabytes: number): void {
+  const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, 1), Buffer.alloc(16));
+  const zeros = Buffer.alloc(1e6);
+  writeFileSync(file, '');
+  for (let done = 0; done < megabytes; done += 1) appendFileSync(file, cipher.update(zeros));
 }
 
 // Text that compresses about as source code does, in folders of a hundred files.

@@ -42,9 +42,10 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const notices: string[] = [];
   const source = chooseSource(inputs, facts, notices);
   const reference = chooseReference(inputs, source);
-  if (reference?.loweredFrom !== undefined) {
-    notices.push(`Repositories are lower-case: ${reference.loweredFrom} is handed over as ${reference.repository}.`);
-  }
+  const lowered = [reference, source.kind === 'engine' ? source.reference : undefined]
+    .filter((one) => one?.loweredFrom !== undefined)
+    .map((one) => `Repositories are lower-case: ${String(one?.loweredFrom)} is read as ${String(one?.repository)}.`);
+  notices.push(...new Set(lowered));
   return {
     source,
     reference,

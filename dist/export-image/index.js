@@ -34862,9 +34862,10 @@ function planExport(inputs, facts) {
     const notices = [];
     const source = chooseSource(inputs, facts, notices);
     const reference = chooseReference(inputs, source);
-    if (reference?.loweredFrom !== undefined) {
-        notices.push(`Repositories are lower-case: ${reference.loweredFrom} is handed over as ${reference.repository}.`);
-    }
+    const lowered = [reference, source.kind === 'engine' ? source.reference : undefined]
+        .filter((one) => one?.loweredFrom !== undefined)
+        .map((one) => `Repositories are lower-case: ${String(one?.loweredFrom)} is read as ${String(one?.repository)}.`);
+    notices.push(...new Set(lowered));
     return {
         source,
         reference,

@@ -1,0 +1,126 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { projectRoot } from '../../dev/action-runner.ts';
+import { type DockerEngine, type ImageStore, startDockerEngine } from '../../dev/docker-engine.ts';
+import { startRegistry } from '../../dev/docker-registry.ts';
+import { writeBusyboxContext } from '../../dev/test-images.ts';
+
+// The engines that every other integration test stands on.
+
+const stores = ['classic', 'containerd'] as const;
+const folder = mkdtempSync(join(tmpdir(), 'engine-test-'));
+let engines: Readonly<Record<ImageStore, DockerEngine>>;
+
+beforeAll(async () => {
+  const [classic, containerd] = await Promise.all([
+    startDockerEngine({ store: 'classic' }),
+    startDockerEngine({ store: 'containerd', name: 'two' }),
+  ]);
+  engines = { classic, containerd };
+  await writeBusyboxContext(join(folder, 'busybox'));
+}, 120_000);
+afterAll(async () => {
+  await Promise.all(stores.map((store) => engines[store].stop()));
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+
+const socketOf = (engine: DockerEngine): string => engine.host.slice('unix://'.length);
+const build = (engine: DockerEngine): string =>
+  engine.docker('buildx', 'build', '--load', '--network=host', '-t', 'built:here', join(folder, 'busybox'));
+
+describe.each(stores)('the %s store', (store) => {
+  test('is what docker info tells, with the docker driver of buildx on it', () => {
+    const engine = engines[store];
+    const status = engine.docker('info', '--format', '{{json .DriverStatus}}');
+    expect(status.includes('io.containerd.snapshotter')).toBe(store === 'containerd');
+    expect(engine.docker('buildx', 'ls', '--format', '{{.Name}} {{.DriverEndpoint}}')).toContain('default');
+  });
+
+  test('builds with a RUN step, and runs what it built', () => {
+    const engine = engines[store];
+    build(engine);
+    const run = engine.docker('run', '--rm', '--network', 'none', 'built:here', 'cat', '/etc/built');
+    expect(run).toBe('built\n');
+  }, 60_000);
+});
+
+test('an image built on one engine is not on the other', () => {
+  build(engines.classic);
+  engines.classic.docker('tag', 'built:here', 'only:here');
+  expect(() => engines.containerd.docker('image', 'inspect', 'only:here')).toThrow(/No such image/);
+}, 60_000);
+
+test('an engine that is stopped leaves nothing, and leaves the others alone', async () => {
+  const third = await startDockerEngine({ store: 'classic' });
+  expect(existsSync(socketOf(third)) && existsSync(third.dataRoot)).toBe(true);
+  await third.stop();
+  expect(existsSync(socketOf(third)) || existsSync(third.dataRoot)).toBe(false);
+  expect(readFileSync('/proc/mounts', 'utf8')).not.toContain(third.dataRoot);
+  for (const store of stores) expect(engines[store].docker('info')).toContain('Server Version');
+}, 60_000);
+
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'an engine ends with the process that started it (%s)',
+  async (signal) => {
+    const script = join(projectRoot, 'dev/docker-engine.ts');
+    const owner = spawn(process.execPath, [script, 'start', '--store', 'classic'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      let said = '';
+      for await (const chunk of owner.stdout.setEncoding('utf8')) {
+        said += String(chunk);
+        if (said.includes('Ctrl-C')) break;
+      }
+      const root = /(\/\S*ih-classic-[^/]+)\//.exec(said)?.[1] ?? 'no root was told';
+      expect(enginesBelow(root)).toHaveLength(1);
+      owner.kill(signal);
+      if (owner.exitCode === null && owner.signalCode === null) await once(owner, 'exit');
+      for (let tries = 0; enginesBelow(root).length > 0 && tries < 100; tries += 1)
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(enginesBelow(root)).toEqual([]);
+      // Only a process that can still act removes the data too.
+      if (signal === 'SIGTERM') expect(existsSync(root)).toBe(false);
+      rmSync(root, { recursive: true, force: true });
+    } finally {
+      owner.kill('SIGTERM');
+    }
+  },
+  60_000,
+);
+
+/** The ids of the dockerd processes that work in this folder. */
+function enginesBelow(root: string): readonly string[] {
+  const commandOf = (id: string): string => {
+    try {
+      return readFileSync(`/proc/${id}/cmdline`, 'utf8');
+    } catch {
+      return ''; // it has ended in the meantime
+    }
+  };
+  return readdirSync('/proc').filter((id) => {
+    const command = commandOf(id);
+    return command.startsWith('dockerd\0') && command.includes(root);
+  });
+}
+
+test('a registry of our own takes and gives an image, with the login that was set only', async () => {
+  const registry = await startRegistry({ user: 'tester', password: 'secret' });
+  const { docker } = engines.containerd;
+  try {
+    build(engines.containerd);
+    const reference = `${registry.address}/built:here`;
+    docker('tag', 'built:here', reference);
+    expect(() => docker('push', reference)).toThrow(/no basic auth credentials|unauthorized/);
+    docker('login', '-u', 'tester', '-p', 'secret', registry.address);
+    docker('push', reference);
+    docker('image', 'rm', reference);
+    expect(docker('pull', reference)).toContain('Digest: sha256:');
+  } finally {
+    await registry.stop();
+  }
+}, 60_000);

@@ -1,0 +1,166 @@
+import fc from 'fast-check';
+import { describe, expect, test } from '@jest/globals';
+import { buildArguments, isGhaCache, parseSecrets } from '../../export-image/build-arguments.ts';
+import type { BuildInputs } from '../../export-image/inputs.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+
+const plain: BuildInputs = {
+  context: '.',
+  file: undefined,
+  target: undefined,
+  buildArgs: [],
+  buildContexts: [],
+  labels: [],
+  secrets: [],
+  secretFiles: [],
+  ssh: [],
+  cacheFrom: [],
+  cacheTo: [],
+  builder: undefined,
+  network: undefined,
+  noCache: false,
+  pull: false,
+  allow: [],
+  addHosts: [],
+  shmSize: undefined,
+  ulimit: [],
+};
+const platform = parsePlatform('linux/amd64');
+const layout = { kind: 'oci-layout', directory: '/tmp/layout' } as const;
+
+function argumentsOf(build: Partial<BuildInputs>, secretFiles: readonly (readonly [string, string])[] = []) {
+  return buildArguments({ ...plain, ...build }, platform, layout, new Map(secretFiles));
+}
+
+/** The values that a flag is given, in order. */
+function valuesOf(flag: string, list: readonly string[]): readonly string[] {
+  return list.flatMap((item, position) => (list[position - 1] === flag ? [item] : []));
+}
+
+describe('the arguments of buildx build', () => {
+  test('a build without options: platform, one plain image, the OCI layout, and the context last', () => {
+    expect(argumentsOf({})).toEqual([
+      '--platform',
+      'linux/amd64',
+      '--provenance=false',
+      '--sbom=false',
+      '--output',
+      'type=oci,tar=false,"dest=/tmp/layout"',
+      '--',
+      '.',
+    ]);
+  });
+
+  test('into the engine: loaded, with the ID in a file, and no other output', () => {
+    const list = buildArguments(plain, platform, { kind: 'engine', idFile: '/tmp/id' }, new Map());
+    expect(list).toEqual(expect.arrayContaining(['--load', '--iidfile', '/tmp/id']));
+    expect(list).not.toContain('--output');
+  });
+
+  const pairs = ['a=1', 'b=two words, and a comma'];
+  test.each([
+    ['buildArgs', '--build-arg', pairs],
+    ['buildContexts', '--build-context', ['base=docker-image://node:24', 'src=./src']],
+    ['labels', '--label', pairs],
+    ['ssh', '--ssh', ['default', 'key=/run/key']],
+    ['cacheFrom', '--cache-from', ['type=gha', 'type=registry,ref=ghcr.io/a/b']],
+    ['cacheTo', '--cache-to', ['type=gha,mode=max']],
+    ['allow', '--allow', ['network.host', 'security.insecure']],
+    ['addHosts', '--add-host', ['a:10.0.0.1', 'b:10.0.0.2']],
+    ['ulimit', '--ulimit', ['nofile=1024:1024']],
+  ] as const)('S1.6: each line of %s becomes one %s of its own, in order', (input, flag, values) => {
+    expect(valuesOf(flag, argumentsOf({ [input]: values }))).toEqual(values);
+  });
+
+  test.each([
+    ['builder', '--builder', 'mine'],
+    ['file', '--file', 'docker/Dockerfile'],
+    ['target', '--target', 'runtime'],
+    ['network', '--network', 'none'],
+    ['shmSize', '--shm-size', '1g'],
+  ] as const)('%s is passed as %s, and left out when it is not set', (input, flag, value) => {
+    expect(valuesOf(flag, argumentsOf({ [input]: value }))).toEqual([value]);
+    expect(argumentsOf({})).not.toContain(flag);
+  });
+
+  test('no-cache and pull are flags without a value', () => {
+    expect(argumentsOf({ noCache: true, pull: true })).toEqual(expect.arrayContaining(['--no-cache', '--pull']));
+    const without = argumentsOf({});
+    expect(without).not.toContain('--no-cache');
+    expect(without).not.toContain('--pull');
+  });
+
+  test('a context that looks like a flag stays a context', () => {
+    expect(argumentsOf({ context: '--push' }).slice(-2)).toEqual(['--', '--push']);
+  });
+
+  test('a folder with a comma in its name is one field of the output', () => {
+    const list = buildArguments(plain, platform, { kind: 'oci-layout', directory: '/tmp/a,b' }, new Map());
+    expect(valuesOf('--output', list)).toEqual(['type=oci,tar=false,"dest=/tmp/a,b"']);
+  });
+
+  test('secrets are passed as files: first those written for values, then the given ones', () => {
+    const list = argumentsOf({ secrets: ['token=s3cret'], secretFiles: ['npmrc=./.npmrc'] }, [['token', '/tmp/s/0']]);
+    expect(valuesOf('--secret', list)).toEqual(['id=token,src=/tmp/s/0', 'id=npmrc,src=./.npmrc']);
+  });
+
+  test('property: a secret’s value is never on the command line', () => {
+    const secret = fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.uuid());
+    fc.assert(
+      fc.property(fc.uniqueArray(secret, { selector: ([id]) => id, maxLength: 4 }), (secrets) => {
+        const build = { secrets: secrets.map(([id, value]) => `${id}=${value}`) };
+        const list = argumentsOf(
+          build,
+          secrets.map(([id], position) => [id, `/tmp/${String(position)}`]),
+        );
+        for (const [, value] of secrets) expect(list.join(' ')).not.toContain(value);
+        expect(valuesOf('--secret', list)).toHaveLength(secrets.length);
+      }),
+    );
+  });
+});
+
+describe('id=value lines', () => {
+  test('the first = divides; the value keeps the others and its line ends', () => {
+    const build = { ...plain, secrets: ['a=b=c==', 'key=-----BEGIN\nline 2'] };
+    expect(parseSecrets(build)).toEqual([
+      { id: 'a', value: 'b=c==' },
+      { id: 'key', value: '-----BEGIN\nline 2' },
+    ]);
+  });
+
+  test.each([
+    ['no =', 'hunter2'],
+    ['no id', '=hunter2'],
+    ['no value, as a secret that a fork does not have', 'hunter2='],
+  ])('a line with %s is refused by its number, without showing it', (_, line) => {
+    const work = () => parseSecrets({ ...plain, secrets: ['ok=1', line] });
+    expect(work).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining('Line 2 of the input `secrets`'),
+      }),
+    );
+    expect(work).not.toThrow('hunter2');
+  });
+
+  test('a line of secret-files is refused in the same way', () => {
+    expect(() => argumentsOf({ secretFiles: ['just-a-path'] })).toThrow('Line 1 of the input `secret-files`');
+  });
+});
+
+describe('the Actions cache', () => {
+  test.each([
+    ['gha', true],
+    [' gha ', true],
+    ['type=gha', true],
+    ['type=gha,mode=max', true],
+    ['scope=x, type=gha', true],
+    ['type=registry,ref=ghcr.io/org/gha', false],
+    ['type=local,src=/tmp/gha', false],
+    ['user/app:gha', false],
+    ['', false],
+  ])('S0.3: %j is the Actions cache: %s', (cache, expected) => {
+    expect(isGhaCache(cache)).toBe(expected);
+  });
+});

@@ -1,0 +1,190 @@
+import { describe, expect, test } from '@jest/globals';
+import type { BuildInputs, ExportInputs } from '../../export-image/inputs.ts';
+import { describeSource, planExport } from '../../export-image/plan.ts';
+import { formatReference } from '../../shared/image/reference.ts';
+
+const build: BuildInputs = {
+  context: './app',
+  file: undefined,
+  target: undefined,
+  buildArgs: [],
+  buildContexts: [],
+  labels: [],
+  secrets: [],
+  secretFiles: [],
+  ssh: [],
+  cacheFrom: ['type=gha'],
+  cacheTo: [],
+  builder: undefined,
+  network: undefined,
+  noCache: false,
+  pull: false,
+  allow: [],
+  addHosts: [],
+  shmSize: undefined,
+  ulimit: [],
+};
+const defaults: ExportInputs = {
+  image: undefined,
+  tarball: '/tmp/charon.tar',
+  artifactName: 'docker-image',
+  retentionDays: 1,
+  platform: 'linux/amd64',
+  sourceImage: undefined,
+  sourceTarball: undefined,
+  build,
+  requireCache: false,
+  jobKey: undefined,
+};
+const facts = { hasCacheService: true, maxRetentionDays: undefined };
+const digest = `sha256:${'d'.repeat(64)}`;
+
+const plan = (change: Partial<ExportInputs>, more: Partial<typeof facts> = {}) =>
+  planExport({ ...defaults, ...change }, { ...facts, ...more });
+
+function nameOf(change: Partial<ExportInputs>): string | undefined {
+  const { reference } = plan(change);
+  return reference === undefined ? undefined : formatReference(reference);
+}
+
+describe('what is planned without any choice', () => {
+  test('S0.1, S0.2: a build for linux/amd64, handed over as charon:local in docker-image for a day', () => {
+    expect(plan({})).toEqual({
+      source: { kind: 'build', build, secrets: [] },
+      reference: { repository: 'charon', tag: 'local' },
+      platform: { os: 'linux', architecture: 'amd64' },
+      tarballPath: '/tmp/charon.tar',
+      artifactName: 'docker-image',
+      retentionDays: 1,
+      requireCache: false,
+      jobKey: '',
+      notices: [],
+    });
+  });
+});
+
+describe('the reference', () => {
+  test.each([
+    ['a build', {}, 'charon:local'],
+    ['a build under a name', { image: 'ghcr.io/org/charon:1' }, 'ghcr.io/org/charon:1'],
+    ['a name without a tag', { image: 'charon' }, 'charon:latest'],
+    ['S2.1: a metadata output', { sourceImage: 'ghcr.io/o/c:pr-1\nghcr.io/o/c:sha-1' }, 'ghcr.io/o/c:pr-1'],
+    ['C.5: a metadata output in JSON', { sourceImage: '{"tags":["ghcr.io/o/c:2"]}' }, 'ghcr.io/o/c:2'],
+    ['a source without a tag', { sourceImage: 'charon' }, 'charon:latest'],
+    ['a source with tag and digest', { sourceImage: `charon:1@${digest}` }, 'charon:1'],
+    ['a source by digest under a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
+    ['S2.7: a tarball keeps its own', { sourceTarball: 'image.tar' }, undefined],
+    ['a tarball under a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
+  ])('of %s', (_, change, expected) => {
+    expect(nameOf(change)).toBe(expected);
+  });
+
+  test('a source by digest alone leaves no name: the error says so', () => {
+    expect(() => plan({ sourceImage: `charon@${digest}` })).toThrow(
+      expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(digest) }),
+    );
+  });
+
+  test.each([
+    ['image', { image: 'charon:' }],
+    ['image with a digest', { image: `charon@${digest}` }],
+    ['source-image', { sourceImage: 'ghcr.io//charon:1' }],
+    ['S2.2: an empty metadata output', { sourceImage: '\n' }],
+  ])('S0.7: a malformed reference in %s is refused before anything is done', (_, change) => {
+    expect(() => plan(change)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
+  });
+});
+
+describe('the source', () => {
+  test('the engine’s image is looked up with its digest', () => {
+    expect(plan({ sourceImage: `charon:1@${digest}` }).source).toEqual({
+      kind: 'engine',
+      reference: { repository: 'charon', tag: '1', digest },
+    });
+  });
+
+  test('white space around a tarball’s path is dropped', () => {
+    expect(plan({ sourceTarball: ' out/image.tar\n' }).source).toEqual({ kind: 'tarball', path: 'out/image.tar' });
+  });
+
+  test('S0.8: an empty path names the input and what was received', () => {
+    expect(() => plan({ sourceTarball: ' ' })).toThrow('The input `source-tarball` is ""');
+  });
+
+  test.each([
+    ['both sources', { sourceImage: 'a:1', sourceTarball: 'a.tar' }, 'source-image, source-tarball'],
+    [
+      'an image and a Dockerfile',
+      { sourceImage: 'a:1', build: { ...build, file: 'Dockerfile' } },
+      'source-image, file',
+    ],
+    ['a tarball and a target', { sourceTarball: 'a', build: { ...build, target: 't' } }, 'source-tarball, target'],
+  ])('%s can’t both be meant', (_, change, names) => {
+    expect(() => plan(change)).toThrow(`${names} are set`);
+  });
+
+  test('secrets are split for a build, and one that is empty is an error before the build', () => {
+    expect(plan({ build: { ...build, secrets: ['a=b'] } }).source).toMatchObject({
+      secrets: [{ id: 'a', value: 'b' }],
+    });
+    expect(() => plan({ build: { ...build, secrets: ['a='] } })).toThrow('not of the form id=value');
+  });
+
+  test.each([
+    [{}, 'a build of ./app'],
+    [{ sourceTarball: 'x.tar' }, 'the tarball x.tar'],
+    [{ sourceImage: 'charon' }, 'the image charon in this engine'],
+    [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
+  ])('S2.8: the log says where %j comes from', (change, words) => {
+    expect(describeSource(plan(change).source)).toBe(words);
+  });
+});
+
+describe('what is changed on the way is said', () => {
+  test.each([
+    ['image', { image: 'ghcr.io/Wikid82/charon:PR-1' }],
+    ['source-image', { sourceImage: 'ghcr.io/Wikid82/charon:PR-1' }],
+  ])('S2.4: the repository of %s is lowered, and the notice shows both', (_, change) => {
+    const { notices } = plan(change);
+    expect(notices).toHaveLength(1);
+    expect(notices[0]).toContain('ghcr.io/Wikid82/charon:PR-1');
+    expect(notices[0]).toContain('ghcr.io/wikid82/charon');
+    expect(nameOf(change)).toBe('ghcr.io/wikid82/charon:PR-1');
+  });
+
+  test('S2.4: a source that is lowered is told too when it is handed over under another name', () => {
+    const { notices } = plan({ sourceImage: 'ghcr.io/Wikid82/charon:1', image: 'charon:local' });
+    expect(notices.join('\n')).toContain('ghcr.io/Wikid82/charon:1');
+  });
+
+  test('S0.3: without a cache service the Actions cache is left out, other caches stay', () => {
+    const cacheFrom = ['type=gha,scope=a', 'type=local,src=/c'];
+    const { source, notices } = plan({ build: { ...build, cacheFrom } }, { hasCacheService: false });
+    expect(source).toMatchObject({ build: { cacheFrom: ['type=local,src=/c'] } });
+    expect(notices).toEqual([expect.stringContaining('cache-from type=gha is left out')]);
+    expect(plan({ build: { ...build, cacheFrom } }).source).toMatchObject({ build: { cacheFrom } });
+  });
+
+  test.each([
+    [1, undefined, 1, 0],
+    [5, 5, 5, 0],
+    [30, 7, 7, 1],
+  ])('S0.2: %d days asked for, at most %s allowed: kept for %d', (retentionDays, max, kept, said) => {
+    const found = planExport({ ...defaults, retentionDays }, { ...facts, maxRetentionDays: max });
+    expect(found.retentionDays).toBe(kept);
+    expect(found.notices).toHaveLength(said);
+  });
+});
+
+describe('what is passed on', () => {
+  test('S2.5: the job’s key goes into the plan, for the artifact’s owner', () => {
+    expect(plan({ jobKey: 'build-2' }).jobKey).toBe('build-2');
+  });
+
+  test.each([
+    ['a name that the service refuses', { artifactName: 'a/b' }, `can't be the name of an artifact`],
+    ['S1.11: several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
+  ])('%s is refused', (_, change, message) => {
+    expect(() => plan(change)).toThrow(message);
+  });
+});

@@ -1,0 +1,79 @@
+import { describe, expect, test } from '@jest/globals';
+import type { LoadInputs } from '../../load-image/inputs.ts';
+import { chooseTarball, fallbackReference, planLoad } from '../../load-image/plan.ts';
+import { formatReference } from '../../shared/image/reference.ts';
+
+const inputs: LoadInputs = {
+  artifactName: 'docker-image',
+  image: undefined,
+  tarball: undefined,
+  expectedConfigDigest: undefined,
+  expectedRevision: undefined,
+  checkPlatform: true,
+};
+const hex = 'c'.repeat(64);
+
+describe('planLoad', () => {
+  test('without choices: the reference is the record’s, and nothing else is expected', () => {
+    expect(planLoad(inputs)).toEqual({
+      artifactName: 'docker-image',
+      reference: undefined,
+      tarballPath: undefined,
+      expectedConfigDigest: undefined,
+      expectedRevision: undefined,
+      checkPlatform: true,
+    });
+    expect(formatReference(fallbackReference)).toBe('charon:local');
+  });
+
+  test('choices are passed on: reference, path, revision, platform check', () => {
+    const change = { image: 'charon', tarball: '/tmp/charon.tar', expectedRevision: 'abc', checkPlatform: false };
+    expect(planLoad({ ...inputs, ...change })).toMatchObject({
+      reference: { repository: 'charon', tag: 'latest' },
+      tarballPath: '/tmp/charon.tar',
+      expectedRevision: 'abc',
+      checkPlatform: false,
+    });
+  });
+
+  test.each([hex, `sha256:${hex}`])('S1.7: the config digest %j is taken as the full form', (text) => {
+    expect(planLoad({ ...inputs, expectedConfigDigest: text }).expectedConfigDigest).toBe(`sha256:${hex}`);
+  });
+
+  test.each([
+    ['a short digest', { expectedConfigDigest: 'sha256:abc' }, 'is "sha256:abc"'],
+    ['another algorithm', { expectedConfigDigest: `sha512:${hex}` }, 'expected sha256:<64 hex digits>'],
+    ['S0.7: a malformed reference', { image: 'charon:local:' }, 'is not an image reference'],
+    ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest'],
+    ['a name with a line end', { artifactName: 'docker\nimage' }, "can't be the name of an artifact"],
+  ])('%s is refused with the text in the message', (_, change, message) => {
+    expect(() => planLoad({ ...inputs, ...change })).toThrow(
+      expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
+    );
+  });
+});
+
+describe('chooseTarball', () => {
+  test.each([
+    [['image-handover.json', 'charon.tar'], 'charon.tar'],
+    [['out/charon.tar.zst', 'out/README'], 'out/charon.tar.zst'],
+    [['a.tar.md', 'b.tzst'], 'b.tzst'],
+    [['x.tar/notes.txt', 'real.tar'], 'real.tar'],
+  ])('of %j it is %s', (names, chosen) => {
+    expect(chooseTarball('docker-image', names)).toBe(chosen);
+  });
+
+  test('S0.8: what can’t be chosen names the artifact and lists at most ten files', () => {
+    const names = Array.from({ length: 12 }, (_, at) => `file-${String(at)}.txt`);
+    expect(() => chooseTarball('docker-image', names)).toThrow(
+      expect.objectContaining({
+        code: 'image-not-found',
+        message: `The artifact "docker-image" should hold one tarball of docker save; it holds ${names.slice(0, 10).join(', ')}.`,
+      }),
+    );
+  });
+
+  test('an artifact with nothing but the record holds no file', () => {
+    expect(() => chooseTarball('docker-image', ['image-handover.json'])).toThrow('it holds no file');
+  });
+});
