@@ -1,4 +1,5 @@
 import { HandoverError } from '../shared/errors.ts';
+import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { formatPlatform, type Platform } from '../shared/image/platform.ts';
 import type { BuildInputs } from './inputs.ts';
 
@@ -15,7 +16,7 @@ export function isGhaCache(cache: string): boolean {
 
 /** What the build writes, and how. */
 export type Exporter =
-  | { readonly kind: 'oci-layout'; readonly directory: string }
+  | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
   /** Into the engine, without a tag; the image's ID goes into a file. */
   | { readonly kind: 'engine'; readonly idFile: string };
 
@@ -84,5 +85,7 @@ export function buildArguments(
 function exporterArguments(exporter: Exporter): readonly string[] {
   if (exporter.kind === 'engine') return ['--load', '--iidfile', exporter.idFile];
   // The value is CSV: a path with a comma has to be quoted.
-  return ['--output', `type=oci,tar=false,"dest=${exporter.directory}"`];
+  const { format, level } = exporter.compression;
+  const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
+  return ['--output', `type=oci,tar=false,${compression.join(',')},"dest=${exporter.directory}"`];
 }

@@ -14,7 +14,7 @@ import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { handoverFiles, type UnsealedRecord } from './handover-files.ts';
-import { buildIntoLayout, saveIntoLayout, type SourceTools } from './image-source.ts';
+import { buildIntoLayout, saveIntoLayout, type SourceTools, type WrittenLayout } from './image-source.ts';
 import { claimName } from './name-claim.ts';
 import { describeSource, type ExportPlan, type TaggedReference } from './plan.ts';
 import { openSourceTarball } from './source-tarball.ts';
@@ -52,10 +52,12 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
 
   await using temp = await makeTempDir(tools.tempRoot);
   const layout = join(temp.path, 'layout');
-  const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error: unknown) => {
-    throw asError(explainDiskFull(error, temp.path, tempAdvice));
-  });
-  const image = await readOciLayout(layout, plan.platform);
+  const { steps, replaced } = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch(
+    (error: unknown) => {
+      throw asError(explainDiskFull(error, temp.path, tempAdvice));
+    },
+  );
+  const image = await readOciLayout(layout, plan.platform, replaced);
   const references = [requireReference(plan.reference)];
   const tarball = planTarball(layout, image, references);
   await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
@@ -76,20 +78,20 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
 async function fillLayout(
   plan: ExportPlan,
   tools: ExportTools & SourceTools,
-  layout: string,
-): Promise<readonly BuildStep[]> {
-  const { source, platform } = plan;
+  directory: string,
+): Promise<WrittenLayout> {
+  const { source, platform, compression } = plan;
+  const layout = { directory, compression };
   const { log, timeline } = tools;
   if (source.kind === 'engine') {
-    const save = (): Promise<void> => saveIntoLayout(tools, source.reference, layout);
-    await log.chapter('Save', () => timeline.measure('Save', save));
-    return [];
+    const save = (): Promise<WrittenLayout> => saveIntoLayout(tools, source.reference, layout);
+    return log.chapter('Save', () => timeline.measure('Save', save));
   }
-  if (source.kind !== 'build') return [];
+  if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
   const request = { build: source.build, secrets: source.secrets, platform, layout };
-  const steps = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-  requireCached(steps, plan.requireCache, log);
-  return steps;
+  const written = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+  requireCached(written.steps, plan.requireCache, log);
+  return written;
 }
 
 function requireCached(steps: readonly BuildStep[], required: boolean, log: Log): void {

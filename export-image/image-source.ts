@@ -4,10 +4,13 @@ import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import { HandoverError } from '../shared/errors.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
 import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
+import type { ReplacedLayer } from '../shared/image/replaced-layer.ts';
 import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
@@ -27,17 +30,28 @@ export interface BuildRequest {
   readonly build: BuildInputs;
   readonly secrets: readonly BuildSecret[];
   readonly platform: Platform;
-  /** The OCI layout to write. */
-  readonly layout: string;
+  readonly layout: LayoutRequest;
+}
+
+/** The OCI layout to write, and how new layers are stored in it. */
+export interface LayoutRequest {
+  readonly directory: string;
+  readonly compression: LayerCompression;
+}
+
+/** What became of it. */
+export interface WrittenLayout {
+  /** The Dockerfile's steps. */
+  readonly steps: readonly BuildStep[];
+  readonly replaced: ReadonlyMap<Digest, ReplacedLayer>;
 }
 
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`.
- * @returns the Dockerfile's steps
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
-export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<readonly BuildStep[]> {
+export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<WrittenLayout> {
   const { buildx, log } = tools;
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
@@ -45,12 +59,13 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const build = direct ? request.build : withoutRemoteCaches(request.build, log);
   const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
   const idFile = join(tools.tempDir, 'image-id');
-  const exporter: Exporter = direct ? { kind: 'oci-layout', directory: request.layout } : { kind: 'engine', idFile };
+  const exporter: Exporter = direct ? { kind: 'oci-layout', ...request.layout } : { kind: 'engine', idFile };
   const steps = await buildx.build(buildArguments(build, request.platform, exporter, secretFiles), (line) => {
     log.info(line);
   });
-  if (!direct) await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request.layout);
-  return steps;
+  const imageId = direct ? undefined : (await readFile(idFile, 'utf8')).trim();
+  const replaced = imageId === undefined ? new Map() : await saveOnce(tools, imageId, request.layout);
+  return { steps, replaced };
 }
 
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
@@ -82,9 +97,13 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce({ engine, log }: SourceTools, imageId: string, layout: string): Promise<void> {
+async function saveOnce(
+  { engine, log }: SourceTools,
+  imageId: string,
+  layout: LayoutRequest,
+): Promise<WrittenLayout['replaced']> {
   try {
-    await writeOciLayout(engine.save(imageId), layout);
+    return await writeOciLayout(engine.save(imageId), layout.directory, layout.compression);
   } finally {
     const image = await engine.inspect(imageId);
     if (image?.repoTags.length === 0) {
@@ -99,12 +118,17 @@ async function saveOnce({ engine, log }: SourceTools, imageId: string, layout: s
  * Saves an image of this engine into an OCI layout.
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-export async function saveIntoLayout(tools: SourceTools, reference: Reference, layout: string): Promise<void> {
+export async function saveIntoLayout(
+  tools: SourceTools,
+  reference: Reference,
+  layout: LayoutRequest,
+): Promise<WrittenLayout> {
   const name = formatReference(reference);
   const image = await tools.engine.inspect(name);
   if (image === undefined) throw await notFound(tools.engine, name);
   tools.log.info(`Found ${name} (${image.imageId})`);
-  await writeOciLayout(tools.engine.save(name), layout);
+  const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+  return { steps: [], replaced };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {

@@ -34,6 +34,8 @@ export interface ExportInputs {
   readonly sourceTarball: string | undefined;
   readonly build: BuildInputs;
   readonly requireCache: boolean;
+  readonly compression: string;
+  readonly compressionLevel: string | undefined;
   readonly jobKey: string | undefined;
 }
 
@@ -49,6 +51,8 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     sourceTarball: inputs.unlessNone('source-tarball'),
     build: readBuildInputs(inputs),
     requireCache: inputs.boolean('require-cache'),
+    compression: inputs.text('compression'),
+    compressionLevel: inputs.optional('compression-level'),
     jobKey: inputs.optional('job-key'),
   };
 }

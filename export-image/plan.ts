@@ -1,10 +1,12 @@
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
+import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
 import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
+import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
 
 export type TaggedReference = Reference & { readonly tag: string };
@@ -25,6 +27,8 @@ export interface ExportPlan {
   readonly artifactName: string;
   readonly retentionDays: number;
   readonly requireCache: boolean;
+  /** How layers are stored that aren't compressed yet. */
+  readonly compression: LayerCompression;
   readonly jobKey: string;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
@@ -54,6 +58,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     artifactName: requireArtifactName(inputs.artifactName),
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
+    compression: chooseCompression(inputs.compression, inputs.compressionLevel),
     jobKey: inputs.jobKey ?? '',
     notices,
   };
@@ -70,6 +75,7 @@ function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[
   const sources = given.filter((name) => name.startsWith('source-')).length;
   if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
   if (sourceImage !== undefined) return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+  if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
   const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
   if (cacheFrom.length < build.cacheFrom.length) {
@@ -104,6 +110,14 @@ function requirePath(path: string): string {
     'invalid-input',
     `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
     'Check the expression it comes from, or remove the line to build the image here.',
+  );
+}
+
+function compressedAlready(compression: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `A \`source-tarball\` is handed over as it is, but \`compression\` is "${quoteForeign(compression)}".`,
+    'Leave `compression` out, or give the image as `source-image`.',
   );
 }
 

@@ -26,7 +26,8 @@ const plain: BuildInputs = {
   ulimit: [],
 };
 const platform = parsePlatform('linux/amd64');
-const layout = { kind: 'oci-layout', directory: '/tmp/layout' } as const;
+const compression = { format: 'zstd', level: 1 } as const;
+const layout = { kind: 'oci-layout', directory: '/tmp/layout', compression } as const;
 
 function argumentsOf(build: Partial<BuildInputs>, secretFiles: readonly (readonly [string, string])[] = []) {
   return buildArguments({ ...plain, ...build }, platform, layout, new Map(secretFiles));
@@ -45,7 +46,7 @@ describe('the arguments of buildx build', () => {
       '--provenance=false',
       '--sbom=false',
       '--output',
-      'type=oci,tar=false,"dest=/tmp/layout"',
+      'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/layout"',
       '--',
       '.',
     ]);
@@ -95,8 +96,10 @@ describe('the arguments of buildx build', () => {
   });
 
   test('a folder with a comma in its name is one field of the output', () => {
-    const list = buildArguments(plain, platform, { kind: 'oci-layout', directory: '/tmp/a,b' }, new Map());
-    expect(valuesOf('--output', list)).toEqual(['type=oci,tar=false,"dest=/tmp/a,b"']);
+    const list = buildArguments(plain, platform, { ...layout, directory: '/tmp/a,b' }, new Map());
+    expect(valuesOf('--output', list)).toEqual([
+      'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/a,b"',
+    ]);
   });
 
   test('secrets are passed as files: first those written for values, then the given ones', () => {

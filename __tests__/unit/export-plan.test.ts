@@ -34,6 +34,8 @@ const defaults: ExportInputs = {
   sourceTarball: undefined,
   build,
   requireCache: false,
+  compression: 'auto',
+  compressionLevel: undefined,
   jobKey: undefined,
 };
 const facts = { hasCacheService: true, maxRetentionDays: undefined };

@@ -35,6 +35,8 @@ const inputs: ExportInputs = {
   sourceTarball: undefined,
   build,
   requireCache: false,
+  compression: 'auto',
+  compressionLevel: undefined,
   jobKey: 'build-0',
 };
 const runner = { hasCacheService: true, maxRetentionDays: undefined };
@@ -88,10 +90,10 @@ describe('the plan of an export', () => {
     const args = buildArguments(
       { ...build, context: '-x' },
       parsePlatform('linux/amd64'),
-      { kind: 'oci-layout', directory: '/t/a,b' },
+      { kind: 'oci-layout', directory: '/t/a,b', compression: { format: 'gzip', level: undefined } },
       new Map(),
     );
     expect(args.slice(-2)).toEqual(['--', '-x']);
-    expect(args).toContain('type=oci,tar=false,"dest=/t/a,b"');
+    expect(args).toContain('type=oci,tar=false,compression=gzip,"dest=/t/a,b"');
   });
 });

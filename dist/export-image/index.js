@@ -33235,13 +33235,15 @@ function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
         return ['--load', '--iidfile', exporter.idFile];
     // The value is CSV: a path with a comma has to be quoted.
-    return ['--output', `type=oci,tar=false,"dest=${exporter.directory}"`];
+    const { format, level } = exporter.compression;
+    const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
+    return ['--output', `type=oci,tar=false,${compression.join(',')},"dest=${exporter.directory}"`];
 }
 
 
 /***/ }),
 
-/***/ 2854:
+/***/ 1929:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33397,6 +33399,16 @@ function parseArchiveManifest(text, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     if (!(0,image_digest/* isDigest */.Bc)(digest) || !(0,json/* isByteCount */.A0)(size))
@@ -33433,9 +33445,10 @@ function blobPath(layout, digest) {
 }
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
  * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
  */
-async function readOciLayout(layout, platform) {
+async function readOciLayout(layout, platform, replaced = new Map()) {
     const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
         throw oci_layout_invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
@@ -33447,16 +33460,18 @@ async function readOciLayout(layout, platform) {
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
-    await Promise.all(manifest.layers.map((layer) => requireBlob(layout, layer)));
-    return {
+    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    const unchanged = {
         configDigest: manifest.config.digest,
         configBytes,
         config,
         manifestDigest: descriptor.digest,
         manifestBytes,
         manifestMediaType: descriptor.mediaType,
-        layers: manifest.layers,
+        layers,
     };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
 }
 async function findManifest(layout, descriptors, platform) {
     const images = descriptors.filter((item) => !isAttestation(item));
@@ -33547,6 +33562,10 @@ function tarHeader(name, size) {
     block.write('ustar\u000000', 257, 'latin1');
     writeChecksum(block);
     return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
@@ -33922,6 +33941,74 @@ var external_node_fs_ = __nccwpck_require__(3024);
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
 var tar_stream = __nccwpck_require__(6118);
+// EXTERNAL MODULE: external "node:os"
+var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
+
+
+
+const frameBytes = 4 * 1024 * 1024;
+// Each frame is one task of Node's pool of four threads; more in flight would only hold memory.
+const framesInFlight = Math.min(4, Math.max(2, (0,external_node_os_.availableParallelism)()));
+const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
+const zstdFrame = (0,external_node_util_.promisify)(external_node_zlib_.zstdCompress);
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
+}
+/**
+ * A layer's tar, compressed in parallel: independent frames of 4 MiB each, one behind the other. Such files are whole gzip
+ * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
+ * Holds at most nine frames.
+ */
+async function* compressLayer(chunks, compression) {
+    if (compression.format === 'uncompressed') {
+        yield* chunks;
+        return;
+    }
+    const pool = [];
+    const waiting = [];
+    for await (const frame of layer_compression_frames(chunks, pool)) {
+        const compressed = compressFrame(frame, compression).finally(() => pool.push(Buffer.from(frame.buffer)));
+        compressed.catch(() => undefined); // thrown below, when its turn comes
+        waiting.push(compressed);
+        const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+        if (first !== undefined)
+            yield await first;
+    }
+    for (const compressed of waiting)
+        yield await compressed;
+}
+function compressFrame(frame, { format, level }) {
+    if (format === 'gzip')
+        return gzipFrame(frame, level === undefined ? {} : { level });
+    return zstdFrame(frame, { params: level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level } });
+}
+/** The bytes in pieces of 4 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
+async function* layer_compression_frames(chunks, pool) {
+    let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(frame, length, taken);
+            taken += count;
+            length += count;
+            if (length < frameBytes)
+                continue;
+            yield frame;
+            frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+            length = 0;
+        }
+    }
+    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+    yield frame.subarray(0, length);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout-writer.js
 
 
@@ -33929,34 +34016,96 @@ var tar_stream = __nccwpck_require__(6118);
 
 
 
-const wanted = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/;
+
+
+
+
+
+
+const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
+const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder.
- * Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder, and compresses the layers
+ * that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
  * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
-async function writeOciLayout(chunks, layout) {
+async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
     const parser = (0,tar_stream.extract)();
+    const replaced = new Map();
     const seen = { index: false, entries: 0 };
-    parser.on('entry', (header, stream, next) => {
+    const takeEntry = async (name, content) => {
         seen.entries += 1;
-        if (header.type !== 'file' || !wanted.test(header.name)) {
-            stream.on('end', () => {
-                next();
-            });
-            stream.resume();
-            return;
+        seen.index ||= name === 'index.json';
+        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${blob.exec(name)?.[1] ?? ''}`);
+        if (digest !== undefined) {
+            const layer = await writeBlob(content, layout, digest, compression);
+            if (layer !== undefined)
+                replaced.set(digest, layer);
         }
-        seen.index ||= header.name === 'index.json';
-        (0,external_node_stream_promises_.pipeline)(stream, (0,external_node_fs_.createWriteStream)((0,external_node_path_.join)(layout, header.name))).then(() => {
+        else
+            await (0,external_node_stream_promises_.pipeline)(content, oci_layout_writer_top.test(name) ? (0,external_node_fs_.createWriteStream)((0,external_node_path_.join)(layout, name)) : nowhere());
+    };
+    parser.on('entry', ({ name, type }, stream, next) => {
+        takeEntry(type === 'file' ? name : '', buffersOf(stream)).then(() => {
             next();
         }, next);
     });
     await (0,external_node_stream_promises_.pipeline)(chunks, parser);
     if (seen.index)
-        return;
+        return replaced;
     throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+}
+// tar-stream doesn't say of what its streams consist.
+async function* buffersOf(stream) {
+    for await (const chunk of stream)
+        if (Buffer.isBuffer(chunk))
+            yield chunk;
+}
+function nowhere() {
+    return new external_node_stream_.Writable({
+        write: (_chunk, _encoding, done) => {
+            done();
+        },
+    });
+}
+async function writeBlob(content, layout, digest, compression) {
+    const path = blobPath(layout, digest);
+    const { head, all } = await withHead(content);
+    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(path));
+        return undefined;
+    }
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    await (0,external_node_stream_promises_.pipeline)(compressLayer(all, compression), async function* (parts) {
+        for await (const part of parts) {
+            hash.update(part);
+            yield part;
+        }
+    }, (0,external_node_fs_.createWriteStream)(path));
+    const compressed = `sha256:${hash.digest('hex')}`;
+    await (0,promises_.rename)(path, blobPath(layout, compressed));
+    const { size } = await (0,promises_.stat)(blobPath(layout, compressed));
+    return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+/** The first block of a tar or the first bytes of something else, and the whole with them. */
+async function withHead(content) {
+    const source = content[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (head.length < tarBlock) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        if (head.length > 0)
+            yield head;
+        for (let next = await source.next(); next.done !== true; next = await source.next())
+            yield next.value;
+    };
+    return { head, all: all() };
 }
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
@@ -33976,7 +34125,6 @@ var build_arguments = __nccwpck_require__(5814);
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`.
- * @returns the Dockerfile's steps
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
@@ -33987,13 +34135,13 @@ async function buildIntoLayout(tools, request) {
     const build = direct ? request.build : withoutRemoteCaches(request.build, log);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const exporter = direct ? { kind: 'oci-layout', directory: request.layout } : { kind: 'engine', idFile };
+    const exporter = direct ? { kind: 'oci-layout', ...request.layout } : { kind: 'engine', idFile };
     const steps = await buildx.build((0,build_arguments/* buildArguments */.fb)(build, request.platform, exporter, secretFiles), (line) => {
         log.info(line);
     });
-    if (!direct)
-        await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request.layout);
-    return steps;
+    const imageId = direct ? undefined : (await (0,promises_.readFile)(idFile, 'utf8')).trim();
+    const replaced = imageId === undefined ? new Map() : await saveOnce(tools, imageId, request.layout);
+    return { steps, replaced };
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
 function withoutRemoteCaches(build, log) {
@@ -34018,7 +34166,7 @@ async function writeSecrets(tempDir, secrets) {
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce({ engine, log }, imageId, layout) {
     try {
-        await writeOciLayout(engine.save(imageId), layout);
+        return await writeOciLayout(engine.save(imageId), layout.directory, layout.compression);
     }
     finally {
         const image = await engine.inspect(imageId);
@@ -34039,7 +34187,8 @@ async function saveIntoLayout(tools, reference, layout) {
     if (image === undefined)
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${image.imageId})`);
-    await writeOciLayout(tools.engine.save(name), layout);
+    const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+    return { steps: [], replaced };
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
@@ -34083,10 +34232,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 2 modules
-var export_image_plan = __nccwpck_require__(48);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/export-image/plan.js + 3 modules
+var export_image_plan = __nccwpck_require__(389);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34482,10 +34629,10 @@ async function exportImage(plan, tools) {
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
         const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const steps = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+        const { steps, replaced } = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const image = await readOciLayout(layout, plan.platform);
+        const image = await readOciLayout(layout, plan.platform, replaced);
         const references = [requireReference(plan.reference)];
         const tarball = planTarball(layout, image, references);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
@@ -34507,20 +34654,20 @@ async function exportImage(plan, tools) {
             await result_1;
     }
 }
-async function fillLayout(plan, tools, layout) {
-    const { source, platform } = plan;
+async function fillLayout(plan, tools, directory) {
+    const { source, platform, compression } = plan;
+    const layout = { directory, compression };
     const { log, timeline } = tools;
     if (source.kind === 'engine') {
         const save = () => saveIntoLayout(tools, source.reference, layout);
-        await log.chapter('Save', () => timeline.measure('Save', save));
-        return [];
+        return log.chapter('Save', () => timeline.measure('Save', save));
     }
     if (source.kind !== 'build')
-        return [];
+        throw new RangeError('a tarball is handed over as it is');
     const request = { build: source.build, secrets: source.secrets, platform, layout };
-    const steps = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-    requireCached(steps, plan.requireCache, log);
-    return steps;
+    const written = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+    requireCached(written.steps, plan.requireCache, log);
+    return written;
 }
 function requireCached(steps, required, log) {
     const executed = steps.filter((step) => !step.cached);
@@ -34590,6 +34737,8 @@ function readExportInputs(inputs) {
         sourceTarball: inputs.unlessNone('source-tarball'),
         build: readBuildInputs(inputs),
         requireCache: inputs.boolean('require-cache'),
+        compression: inputs.text('compression'),
+        compressionLevel: inputs.optional('compression-level'),
         jobKey: inputs.optional('job-key'),
     };
 }
@@ -34634,10 +34783,10 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6661);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2854);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1929);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(48);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(389);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1888);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -34782,7 +34931,7 @@ function exportOutputs(result, runUrl) {
 
 /***/ }),
 
-/***/ 48:
+/***/ 389:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34848,7 +34997,44 @@ function tagLines(text) {
 var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
+;// CONCATENATED MODULE: ./build/export-image/compression.js
+
+
+/** What `auto` is: see docs/decisions.md for the figures. */
+const automatic = { format: 'zstd', level: 1 };
+// The lowest and the highest level that both BuildKit and Node take.
+const levels = {
+    gzip: [0, 9],
+    zstd: [1, 22],
+    uncompressed: undefined,
+};
+/**
+ * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseCompression(compression, level) {
+    const name = compression.trim();
+    if (name === 'auto' && level === undefined)
+        return automatic;
+    const format = name === 'auto' ? automatic.format : name;
+    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression\` is "${(0,shared_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
+    }
+    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+}
+function chooseLevel(format, text) {
+    const range = levels[format];
+    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (range !== undefined && level >= range[0] && level <= range[1])
+        return level;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression-level\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected ` +
+        (range === undefined
+            ? `none for ${format} layers.`
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/plan.js
+
 
 
 
@@ -34874,6 +35060,7 @@ function planExport(inputs, facts) {
         artifactName: requireArtifactName(inputs.artifactName),
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
+        compression: chooseCompression(inputs.compression, inputs.compressionLevel),
         jobKey: inputs.jobKey ?? '',
         notices,
     };
@@ -34891,6 +35078,8 @@ function chooseSource(inputs, facts, notices) {
         throw twoSources(given);
     if (sourceImage !== undefined)
         return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+    if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto')
+        throw compressedAlready(inputs.compression);
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$n)(cache));
@@ -34922,6 +35111,9 @@ function requirePath(path) {
     if (path.trim() !== '')
         return path.trim();
     throw new errors/* HandoverError */.Cu('invalid-input', `The input \`source-tarball\` is "${(0,shared_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
+}
+function compressedAlready(compression) {
+    return new errors/* HandoverError */.Cu('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${(0,shared_text/* quoteForeign */.xS)(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
 }
 function twoSources(given) {
     return new errors/* HandoverError */.Cu('invalid-input', `The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');

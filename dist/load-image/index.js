@@ -33534,6 +33534,16 @@ function parseArchiveManifest(text, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     if (!(0,image_digest/* isDigest */.Bc)(digest) || !(0,json/* isByteCount */.A0)(size))

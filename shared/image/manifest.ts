@@ -10,7 +10,7 @@ import {
   stringsOf,
 } from '../json.ts';
 import { quoteForeign } from '../text.ts';
-import { type Digest, isDigest } from './digest.ts';
+import { type Digest, digestOf, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';
 
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
@@ -106,6 +106,22 @@ export function parseArchiveManifest(text: string, where: string): readonly Arch
     if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', text);
     return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
   });
+}
+
+/** A manifest of our own for the image's config and layers. */
+export function formatManifest(
+  config: Descriptor,
+  layers: readonly Descriptor[],
+): { readonly manifestBytes: Buffer; readonly manifestDigest: Digest; readonly manifestMediaType: string } {
+  const manifestBytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: mediaTypes.manifest,
+      config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+      layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }),
+  );
+  return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
 
 function parseDescriptor(value: JsonObject, where: string): Descriptor {

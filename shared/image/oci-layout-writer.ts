@@ -1,40 +1,114 @@
+import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
 import { HandoverError } from '../errors.ts';
+import { type Digest, parseDigest } from './digest.ts';
+import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
+import { blobPath } from './oci-layout.ts';
+import type { ReplacedLayer } from './replaced-layer.ts';
+import { looksLikeTar, tarBlock } from './tar-header.ts';
 
-const wanted = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/;
+const top = /^(?:oci-layout|index\.json)$/;
+const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder.
- * Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder, and compresses the layers
+ * that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
  * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
-export async function writeOciLayout(chunks: AsyncIterable<Buffer>, layout: string): Promise<void> {
+export async function writeOciLayout(
+  chunks: AsyncIterable<Buffer>,
+  layout: string,
+  compression: LayerCompression,
+): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
   const parser = extract();
+  const replaced = new Map<Digest, ReplacedLayer>();
   const seen = { index: false, entries: 0 };
-  parser.on('entry', (header, stream, next) => {
+  const takeEntry = async (name: string, content: AsyncIterable<Buffer>): Promise<void> => {
     seen.entries += 1;
-    if (header.type !== 'file' || !wanted.test(header.name)) {
-      stream.on('end', () => {
-        next();
-      });
-      stream.resume();
-      return;
-    }
-    seen.index ||= header.name === 'index.json';
-    pipeline(stream, createWriteStream(join(layout, header.name))).then(() => {
+    seen.index ||= name === 'index.json';
+    const digest = parseDigest(`sha256:${blob.exec(name)?.[1] ?? ''}`);
+    if (digest !== undefined) {
+      const layer = await writeBlob(content, layout, digest, compression);
+      if (layer !== undefined) replaced.set(digest, layer);
+    } else await pipeline(content, top.test(name) ? createWriteStream(join(layout, name)) : nowhere());
+  };
+  parser.on('entry', ({ name, type }, stream, next) => {
+    takeEntry(type === 'file' ? name : '', buffersOf(stream)).then(() => {
       next();
     }, next);
   });
   await pipeline(chunks, parser);
-  if (seen.index) return;
+  if (seen.index) return replaced;
   throw new HandoverError(
     'tarball-invalid',
     `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
     'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
   );
+}
+
+// tar-stream doesn't say of what its streams consist.
+async function* buffersOf(stream: AsyncIterable<unknown>): AsyncGenerator<Buffer> {
+  for await (const chunk of stream) if (Buffer.isBuffer(chunk)) yield chunk;
+}
+
+function nowhere(): Writable {
+  return new Writable({
+    write: (_chunk, _encoding, done) => {
+      done();
+    },
+  });
+}
+
+async function writeBlob(
+  content: AsyncIterable<Buffer>,
+  layout: string,
+  digest: Digest,
+  compression: LayerCompression,
+): Promise<ReplacedLayer | undefined> {
+  const path = blobPath(layout, digest);
+  const { head, all } = await withHead(content);
+  if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+    await pipeline(all, createWriteStream(path));
+    return undefined;
+  }
+  const hash = createHash('sha256');
+  await pipeline(
+    compressLayer(all, compression),
+    async function* (parts: AsyncIterable<Buffer>) {
+      for await (const part of parts) {
+        hash.update(part);
+        yield part;
+      }
+    },
+    createWriteStream(path),
+  );
+  const compressed: Digest = `sha256:${hash.digest('hex')}`;
+  await rename(path, blobPath(layout, compressed));
+  const { size } = await stat(blobPath(layout, compressed));
+  return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+
+/** The first block of a tar or the first bytes of something else, and the whole with them. */
+async function withHead(
+  content: AsyncIterable<Buffer>,
+): Promise<{ readonly head: Buffer; readonly all: AsyncIterable<Buffer> }> {
+  const source = content[Symbol.asyncIterator]();
+  let head: Buffer = Buffer.alloc(0);
+  while (head.length < tarBlock) {
+    const next = await source.next();
+    if (next.done === true) break;
+    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+  }
+  const all = async function* (): AsyncGenerator<Buffer> {
+    if (head.length > 0) yield head;
+    for (let next = await source.next(); next.done !== true; next = await source.next()) yield next.value;
+  };
+  return { head, all: all() };
 }

@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { HandoverError, messageOf } from '../errors.ts';
 import { type Digest, digestOf, hexOf } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
-import { type Descriptor, isAttestation, isIndex, parseConfig, parseIndex, parseManifest } from './manifest.ts';
+import {
+  type Descriptor,
+  formatManifest,
+  isAttestation,
+  isIndex,
+  parseConfig,
+  parseIndex,
+  parseManifest,
+} from './manifest.ts';
+import type { ReplacedLayer } from './replaced-layer.ts';
 import { formatPlatform, type Platform, samePlatform } from './platform.ts';
 
 /** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
@@ -13,9 +22,14 @@ export function blobPath(layout: string, digest: Digest): string {
 
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
  * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
  */
-export async function readOciLayout(layout: string, platform: Platform): Promise<ImageContents> {
+export async function readOciLayout(
+  layout: string,
+  platform: Platform,
+  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+): Promise<ImageContents> {
   const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
     throw invalid(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
@@ -31,16 +45,18 @@ export async function readOciLayout(layout: string, platform: Platform): Promise
       'Set the input `platform` to the platform of the image, or build the image for the platform asked for.',
     );
   }
-  await Promise.all(manifest.layers.map((layer) => requireBlob(layout, layer)));
-  return {
+  const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+  await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+  const unchanged = {
     configDigest: manifest.config.digest,
     configBytes,
     config,
     manifestDigest: descriptor.digest,
     manifestBytes,
     manifestMediaType: descriptor.mediaType,
-    layers: manifest.layers,
+    layers,
   };
+  return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
 }
 
 async function findManifest(

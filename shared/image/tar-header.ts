@@ -26,6 +26,11 @@ export function tarHeader(name: string, size: number): Buffer {
   return block;
 }
 
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+export function looksLikeTar(head: Buffer): boolean {
+  return head.toString('latin1', 257, 262) === 'ustar';
+}
+
 function octal(value: number, digits: number): string {
   return value.toString(8).padStart(digits, '0');
 }
