@@ -9,10 +9,10 @@ import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
+import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
 import { fallbackReference, type LoadPlan } from './plan.ts';
 import { guardTags, type TagGuard } from './tag-guard.ts';
-import { openTarball } from './tarball-stream.ts';
 import { verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -110,19 +110,10 @@ interface LoadJob {
 
 async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
   const { content, record, guard, info } = job;
-  const progress = tools.log.progress('Downloaded', content.artifact.size);
-  let size = 0;
-  const onBytes = (bytes: number): void => {
-    size += bytes;
-    progress.add(bytes);
-  };
-  await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
-  const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
   for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
-  const loaded = await tools.engine.load(tarball.chunks, guard.watch).finally(() => {
-    progress.done();
-  });
+  await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
+  const { tarball, loaded, size } = await feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
 
   const { expected, references } = tarball.image(plan.reference);
   if (record === undefined) requireExpected(plan, expected, info.platform);

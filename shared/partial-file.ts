@@ -6,7 +6,7 @@ import { asError, HandoverError, messageOf } from './errors.ts';
 /** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
 export interface PartialFile extends AsyncDisposable {
   /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
-  tee(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer>;
+  readonly tee: (chunks: AsyncIterable<Buffer>) => AsyncGenerator<Buffer>;
   commit(): Promise<void>;
 }
 

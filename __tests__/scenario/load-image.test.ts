@@ -25,6 +25,58 @@ async function uploadForeign(name: string, files: Readonly<Record<string, Buffer
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const loads = (): number => scenario.docker.state().calls.filter(([command]) => command === 'load').length;
 
+describe('layers that the engine has already', () => {
+  // The build of export-image writes the tarball, so the record knows where each layer lies.
+  const handOverLarge = async (fail: 'none' | 'lost-layers', store: 'classic' | 'containerd'): Promise<Scenario> => {
+    const started = await begin({ image: makeImage({ layers: 3, layerBytes: 400_000, gzip: false }) });
+    await started.exports();
+    const { diffIds } = started.image;
+    const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
+    started.docker.set({ store, fail, images: [{ ...older, diffIds: [...diffIds.slice(0, 2), 'sha256:other'] }] });
+    return started;
+  };
+
+  test('are not downloaded on the classic store, and the image is verified as ever', async () => {
+    await handOverLarge('none', 'classic');
+    const outcome = await scenario.loads();
+    expect(outcome.log).toContain('The engine has 2 of 3 layers already');
+    expect(outcome.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
+    expect(Number(outcome.outputs['size'])).toBeLessThan(500_000);
+    expect(tags()).toContain('charon:local');
+  });
+
+  test('are all sent to the containerd store', async () => {
+    await handOverLarge('none', 'containerd');
+    const outcome = await scenario.loads();
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect(Number(outcome.outputs['size'])).toBeGreaterThan(1_200_000);
+  });
+
+  test('and are gone when the load begins: all are sent then', async () => {
+    await handOverLarge('lost-layers', 'classic');
+    const outcome = await scenario.loads();
+    expect(outcome.log).toContain('sending all');
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect(loads()).toBe(2);
+  });
+
+  test('don’t excuse damage to the others: artifact-corrupt, and no tag', async () => {
+    const { service } = await handOverLarge('none', 'classic');
+    await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(errorMessage(outcome)).toContain('The layer sha256:');
+    expect(tags()).not.toContain('charon:local');
+  });
+
+  test('a kept tarball is whole all the same', async () => {
+    const { directory, tarball } = await handOverLarge('none', 'classic');
+    const kept = join(directory, 'kept.tar');
+    await scenario.loads({ tarball: kept });
+    expect(await readFile(kept)).toEqual(await readFile(tarball));
+  });
+});
+
 describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => {
   test('S0.4, C.4: loads what was handed over, and proves that it is the very image', async () => {
     const { handOver, image } = await begin({ docker: { store } });

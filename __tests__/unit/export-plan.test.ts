@@ -55,6 +55,7 @@ describe('what is planned without any choice', () => {
       source: { kind: 'build', build, secrets: [] },
       reference: { repository: 'charon', tag: 'local' },
       platform: { os: 'linux', architecture: 'amd64' },
+      compression: { format: 'zstd', level: 1 },
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
       retentionDays: 1,
@@ -139,6 +140,41 @@ describe('the source', () => {
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
   ])('S2.8: the log says where %j comes from', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);
+  });
+});
+
+describe('the compression of new layers', () => {
+  const compressionOf = (compression: string, compressionLevel?: string) =>
+    plan({ compression, compressionLevel }).compression;
+
+  test.each([
+    ['auto', undefined, { format: 'zstd', level: 1 }],
+    ['auto', '9', { format: 'zstd', level: 9 }],
+    ['gzip', undefined, { format: 'gzip', level: undefined }],
+    ['gzip', '0', { format: 'gzip', level: 0 }],
+    ['zstd', '22', { format: 'zstd', level: 22 }],
+    [' uncompressed ', undefined, { format: 'uncompressed', level: undefined }],
+  ])('%s at level %s', (compression, level, expected) => {
+    expect(compressionOf(compression, level)).toEqual(expected);
+  });
+
+  test.each([
+    ['estargz', undefined, 'estargz'],
+    ['', undefined, '""'],
+    ['gzip', '10', 'from 0 to 9'],
+    ['zstd', '0', 'from 1 to 22'],
+    ['zstd', 'fast', '"fast"'],
+    ['zstd', '1.5', '"1.5"'],
+    ['uncompressed', '1', 'none for uncompressed'],
+  ])('%s at level %s is invalid-input', (compression, level, words) => {
+    const error = { code: 'invalid-input', message: expect.stringContaining(words) };
+    expect(() => compressionOf(compression, level)).toThrow(expect.objectContaining(error));
+  });
+
+  test('a tarball is handed over as it is: another compression for it is invalid-input', () => {
+    const error = expect.objectContaining({ code: 'invalid-input' });
+    expect(() => plan({ sourceTarball: '/t.tar', compression: 'gzip' })).toThrow(error);
+    expect(() => plan({ sourceTarball: '/t.tar' })).not.toThrow();
   });
 });
 

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +10,8 @@ import fc from 'fast-check';
 import { extract } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { digestOf } from '../../shared/image/digest.ts';
-import { readOciLayout } from '../../shared/image/oci-layout.ts';
+import { parseManifest } from '../../shared/image/manifest.ts';
+import { blobPath, readOciLayout } from '../../shared/image/oci-layout.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatRecord, type HandoverRecord, parseRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
@@ -113,6 +115,10 @@ describe('writing', () => {
   });
 });
 
+function* pieces(bytes: Buffer, length: number): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
+
 describe('reading', () => {
   test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {
     const image = makeImage();
@@ -122,6 +128,34 @@ describe('reading', () => {
     await writeOciLayout(saved, layout, { format: 'uncompressed', level: undefined });
     expect((await readOciLayout(layout, platform)).configDigest).toBe(image.configDigest);
     expect(execFileSync('find', [directory, '-name', 'escaped']).toString()).toBe('');
+  });
+
+  test.each(['gzip', 'zstd'] as const)(
+    'layers that docker save gives plain are stored as %s, and come out the same',
+    async (format) => {
+      const image = makeImage({ gzip: false, layerBytes: 9_000_000 });
+      const layout = join(directory, `recompressed-${format}`);
+      const saved = Readable.from(pieces(savedTarball(image, ['a:1']), 65_000));
+      const replaced = await writeOciLayout(saved, layout, { format, level: 1 });
+      const contents = await readOciLayout(layout, platform, replaced);
+      expect(contents.configDigest).toBe(image.configDigest);
+      expect(contents.manifestDigest).toBe(digestOf(contents.manifestBytes));
+      const manifest = parseManifest(contents.manifestBytes.toString(), 'the manifest');
+      expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(
+        image.diffIds.map(() => `application/vnd.oci.image.layer.v1.tar+${format}`),
+      );
+      const plain = manifest.layers.map(({ digest }) => decompress(createReadStream(blobPath(layout, digest)), format));
+      const digests = await Promise.all(plain.map(async (chunks) => digestOf(await buffer(chunks))));
+      expect(digests).toEqual(image.diffIds);
+    },
+  );
+
+  test('layers that are compressed already are reused as they are', async () => {
+    const image = makeImage({ gzip: true });
+    const layout = join(directory, 'reused');
+    const saved = Readable.from([savedTarball(image, ['a:1'])]);
+    expect((await writeOciLayout(saved, layout, { format: 'zstd', level: 1 })).size).toBe(0);
+    expect((await readOciLayout(layout, platform)).manifestDigest).toBe(image.manifestDigest);
   });
 
   test('the format of Docker 24 and older is told, without manifest digests', async () => {

@@ -33484,7 +33484,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 231:
+/***/ 5168:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34821,63 +34821,106 @@ function logTarball(log, path, record, image) {
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
+;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
+
+
+
 
 /**
- * The newest artifact of that name in this run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
+ * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
+ * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
+ * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
  */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
+function planPartialTarball(record, chains) {
+    const { layers, diffIds } = record;
+    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
+        return undefined;
+    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
+    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
+    const entries = new Map();
+    for (const { digest, size, offset } of layers) {
+        if (offset === undefined || offset < tarBlock)
+            return undefined;
+        entries.set(digest, { digest, start: offset, end: offset + size });
+    }
+    const all = [...entries.values()].sort((one, other) => one.start - other.start);
+    const skipped = all.filter((entry) => !needed.has(entry.digest));
+    const [first] = all;
+    if (first === undefined || skipped.length === 0)
+        return undefined;
+    return {
+        headBytes: first.start - tarBlock,
+        entries: all.filter((entry) => needed.has(entry.digest)),
+        skippedLayers: skipped.length,
+        skippedBytes: skipped.reduce((sum, entry) => sum + entry.end - entry.start, 0),
+    };
+}
+function commonLength(one, other) {
+    const end = one.findIndex((digest, position) => digest !== other[position]);
+    return end < 0 ? one.length : end;
+}
+/**
+ * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
+ * the whole artifact can't be. What stands before the layers is proven afterwards, by the image that comes out.
+ * @param read reads the tarball's bytes from start up to but not including end
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+async function* partialTarballChunks(partial, read) {
+    yield* read(0, partial.headBytes);
+    for (const { digest, start, end } of partial.entries) {
+        yield tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, end - start);
+        yield* checkedLayer(digest, read(start, end));
+        if (tarPadding(end - start) > 0)
+            yield Buffer.alloc(tarPadding(end - start));
+    }
+    yield endOfArchive;
+}
+async function* checkedLayer(expected, chunks) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let held;
+    for await (const chunk of chunks) {
+        hash.update(chunk);
+        if (held !== undefined)
+            yield held;
+        held = chunk;
+    }
+    const digest = `sha256:${hash.digest('hex')}`;
+    if (digest !== expected) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
+    }
+    if (held !== undefined)
+        yield held;
+}
+
+;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
+
+
+/**
+ * Looks which layers of the image the engine lacks.
+ * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
+ *   doesn't tell in which form it has them: it is sent all.
+ */
+async function findMissingLayers({ engine, log }, info, content, record) {
+    if (info.imageStore !== 'classic')
+        return undefined;
+    const partial = planPartialTarball(record, await engine.chains());
+    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
+    if (partial === undefined || read === undefined)
+        return undefined;
+    const { skippedLayers, skippedBytes, entries } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
+    return {
+        skippedBytes,
+        open: (onBytes) => ({
+            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
+            image: () => ({ expected: record, references: record.references }),
+        }),
+    };
 }
 
 // EXTERNAL MODULE: ./build/load-image/plan.js
 var load_image_plan = __nccwpck_require__(1162);
-;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(reference),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
 ;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
 
 
@@ -34980,6 +35023,102 @@ async function* inspected(chunks, done) {
 }
 function tarball_stream_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/feed.js
+
+
+
+/**
+ * Feeds the engine the artifact's tarball: only the layers it lacks where that can be done, else the whole.
+ * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
+ */
+async function feed_feed(tools, job) {
+    const { content, record, info, onLoaded, tee } = job;
+    const { size } = content.artifact;
+    const wantsFile = tee !== undefined;
+    const missing = record === undefined || wantsFile ? undefined : await findMissingLayers(tools, info, content, record);
+    if (missing !== undefined) {
+        try {
+            return await send(tools, size - missing.skippedBytes, onLoaded, missing.open);
+        }
+        catch (error) {
+            if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
+                throw error;
+            tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+        }
+    }
+    return send(tools, size, onLoaded, (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks)));
+}
+async function send({ engine, log }, total, onLoaded, open) {
+    const progress = log.progress('Downloaded', total);
+    let size = 0;
+    const tarball = open((bytes) => {
+        size += bytes;
+        progress.add(bytes);
+    });
+    try {
+        const loaded = await engine.load(tarball.chunks, onLoaded);
+        return { tarball, loaded, size };
+    }
+    finally {
+        progress.done();
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
+
+/**
+ * The newest artifact of that name in this run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+async function findArtifact(store, name, runAttempt) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found !== undefined)
+        return found;
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+
+;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
@@ -35209,21 +35348,12 @@ async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { content, record, guard, info } = job;
-        const progress = tools.log.progress('Downloaded', content.artifact.size);
-        let size = 0;
-        const onBytes = (bytes) => {
-            size += bytes;
-            progress.add(bytes);
-        };
-        const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
-        const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
         for (const reference of record?.references ?? [])
             guard.watch((0,image_reference/* formatReference */.FH)(reference));
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const loaded = await tools.engine.load(tarball.chunks, guard.watch).finally(() => {
-            progress.done();
-        });
+        const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
+        const { tarball, loaded, size } = await feed_feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
         const { expected, references } = tarball.image(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
@@ -35393,7 +35523,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6661);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(231);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5168);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -38202,6 +38332,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -38220,7 +38351,20 @@ function zipContent(artifact, reader, members) {
             const start = dataOffset(member, await readLocalHeader(reader, member));
             yield* verifiedMember(reader, artifact, member, start, onBytes);
         },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+        },
     };
+}
+async function* counted(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
 }
 async function readText(reader, artifact, member) {
     if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
@@ -38758,6 +38902,7 @@ async function official_store_open(artifact, path) {
                 yield chunk;
             }
         },
+        ranges: () => Promise.resolve(undefined),
     };
 }
 async function upload(request, folder) {
@@ -39287,16 +39432,16 @@ const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.u
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/docker/output.js
 
 
@@ -39364,6 +39509,10 @@ function saysNoSuchImage(stderr) {
 
 
 
+
+
+// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
+const maxImages = 500;
 function dockerEngine(cli) {
     const must = async (args, code) => {
         const output = await cli.query(args);
@@ -39388,6 +39537,7 @@ function dockerEngine(cli) {
         untag: async (reference) => {
             await must(['image', 'rm', reference], 'image-missing');
         },
+        chains: () => chains(cli),
         references: async () => {
             const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
             return parseReferences(output.stdout);
@@ -39404,6 +39554,15 @@ async function info(cli) {
         throw new errors/* HandoverError */.Cu('unsupported-host', `The engine runs ${(0,platform/* formatPlatform */.Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
     }
     return parsed;
+}
+// Images may come and go meanwhile: what can't be told now is as good as not there.
+async function chains(cli) {
+    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
+    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
+    if (list.exitCode !== 0 || ids.length === 0)
+        return [];
+    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
+    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(digest/* isDigest */.Bc));
 }
 async function inspect(cli, image) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);

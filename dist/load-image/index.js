@@ -33182,7 +33182,7 @@ function readLoadInputs(inputs) {
 
 /***/ }),
 
-/***/ 3847:
+/***/ 9483:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33331,65 +33331,156 @@ function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
-
-/**
- * The newest artifact of that name in this run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-
-// EXTERNAL MODULE: ./build/load-image/plan.js + 1 modules
-var load_image_plan = __nccwpck_require__(1327);
-;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(reference),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function writeChecksum(block) {
+    block.fill(' ', 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
+
+
+
+
+/**
+ * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
+ * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
+ * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
+ */
+function planPartialTarball(record, chains) {
+    const { layers, diffIds } = record;
+    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
+        return undefined;
+    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
+    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
+    const entries = new Map();
+    for (const { digest, size, offset } of layers) {
+        if (offset === undefined || offset < tarBlock)
+            return undefined;
+        entries.set(digest, { digest, start: offset, end: offset + size });
+    }
+    const all = [...entries.values()].sort((one, other) => one.start - other.start);
+    const skipped = all.filter((entry) => !needed.has(entry.digest));
+    const [first] = all;
+    if (first === undefined || skipped.length === 0)
+        return undefined;
+    return {
+        headBytes: first.start - tarBlock,
+        entries: all.filter((entry) => needed.has(entry.digest)),
+        skippedLayers: skipped.length,
+        skippedBytes: skipped.reduce((sum, entry) => sum + entry.end - entry.start, 0),
+    };
+}
+function commonLength(one, other) {
+    const end = one.findIndex((digest, position) => digest !== other[position]);
+    return end < 0 ? one.length : end;
+}
+/**
+ * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
+ * the whole artifact can't be. What stands before the layers is proven afterwards, by the image that comes out.
+ * @param read reads the tarball's bytes from start up to but not including end
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+async function* partialTarballChunks(partial, read) {
+    yield* read(0, partial.headBytes);
+    for (const { digest, start, end } of partial.entries) {
+        yield tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, end - start);
+        yield* checkedLayer(digest, read(start, end));
+        if (tarPadding(end - start) > 0)
+            yield Buffer.alloc(tarPadding(end - start));
+    }
+    yield endOfArchive;
+}
+async function* checkedLayer(expected, chunks) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let held;
+    for await (const chunk of chunks) {
+        hash.update(chunk);
+        if (held !== undefined)
+            yield held;
+        held = chunk;
+    }
+    const digest = `sha256:${hash.digest('hex')}`;
+    if (digest !== expected) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
+    }
+    if (held !== undefined)
+        yield held;
+}
+
+;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
+
+
+/**
+ * Looks which layers of the image the engine lacks.
+ * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
+ *   doesn't tell in which form it has them: it is sent all.
+ */
+async function findMissingLayers({ engine, log }, info, content, record) {
+    if (info.imageStore !== 'classic')
+        return undefined;
+    const partial = planPartialTarball(record, await engine.chains());
+    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
+    if (partial === undefined || read === undefined)
+        return undefined;
+    const { skippedLayers, skippedBytes, entries } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
+    return {
+        skippedBytes,
+        open: (onBytes) => ({
+            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
+            image: () => ({ expected: record, references: record.references }),
+        }),
+    };
+}
+
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
@@ -33459,8 +33550,6 @@ async function nextOf(source) {
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
 var tar_stream = __nccwpck_require__(6118);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -33703,6 +33792,8 @@ function chooseImage(images, wanted) {
     throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
 }
 
+// EXTERNAL MODULE: ./build/load-image/plan.js + 1 modules
+var load_image_plan = __nccwpck_require__(1327);
 ;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
 
 
@@ -33805,6 +33896,102 @@ async function* inspected(chunks, done) {
 }
 function tarball_stream_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/feed.js
+
+
+
+/**
+ * Feeds the engine the artifact's tarball: only the layers it lacks where that can be done, else the whole.
+ * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
+ */
+async function feed_feed(tools, job) {
+    const { content, record, info, onLoaded, tee } = job;
+    const { size } = content.artifact;
+    const wantsFile = tee !== undefined;
+    const missing = record === undefined || wantsFile ? undefined : await findMissingLayers(tools, info, content, record);
+    if (missing !== undefined) {
+        try {
+            return await send(tools, size - missing.skippedBytes, onLoaded, missing.open);
+        }
+        catch (error) {
+            if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
+                throw error;
+            tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+        }
+    }
+    return send(tools, size, onLoaded, (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks)));
+}
+async function send({ engine, log }, total, onLoaded, open) {
+    const progress = log.progress('Downloaded', total);
+    let size = 0;
+    const tarball = open((bytes) => {
+        size += bytes;
+        progress.add(bytes);
+    });
+    try {
+        const loaded = await engine.load(tarball.chunks, onLoaded);
+        return { tarball, loaded, size };
+    }
+    finally {
+        progress.done();
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
+
+/**
+ * The newest artifact of that name in this run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+async function findArtifact(store, name, runAttempt) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found !== undefined)
+        return found;
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+
+;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
@@ -34034,21 +34221,12 @@ async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { content, record, guard, info } = job;
-        const progress = tools.log.progress('Downloaded', content.artifact.size);
-        let size = 0;
-        const onBytes = (bytes) => {
-            size += bytes;
-            progress.add(bytes);
-        };
-        const kept = __addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice), true);
-        const tarball = openTarball(content, record, onBytes, (chunks) => kept?.tee(chunks) ?? chunks);
         for (const reference of record?.references ?? [])
             guard.watch((0,image_reference/* formatReference */.FH)(reference));
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const loaded = await tools.engine.load(tarball.chunks, guard.watch).finally(() => {
-            progress.done();
-        });
+        const kept = __addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice), true);
+        const { tarball, loaded, size } = await feed_feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
         const { expected, references } = tarball.image(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
@@ -34093,7 +34271,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6661);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(917);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1356);
-/* harmony import */ var _load_image_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3847);
+/* harmony import */ var _load_image_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9483);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(4823);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(1327);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7366);
@@ -36973,6 +37151,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -36991,7 +37170,20 @@ function zipContent(artifact, reader, members) {
             const start = dataOffset(member, await readLocalHeader(reader, member));
             yield* verifiedMember(reader, artifact, member, start, onBytes);
         },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+        },
     };
+}
+async function* counted(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
 }
 async function readText(reader, artifact, member) {
     if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
@@ -37539,6 +37731,7 @@ async function official_store_open(artifact, path) {
                 yield chunk;
             }
         },
+        ranges: () => Promise.resolve(undefined),
     };
 }
 async function upload(request, folder) {
@@ -37921,16 +38114,16 @@ const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.u
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/docker/output.js
 
 
@@ -37998,6 +38191,10 @@ function saysNoSuchImage(stderr) {
 
 
 
+
+
+// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
+const maxImages = 500;
 function dockerEngine(cli) {
     const must = async (args, code) => {
         const output = await cli.query(args);
@@ -38022,6 +38219,7 @@ function dockerEngine(cli) {
         untag: async (reference) => {
             await must(['image', 'rm', reference], 'image-missing');
         },
+        chains: () => chains(cli),
         references: async () => {
             const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
             return parseReferences(output.stdout);
@@ -38038,6 +38236,15 @@ async function info(cli) {
         throw new errors/* HandoverError */.Cu('unsupported-host', `The engine runs ${(0,platform/* formatPlatform */.Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
     }
     return parsed;
+}
+// Images may come and go meanwhile: what can't be told now is as good as not there.
+async function chains(cli) {
+    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
+    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
+    if (list.exitCode !== 0 || ids.length === 0)
+        return [];
+    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
+    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(digest/* isDigest */.Bc));
 }
 async function inspect(cli, image) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
@@ -38174,10 +38381,10 @@ function asError(error) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
-/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
 const pattern = /^sha256:[0-9a-f]{64}$/;

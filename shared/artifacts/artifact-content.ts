@@ -24,6 +24,7 @@ function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
     files: [{ name: artifact.name, size: reader.size }],
     text: () => Promise.resolve(undefined),
     read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+    ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
   };
 }
 
@@ -42,7 +43,20 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
       const start = dataOffset(member, await readLocalHeader(reader, member));
       yield* verifiedMember(reader, artifact, member, start, onBytes);
     },
+    ranges: async (name) => {
+      const member = find(name);
+      if (member?.stored !== true) return undefined;
+      const at = dataOffset(member, await readLocalHeader(reader, member));
+      return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+    },
   };
+}
+
+async function* counted(chunks: AsyncIterable<Buffer>, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
 }
 
 async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {

@@ -75,6 +75,7 @@ async function open(artifact: Artifact, path: string): Promise<ArtifactContent> 
         yield chunk;
       }
     },
+    ranges: () => Promise.resolve(undefined),
   };
 }
 

@@ -38,7 +38,12 @@ export interface ArtifactContent {
    * @throws HandoverError `artifact-corrupt` or `transfer-failed` while iterating
    */
   read(name: string, onBytes: (bytes: number) => void): AsyncIterable<Buffer>;
+  /** Parts of one file, unchecked; undefined when the artifact can't be read in parts. */
+  ranges(name: string): Promise<ReadRange | undefined>;
 }
+
+/** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. */
+export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => AsyncIterable<Buffer>;
 
 /** What the stories need of the artifact service. */
 export interface ArtifactStore extends AsyncDisposable {

@@ -1,7 +1,9 @@
 import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
 import { HandoverError } from '../errors.ts';
+import { type Digest, isDigest } from '../image/digest.ts';
 import { formatPlatform } from '../image/platform.ts';
+import { parseJson, stringsOf } from '../json.ts';
 import { quoteForeign } from '../text.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
 import {
@@ -32,9 +34,14 @@ export interface Engine {
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference; the image goes with its last one. */
   untag(reference: string): Promise<void>;
+  /** The diff IDs of each local image; none when the engine doesn't tell. */
+  chains(): Promise<readonly (readonly Digest[])[]>;
   /** All local references, each with the image ID it stands for. */
   references(): Promise<ReadonlyMap<string, string>>;
 }
+
+// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
+const maxImages = 500;
 
 export function dockerEngine(cli: DockerCli): Engine {
   const must = async (args: readonly string[], code: 'load-failed' | 'image-missing'): Promise<CliOutput> => {
@@ -58,6 +65,7 @@ export function dockerEngine(cli: DockerCli): Engine {
     untag: async (reference) => {
       await must(['image', 'rm', reference], 'image-missing');
     },
+    chains: () => chains(cli),
     references: async () => {
       const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
       return parseReferences(output.stdout);
@@ -83,6 +91,15 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
     );
   }
   return parsed;
+}
+
+// Images may come and go meanwhile: what can't be told now is as good as not there.
+async function chains(cli: DockerCli): Promise<readonly (readonly Digest[])[]> {
+  const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
+  const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
+  if (list.exitCode !== 0 || ids.length === 0) return [];
+  const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
+  return output.stdout.split('\n').map((line) => stringsOf(parseJson(line)).filter(isDigest));
 }
 
 async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | undefined> {

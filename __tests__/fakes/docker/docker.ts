@@ -89,6 +89,11 @@ async function load(): Promise<void> {
     .update(files.get(image.Config) ?? '')
     .digest('hex')}`;
   const tags: readonly string[] = image.RepoTags ?? [];
+  const missing = lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
+  if (missing !== undefined) {
+    fail(`open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
+    return;
+  }
   if (state.fail === 'silent-load') return;
   const loaded: FakeImage = {
     imageId: state.store === 'containerd' ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
@@ -103,6 +108,19 @@ async function load(): Promise<void> {
   if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
   if (state.fail === 'unpack')
     process.stdout.write(`Error unpacking image ${tags.join()}: failed to extract layer: short read\n`);
+}
+
+/** The first layer that is neither in the tar nor, on the classic store, under an image with the same layers so far. */
+function lacking(
+  layers: readonly string[],
+  diffIds: readonly string[],
+  files: ReadonlyMap<string, Buffer>,
+): string | undefined {
+  const held = (count: number): boolean =>
+    state.store === 'classic' &&
+    state.fail !== 'lost-layers' &&
+    state.images.some((other) => diffIds.slice(0, count).every((diffId, at) => diffId === other.diffIds[at]));
+  return layers.find((name, position) => !files.has(name) && !held(position + 1));
 }
 
 /** Reads standard input as a tar; ends the process with docker's words when it is cut. */
@@ -135,6 +153,10 @@ function find(name: string): FakeImage | undefined {
 }
 
 function inspect(name: string): void {
+  if (args.includes('{{json .RootFS.Layers}}')) {
+    for (const id of args.slice(4)) process.stdout.write(`${JSON.stringify(find(id)?.diffIds ?? [])}\n`);
+    return;
+  }
   const image = find(name);
   if (image === undefined) {
     fail(`Error response from daemon: No such image: ${name}`);
@@ -177,5 +199,9 @@ function remove(name: string): void {
 }
 
 function list(): void {
+  if (args.includes('--quiet')) {
+    for (const image of state.images) process.stdout.write(`${image.imageId}\n`);
+    return;
+  }
   for (const image of state.images) for (const name of image.tags) process.stdout.write(`${name} ${image.imageId}\n`);
 }

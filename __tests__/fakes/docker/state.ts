@@ -22,7 +22,8 @@ export interface FakeState {
   readonly saved?: string;
   /** Lines of rawjson progress that a build prints. */
   readonly progress: readonly string[];
-  readonly fail?: 'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build';
+  readonly fail?:
+    'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build' | 'lost-layers';
 }
 
 export const emptyState: FakeState = {
