@@ -56,7 +56,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
   const image = await readOciLayout(layout, plan.platform);
-  const references = [requireReference(plan.reference)];
+  const references = [requireReference(plan.reference), ...plan.tags];
   const tarball = planTarball(layout, image, references);
   await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
 
