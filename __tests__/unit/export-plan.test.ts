@@ -152,7 +152,7 @@ describe('what is passed on', () => {
 
   test.each([
     ['a name that the service refuses', { artifactName: 'a/b' }, `can't be the name of an artifact`],
-    ['S1.11: several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
+    ['several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
   ])('%s is refused', (_, change, message) => {
     expect(() => plan(change)).toThrow(message);
   });
