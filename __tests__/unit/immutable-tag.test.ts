@@ -12,7 +12,7 @@ const branch = (name: string): WorkflowEvent => ({ kind: 'branch', name, sha, is
 const gitTag = (name: string): WorkflowEvent => ({ kind: 'tag', name, sha });
 const event = (facts: Partial<EventFacts>): WorkflowEvent => workflowEvent({ ...noEvent, sha, ...facts });
 
-describe('recorded events', () => {
+describe('events as GitHub sends them', () => {
   test.each<[RecordedEvent, string | undefined, string | undefined]>([
     ['push-branch', 'feature-add-new-feature-6113728', 'feature/Add_New-Feature'],
     ['push-default-branch', 'main-6113728', 'main'],
@@ -88,6 +88,18 @@ describe('pull requests', () => {
   test('S1.2: refs/pull/7/head is the head itself; refs/pull/7/merge of another event is a merge commit', () => {
     expect(immutableTag(event({ name: 'workflow_dispatch', ref: 'refs/pull/7/head' }))).toBe('pr-7-abc1234');
     expect(event({ name: 'deployment', ref: 'refs/pull/7/merge' })).toMatchObject({ kind: 'none' });
+  });
+
+  test('S1.2: a run that a pull_request_target triggered is for head_commit; its head_sha is of the base branch', () => {
+    const run = {
+      event: 'pull_request_target',
+      head_sha: 'f'.repeat(40),
+      pull_requests: [{ number: 7, head: { sha } }],
+    };
+    const found = (more: object): WorkflowEvent =>
+      event({ name: 'workflow_run', payload: { workflow_run: { ...run, ...more } } });
+    expect(immutableTag(found({ head_commit: { id: sha } }))).toBe('pr-7-abc1234');
+    expect(found({}).kind).toBe('none');
   });
 
   test('S1.4: the branch comes from the payload, else from GITHUB_HEAD_REF', () => {
@@ -264,7 +276,12 @@ describe('other events', () => {
     ['no commit', { name: 'push', ref: 'refs/heads/x', sha: '' }, 'the event names no commit'],
     ['a commit of zeros', { name: 'push', ref: 'refs/heads/x', sha: '0'.repeat(40) }, 'the event names no commit'],
     ['a commit that is none', { name: 'push', ref: 'refs/heads/x', sha: 'HEAD' }, 'the event names no commit'],
-    ['a run without commit', { name: 'workflow_run', payload: {} }, 'workflow_run.head_sha'],
+    ['a run without commit', { name: 'workflow_run', payload: {} }, 'no commit of the run that triggered it'],
+    [
+      'a run for a comment',
+      { name: 'workflow_run', payload: { workflow_run: { event: 'issue_comment', head_sha: sha } } },
+      'was for a comment',
+    ],
     ['a payload that is no object', { name: 'pull_request', payload: [1] }, 'no pull request number'],
   ])('%s gives no tag, and says why', (_, facts, reason) => {
     const found = event(facts);

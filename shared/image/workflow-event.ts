@@ -78,12 +78,18 @@ function mergeGroup(facts: EventFacts, payload: JsonObject): WorkflowEvent {
 function triggeringRun(payload: JsonObject): WorkflowEvent {
   const run = member(payload, 'workflow_run');
   const trigger = stringOr(run['event'], '');
-  const sha = firstCommit(run['head_sha']);
   const branch = stringOr(run['head_branch'], '');
-  if (sha === undefined) return none('the payload of workflow_run has no workflow_run.head_sha');
+  // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+  const sha = firstCommit(
+    trigger === 'pull_request_target' ? undefined : run['head_sha'],
+    member(run, 'head_commit')['id'],
+  );
+  if (sha === undefined) return none('the payload of workflow_run has no commit of the run that triggered it');
+  if (trigger === 'issue_comment')
+    return none('the run that triggered this one was for a comment, which names no commit');
   if (trigger === 'release') return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
   const requests = trigger.startsWith('pull_request') ? objectsOf(run['pull_requests']) : [];
-  const request = requests.find((one) => member(one, 'head')['sha'] === run['head_sha']) ?? requests[0];
+  const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
   const number = request?.['number'];
   if (isNumber(number)) return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
   // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
