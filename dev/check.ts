@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from './build.ts';
 import { updateDocs } from './docs.ts';
 import { lintYamlFiles } from './lint-yaml.ts';
+import { updateCoverage } from './requirements-coverage.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -19,6 +20,7 @@ const checks: readonly Check[] = [
   { name: 'lint', run: () => tool('eslint/bin/eslint.js', '.', '--max-warnings=0') },
   { name: 'format', run: () => tool('prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.') },
   { name: 'docs in step with action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
+  { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
   { name: 'nothing machine-made in the tree', run: forbiddenText },
   { name: 'dist in step with source', run: distInStep },

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
+import { updateCoverage } from './requirements-coverage.ts';
 
 // Tables in the documentation are made from action.yml, `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`,
 // and figures from what the benchmark wrote, `<!-- results: bench/results/quick.md -->` … `<!-- /results -->`.
@@ -68,5 +69,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const check = process.argv.includes('--check');
   const changed = updateDocs(check);
   for (const document of changed) console.log(`${document}: ${check ? 'out of step; run npm run docs' : 'updated'}`);
-  process.exit(check && changed.length > 0 ? 1 : 0);
+  const uncovered = updateCoverage(check);
+  for (const complaint of uncovered) console.log(complaint);
+  process.exit(check && changed.length + uncovered.length > 0 ? 1 : 0);
 }

@@ -58,7 +58,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
     },
   );
   const image = await readOciLayout(layout, plan.platform, replaced);
-  const references = [requireReference(plan.reference)];
+  const references = [requireReference(plan.reference), ...plan.tags];
   const tarball = planTarball(layout, image, references);
   await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
 

@@ -26,6 +26,9 @@ export interface BuildInputs {
 /** The inputs of export-image as they were given; `planExport` decides what they mean. */
 export interface ExportInputs {
   readonly image: string | undefined;
+  readonly tags: string | undefined;
+  readonly repository: string | undefined;
+  readonly branchLabel: string | undefined;
   readonly tarball: string;
   readonly artifactName: string;
   readonly retentionDays: number;
@@ -43,6 +46,9 @@ export interface ExportInputs {
 export function readExportInputs(inputs: Inputs): ExportInputs {
   return {
     image: inputs.optional('image'),
+    tags: inputs.optional('tags'),
+    repository: inputs.optional('repository'),
+    branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
     artifactName: inputs.text('artifact-name'),
     retentionDays: inputs.integer('retention-days', 1, 90),

@@ -29,6 +29,6 @@ await run('export-image', async ({ context, log, signal }) => {
     producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
   });
-  setOutputs(exportOutputs(result, context.runUrl));
+  setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));
 });

@@ -1,6 +1,7 @@
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
+import type { ExportPlan } from './plan.ts';
 
 /** What is true until the upload is finalised, and stays so when the step fails. */
 export function failedOutputs(): Readonly<Record<string, string>> {
@@ -8,12 +9,17 @@ export function failedOutputs(): Readonly<Record<string, string>> {
 }
 
 /** @param runUrl web address of the workflow run, or empty */
-export function exportOutputs(result: ExportResult, runUrl: string): Readonly<Record<string, string>> {
+export function exportOutputs(
+  result: ExportResult,
+  plan: Pick<ExportPlan, 'immutableTag'>,
+  runUrl: string,
+): Readonly<Record<string, string>> {
   const { record, artifact, steps } = result;
   const cached = steps.filter((step) => step.cached).length;
   return {
     'run-integration': 'true',
     image: record.references.map(formatReference)[0] ?? '',
+    'immutable-tag': plan.immutableTag ?? '',
     tarball: result.tarballPath,
     'tarball-size': String(record.tarballSize),
     'tarball-digest': record.tarballDigest,

@@ -1,15 +1,18 @@
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
+import { immutableTag } from '../shared/image/immutable-tag.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
-import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import { parseTaggedReference, type Reference, type TaggedReference } from '../shared/image/reference.ts';
+import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
+import { chooseTags, withBranchLabel } from './tag-plan.ts';
 
-export type TaggedReference = Reference & { readonly tag: string };
+export type { TaggedReference } from '../shared/image/reference.ts';
 
 /** Where the image comes from. */
 export type ExportSource =
@@ -22,6 +25,10 @@ export interface ExportPlan {
   readonly source: ExportSource;
   /** The reference to hand over under; undefined takes the tarball's own. */
   readonly reference: TaggedReference | undefined;
+  /** Further references of the image, in the order they were given; not `reference` itself. */
+  readonly tags: readonly TaggedReference[];
+  /** The immutable tag of the event at hand, if it names a commit. */
+  readonly immutableTag: string | undefined;
   readonly platform: Platform;
   readonly tarballPath: string;
   readonly artifactName: string;
@@ -37,6 +44,9 @@ export interface ExportPlan {
 export interface ExportFacts {
   readonly hasCacheService: boolean;
   readonly maxRetentionDays: number | undefined;
+  readonly event: EventFacts;
+  /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
 }
 
 const defaultReference = 'charon:local';
@@ -44,15 +54,18 @@ const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
   const notices: string[] = [];
-  const source = chooseSource(inputs, facts, notices);
+  const event = workflowEvent(facts.event);
+  const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
   const reference = chooseReference(inputs, source);
-  const lowered = [reference, source.kind === 'engine' ? source.reference : undefined]
-    .filter((one) => one?.loweredFrom !== undefined)
-    .map((one) => `Repositories are lower-case: ${String(one?.loweredFrom)} is read as ${String(one?.repository)}.`);
-  notices.push(...new Set(lowered));
+  const tags = chooseTags(inputs, { event, metadata: facts.metadata, reference }, notices);
+  // Outside a workflow nobody asked for a tag of the event.
+  if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
+  notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
   return {
     source,
     reference,
+    tags,
+    immutableTag: immutableTag(event),
     platform: parsePlatform(inputs.platform),
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
@@ -62,6 +75,15 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     jobKey: inputs.jobKey ?? '',
     notices,
   };
+}
+
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
+  const firsts = new Map<string, string>();
+  for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+    if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);
+  }
+  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
 
 function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[]): ExportSource {

@@ -35,7 +35,7 @@ export async function openSourceTarball(path: string, plan: ExportPlan, producer
     );
   }
   const unsealed = {
-    references: chooseReferences(path, plan.reference, image),
+    references: [...chooseReferences(path, plan.reference, image), ...plan.tags],
     platform: image.config.platform,
     configDigest: image.configDigest,
     manifestDigests: image.manifestDigests,

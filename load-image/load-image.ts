@@ -4,7 +4,7 @@ import { requireDiskSpace } from '../shared/disk-space.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
-import { formatReference } from '../shared/image/reference.ts';
+import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
 import { formatBytes } from '../shared/text.ts';
@@ -13,7 +13,7 @@ import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
 import { fallbackReference, type LoadPlan } from './plan.ts';
 import { guardTags, type TagGuard } from './tag-guard.ts';
-import { verifiedTag } from './verified-tag.ts';
+import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
 /** What happened. */
@@ -84,7 +84,12 @@ async function alreadyHere(
   const image = await engine.inspect(name);
   if (image === undefined || differences(record, image).length > 0) return undefined;
   log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
+  await tagFurther({ engine, log }, image, record, others(record, name));
   return { reference: name, image, expected: record, size: 0, loaded: false };
+}
+
+function others(record: HandoverRecord, name: string): readonly Reference[] {
+  return record.references.filter((reference) => formatReference(reference) !== name);
 }
 
 async function requireSpace(plan: LoadPlan, content: ArtifactContent, info: EngineInfo): Promise<void> {
@@ -119,6 +124,7 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const image = await verifiedTag(tools, reference, expected, loaded);
+  if (record !== undefined) await tagFurther(tools, image, record, others(record, formatReference(reference)));
   await kept?.commit();
   return {
     reference: formatReference(reference),

@@ -35,6 +35,20 @@ export async function verifiedTag(
   return image;
 }
 
+/** Gives the image its further references too, where they aren't this image yet. */
+export async function tagFurther(
+  { engine, log }: { readonly engine: Engine; readonly log: Log },
+  image: InspectedImage,
+  expected: ExpectedImage,
+  references: readonly Reference[],
+): Promise<void> {
+  for (const name of references.map(formatReference)) {
+    const found = await engine.inspect(name);
+    if (found === undefined || differences(expected, found).length > 0) await engine.tag(image.imageId, name);
+    log.info(`It is ${name}, too.`);
+  }
+}
+
 async function findSame(engine: Engine, loaded: readonly string[], expected: ExpectedImage): Promise<string> {
   for (const candidate of loaded) {
     const image = await engine.inspect(candidate);

@@ -81,6 +81,30 @@ test('S0.3: the export reuses the cache of the main build and runs nothing; a ch
   expect(errorCode(outcome)).toBe('cache-missed');
 }, 120_000);
 
+test('S2.7, S3.6: every reference of the image is on the other engine, on both stores, and in a plain docker load', async () => {
+  const tags = ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:latest'];
+  const all = ['charon:local', ...tags];
+  const inputs = { ...build('examples/hello'), tags: tags.join('\n') };
+  const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+  expect(exported.log).not.toContain('::error');
+  for (const store of ['classic', 'containerd'] as const) {
+    const { docker } = engines[store];
+    const idOf = (name: string): string => docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
+    const loaded = await stepOn(service, engines[store], 'load-image', {}, { jobId: store });
+    expect(loaded.log).not.toContain('::error');
+    expect(new Set(all.map(idOf)).size).toBe(1);
+
+    docker('image', 'rm', ...tags);
+    const again = await stepOn(service, engines[store], 'load-image', {}, { jobId: store });
+    expect(again.outputs).toMatchObject({ loaded: 'false' });
+    expect(new Set(all.map(idOf)).size).toBe(1);
+
+    docker('image', 'rm', ...all);
+    const said = docker('load', '--input', exported.outputs['tarball'] ?? '');
+    for (const name of all) expect(said).toContain(`Loaded image: ${name}`);
+  }
+}, 120_000);
+
 test('S2.1: source-image hands over an image that is in the engine already, on both stores', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     engine.docker(
@@ -156,7 +180,7 @@ test.each([
   120_000,
 );
 
-test('a real image of 300 MB goes both ways within 250 MB of memory', async () => {
+test('S4.3: a real image of 300 MB goes both ways within 250 MB of memory', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
   const limit = 250_000; // kB, of the action's own process

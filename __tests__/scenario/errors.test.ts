@@ -89,7 +89,7 @@ describe('hosts', () => {
 });
 
 describe('during the work', () => {
-  test('build-failed: BuildKit’s own words, run-integration=false, nothing left behind', async () => {
+  test('S0.6: build-failed: BuildKit’s own words, run-integration=false, nothing left behind', async () => {
     const { exports, directory, service } = await begin({ docker: { fail: 'build' } });
     const outcome = await exports();
     expect(outcome.exitCode).toBe(1);

@@ -94,7 +94,7 @@ describe('a build', () => {
     }
   });
 
-  test('passes every build input on as one argument each; commas and quotes survive', async () => {
+  test('S1.6: passes every build input on as one argument each; commas and quotes survive', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({
       'build-args': 'A=1,2\n"B=say ""hi"", twice"\nC=x=y',
@@ -166,7 +166,7 @@ describe('a build', () => {
     expect(images).toEqual([]);
   });
 
-  test('require-cache turns an executed step into an error that names it', async () => {
+  test('S0.3, S0.6: require-cache turns an executed step into an error that names it', async () => {
     const { exports, tarball, service } = await begin({ docker: { progress } });
     const outcome = await exports({ 'require-cache': 'true' });
     expect(outcome.exitCode).toBe(1);

@@ -42,7 +42,7 @@ test('after the artifact has expired, a re-run builds it again', async () => {
   expect(again.outputs['source']).toBe('build');
 });
 
-test('two jobs that start at once both end with the image', async () => {
+test('S2.5: two jobs that start at once both end with the image', async () => {
   scenario = await startScenario();
   const other = await fakeDocker({ ...scenario.docker.state() });
   const outcomes = await Promise.all([have('a'), have('b', { jobId: 'b' }, other)]);

@@ -96,7 +96,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     expect(tags()).toContain('charon:local');
   });
 
-  test('an engine that has the image already loads nothing and moves less than 100 kB', async () => {
+  test('S4.3: an engine that has the image already loads nothing and moves less than 100 kB', async () => {
     const { handOver, service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
     await handOver();
     await scenario.loads();
@@ -295,7 +295,7 @@ describe('what must not turn green', () => {
     expect(errorMessage(outcome)).toContain('retention-days');
   });
 
-  test('the blob is gone though the artifact is listed: artifact-expired', async () => {
+  test('S3.4: the blob is gone though the artifact is listed: artifact-expired', async () => {
     const { handOver, service } = await begin();
     await handOver();
     await service.blobs.remove(service.artifacts[0]?.blob ?? '');
@@ -322,7 +322,7 @@ describe('what must not turn green', () => {
     ['load', 'load-failed', 'no space left on device'],
     ['unpack', 'load-failed', 'Error unpacking image'],
     ['silent-load', 'image-missing', ''],
-  ] as const)('docker load that fails with "%s"', async (fail, code, message) => {
+  ] as const)('C.4: docker load that fails with "%s"', async (fail, code, message) => {
     const { handOver } = await begin({ docker: { store: 'containerd', fail } });
     await handOver();
     const outcome = await scenario.loads();

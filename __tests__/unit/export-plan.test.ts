@@ -1,47 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import type { BuildInputs, ExportInputs } from '../../export-image/inputs.ts';
-import { describeSource, planExport } from '../../export-image/plan.ts';
+import type { ExportInputs } from '../../export-image/inputs.ts';
+import { describeSource, type ExportFacts, planExport } from '../../export-image/plan.ts';
 import { formatReference } from '../../shared/image/reference.ts';
+import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
 
-const build: BuildInputs = {
-  context: './app',
-  file: undefined,
-  target: undefined,
-  buildArgs: [],
-  buildContexts: [],
-  labels: [],
-  secrets: [],
-  secretFiles: [],
-  ssh: [],
-  cacheFrom: ['type=gha'],
-  cacheTo: [],
-  builder: undefined,
-  network: undefined,
-  noCache: false,
-  pull: false,
-  allow: [],
-  addHosts: [],
-  shmSize: undefined,
-  ulimit: [],
-};
-const defaults: ExportInputs = {
-  image: undefined,
-  tarball: '/tmp/charon.tar',
-  artifactName: 'docker-image',
-  retentionDays: 1,
-  platform: 'linux/amd64',
-  sourceImage: undefined,
-  sourceTarball: undefined,
-  build,
-  requireCache: false,
-  compression: 'auto',
-  compressionLevel: undefined,
-  jobKey: undefined,
-};
-const facts = { hasCacheService: true, maxRetentionDays: undefined };
 const digest = `sha256:${'d'.repeat(64)}`;
 
-const plan = (change: Partial<ExportInputs>, more: Partial<typeof facts> = {}) =>
+const plan = (change: Partial<ExportInputs>, more: Partial<ExportFacts> = {}) =>
   planExport({ ...defaults, ...change }, { ...facts, ...more });
 
 function nameOf(change: Partial<ExportInputs>): string | undefined {
@@ -54,6 +19,8 @@ describe('what is planned without any choice', () => {
     expect(plan({})).toEqual({
       source: { kind: 'build', build, secrets: [] },
       reference: { repository: 'charon', tag: 'local' },
+      tags: [],
+      immutableTag: undefined,
       platform: { os: 'linux', architecture: 'amd64' },
       compression: { format: 'zstd', level: 1 },
       tarballPath: '/tmp/charon.tar',
@@ -221,7 +188,7 @@ describe('what is passed on', () => {
 
   test.each([
     ['a name that the service refuses', { artifactName: 'a/b' }, `can't be the name of an artifact`],
-    ['S1.11: several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
+    ['several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
   ])('%s is refused', (_, change, message) => {
     expect(() => plan(change)).toThrow(message);
   });

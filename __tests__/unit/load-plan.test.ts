@@ -36,7 +36,7 @@ describe('planLoad', () => {
     });
   });
 
-  test.each([hex, `sha256:${hex}`])('S1.7: the config digest %j is taken as the full form', (text) => {
+  test.each([hex, `sha256:${hex}`])('the config digest %j is taken as the full form', (text) => {
     expect(planLoad({ ...inputs, expectedConfigDigest: text }).expectedConfigDigest).toBe(`sha256:${hex}`);
   });
 

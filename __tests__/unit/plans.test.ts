@@ -3,43 +3,9 @@ import { buildArguments, isGhaCache } from '../../export-image/build-arguments.t
 import type { ExportInputs } from '../../export-image/inputs.ts';
 import { planExport } from '../../export-image/plan.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
+import { buildInputs as build, exportFacts as runner, exportInputs } from '../fixtures/export-inputs.ts';
 
-const build = {
-  context: '.',
-  file: undefined,
-  target: undefined,
-  buildArgs: [],
-  buildContexts: [],
-  labels: [],
-  secrets: [],
-  secretFiles: [],
-  ssh: [],
-  cacheFrom: ['type=gha'],
-  cacheTo: [],
-  builder: undefined,
-  network: undefined,
-  noCache: false,
-  pull: false,
-  allow: [],
-  addHosts: [],
-  shmSize: undefined,
-  ulimit: [],
-} as const;
-const inputs: ExportInputs = {
-  image: undefined,
-  tarball: '/tmp/charon.tar',
-  artifactName: 'docker-image',
-  retentionDays: 1,
-  platform: 'linux/amd64',
-  sourceImage: undefined,
-  sourceTarball: undefined,
-  build,
-  requireCache: false,
-  compression: 'auto',
-  compressionLevel: undefined,
-  jobKey: 'build-0',
-};
-const runner = { hasCacheService: true, maxRetentionDays: undefined };
+const inputs: ExportInputs = { ...exportInputs, jobKey: 'build-0' };
 
 describe('the plan of an export', () => {
   test('S0.1: a build is called charon:local unless it is said otherwise', () => {

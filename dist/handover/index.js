@@ -33250,7 +33250,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 3817:
+/***/ 3626:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33264,12 +33264,74 @@ __nccwpck_require__.d(__webpack_exports__, {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
+
+const shortShaLength = 7;
+/** What leaves room for `-<short sha>` in Docker's 128 characters. */
+const maxNameLength = 120;
+const maxTagLength = 128;
+/**
+ * The one tag that stands for this commit, and is never given to another: `pr-<number>-<sha>`,
+ * `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>` (a git tag may be moved, so its name alone is not
+ * enough), or `sha-<sha>` for a bare commit; `<sha>` is the first 7 characters of the commit.
+ * @returns undefined when the event names no commit
+ */
+function immutableTag(event) {
+    if (event.kind === 'none')
+        return undefined;
+    const short = shortSha(event.sha);
+    if (event.kind === 'pull-request')
+        return `pr-${String(event.number)}-${short}`;
+    if (event.kind === 'merge-queue')
+        return `merge-queue-pr-${String(event.number)}-${short}`;
+    if (event.kind === 'commit')
+        return `sha-${short}`;
+    return `${cleanName(event.name) || event.kind}-${short}`;
+}
+/**
+ * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
+ * None when the event names no commit.
+ */
+function automaticTags(event) {
+    const immutable = immutableTag(event);
+    if (event.kind === 'none' || immutable === undefined)
+        return [];
+    const tags = [
+        immutable,
+        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+        ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
+        `sha-${shortSha(event.sha)}`,
+    ];
+    return [...new Set(tags)].filter(reference/* isTag */.dz);
+}
+function shortSha(sha) {
+    return sha.slice(0, shortShaLength);
+}
+/** A branch's name as the first part of a tag: `feature/Add_New-Feature` is `feature-add-new-feature`. */
+function cleanName(name) {
+    return name
+        .toLowerCase()
+        .replace(/[^a-z0-9.-]/gu, '-')
+        .replace(/-{2,}/g, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxNameLength)
+        .replace(/-+$/, '');
+}
+/** A git tag as a tag of an image: `v1.2.3` stays, `v1.2.3+build.5` is `v1.2.3-build.5`. */
+function cleanGitTag(name) {
+    return name
+        .replace(/[^\w.-]+/gu, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxTagLength)
+        .replace(/-+$/, '');
+}
+
 // EXTERNAL MODULE: ./build/shared/json.js
 var shared_json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/metadata-tags.js
 
 
@@ -33282,10 +33344,33 @@ var reference = __nccwpck_require__(9607);
  */
 function parseMetadataTags(text) {
     const [first, ...rest] = tagLines(text).map(reference/* parseReference */.F2);
-    if (first === undefined) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,shared_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
-    }
+    if (first === undefined)
+        throw noReference(text);
     return [first, ...rest];
+}
+/**
+ * The same as the references an image is given, each with a tag.
+ * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
+ * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ */
+function parseTagList(text, repository) {
+    const found = tagLines(text).map((line) => taggedReference(line, repository));
+    if (found.length === 0)
+        throw noReference(text);
+    return found;
+}
+/**
+ * Finds the tags that docker/metadata-action left for the steps after it (its src/main.ts: each output is exported as
+ * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
+ * @param env the variables, by name
+ * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ */
+function metadataVariable(env) {
+    const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
+        const name = `DOCKER_METADATA_OUTPUT_${output}`;
+        return { name, text: env[name]?.trim() ?? '' };
+    });
+    return variables.find(({ text }) => text !== '');
 }
 /** Lines of a multi-line output, one argument each; empty lines dropped. */
 function lines(text) {
@@ -33294,13 +33379,154 @@ function lines(text) {
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
+// The action's `sep-tags` may be a comma, which no reference contains.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,shared_json/* parseJson */.qF)(text) : undefined;
-    return (0,shared_json/* isObject */.Gv)(json) ? (0,shared_json/* stringsOf */.iw)(json['tags']).flatMap(lines) : lines(text);
+    const parts = (0,shared_json/* isObject */.Gv)(json) ? (0,shared_json/* stringsOf */.iw)(json['tags']) : [text];
+    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
+}
+function taggedReference(line, repository) {
+    if (/[/:@]/.test(line))
+        return (0,reference/* parseTaggedReference */.$R)(line);
+    if (repository !== undefined)
+        return (0,reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
+    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+}
+function noReference(text) {
+    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,shared_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
+
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
+/** Says what the workflow runs for, or why that can't be known. Never throws. */
+function workflowEvent(facts) {
+    const payload = (0,shared_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
+    if (facts.name === '')
+        return none('there is no workflow event here');
+    if (facts.name === 'delete')
+        return none('the event is the deletion of a branch or tag');
+    if (facts.name === 'push' && payload['deleted'] === true)
+        return none('the push deleted its branch or tag');
+    if (facts.name.startsWith('pull_request') || (0,shared_json/* isObject */.Gv)(payload['pull_request']))
+        return pullRequest(facts, payload);
+    const issue = member(payload, 'issue');
+    if ((0,shared_json/* isObject */.Gv)(issue['pull_request'])) {
+        return none(`the event ${(0,shared_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
+    }
+    if (facts.name === 'merge_group')
+        return mergeGroup(facts, payload);
+    if (facts.name === 'workflow_run')
+        return triggeringRun(payload);
+    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+}
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+function branchOf(event) {
+    if (event.kind === 'branch')
+        return event.name;
+    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+function pullRequest(facts, payload) {
+    const request = member(payload, 'pull_request');
+    const head = member(request, 'head');
+    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+    const number = [request['number'], payload['number'], fromRef].find(isNumber);
+    const sha = firstCommit(head['sha']);
+    if (number === undefined)
+        return none(`the payload of ${(0,shared_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
+    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    if (sha === undefined)
+        return none(`the payload of ${(0,shared_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
+    const branch = (0,shared_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
+    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+function mergeGroup(facts, payload) {
+    const group = member(payload, 'merge_group');
+    return ofRef((0,shared_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload) {
+    const run = member(payload, 'workflow_run');
+    const trigger = (0,shared_json/* stringOr */.JI)(run['event'], '');
+    const branch = (0,shared_json/* stringOr */.JI)(run['head_branch'], '');
+    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    if (sha === undefined)
+        return none('the payload of workflow_run has no commit of the run that triggered it');
+    if (trigger === 'issue_comment')
+        return none('the run that triggered this one was for a comment, which names no commit');
+    if (trigger === 'release')
+        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+    const requests = trigger.startsWith('pull_request') ? (0,shared_json/* objectsOf */.iZ)(run['pull_requests']) : [];
+    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const number = request?.['number'];
+    if (isNumber(number))
+        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+    const isOurs = home !== undefined && head === home;
+    const isDefault = isDefaultBranch(trigger, payload);
+    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+function ofRef(ref, sha, isDefault) {
+    if (sha === undefined)
+        return none('the event names no commit');
+    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+    if (kind === 'tags')
+        return { kind: 'tag', name, sha };
+    if (kind === 'heads') {
+        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+        return queued === undefined
+            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+    }
+    if (kind !== 'pull')
+        return { kind: 'commit', sha };
+    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+    return isNumber(number)
+        ? { kind: 'pull-request', number, sha }
+        : none(`${(0,shared_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
+}
+function refOf(facts, payload) {
+    const given = facts.ref || (0,shared_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
+    const released = (0,shared_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
+    if (given === '')
+        return released === '' ? '' : `refs/tags/${released}`;
+    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+function commitOf(facts, payload) {
+    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+}
+function isDefaultBranch(eventName, payload) {
+    const known = member(payload, 'repository')['default_branch'];
+    if (!branchEvents.some((name) => name === eventName))
+        return () => false;
+    // A schedule runs on the default branch only.
+    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+function firstCommit(...candidates) {
+    return candidates
+        .map((candidate) => (0,shared_json/* stringOr */.JI)(candidate, '').toLowerCase())
+        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+function isNumber(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+function member(value, name) {
+    const found = value[name];
+    return (0,shared_json/* isObject */.Gv)(found) ? found : {};
+}
+function none(reason) {
+    return { kind: 'none', reason };
+}
+
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
 ;// CONCATENATED MODULE: ./build/export-image/compression.js
@@ -33339,7 +33565,85 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
 }
 
+;// CONCATENATED MODULE: ./build/export-image/tag-plan.js
+
+
+
+
+
+
+/**
+ * The further references of the image, each once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseTags(inputs, facts, notices) {
+    const repository = requireRepository(inputs.repository);
+    const tags = tagsOf(inputs.tags, repository, facts, notices);
+    const own = facts.reference === undefined ? undefined : (0,reference/* formatReference */.FH)(facts.reference);
+    const byName = new Map(tags.map((tag) => [(0,reference/* formatReference */.FH)(tag), tag]));
+    return [...byName].filter(([name]) => name !== own).map(([, tag]) => tag);
+}
+function tagsOf(given, repository, { event, metadata }, notices) {
+    if (given === undefined)
+        return [];
+    if (given !== 'auto')
+        return parseTagList(given, repository);
+    const variable = metadataVariable(metadata);
+    if (variable !== undefined) {
+        notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
+        return parseTagList(variable.text, repository);
+    }
+    if (repository === undefined)
+        throw noRepository();
+    if (event.kind === 'none')
+        throw noTags(event.reason);
+    return parseTagList(automaticTags(event).join('\n'), repository);
+}
+// Kept as it was given: each reference made of it then knows what was lowered.
+function requireRepository(given) {
+    if (given === undefined)
+        return undefined;
+    const { tag, digest } = (0,reference/* parseReference */.F2)(given);
+    if (tag === undefined && digest === undefined)
+        return given;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,shared_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+}
+function noRepository() {
+    return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+}
+function noTags(reason) {
+    return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
+}
+/**
+ * The source with the label that records its branch; a label that the user sets stays.
+ * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ */
+function withBranchLabel(source, name, event, notices) {
+    if (name === undefined)
+        return source;
+    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
+        throw noLabel(name, source);
+    const { labels } = source.build;
+    if (labels.some((label) => label.startsWith(`${name}=`)))
+        return source;
+    const branch = branchOf(event);
+    if (branch === undefined) {
+        notices.push(`The label ${name} is left out: this run is for no branch.`);
+        return source;
+    }
+    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+}
+function noLabel(name, source) {
+    const why = source.kind === 'build'
+        ? 'a label needs a name without "=" and white space'
+        : 'only a build can be given a label, and the image has another source';
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,shared_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/plan.js
+
+
+
 
 
 
@@ -33352,15 +33656,19 @@ const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
     const notices = [];
-    const source = chooseSource(inputs, facts, notices);
+    const event = workflowEvent(facts.event);
+    const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
     const reference = chooseReference(inputs, source);
-    const lowered = [reference, source.kind === 'engine' ? source.reference : undefined]
-        .filter((one) => one?.loweredFrom !== undefined)
-        .map((one) => `Repositories are lower-case: ${String(one?.loweredFrom)} is read as ${String(one?.repository)}.`);
-    notices.push(...new Set(lowered));
+    const tags = chooseTags(inputs, { event, metadata: facts.metadata, reference }, notices);
+    // Outside a workflow nobody asked for a tag of the event.
+    if (event.kind === 'none' && facts.event.name !== '')
+        notices.push(`There is no immutable tag: ${event.reason}.`);
+    notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
     return {
         source,
         reference,
+        tags,
+        immutableTag: immutableTag(event),
         platform: (0,platform/* parsePlatform */.FL)(inputs.platform),
         tarballPath: inputs.tarball,
         artifactName: (0,artifact_name/* requireArtifactName */.t)(inputs.artifactName),
@@ -33370,6 +33678,15 @@ function planExport(inputs, facts) {
         jobKey: inputs.jobKey ?? '',
         notices,
     };
+}
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
+    }
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
 function chooseSource(inputs, facts, notices) {
     const { sourceImage, sourceTarball, build } = inputs;
@@ -34337,8 +34654,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 2 modules
-var export_image_plan = __nccwpck_require__(3817);
+// EXTERNAL MODULE: ./build/export-image/plan.js + 5 modules
+var export_image_plan = __nccwpck_require__(3626);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34560,7 +34877,7 @@ async function openSourceTarball(path, plan, producer) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(image.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(image.config.platform)}\`, or give the tarball of the other platform.`);
     }
     const unsealed = {
-        references: chooseReferences(path, plan.reference, image),
+        references: [...chooseReferences(path, plan.reference, image), ...plan.tags],
         platform: image.config.platform,
         configDigest: image.configDigest,
         manifestDigests: image.manifestDigests,
@@ -34738,7 +35055,7 @@ async function exportImage(plan, tools) {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
         const image = await readOciLayout(layout, plan.platform, replaced);
-        const references = [requireReference(plan.reference)];
+        const references = [requireReference(plan.reference), ...plan.tags];
         const tarball = planTarball(layout, image, references);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
         const unsealed = imageRecord({ image, references, tarball, path: plan.tarballPath, producer: tools.producer });
@@ -35203,6 +35520,15 @@ async function verifiedTag({ engine, log }, reference, expected, loaded) {
     log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
     return image;
 }
+/** Gives the image its further references too, where they aren't this image yet. */
+async function tagFurther({ engine, log }, image, expected, references) {
+    for (const name of references.map(image_reference/* formatReference */.FH)) {
+        const found = await engine.inspect(name);
+        if (found === undefined || differences(expected, found).length > 0)
+            await engine.tag(image.imageId, name);
+        log.info(`It is ${name}, too.`);
+    }
+}
 async function findSame(engine, loaded, expected) {
     for (const candidate of loaded) {
         const image = await engine.inspect(candidate);
@@ -35332,7 +35658,11 @@ async function alreadyHere(plan, { engine, log }, record) {
     if (image === undefined || differences(record, image).length > 0)
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
+    await tagFurther({ engine, log }, image, record, others(record, name));
     return { reference: name, image, expected: record, size: 0, loaded: false };
+}
+function others(record, name) {
+    return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
@@ -35359,6 +35689,8 @@ async function load(plan, tools, job) {
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
         const image = await verifiedTag(tools, reference, expected, loaded);
+        if (record !== undefined)
+            await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         await kept?.commit();
         return {
             reference: (0,image_reference/* formatReference */.FH)(reference),
@@ -35443,6 +35775,9 @@ __nccwpck_require__.d(__webpack_exports__, {
 function readExportInputs(inputs) {
     return {
         image: inputs.optional('image'),
+        tags: inputs.optional('tags'),
+        repository: inputs.optional('repository'),
+        branchLabel: inputs.optional('branch-label'),
         tarball: inputs.text('tarball'),
         artifactName: inputs.text('artifact-name'),
         retentionDays: inputs.integer('retention-days', 1, 90),
@@ -35509,7 +35844,7 @@ function readHandoverInputs(inputs) {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3817);
+/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3626);
 /* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(447);
 /* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1162);
 /* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
@@ -37943,9 +38278,15 @@ __nccwpck_require__.d(__webpack_exports__, {
 var core = __nccwpck_require__(3838);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 ;// CONCATENATED MODULE: ./build/shared/action/context.js
+
+
 
 /** The one place that reads the runner's environment, inputs aside. */
 function jobContext(env = process.env) {
@@ -37971,7 +38312,26 @@ function jobContext(env = process.env) {
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+        event: {
+            name: variable('GITHUB_EVENT_NAME'),
+            payload: readPayload(variable('GITHUB_EVENT_PATH')),
+            ref: variable('GITHUB_REF'),
+            refName: variable('GITHUB_REF_NAME'),
+            refType: variable('GITHUB_REF_TYPE'),
+            sha: variable('GITHUB_SHA'),
+            headRef: variable('GITHUB_HEAD_REF'),
+        },
+        metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
     };
+}
+/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+function readPayload(path) {
+    try {
+        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,external_node_fs_.readFileSync)(path, 'utf8'));
+    }
+    catch {
+        return undefined;
+    }
 }
 
 // EXTERNAL MODULE: ./build/shared/text.js
@@ -39964,9 +40324,9 @@ function corrupt(why, cause) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
-/* harmony export */   Ys: () => (/* binding */ canonicalReference)
+/* harmony export */   Ys: () => (/* binding */ canonicalReference),
+/* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
-/* unused harmony export isTag */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);

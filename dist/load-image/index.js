@@ -34076,6 +34076,15 @@ async function verifiedTag({ engine, log }, reference, expected, loaded) {
     log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
     return image;
 }
+/** Gives the image its further references too, where they aren't this image yet. */
+async function tagFurther({ engine, log }, image, expected, references) {
+    for (const name of references.map(image_reference/* formatReference */.FH)) {
+        const found = await engine.inspect(name);
+        if (found === undefined || differences(expected, found).length > 0)
+            await engine.tag(image.imageId, name);
+        log.info(`It is ${name}, too.`);
+    }
+}
 async function findSame(engine, loaded, expected) {
     for (const candidate of loaded) {
         const image = await engine.inspect(candidate);
@@ -34205,7 +34214,11 @@ async function alreadyHere(plan, { engine, log }, record) {
     if (image === undefined || differences(record, image).length > 0)
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
+    await tagFurther({ engine, log }, image, record, others(record, name));
     return { reference: name, image, expected: record, size: 0, loaded: false };
+}
+function others(record, name) {
+    return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
@@ -34232,6 +34245,8 @@ async function load(plan, tools, job) {
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
         const image = await verifiedTag(tools, reference, expected, loaded);
+        if (record !== undefined)
+            await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         await kept?.commit();
         return {
             reference: (0,image_reference/* formatReference */.FH)(reference),
@@ -36762,9 +36777,15 @@ __nccwpck_require__.d(__webpack_exports__, {
 var core = __nccwpck_require__(3838);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 ;// CONCATENATED MODULE: ./build/shared/action/context.js
+
+
 
 /** The one place that reads the runner's environment, inputs aside. */
 function jobContext(env = process.env) {
@@ -36790,7 +36811,26 @@ function jobContext(env = process.env) {
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+        event: {
+            name: variable('GITHUB_EVENT_NAME'),
+            payload: readPayload(variable('GITHUB_EVENT_PATH')),
+            ref: variable('GITHUB_REF'),
+            refName: variable('GITHUB_REF_NAME'),
+            refType: variable('GITHUB_REF_TYPE'),
+            sha: variable('GITHUB_SHA'),
+            headRef: variable('GITHUB_HEAD_REF'),
+        },
+        metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
     };
+}
+/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+function readPayload(path) {
+    try {
+        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,external_node_fs_.readFileSync)(path, 'utf8'));
+    }
+    catch {
+        return undefined;
+    }
 }
 
 // EXTERNAL MODULE: ./build/shared/text.js

@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import type { EventFacts } from '../image/workflow-event.ts';
 import type { Producer } from '../image/record.ts';
+import { parseJson } from '../json.ts';
 
 /** What the runner says about this job. */
 export interface JobContext {
@@ -17,6 +20,9 @@ export interface JobContext {
   readonly isGithubRunner: boolean;
   /** The longest retention that the repository allows, in days, if the runner says so. */
   readonly maxRetentionDays: number | undefined;
+  readonly event: EventFacts;
+  /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
 }
 
 /** The one place that reads the runner's environment, inputs aside. */
@@ -44,5 +50,28 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+    event: {
+      name: variable('GITHUB_EVENT_NAME'),
+      payload: readPayload(variable('GITHUB_EVENT_PATH')),
+      ref: variable('GITHUB_REF'),
+      refName: variable('GITHUB_REF_NAME'),
+      refType: variable('GITHUB_REF_TYPE'),
+      sha: variable('GITHUB_SHA'),
+      headRef: variable('GITHUB_HEAD_REF'),
+    },
+    metadata: Object.fromEntries(
+      Object.entries(env).flatMap(([name, value]) =>
+        name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+      ),
+    ),
   };
+}
+
+/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+function readPayload(path: string): unknown {
+  try {
+    return path === '' ? undefined : parseJson(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
 }

@@ -12,6 +12,9 @@ export interface Reference {
   readonly loweredFrom?: string;
 }
 
+/** A reference that an image can be stored under. */
+export type TaggedReference = Reference & { readonly tag: string };
+
 // Grammar: github.com/distribution/reference, reference.go and regexp.go.
 const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
@@ -105,7 +108,7 @@ export function canonicalReference(reference: Reference): string {
  * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
-export function parseTaggedReference(text: string): Reference & { readonly tag: string } {
+export function parseTaggedReference(text: string): TaggedReference {
   const reference = parseReference(text);
   if (reference.digest !== undefined) {
     throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');

@@ -132,6 +132,8 @@ function environment(
     GITHUB_REPOSITORY: 'org/charon',
     GITHUB_SERVER_URL: 'https://github.com',
     GITHUB_SHA: '0123456789abcdef0123456789abcdef01234567',
+    GITHUB_EVENT_NAME: '',
+    GITHUB_EVENT_PATH: '',
     ...(certificate === undefined ? {} : { NODE_EXTRA_CA_CERTS: certificate.caFile }),
   };
 }

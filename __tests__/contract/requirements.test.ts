@@ -1,0 +1,134 @@
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { projectRoot } from '../../dev/action-runner.ts';
+
+const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
+const sources = globSync('{export-image,load-image,handover,shared}/**/*', { cwd: projectRoot, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name));
+
+interface Step {
+  readonly id?: string;
+  readonly uses?: string;
+  readonly run?: string;
+  readonly with?: Readonly<Record<string, unknown>>;
+}
+
+interface Job {
+  readonly needs?: string | readonly string[];
+  readonly if?: string;
+  readonly outputs?: Readonly<Record<string, string>>;
+  readonly steps: readonly Step[];
+}
+
+/** The jobs of each workflow that the README shows in full, of the examples, and of our own CI. */
+const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] = [
+  ...[...read('README.md').matchAll(/```yaml\n(jobs:[\s\S]*?)```/g)].map(
+    ([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const,
+  ),
+  ...['examples/**/*.yml', '.github/workflows/*.yml']
+    .flatMap((pattern) => globSync(pattern, { cwd: projectRoot }))
+    .filter((path) => parse(read(path)).jobs !== undefined)
+    .map((path) => [path, parse(read(path)).jobs] as const),
+];
+const usesOf = (job: Job): readonly string[] => job.steps.flatMap(({ uses }) => uses ?? []);
+const loads = ({ uses = '' }: Step): boolean => /\/load-image(?:@|$)/.test(uses);
+
+describe('the card', () => {
+  test('C.1: TypeScript only, on the agreed packages, each of which is really used', () => {
+    const { dependencies, devDependencies } = JSON.parse(read('package.json'));
+    expect(Object.keys(dependencies)).toEqual(
+      expect.arrayContaining(['@actions/core', '@actions/artifact', '@actions/exec']),
+    );
+    expect(Object.keys(devDependencies)).toEqual(expect.arrayContaining(['@vercel/ncc', 'jest', 'typescript']));
+    const code = sources.filter((path) => !/\.(?:md|yml)$/.test(path));
+    expect(code.length).toBeGreaterThan(50);
+    expect(code.filter((path) => !path.endsWith('.ts'))).toEqual([]);
+    const text = code.map((path) => readFileSync(path, 'utf8')).join('\n');
+    for (const name of ['core', 'artifact', 'exec']) expect(text).toMatch(new RegExp(`['"]@actions/${name}['"]`));
+    expect(read('dev/build.ts')).toContain('@vercel/ncc');
+    expect(read('dev/test.ts')).toContain('jest');
+  });
+
+  test('C.2: the top level has the agreed names', () => {
+    expect(readdirSync(projectRoot)).toEqual(
+      expect.arrayContaining([
+        ...['package.json', 'tsconfig.json', 'action.yml'],
+        ...['export-image', 'load-image', 'shared', 'dist', '__tests__'],
+      ]),
+    );
+  });
+
+  test.each(['export-image', 'load-image', '.'])('C.6: %s is an action whose entry is in the repository', (folder) => {
+    const { runs } = parse(read(join(folder, 'action.yml')));
+    expect(runs.using).toBe('node24');
+    const entry = join(projectRoot, folder, runs.main);
+    expect(existsSync(entry)).toBe(true);
+    expect(dirname(dirname(entry))).toBe(join(projectRoot, 'dist'));
+  });
+
+  test('C.6: the README’s first workflow exports in the build job and loads in each integration job', () => {
+    const [, jobs] = workflows[0] ?? ['', {}];
+    expect(Object.keys(jobs)).toEqual(['build', 'integration']);
+    const [build, integration] = Object.values(jobs).map(usesOf);
+    expect(build).toContain('org/image-handover/export-image@v1');
+    expect(integration).toContain('org/image-handover/load-image@v1');
+  });
+});
+
+test('S2.6: a job that loads waits for run-integration to be true, which the empty output of a skipped build is not', () => {
+  const consumers = workflows.flatMap(([where, jobs]) =>
+    Object.values(jobs)
+      .filter((job) => job.steps.some(loads))
+      .flatMap((job) => [job.needs ?? []].flat().map((name) => ({ where, job, name, producer: jobs[name] })))
+      .filter(({ producer }) => producer?.outputs?.['run-integration'] !== undefined),
+  );
+  expect(consumers.length).toBeGreaterThanOrEqual(3);
+  for (const { where, job, name, producer } of consumers) {
+    const condition = job.if ?? '';
+    expect([where, condition]).toEqual([
+      where,
+      expect.stringContaining(`needs.${name}.outputs.run-integration == 'true'`),
+    ]);
+    expect(producer?.outputs?.['run-integration']).toBe('${{ steps.export.outputs.run-integration }}');
+    expect(producer?.steps.find(({ id }) => id === 'export')?.uses).toMatch(/\/export-image(?:@v1)?$/);
+  }
+});
+
+test('S0.5: no job that loads an artifact logs in to a registry or pulls', () => {
+  const loading = workflows.flatMap(([, jobs]) =>
+    Object.values(jobs).filter(({ steps }) => steps.some((step) => loads(step) && step.with?.['from'] === undefined)),
+  );
+  expect(loading.length).toBeGreaterThanOrEqual(3);
+  for (const { steps } of loading) {
+    for (const { uses = '', run = '' } of steps) {
+      expect(uses).not.toContain('login-action');
+      expect(run).not.toMatch(/docker (?:login|pull)/);
+    }
+  }
+});
+
+describe('S4.3: what is held against artifacts', () => {
+  const rows = /## What is held against artifacts\n([\s\S]*?)\n## /.exec(read('README.md'))?.[1] ?? '';
+
+  test.each(['Names clash in parallel runs', 'Large artifacts', 'Slow zip', 'No reuse of layers'])(
+    'S4.3: the README answers "%s"',
+    (drawback) => {
+      const answer = rows.split('\n').find((row) => row.startsWith(`| ${drawback} |`)) ?? '';
+      expect(answer.length).toBeGreaterThan(80);
+    },
+  );
+
+  test('S4.3: the slow zip and the pull of a registry are measured beside ours, for producer and consumer', () => {
+    const figures = read('bench/results/quick.md');
+    for (const recipe of ['ours', 'docs recipe (zip level 6)']) {
+      const measured = figures.split('\n').filter((row) => row.startsWith(`| ${recipe} | `));
+      expect(measured.length).toBeGreaterThanOrEqual(2);
+      for (const row of measured) expect(row).toMatch(/\| \d+\.\d s \|/);
+    }
+    expect(figures).toContain('| push to a loopback registry |');
+    expect(figures).toContain('| docker pull from a loopback registry |');
+  });
+});

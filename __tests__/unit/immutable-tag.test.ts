@@ -1,0 +1,292 @@
+import fc from 'fast-check';
+import { describe, expect, test } from '@jest/globals';
+import { automaticTags, immutableTag } from '../../shared/image/immutable-tag.ts';
+import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
+import { eventFacts, type RecordedEvent } from '../fixtures/events.ts';
+import { noEvent } from '../fixtures/export-inputs.ts';
+
+const sha = 'abc1234def5678abc1234def5678abc1234def56';
+const dockerTag = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+
+const branch = (name: string): WorkflowEvent => ({ kind: 'branch', name, sha, isDefault: false });
+const gitTag = (name: string): WorkflowEvent => ({ kind: 'tag', name, sha });
+const event = (facts: Partial<EventFacts>): WorkflowEvent => workflowEvent({ ...noEvent, sha, ...facts });
+
+describe('events as GitHub sends them', () => {
+  test.each<[RecordedEvent, string | undefined, string | undefined]>([
+    ['push-branch', 'feature-add-new-feature-6113728', 'feature/Add_New-Feature'],
+    ['push-default-branch', 'main-6113728', 'main'],
+    ['push-tag', 'v1.2.3-6113728', undefined],
+    ['push-deleted-branch', undefined, undefined],
+    ['pull-request', 'pr-123-ec26c3e', 'feature/Add_New-Feature'],
+    ['pull-request-target', 'pr-123-ec26c3e', 'feature/Add_New-Feature'],
+    ['pull-request-review', 'pr-123-ec26c3e', 'feature/Add_New-Feature'],
+    ['workflow-dispatch', 'release-2.x-6113728', 'release/2.x'],
+    ['schedule', 'main-d00dd00', 'main'],
+    [
+      'merge-group',
+      'merge-queue-pr-104-2ffea6d',
+      'gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64',
+    ],
+    ['release', 'v2.0.0-rc.1-6113728', undefined],
+    ['workflow-run-push', 'feature-dns-subdomain-6113728', 'feature/dns/subdomain'],
+    ['workflow-run-pull-request', 'pr-123-ec26c3e', 'feature/Add_New-Feature'],
+    ['workflow-run-fork', 'main-ec26c3e', 'main'],
+    ['issue-comment-on-pull-request', undefined, undefined],
+    ['delete', undefined, undefined],
+  ])('S1.2, S1.3, S1.4: %s: immutable tag %s, branch %s', (name, tag, from) => {
+    const found = workflowEvent(eventFacts(name));
+    expect(immutableTag(found)).toBe(tag);
+    expect(branchOf(found)).toBe(from);
+  });
+
+  test.each<[RecordedEvent, readonly string[]]>([
+    ['push-branch', ['feature-add-new-feature-6113728', 'sha-6113728']],
+    ['push-default-branch', ['main-6113728', 'latest', 'sha-6113728']],
+    ['push-tag', ['v1.2.3-6113728', 'v1.2.3', 'sha-6113728']],
+    ['push-deleted-branch', []],
+    ['pull-request', ['pr-123-ec26c3e', 'sha-ec26c3e']],
+    ['pull-request-target', ['pr-123-ec26c3e', 'sha-ec26c3e']],
+    ['workflow-dispatch', ['release-2.x-6113728', 'sha-6113728']],
+    ['schedule', ['main-d00dd00', 'latest', 'sha-d00dd00']],
+    ['merge-group', ['merge-queue-pr-104-2ffea6d', 'sha-2ffea6d']],
+    ['release', ['v2.0.0-rc.1-6113728', 'v2.0.0-rc.1', 'sha-6113728']],
+    ['workflow-run-push', ['feature-dns-subdomain-6113728', 'sha-6113728']],
+    ['workflow-run-fork', ['main-ec26c3e', 'sha-ec26c3e']],
+  ])('S3.6: automatic tags of %s', (name, tags) => {
+    expect(automaticTags(workflowEvent(eventFacts(name)))).toEqual(tags);
+  });
+});
+
+describe('pull requests', () => {
+  const request = { number: 7, head: { sha, ref: 'patch-1' } };
+
+  test('S1.2: the head’s commit counts; without it there is no tag, and the merge commit is no substitute', () => {
+    const facts = { name: 'pull_request', ref: 'refs/pull/7/merge' };
+    expect(event({ ...facts, payload: { pull_request: request } })).toEqual({
+      kind: 'pull-request',
+      number: 7,
+      sha,
+      branch: 'patch-1',
+    });
+    expect(event({ ...facts, payload: { number: 7, pull_request: { head: {} } } })).toEqual({
+      kind: 'none',
+      reason: 'the payload of pull_request has no pull_request.head.sha',
+    });
+    expect(event({ ...facts, payload: undefined }).kind).toBe('none');
+  });
+
+  test.each([
+    ['in the pull request', { pull_request: request }, 'refs/pull/9/merge', 'pr-7-abc1234'],
+    ['beside it', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
+    ['in the ref alone', { pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-9-abc1234'],
+    ['nowhere', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
+  ])('S1.2: the number is found %s', (_, payload, ref, tag) => {
+    expect(immutableTag(event({ name: 'pull_request', payload, ref }))).toBe(tag);
+  });
+
+  test('S1.2: refs/pull/7/head is the head itself; refs/pull/7/merge of another event is a merge commit', () => {
+    expect(immutableTag(event({ name: 'workflow_dispatch', ref: 'refs/pull/7/head' }))).toBe('pr-7-abc1234');
+    expect(event({ name: 'deployment', ref: 'refs/pull/7/merge' })).toMatchObject({ kind: 'none' });
+  });
+
+  test('S1.2: a run that a pull_request_target triggered is for head_commit; its head_sha is of the base branch', () => {
+    const run = {
+      event: 'pull_request_target',
+      head_sha: 'f'.repeat(40),
+      pull_requests: [{ number: 7, head: { sha } }],
+    };
+    const found = (more: object): WorkflowEvent =>
+      event({ name: 'workflow_run', payload: { workflow_run: { ...run, ...more } } });
+    expect(immutableTag(found({ head_commit: { id: sha } }))).toBe('pr-7-abc1234');
+    expect(found({}).kind).toBe('none');
+  });
+
+  test('S1.4: the branch comes from the payload, else from GITHUB_HEAD_REF', () => {
+    const payload = { pull_request: { number: 7, head: { sha } } };
+    expect(branchOf(event({ name: 'pull_request', payload, headRef: 'from-env' }))).toBe('from-env');
+    expect(branchOf(event({ name: 'pull_request', payload }))).toBeUndefined();
+  });
+});
+
+describe('branches', () => {
+  test.each([
+    ['feature/Add_New-Feature', 'feature-add-new-feature'],
+    ['feature/dns/subdomain', 'feature-dns-subdomain'],
+    ['feature/fix-#123', 'feature-fix-123'],
+    ['renovate/npm-@types/node-24.x', 'renovate-npm-types-node-24.x'],
+    ['dependabot/npm_and_yarn/eslint-10.15.0', 'dependabot-npm-and-yarn-eslint-10.15.0'],
+    ['.hidden/-x', 'hidden-x'],
+    ['-.-lead', 'lead'],
+    ['trail-#', 'trail'],
+    ['trail.', 'trail.'],
+    ['grün/größe', 'gr-n-gr-e'],
+    ['🚀/ship-it-🚀', 'ship-it'],
+    ['分支', 'branch'],
+    ['...', 'branch'],
+    ['-', 'branch'],
+    ['', 'branch'],
+    ['a'.repeat(250), 'a'.repeat(120)],
+    [`${'a'.repeat(119)}--b`, 'a'.repeat(119)],
+    ['MAIN', 'main'],
+    ['1.0', '1.0'],
+  ])('S1.3: %j is %s', (name, cleaned) => {
+    expect(immutableTag(branch(name))).toBe(`${cleaned}-abc1234`);
+  });
+
+  const anyName = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 300 }),
+    fc.string({ unit: fc.constantFrom('a', 'Z', '.', '-', '/', '_', '#', 'é', '🚀'), maxLength: 300 }),
+  );
+  const hexDigits = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
+  const anySha = fc.string({ unit: fc.constantFrom(...hexDigits), minLength: 40, maxLength: 40 });
+
+  test('S1.3: property: any branch and any git tag give a valid tag of at most 128 that ends with the short sha', () => {
+    fc.assert(
+      fc.property(anyName, anySha, fc.constantFrom('branch', 'tag'), (name, commit, kind) => {
+        const found: WorkflowEvent =
+          kind === 'tag' ? { kind, name, sha: commit } : { kind: 'branch', name, sha: commit, isDefault: true };
+        const tag = immutableTag(found) ?? '';
+        expect(tag).toMatch(dockerTag);
+        expect(tag.endsWith(`-${commit.slice(0, 7)}`)).toBe(true);
+        expect(tag).toMatch(/^[a-z0-9][a-z0-9.-]*$/);
+        expect(tag).not.toContain('--');
+        expect(immutableTag(found)).toBe(tag);
+        for (const one of automaticTags(found)) expect(one).toMatch(dockerTag);
+      }),
+    );
+  });
+
+  test('property: any facts give an event or a reason, and never throw', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('push', 'pull_request', 'merge_group', 'workflow_run', 'release', 'issue_comment', 'fork'),
+        fc.oneof(fc.jsonValue(), fc.record({ pull_request: fc.jsonValue(), workflow_run: fc.jsonValue() })),
+        fc.oneof(anyName, fc.constantFrom('refs/heads/x', 'refs/tags/y', 'refs/pull/1/merge')),
+        fc.oneof(anyName, anySha),
+        (name, payload, ref, commit) => {
+          const found = event({ name, payload, ref, sha: commit });
+          if (found.kind === 'none') expect(found.reason).not.toBe('');
+          else expect(immutableTag(found)).toMatch(dockerTag);
+        },
+      ),
+    );
+  });
+});
+
+describe('git tags and releases', () => {
+  test.each([
+    ['v1.2.3', 'v1.2.3', 'v1.2.3-abc1234'],
+    ['v1.2.3+build.5', 'v1.2.3-build.5', 'v1.2.3-build.5-abc1234'],
+    ['component/v1.2.3', 'component-v1.2.3', 'component-v1.2.3-abc1234'],
+    ['V2_RC', 'V2_RC', 'v2-rc-abc1234'],
+    ['.1', '1', '1-abc1234'],
+    ['x'.repeat(200), 'x'.repeat(128), `${'x'.repeat(120)}-abc1234`],
+  ])('S3.6: %s is the tag %s, and %s for good', (name, tag, immutable) => {
+    expect(automaticTags(gitTag(name))).toEqual([immutable, tag, 'sha-abc1234']);
+  });
+
+  test('S3.6: a git tag without a usable character has only the immutable tag and that of the commit', () => {
+    expect(automaticTags(gitTag('🚀'))).toEqual(['tag-abc1234', 'sha-abc1234']);
+  });
+
+  test('a release without a ref is known by its tag name', () => {
+    expect(event({ name: 'release', payload: { release: { tag_name: 'v3' } } })).toEqual(gitTag('v3'));
+  });
+});
+
+describe('other events', () => {
+  const repository = { full_name: 'o/r', default_branch: 'main' };
+  const latest = (facts: Partial<EventFacts>): boolean =>
+    automaticTags(event({ ref: 'refs/heads/main', payload: { repository }, ...facts })).includes('latest');
+
+  test.each(['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'])(
+    'S3.6: %s on the default branch is latest',
+    (name) => {
+      expect(latest({ name })).toBe(true);
+      expect(latest({ name, ref: 'refs/heads/other' })).toBe(false);
+    },
+  );
+
+  test.each(['issue_comment', 'issues', 'check_run', 'fork', 'deployment', 'watch'])(
+    'S3.6: %s runs on the default branch, but may mean something else: not latest',
+    (name) => {
+      expect(latest({ name })).toBe(false);
+    },
+  );
+
+  test('S3.6: a run of a fork’s main is not latest, one of ours is', () => {
+    const run = (event: string, head: string): boolean =>
+      latest({
+        name: 'workflow_run',
+        payload: {
+          repository,
+          workflow_run: { event, head_branch: 'main', head_sha: sha, head_repository: { full_name: head } },
+        },
+      });
+    expect(run('push', 'o/r')).toBe(true);
+    expect(run('push', 'stranger/r')).toBe(false);
+    expect(run('pull_request', 'stranger/r')).toBe(false);
+    expect(run('pull_request', 'o/r')).toBe(false);
+  });
+
+  test.each([
+    [
+      'a merge group without payload',
+      { name: 'merge_group', ref: 'refs/heads/gh-readonly-queue/a/b/pr-5-0123abc' },
+      'merge-queue-pr-5-abc1234',
+    ],
+    [
+      'a push to a queue’s branch',
+      { name: 'push', ref: 'refs/heads/gh-readonly-queue/main/pr-5-0123abc' },
+      'merge-queue-pr-5-abc1234',
+    ],
+    [
+      'a queue’s branch of another form',
+      { name: 'merge_group', ref: 'refs/heads/gh-readonly-queue/x' },
+      'gh-readonly-queue-x-abc1234',
+    ],
+    ['a deployment of a commit', { name: 'deployment', ref: '' }, 'sha-abc1234'],
+    ['a ref of another kind', { name: 'push', ref: 'refs/notes/commits' }, 'sha-abc1234'],
+    ['a short ref of a branch', { name: 'push', ref: 'topic' }, 'topic-abc1234'],
+    ['a short ref of a tag', { name: 'push', ref: '', refName: 'v1', refType: 'tag' }, 'v1-abc1234'],
+    [
+      'a ref in the payload alone',
+      { name: 'push', payload: { ref: 'refs/heads/x', after: sha }, sha: '' },
+      'x-abc1234',
+    ],
+    ['a commit in upper case', { name: 'push', ref: 'refs/heads/x', sha: sha.toUpperCase() }, 'x-abc1234'],
+    [
+      'a release’s run',
+      { name: 'workflow_run', payload: { workflow_run: { event: 'release', head_branch: 'v1', head_sha: sha } } },
+      'v1-abc1234',
+    ],
+    [
+      'a run without a branch',
+      { name: 'workflow_run', payload: { workflow_run: { head_branch: null, head_sha: sha } } },
+      'sha-abc1234',
+    ],
+  ])('%s', (_, facts, tag) => {
+    expect(immutableTag(event(facts))).toBe(tag);
+  });
+
+  test.each([
+    ['no event', { name: '' }, 'there is no workflow event here'],
+    ['a deletion', { name: 'delete', ref: 'refs/heads/main' }, 'deletion'],
+    ['no commit', { name: 'push', ref: 'refs/heads/x', sha: '' }, 'the event names no commit'],
+    ['a commit of zeros', { name: 'push', ref: 'refs/heads/x', sha: '0'.repeat(40) }, 'the event names no commit'],
+    ['a commit that is none', { name: 'push', ref: 'refs/heads/x', sha: 'HEAD' }, 'the event names no commit'],
+    ['a run without commit', { name: 'workflow_run', payload: {} }, 'no commit of the run that triggered it'],
+    [
+      'a run for a comment',
+      { name: 'workflow_run', payload: { workflow_run: { event: 'issue_comment', head_sha: sha } } },
+      'was for a comment',
+    ],
+    ['a payload that is no object', { name: 'pull_request', payload: [1] }, 'no pull request number'],
+  ])('%s gives no tag, and says why', (_, facts, reason) => {
+    const found = event(facts);
+    expect(found).toEqual({ kind: 'none', reason: expect.stringContaining(reason) });
+    expect(immutableTag(found)).toBeUndefined();
+    expect(automaticTags(found)).toEqual([]);
+  });
+});

@@ -1,0 +1,36 @@
+import { describe, expect, test } from '@jest/globals';
+import { complaints } from '../../dev/requirements-coverage.ts';
+import { citationsOf } from '../../dev/test-titles.ts';
+
+describe('what a test file cites', () => {
+  test.each([
+    ['a test', "test('S1.3, C.5: x', () => {});", [{ title: 'S1.3, C.5: x', ids: ['S1.3', 'C.5'] }]],
+    ['a number of two digits', "test('S1.10: x', () => {});", [{ title: 'S1.10: x', ids: ['S1.10'] }]],
+    ['a describe', "describe('plan (S0.3)', () => {});", [{ title: 'plan (S0.3)', ids: ['S0.3'] }]],
+    ['a test within', "describe('a', () => { test('S0.1', f); });", [{ title: 'S0.1', ids: ['S0.1'] }]],
+    ['a table’s title', "test.each([['S0.1']])('S0.2: %s', f);", [{ title: 'S0.2: %s', ids: ['S0.2'] }]],
+    [
+      'its rows',
+      "test.each([['S0.1: a', 1], ['b', 2]] as const)('of %s', f);",
+      [{ title: 'of S0.1: a', ids: ['S0.1'] }],
+    ],
+    ['its plain rows', "test.each(['S0.1: a', 'b'])('%s', f);", [{ title: 'S0.1: a', ids: ['S0.1'] }]],
+    ['a test that names none', "test('x', () => {});", []],
+    ['a skipped test', "test.skip('S1.3: x', () => {});", []],
+    ['a skipped describe', "describe.skip('x', () => { test('S0.1', f); });", []],
+    ['a test to do', "test.todo('S1.3: x');", []],
+    ['a comment', "// test('S1.3: x')", []],
+    ['another call', "expect('S1.3');", []],
+  ])('%s', (_, source, found) => {
+    expect(citationsOf(source)).toEqual(found);
+  });
+});
+
+test('a row without a test is told, but for those that are examples; a name that is no row is told too', () => {
+  const row = (id: string, byExample = false) => ({ id, text: 'text', byExample });
+  const proof = { file: 'unit/a.test.ts', title: 'S0.1, S9.9: a', ids: ['S0.1', 'S9.9'] };
+  expect(complaints([row('S0.1'), row('S0.2'), row('S0.3', true)], [proof])).toEqual([
+    'S0.2 (text): no test names it',
+    'unit/a.test.ts › S0.1, S9.9: a: there is no requirement S9.9',
+  ]);
+});

@@ -1,0 +1,138 @@
+import { describe, expect, test } from '@jest/globals';
+import type { ExportInputs } from '../../export-image/inputs.ts';
+import { type ExportFacts, planExport } from '../../export-image/plan.ts';
+import { metadataVariable } from '../../shared/image/metadata-tags.ts';
+import { formatReference } from '../../shared/image/reference.ts';
+import { eventFacts } from '../fixtures/events.ts';
+import { buildInputs, exportFacts, exportInputs } from '../fixtures/export-inputs.ts';
+
+const plan = (change: Partial<ExportInputs>, facts: Partial<ExportFacts> = {}) =>
+  planExport({ ...exportInputs, ...change }, { ...exportFacts, ...facts });
+const tagsOf = (change: Partial<ExportInputs>, facts: Partial<ExportFacts> = {}): readonly string[] =>
+  plan(change, facts).tags.map(formatReference);
+const refused = (message: string): unknown =>
+  expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) });
+const event = eventFacts('push-default-branch');
+const auto = { tags: 'auto', repository: 'ghcr.io/Wikid82/charon' };
+const json = '{"tags":["ghcr.io/o/c:1","ghcr.io/o/c:sha-1"],"tag-names":["1","sha-1"],"labels":{},"version":"1"}';
+
+describe('tags', () => {
+  test.each([
+    ['not given', {}, []],
+    ['C.5: an output of several lines', { tags: '\nghcr.io/o/c:1\r\n\n ghcr.io/o/c:sha-1 ' }, undefined],
+    ['C.5: an output with commas (sep-tags)', { tags: 'ghcr.io/o/c:1,ghcr.io/o/c:sha-1' }, undefined],
+    ['C.5: the json output', { tags: json }, undefined],
+    ['bare tags (metadata-action without images)', { tags: '1\nsha-1', repository: 'ghcr.io/o/c' }, undefined],
+    ['twice the same', { tags: 'ghcr.io/o/c:1\nghcr.io/o/c:sha-1\nghcr.io/O/c:1' }, undefined],
+    ['the image’s own reference among them', { image: 'a:1', tags: 'a:1\na:2' }, ['a:2']],
+    ['without a tag, as docker reads it', { tags: 'ghcr.io/o/c' }, ['ghcr.io/o/c:latest']],
+  ])('S1.6: %s', (_, change, expected = ['ghcr.io/o/c:1', 'ghcr.io/o/c:sha-1']) => {
+    expect(tagsOf(change)).toEqual(expected);
+  });
+
+  test.each([
+    ['S2.2: no tag in the json', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
+    ['S0.7: a malformed reference', { tags: 'ghcr.io/o/c:1\nghcr.io//c:2' }, 'ghcr.io//c:2'],
+    ['a digest', { tags: `c@sha256:${'a'.repeat(64)}` }, 'stored under a digest'],
+    ['a bare tag without repository', { tags: 'pr-1' }, '"pr-1" in the list of tags is a tag without a repository'],
+    ['a repository with a tag', { repository: 'ghcr.io/o/c:1' }, 'expected a repository without a tag'],
+    ['a repository that is none', { repository: 'https://ghcr.io/o/c' }, 'is not an image reference'],
+  ])('%s is refused', (_, change, message) => {
+    expect(() => plan(change)).toThrow(refused(message));
+  });
+
+  test('S2.4: a repository is lowered once for all its tags, and the notice says so', () => {
+    const { notices } = plan(auto, { event });
+    expect(notices.filter((notice) => notice.includes('lower-case'))).toEqual([
+      'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 is read as ghcr.io/wikid82/charon.',
+    ]);
+  });
+});
+
+describe('tags: auto', () => {
+  test('S3.6: tags of the event, in the repository', () => {
+    expect(tagsOf(auto, { event })).toEqual(
+      ['main-6113728', 'latest', 'sha-6113728'].map((tag) => `ghcr.io/wikid82/charon:${tag}`),
+    );
+    expect(plan(auto, { event }).immutableTag).toBe('main-6113728');
+  });
+
+  test.each([
+    ['DOCKER_METADATA_OUTPUT_TAGS', 'ghcr.io/o/c:1\nghcr.io/o/c:sha-1'],
+    ['DOCKER_METADATA_OUTPUT_JSON', json],
+  ])('C.5: the metadata action’s %s wins, and the log says so', (name, text) => {
+    const metadata = { [name]: text, DOCKER_METADATA_OUTPUT_VERSION: '1', DOCKER_METADATA_OUTPUT_LABELS: 'a=b' };
+    expect(tagsOf(auto, { event, metadata })).toEqual(['ghcr.io/o/c:1', 'ghcr.io/o/c:sha-1']);
+    expect(plan(auto, { event, metadata }).notices).toContain(
+      `tags: auto takes the tags of docker/metadata-action, from ${name}.`,
+    );
+    expect(tagsOf({ tags: 'auto' }, { event, metadata })).toHaveLength(2);
+  });
+
+  test.each([
+    ['TAG_NAMES', 'pr-1\nsha-1', ['x/y:pr-1', 'x/y:sha-1']],
+    ['VERSION', '1.2', ['x/y:1.2']],
+  ])('C.5: %s alone is of the given repository', (output, text, expected) => {
+    const metadata = { [`DOCKER_METADATA_OUTPUT_${output}`]: text };
+    expect(tagsOf({ tags: 'auto', repository: 'x/y' }, { event, metadata })).toEqual(expected);
+  });
+
+  test('S2.2: the metadata action ran and put out no tag: an error that shows what it left', () => {
+    const metadata = { DOCKER_METADATA_OUTPUT_TAGS: '', DOCKER_METADATA_OUTPUT_JSON: '{"tags":[],"labels":{}}' };
+    expect(() => plan(auto, { event, metadata })).toThrow(refused('received "{"tags":[],"labels":{}}"'));
+    expect(metadataVariable({ DOCKER_METADATA_OUTPUT_TAGS: ' ' })).toBeUndefined();
+  });
+
+  test('S2.1: tags that are given win over both', () => {
+    const metadata = { DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/o/c:1' };
+    expect(tagsOf({ tags: 'mine:1' }, { event, metadata })).toEqual(['mine:1']);
+  });
+
+  test.each([
+    ['no repository', { tags: 'auto' }, event, 'has no repository'],
+    ['no event', auto, exportFacts.event, 'there is no workflow event here'],
+    ['a deletion', auto, eventFacts('push-deleted-branch'), 'the push deleted its branch or tag'],
+  ])('S2.2: %s is an error that says so', (_, change, facts, message) => {
+    expect(() => plan(change, { event: facts })).toThrow(refused(message));
+  });
+});
+
+test('S1.2: an event without an immutable tag is told with its reason; outside a workflow nothing is said', () => {
+  expect(plan({}, { event: eventFacts('delete') }).notices).toEqual([
+    'There is no immutable tag: the event is the deletion of a branch or tag.',
+  ]);
+  expect(plan({})).toMatchObject({ immutableTag: undefined, notices: [] });
+});
+
+describe('branch-label', () => {
+  const branchLabel = 'io.charon.feature.branch';
+  const labels = (change: Partial<ExportInputs>, facts: Partial<ExportFacts>): unknown =>
+    plan({ branchLabel, ...change }, facts).source;
+
+  test('S1.4: the branch as it is called is added to the labels of the build', () => {
+    const build = { ...buildInputs, labels: ['a=b'] };
+    expect(labels({ build }, { event: eventFacts('pull-request') })).toMatchObject({
+      build: { labels: ['a=b', 'io.charon.feature.branch=feature/Add_New-Feature'] },
+    });
+  });
+
+  test('S1.4: a label of that name that the user sets stays alone', () => {
+    const build = { ...buildInputs, labels: ['io.charon.feature.branch=mine'] };
+    expect(labels({ build }, { event })).toMatchObject({ build: { labels: ['io.charon.feature.branch=mine'] } });
+  });
+
+  test('S1.4: without a branch there is no label, and a notice', () => {
+    const found = plan({ branchLabel }, { event: eventFacts('push-tag') });
+    expect(found.source).toMatchObject({ build: { labels: [] } });
+    expect(found.notices).toEqual(['The label io.charon.feature.branch is left out: this run is for no branch.']);
+  });
+
+  test.each([
+    ['an image of the engine', { sourceImage: 'a:1' }],
+    ['a tarball', { sourceTarball: 'a.tar' }],
+    ['a name with =', { branchLabel: 'a=b' }],
+    ['a name with a space', { branchLabel: 'a b' }],
+  ])('S1.4: %s can’t be given the label', (_, change) => {
+    expect(() => plan({ branchLabel, ...change }, { event })).toThrow(refused('The input `branch-label` is'));
+  });
+});

@@ -1,0 +1,64 @@
+import ts from 'typescript';
+
+const idPattern = /\b(?:C|S\d)\.\d+\b/g;
+
+/** A test, a describe, or a row of a table of tests, that names requirements. */
+export interface Citation {
+  readonly title: string;
+  readonly ids: readonly string[];
+}
+
+/**
+ * Finds what a test file's titles cite, in order: the titles of `test` and `describe`, and of `each` the rows' first
+ * texts when the title itself names no requirement. What is skipped or still to do proves nothing and is left out.
+ * @param source the file's text, as TypeScript
+ */
+export function citationsOf(source: string): readonly Citation[] {
+  const found: Citation[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node)) {
+      const names = calleeNames(node.expression);
+      if (/^(?:test|it|describe)$/.test(names[0] ?? '')) {
+        if (names.some((name) => name === 'skip' || name === 'todo')) return;
+        found.push(...citationsOfCall(node));
+      }
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile('test.ts', source, ts.ScriptTarget.Latest));
+  return found;
+}
+
+function citationsOfCall(call: ts.CallExpression): readonly Citation[] {
+  const title = textOf(call.arguments[0]);
+  if (title === undefined) return [];
+  const own = cite(title);
+  if (own.length > 0 || !ts.isCallExpression(call.expression)) return own;
+  return rowTexts(call.expression.arguments[0]).flatMap((text) => cite(title.replace(/%[sj]/, text)));
+}
+
+function cite(title: string): readonly Citation[] {
+  const ids = [...new Set(title.match(idPattern) ?? [])];
+  return ids.length === 0 ? [] : [{ title, ids }];
+}
+
+/** `test.each(…)` and `test.only` as their parts. */
+function calleeNames(callee: ts.Expression): readonly string[] {
+  if (ts.isIdentifier(callee)) return [callee.text];
+  if (ts.isPropertyAccessExpression(callee)) return [...calleeNames(callee.expression), callee.name.text];
+  return ts.isCallExpression(callee) ? calleeNames(callee.expression) : [];
+}
+
+function rowTexts(table: ts.Expression | undefined): readonly string[] {
+  if (table !== undefined && (ts.isAsExpression(table) || ts.isSatisfiesExpression(table))) {
+    return rowTexts(table.expression);
+  }
+  if (table === undefined || !ts.isArrayLiteralExpression(table)) return [];
+  return table.elements
+    .map((row) => textOf(ts.isArrayLiteralExpression(row) ? row.elements[0] : row))
+    .filter((text) => text !== undefined);
+}
+
+function textOf(node: ts.Node | undefined): string | undefined {
+  return node !== undefined && ts.isStringLiteralLike(node) ? node.text : undefined;
+}

@@ -1,0 +1,155 @@
+import { isObject, type JsonObject, objectsOf, stringOr } from '../json.ts';
+import { quoteForeign } from '../text.ts';
+
+/** What the runner says about the event that started the workflow; an empty text where it says nothing. */
+export interface EventFacts {
+  /** GITHUB_EVENT_NAME; a called workflow has its caller's. */
+  readonly name: string;
+  /** The JSON of GITHUB_EVENT_PATH; undefined when there is none. */
+  readonly payload: unknown;
+  /** GITHUB_REF: `refs/heads/…`, `refs/tags/…` or `refs/pull/<number>/merge`. */
+  readonly ref: string;
+  readonly refName: string;
+  readonly refType: string;
+  readonly sha: string;
+  /** GITHUB_HEAD_REF, of pull requests only. */
+  readonly headRef: string;
+}
+
+/** What the workflow runs for. A schedule, a manual run and the like run for the branch or the tag they run on. */
+export type WorkflowEvent =
+  /** `sha` is the head of the pull request, never the merge commit; `branch` is its head branch, if known. */
+  | { readonly kind: 'pull-request'; readonly number: number; readonly sha: string; readonly branch?: string }
+  /** `branch` is the queue's own, `gh-readonly-queue/…`; `number` the last pull request of the group. */
+  | { readonly kind: 'merge-queue'; readonly number: number; readonly sha: string; readonly branch: string }
+  | { readonly kind: 'branch'; readonly name: string; readonly sha: string; readonly isDefault: boolean }
+  | { readonly kind: 'tag'; readonly name: string; readonly sha: string }
+  /** A commit that no branch or tag is named for, such as a deployment of a bare commit. */
+  | { readonly kind: 'commit'; readonly sha: string }
+  | { readonly kind: 'none'; readonly reason: string };
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+
+/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'] as const;
+
+/** Says what the workflow runs for, or why that can't be known. Never throws. */
+export function workflowEvent(facts: EventFacts): WorkflowEvent {
+  const payload = isObject(facts.payload) ? facts.payload : {};
+  if (facts.name === '') return none('there is no workflow event here');
+  if (facts.name === 'delete') return none('the event is the deletion of a branch or tag');
+  if (facts.name === 'push' && payload['deleted'] === true) return none('the push deleted its branch or tag');
+  if (facts.name.startsWith('pull_request') || isObject(payload['pull_request'])) return pullRequest(facts, payload);
+  const issue = member(payload, 'issue');
+  if (isObject(issue['pull_request'])) {
+    return none(`the event ${quoteForeign(facts.name)} names a pull request, but not its commit`);
+  }
+  if (facts.name === 'merge_group') return mergeGroup(facts, payload);
+  if (facts.name === 'workflow_run') return triggeringRun(payload);
+  return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+}
+
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+export function branchOf(event: WorkflowEvent): string | undefined {
+  if (event.kind === 'branch') return event.name;
+  return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+
+function pullRequest(facts: EventFacts, payload: JsonObject): WorkflowEvent {
+  const request = member(payload, 'pull_request');
+  const head = member(request, 'head');
+  const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+  const number = [request['number'], payload['number'], fromRef].find(isNumber);
+  const sha = firstCommit(head['sha']);
+  if (number === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull request number`);
+  // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+  if (sha === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull_request.head.sha`);
+  const branch = stringOr(head['ref'], '') || facts.headRef;
+  return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+
+function mergeGroup(facts: EventFacts, payload: JsonObject): WorkflowEvent {
+  const group = member(payload, 'merge_group');
+  return ofRef(stringOr(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload: JsonObject): WorkflowEvent {
+  const run = member(payload, 'workflow_run');
+  const trigger = stringOr(run['event'], '');
+  const branch = stringOr(run['head_branch'], '');
+  // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+  const sha = firstCommit(
+    trigger === 'pull_request_target' ? undefined : run['head_sha'],
+    member(run, 'head_commit')['id'],
+  );
+  if (sha === undefined) return none('the payload of workflow_run has no commit of the run that triggered it');
+  if (trigger === 'issue_comment')
+    return none('the run that triggered this one was for a comment, which names no commit');
+  if (trigger === 'release') return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+  const requests = trigger.startsWith('pull_request') ? objectsOf(run['pull_requests']) : [];
+  const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+  const number = request?.['number'];
+  if (isNumber(number)) return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+  // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+  const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+  const isOurs = home !== undefined && head === home;
+  const isDefault = isDefaultBranch(trigger, payload);
+  return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+
+function ofRef(ref: string, sha: string | undefined, isDefault: (branch: string) => boolean): WorkflowEvent {
+  if (sha === undefined) return none('the event names no commit');
+  const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+  if (kind === 'tags') return { kind: 'tag', name, sha };
+  if (kind === 'heads') {
+    const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+    return queued === undefined
+      ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+      : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+  }
+  if (kind !== 'pull') return { kind: 'commit', sha };
+  const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+  return isNumber(number)
+    ? { kind: 'pull-request', number, sha }
+    : none(`${quoteForeign(ref)} is a merge commit, not the head of the pull request`);
+}
+
+function refOf(facts: EventFacts, payload: JsonObject): string {
+  const given = facts.ref || stringOr(payload['ref'], '') || facts.refName;
+  const released = stringOr(member(payload, 'release')['tag_name'], '');
+  if (given === '') return released === '' ? '' : `refs/tags/${released}`;
+  const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+  return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+
+function commitOf(facts: EventFacts, payload: JsonObject): string | undefined {
+  return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+}
+
+function isDefaultBranch(eventName: string, payload: JsonObject): (branch: string) => boolean {
+  const known = member(payload, 'repository')['default_branch'];
+  if (!branchEvents.some((name) => name === eventName)) return () => false;
+  // A schedule runs on the default branch only.
+  return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+
+function firstCommit(...candidates: readonly unknown[]): string | undefined {
+  return candidates
+    .map((candidate) => stringOr(candidate, '').toLowerCase())
+    .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+
+function member(value: JsonObject, name: string): JsonObject {
+  const found = value[name];
+  return isObject(found) ? found : {};
+}
+
+function none(reason: string): WorkflowEvent {
+  return { kind: 'none', reason };
+}
