@@ -1,5 +1,6 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { runStep, type StepOutcome } from '../dev/action-runner.ts';
 import type { DockerEngine } from '../dev/docker-engine.ts';
 import { type BenchService, officialClient, sh } from './world.ts';
@@ -11,6 +12,8 @@ export interface Arena {
   readonly registry: string;
   readonly context: string;
   readonly folder: string;
+  /** How ours stores new layers. */
+  readonly compression?: string;
 }
 
 /** One way to do a job. `run` is what is measured; it returns the peak memory of our own process, in kB, if it is ours. */
@@ -60,20 +63,28 @@ const recipe =
     await upload(arena, `recipe-${String(level)}-${round}`, file, level);
   };
 
+/** On the classic store, which can't export a layout: the cached build into the engine, and `docker save` to nowhere. */
+export const bareExport = 'floor: bare export (OCI layout, or docker save)';
+/** Nothing but the bytes of our tarball on their way to the service. */
+export const linkAlone = 'the link alone: bare upload';
+
+const ours: Contender = {
+  name: 'ours',
+  run: async (arena, round) => {
+    const inputs = {
+      context: arena.context,
+      network: 'host',
+      tarball: join(arena.folder, 'ours.tar'),
+      'cache-from': '',
+      compression: arena.compression ?? 'auto',
+    };
+    return (await step('export-image', arena, { ...inputs, 'artifact-name': `ours-${round}` })).peakMemoryKb;
+  },
+};
+
 /** From "build is cached" to "artifact finalised". */
 export const producers: readonly Contender[] = [
-  {
-    name: 'ours',
-    run: async (arena, round) => {
-      const inputs = {
-        context: arena.context,
-        network: 'host',
-        tarball: join(arena.folder, 'ours.tar'),
-        'cache-from': '',
-      };
-      return (await step('export-image', arena, { ...inputs, 'artifact-name': `ours-${round}` })).peakMemoryKb;
-    },
-  },
+  ours,
   { name: 'docs recipe (zip level 6)', run: recipe(6) },
   { name: 'tuned recipe (zip level 0)', run: recipe(0) },
   {
@@ -109,7 +120,7 @@ export const producers: readonly Contender[] = [
     },
   },
   {
-    name: 'floor: bare OCI layout export',
+    name: bareExport,
     run: async (arena) => {
       const directory = join(arena.folder, 'bare');
       if (existsSync(directory)) rmSync(directory, { recursive: true });
@@ -126,7 +137,18 @@ export const producers: readonly Contender[] = [
       return undefined;
     },
   },
+  {
+    name: linkAlone,
+    run: async (arena, round) => {
+      const script = fileURLToPath(new URL('bare-upload.ts', import.meta.url));
+      await sh(arena.service.env, process.execPath, script, `bare-${round}`, join(arena.folder, 'ours.tar'));
+      return undefined;
+    },
+  },
 ];
+
+/** The engine's own work, from page cache. */
+export const loadFloor = 'floor: docker load of our tarball';
 
 const download =
   (level: number) =>
@@ -139,28 +161,64 @@ const download =
       `${find}\nawait client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
     );
     await sh(arena.engine.env, 'docker', 'load', '--input', join(path, 'recipe.tar'));
+    await createContainer(arena, 'charon:local');
   };
 
-/** From the start of the step to "the image is here", on an engine without the image. */
+// What all this is for: a container can run. The network is the test engine's, which has none.
+async function createContainer(arena: Arena, image: string): Promise<void> {
+  const id = (await sh(arena.engine.env, 'docker', 'create', '--network=none', image)).trim();
+  await sh(arena.engine.env, 'docker', 'rm', id);
+}
+
+/** From the start of the step to "a container can run". */
 export const consumers: readonly Contender[] = [
-  { name: 'ours', run: async (arena) => (await step('load-image', arena, { 'artifact-name': 'ours-0' })).peakMemoryKb },
+  {
+    name: 'ours',
+    run: async (arena) => {
+      const { peakMemoryKb } = await step('load-image', arena, { 'artifact-name': 'ours-0' });
+      await createContainer(arena, 'charon:local');
+      return peakMemoryKb;
+    },
+  },
   { name: 'docs recipe (zip level 6)', run: download(6) },
   { name: 'tuned recipe (zip level 0)', run: download(0) },
   {
     name: 'docker pull from a loopback registry',
     run: async (arena) => {
-      await sh(arena.engine.env, 'docker', 'pull', '-q', `${arena.registry}/charon:local`);
+      const image = `${arena.registry}/charon:local`;
+      await sh(arena.engine.env, 'docker', 'pull', '-q', image);
+      await createContainer(arena, image);
       return undefined;
     },
   },
   {
-    name: 'floor: docker load of our tarball',
+    name: loadFloor,
     run: async (arena) => {
       await sh(arena.engine.env, 'docker', 'load', '--input', join(arena.folder, 'ours.tar'));
+      await createContainer(arena, 'charon:local');
       return undefined;
     },
   },
 ];
+
+/** Export and load of layers that are new, so that they have to be compressed: the way from the build to the test. */
+export function compressions(consumer: DockerEngine): readonly Contender[] {
+  return ['auto', 'gzip', 'uncompressed'].map((compression) => ({
+    name: compression,
+    run: async (arena, round) => {
+      const name = `${compression}-${round}`;
+      await ours.run({ ...arena, compression }, name);
+      await step('load-image', { ...arena, engine: consumer }, { 'artifact-name': `ours-${name}` });
+      return undefined;
+    },
+  }));
+}
+
+/** Builds again without a cache, but compresses nothing yet. */
+export async function buildAnew({ engine, context }: Arena): Promise<void> {
+  await sh(engine.env, 'docker', 'builder', 'prune', '-af');
+  await sh(engine.env, 'docker', ...buildArguments(context, '--output', 'type=cacheonly'));
+}
 
 /** Empties a consumer's engine. */
 export async function emptyEngine(engine: DockerEngine): Promise<void> {

@@ -1,9 +1,10 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { parseJson, stringMapOf } from '../shared/json.ts';
+import { isObject, parseJson, stringMapOf } from '../shared/json.ts';
 import { projectRoot } from '../dev/action-runner.ts';
 import type { LinkOptions } from '../__tests__/fakes/artifact-service/link.ts';
 
@@ -12,6 +13,8 @@ const run = promisify(execFile);
 /** The stand-in service in a process of its own, over TLS, behind a link of the given speed. */
 export interface BenchService {
   readonly env: Readonly<Record<string, string>>;
+  /** Bytes of blobs that were downloaded so far. */
+  downloaded(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -20,19 +23,32 @@ export async function startService(link: LinkOptions): Promise<BenchService> {
   const child = spawn(process.execPath, [script, JSON.stringify({ tls: true, link })], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  let text = '';
-  for await (const line of createInterface({ input: child.stdout })) {
-    text = line;
-    break;
-  }
-  const env = stringMapOf(parseJson(text));
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const answer = async (): Promise<unknown> => {
+    const line = await lines.next();
+    return line.done === true ? undefined : parseJson(line.value);
+  };
+  const env = stringMapOf(await answer());
   return {
     env,
+    downloaded: async () => {
+      child.stdin.write('\n');
+      const traffic = await answer();
+      return isObject(traffic) && typeof traffic['down'] === 'number' ? traffic['down'] : Number.NaN;
+    },
     stop: async () => {
       child.stdin.end();
       await once(child, 'exit');
     },
   };
+}
+
+/** Seconds of CPU that the programs we started and waited for have used so far, without the engines (proc(5), cutime). */
+export function clientCpuSeconds(): number {
+  const fields = readFileSync('/proc/self/stat', 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[13]) + Number(fields[14])) / 100;
 }
 
 /** Runs a program to its end; throws with its last words when it fails. */

@@ -46,16 +46,17 @@ export interface LargeImage {
   /** Size of the unpacked image, about, in MB. */
   readonly megabytes: number;
   readonly smallFiles: number;
+  /** An image of `writeBaseContext` in a registry to build upon, as on a pulled base; without it the base is built too. */
+  readonly base?: string;
 }
 
 /**
  * Writes a build context whose image is like a real one: a base of its own, tens of thousands of small files as of
  * node_modules, binaries, and data that doesn't compress.
  */
-export async function writeLargeContext(directory: string, { megabytes, smallFiles }: LargeImage): Promise<void> {
+export async function writeLargeContext(directory: string, { megabytes, smallFiles, base }: LargeImage): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
   const random = Math.round(megabytes * 0.25);
-  const binaries = Math.round(megabytes * 0.45);
   const perFile = Math.max(200, Math.round((megabytes * 0.3 * 1e6) / smallFiles));
   writeFileSync(join(directory, 'files.awk'), smallFileProgram);
   writeFileSync(join(directory, 'app.txt'), 'the application\n');
@@ -63,15 +64,11 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
   writeFileSync(
     join(directory, 'Dockerfile'),
     [
-      'FROM scratch AS busybox',
-      'COPY rootfs /',
-      'FROM busybox AS modules',
+      ...(base === undefined ? baseStage(megabytes) : [`FROM ${base} AS base`]),
+      'FROM base AS modules',
       'COPY files.awk /',
       `RUN mkdir -p /app/node_modules && awk -v count=${String(smallFiles)} -v size=${String(perFile)} -f /files.awk`,
-      'FROM busybox AS binaries',
-      `RUN mkdir -p /opt && i=0; while [ $i -lt ${String(binaries)} ]; do cat /bin/busybox; i=$((i+1)); done | head -c ${String(binaries)}000000 > /opt/tool`,
-      'FROM busybox',
-      'COPY --from=binaries /opt/tool /opt/tool',
+      'FROM base',
       'COPY --from=modules /app /app',
       'COPY data /opt/data',
       'COPY app.txt /app/app.txt',
@@ -80,6 +77,25 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
       '',
     ].join('\n'),
   );
+}
+
+/** Writes a build context with the base of such an image alone: a small system and binaries. */
+export async function writeBaseContext(directory: string, megabytes: number): Promise<void> {
+  await writeRootFilesystem(join(directory, 'rootfs'));
+  writeFileSync(join(directory, 'Dockerfile'), [...baseStage(megabytes), ''].join('\n'));
+}
+
+function baseStage(megabytes: number): readonly string[] {
+  const binaries = Math.round(megabytes * 0.45);
+  const copies = `i=0; while [ $i -lt ${String(binaries)} ]; do cat /bin/busybox; i=$((i+1)); done`;
+  return [
+    'FROM scratch AS system',
+    'COPY rootfs /',
+    'FROM system AS binaries',
+    `RUN mkdir -p /opt && (${copies}) | head -c ${String(binaries)}000000 > /opt/tool`,
+    'FROM system AS base',
+    'COPY --from=binaries /opt/tool /opt/tool',
+  ];
 }
 
 // Bytes that don't compress, the same ones every time: the key stream of a cipher with a fixed key.

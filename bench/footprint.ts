@@ -1,0 +1,32 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { projectRoot, runStep } from '../dev/action-runner.ts';
+import { median } from './results.ts';
+
+/** What the actions weigh before they do anything. */
+export interface Footprint {
+  readonly action: string;
+  /** ms from the start of the process to the error for a bad input, median of ten. */
+  readonly startMs: number;
+  /** Bytes of JavaScript that are read at the start, and of chunks that are read only when they are needed. */
+  readonly entryBytes: number;
+  readonly laterBytes: number;
+}
+
+export async function footprint(): Promise<readonly Footprint[]> {
+  const all: Footprint[] = [];
+  for (const action of ['export-image', 'load-image']) {
+    const times: number[] = [];
+    for (let round = 0; round < 10; round += 1) {
+      const began = performance.now();
+      const { exitCode } = await runStep({ action, inputs: { 'artifact-name': 'a:b' } });
+      if (exitCode !== 1) throw new Error(`${action} took a:b for the name of an artifact`);
+      times.push(performance.now() - began);
+    }
+    const files = readdirSync(join(projectRoot, 'dist', action)).filter((name) => name.endsWith('.js'));
+    const sizeOf = (name: string): number => statSync(join(projectRoot, 'dist', action, name)).size;
+    const laterBytes = files.filter((name) => name !== 'index.js').reduce((sum, name) => sum + sizeOf(name), 0);
+    all.push({ action, startMs: median(times), entryBytes: sizeOf('index.js'), laterBytes });
+  }
+  return all;
+}

@@ -1,0 +1,39 @@
+import type { Arena, Contender } from './contenders.ts';
+import { type Heading, type Race, raceTable, type Sample } from './results.ts';
+import { clientCpuSeconds } from './world.ts';
+
+/**
+ * Lets contenders take turns; each round begins with another one, so that none always runs behind the same one.
+ * @param prepare done before each turn, not measured
+ */
+export async function race(
+  heading: Heading,
+  contenders: readonly Contender[],
+  arena: Arena,
+  prepare: () => Promise<void>,
+): Promise<Race> {
+  const samples = new Map<string, Sample[]>(contenders.map(({ name }) => [name, []]));
+  for (let round = 1; round <= heading.rounds; round += 1) {
+    for (let turn = 0; turn < contenders.length; turn += 1) {
+      const contender = contenders[(round + turn) % contenders.length];
+      if (contender === undefined) continue;
+      await prepare();
+      samples.get(contender.name)?.push(await measure(contender, arena, String(round)));
+    }
+  }
+  const result = { heading, series: [...samples].map(([name, all]) => ({ name, samples: all })) };
+  console.log(`\n${raceTable(result)}`);
+  return result;
+}
+
+async function measure({ run }: Contender, arena: Arena, round: string): Promise<Sample> {
+  const [cpu, down, began] = [clientCpuSeconds(), await arena.service.downloaded(), performance.now()];
+  const peakMemoryKb = await run(arena, round);
+  const ms = performance.now() - began;
+  return {
+    ms,
+    cpuSeconds: clientCpuSeconds() - cpu,
+    downloaded: (await arena.service.downloaded()) - down,
+    ...(peakMemoryKb === undefined ? {} : { peakMemoryKb }),
+  };
+}
