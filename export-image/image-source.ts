@@ -3,21 +3,26 @@ import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
+import type { Registry } from '../shared/docker/registry.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
 import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
-import type { Platform } from '../shared/image/platform.ts';
+import { formatPlatform, type Platform } from '../shared/image/platform.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { buildArguments, type BuildSecret, type Exporter, isGhaCache } from './build-arguments.ts';
+import { buildAndPush } from './build-and-push.ts';
+import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
 import type { BuildInputs } from './inputs.ts';
+import { pushFromEngine, type PushWay } from './push.ts';
+import type { PushPlan } from './push-plan.ts';
 
 /** What getting an image into an OCI layout needs. */
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
+  readonly registry: Registry;
   readonly log: Log;
   /** A folder of our own for layouts and secrets. */
   readonly tempDir: string;
@@ -29,28 +34,49 @@ export interface BuildRequest {
   readonly platform: Platform;
   /** The OCI layout to write. */
   readonly layout: string;
+  readonly push: PushPlan | undefined;
+  /** Whether the steps are judged before anything is pushed. */
+  readonly requireCache: boolean;
+}
+
+/** An image that is in its OCI layout. */
+export interface SourcedImage {
+  /** The Dockerfile's steps. */
+  readonly steps: readonly BuildStep[];
+  readonly push?: PushWay;
+  /** What a push still needs; to be disposed of after it. */
+  readonly kept?: AsyncDisposable;
 }
 
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`.
- * @returns the Dockerfile's steps
+ * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
+ * same build.
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
-export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<readonly BuildStep[]> {
+export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  const build = direct ? request.build : withoutRemoteCaches(request.build, log);
   const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+  if (direct) return buildAndPush(tools, request, secretFiles);
+  requireOnePlatform(request.push);
+  const build = withoutRemoteCaches(request.build, log);
   const idFile = join(tools.tempDir, 'image-id');
-  const exporter: Exporter = direct ? { kind: 'oci-layout', directory: request.layout } : { kind: 'engine', idFile };
-  const steps = await buildx.build(buildArguments(build, request.platform, exporter, secretFiles), (line) => {
-    log.info(line);
-  });
-  if (!direct) await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request.layout);
-  return steps;
+  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+  const { steps } = await buildx.build(args, log.info);
+  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
+}
+
+function requireOnePlatform(push: PushPlan | undefined): void {
+  if (push === undefined || push.listedPlatforms.length === 0) return;
+  throw new HandoverError(
+    'builder-unsupported',
+    "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
+      `${push.listedPlatforms.map(formatPlatform).join(', ')}.`,
+    setupBuildxHint,
+  );
 }
 
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
@@ -82,29 +108,43 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce({ engine, log }: SourceTools, imageId: string, layout: string): Promise<void> {
-  try {
-    await writeOciLayout(engine.save(imageId), layout);
-  } finally {
-    const image = await engine.inspect(imageId);
-    if (image?.repoTags.length === 0) {
-      await engine.untag(imageId).catch((error: unknown) => {
-        log.info(`The built image stays in the engine: ${String(error)}`);
-      });
-    }
-  }
+async function saveOnce(
+  tools: SourceTools,
+  imageId: string,
+  { layout, push }: BuildRequest,
+): Promise<Omit<SourcedImage, 'steps'>> {
+  await using kept = new AsyncDisposableStack();
+  kept.defer(() => removeUntagged(tools, imageId));
+  await writeOciLayout(tools.engine.save(imageId), layout);
+  if (push === undefined) return {};
+  return { push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
+}
+
+async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {
+  const image = await engine.inspect(imageId);
+  if (image?.repoTags.length !== 0) return;
+  await engine.untag(imageId).catch((error: unknown) => {
+    log.info(`The built image stays in the engine: ${String(error)}`);
+  });
 }
 
 /**
  * Saves an image of this engine into an OCI layout.
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-export async function saveIntoLayout(tools: SourceTools, reference: Reference, layout: string): Promise<void> {
+export async function saveIntoLayout(
+  tools: SourceTools,
+  reference: Reference,
+  layout: string,
+  push: PushPlan | undefined,
+): Promise<SourcedImage> {
   const name = formatReference(reference);
   const image = await tools.engine.inspect(name);
   if (image === undefined) throw await notFound(tools.engine, name);
   tools.log.info(`Found ${name} (${image.imageId})`);
   await writeOciLayout(tools.engine.save(name), layout);
+  if (push === undefined) return { steps: [] };
+  return { steps: [], push: { kind: 'to-do', push: () => pushFromEngine(tools, name, push) } };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {

@@ -35,6 +35,17 @@ export interface ExportInputs {
   readonly build: BuildInputs;
   readonly requireCache: boolean;
   readonly jobKey: string | undefined;
+  readonly push: PushInputs;
+}
+
+/** What is pushed to a registry besides. */
+export interface PushInputs {
+  readonly enabled: boolean;
+  /** As they were given: one reference a line, or JSON. */
+  readonly tags: string;
+  readonly platforms: readonly string[];
+  readonly onFailure: string;
+  readonly retrySeconds: number;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -50,6 +61,17 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     build: readBuildInputs(inputs),
     requireCache: inputs.boolean('require-cache'),
     jobKey: inputs.optional('job-key'),
+    push: readPushInputs(inputs),
+  };
+}
+
+function readPushInputs(inputs: Inputs): PushInputs {
+  return {
+    enabled: inputs.boolean('push'),
+    tags: inputs.optional('tags') ?? '',
+    platforms: inputs.list('push-platforms'),
+    onFailure: inputs.text('push-failure'),
+    retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
   };
 }
 

@@ -9,7 +9,8 @@ export function failedOutputs(): Readonly<Record<string, string>> {
 
 /** @param runUrl web address of the workflow run, or empty */
 export function exportOutputs(result: ExportResult, runUrl: string): Readonly<Record<string, string>> {
-  const { record, artifact, steps } = result;
+  const { record, artifact, steps, push } = result;
+  const pushed = push.kind === 'pushed' ? push.reference : undefined;
   const cached = steps.filter((step) => step.cached).length;
   return {
     'run-integration': 'true',
@@ -18,7 +19,8 @@ export function exportOutputs(result: ExportResult, runUrl: string): Readonly<Re
     'tarball-size': String(record.tarballSize),
     'tarball-digest': record.tarballDigest,
     'config-digest': record.configDigest,
-    'manifest-digest': record.manifestDigests[0] ?? '',
+    'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
+    'pushed-reference': pushed === undefined ? '' : formatReference(pushed),
     platform: formatPlatform(record.platform),
     'artifact-name': artifact.name,
     'artifact-id': String(artifact.id),

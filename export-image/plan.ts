@@ -2,12 +2,11 @@ import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
-import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import { parseTaggedReference, type Reference, type TaggedReference } from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
-
-export type TaggedReference = Reference & { readonly tag: string };
+import { planPush, type PushPlan } from './push-plan.ts';
 
 /** Where the image comes from. */
 export type ExportSource =
@@ -26,6 +25,8 @@ export interface ExportPlan {
   readonly retentionDays: number;
   readonly requireCache: boolean;
   readonly jobKey: string;
+  /** What is pushed besides; undefined pushes nothing. */
+  readonly push: PushPlan | undefined;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
 }
@@ -42,19 +43,22 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const notices: string[] = [];
   const source = chooseSource(inputs, facts, notices);
   const reference = chooseReference(inputs, source);
-  const lowered = [reference, source.kind === 'engine' ? source.reference : undefined]
+  const platform = parsePlatform(inputs.platform);
+  const push = planPush(inputs.push, source.kind, platform);
+  const lowered = [reference, source.kind === 'engine' ? source.reference : undefined, ...(push?.references ?? [])]
     .filter((one) => one?.loweredFrom !== undefined)
     .map((one) => `Repositories are lower-case: ${String(one?.loweredFrom)} is read as ${String(one?.repository)}.`);
   notices.push(...new Set(lowered));
   return {
     source,
     reference,
-    platform: parsePlatform(inputs.platform),
+    platform,
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
     jobKey: inputs.jobKey ?? '',
+    push,
     notices,
   };
 }

@@ -29,7 +29,7 @@ const platform = parsePlatform('linux/amd64');
 const layout = { kind: 'oci-layout', directory: '/tmp/layout' } as const;
 
 function argumentsOf(build: Partial<BuildInputs>, secretFiles: readonly (readonly [string, string])[] = []) {
-  return buildArguments({ ...plain, ...build }, platform, layout, new Map(secretFiles));
+  return buildArguments({ ...plain, ...build }, [platform], [layout], new Map(secretFiles));
 }
 
 /** The values that a flag is given, in order. */
@@ -52,7 +52,7 @@ describe('the arguments of buildx build', () => {
   });
 
   test('into the engine: loaded, with the ID in a file, and no other output', () => {
-    const list = buildArguments(plain, platform, { kind: 'engine', idFile: '/tmp/id' }, new Map());
+    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id' }], new Map());
     expect(list).toEqual(expect.arrayContaining(['--load', '--iidfile', '/tmp/id']));
     expect(list).not.toContain('--output');
   });
@@ -95,7 +95,7 @@ describe('the arguments of buildx build', () => {
   });
 
   test('a folder with a comma in its name is one field of the output', () => {
-    const list = buildArguments(plain, platform, { kind: 'oci-layout', directory: '/tmp/a,b' }, new Map());
+    const list = buildArguments(plain, [platform], [{ kind: 'oci-layout', directory: '/tmp/a,b' }], new Map());
     expect(valuesOf('--output', list)).toEqual(['type=oci,tar=false,"dest=/tmp/a,b"']);
   });
 

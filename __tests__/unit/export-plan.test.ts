@@ -35,6 +35,7 @@ const defaults: ExportInputs = {
   build,
   requireCache: false,
   jobKey: undefined,
+  push: { enabled: false, tags: '', platforms: [], onFailure: 'error', retrySeconds: 10 },
 };
 const facts = { hasCacheService: true, maxRetentionDays: undefined };
 const digest = `sha256:${'d'.repeat(64)}`;
@@ -58,6 +59,7 @@ describe('what is planned without any choice', () => {
       retentionDays: 1,
       requireCache: false,
       jobKey: '',
+      push: undefined,
       notices: [],
     });
   });

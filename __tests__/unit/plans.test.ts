@@ -36,6 +36,7 @@ const inputs: ExportInputs = {
   build,
   requireCache: false,
   jobKey: 'build-0',
+  push: { enabled: false, tags: '', platforms: [], onFailure: 'error', retrySeconds: 10 },
 };
 const runner = { hasCacheService: true, maxRetentionDays: undefined };
 
@@ -87,8 +88,8 @@ describe('the plan of an export', () => {
   test('the arguments end with the context behind --, so that it is never taken for a flag', () => {
     const args = buildArguments(
       { ...build, context: '-x' },
-      parsePlatform('linux/amd64'),
-      { kind: 'oci-layout', directory: '/t/a,b' },
+      [parsePlatform('linux/amd64')],
+      [{ kind: 'oci-layout', directory: '/t/a,b' }],
       new Map(),
     );
     expect(args.slice(-2)).toEqual(['--', '-x']);
