@@ -226,7 +226,10 @@ function remove(name: string): void {
   const tags = found.tags.filter((tag) => tag !== name);
   const pinned = found.pinned?.filter((reference) => reference !== name) ?? [];
   const stays = found.imageId !== name && tags.length + pinned.length > 0;
-  save({ ...state, images: state.images.flatMap((image) => (image !== found ? [image] : stays ? [{ ...found, tags, pinned }] : [])) });
+  save({
+    ...state,
+    images: state.images.flatMap((image) => (image !== found ? [image] : stays ? [{ ...found, tags, pinned }] : [])),
+  });
 }
 
 function list(): void {
