@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
@@ -181,6 +183,42 @@ test('S1.9: registry-then-artifact with the registry down; artifact-then-registr
     expect(pulled.annotations.map(({ message }) => message).join()).toContain('no artifact "missing"');
   }
 }, 120_000);
+
+test.each(['containerd', 'classic'] as const)(
+  'S1.5: a registry that comes back after the handover gets the very image, from the %s store',
+  async (store) => {
+    // Lets nobody through until the artifact is finalised.
+    const door = createServer((client) => {
+      if (!service.artifacts.some(({ finalised }) => finalised)) {
+        client.destroy();
+        return;
+      }
+      const server = connect(Number(registry.address.split(':')[1]), '127.0.0.1');
+      for (const socket of [client, server]) socket.on('error', () => socket.destroy());
+      client.pipe(server).pipe(client);
+    }).listen(0, '127.0.0.1');
+    await once(door, 'listening');
+    const address = door.address();
+    const port = typeof address === 'object' ? address?.port : undefined;
+    try {
+      const inputs = { tags: `127.0.0.1:${String(port)}/org/later-${store}:1`, 'no-cache': 'true' };
+      const exported = await exportOn(engines[store], inputs);
+      expect(exported.log).not.toContain('::error');
+      const retries = exported.annotations.filter(({ level }) => level === 'warning');
+      expect(retries).toHaveLength(store === 'containerd' ? 1 : 0);
+      expect(exported.outputs['pushed-reference']).toContain(exported.outputs['manifest-digest']);
+      const expected = { 'expected-config-digest': exported.outputs['config-digest'] ?? '' };
+      const loaded = await loadOn(engines.containerd, expected);
+      if (store === 'containerd') expect(loaded.outputs['image-id']).toBe(exported.outputs['manifest-digest']);
+      const pulling = { from: 'registry', 'registry-image': exported.outputs['pushed-reference'] ?? '' };
+      const pulled = await loadOn(engines.classic, { ...expected, ...pulling });
+      expect(pulled.outputs['source']).toBe('registry');
+    } finally {
+      door.close();
+    }
+  },
+  120_000,
+);
 
 test('S1.1: source-image is pushed as it is, and its tags stay as they were, on both stores', async () => {
   for (const engine of [engines.classic, engines.containerd]) {

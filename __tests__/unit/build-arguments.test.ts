@@ -57,6 +57,18 @@ describe('the arguments of buildx build', () => {
     expect(list).not.toContain('--output');
   });
 
+  test('S1.6: into a registry: each reference is one name of one output, beside the layout', () => {
+    const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
+    const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json' } as const;
+    const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], new Map());
+    expect(valuesOf('--platform', list)).toEqual(['linux/amd64,linux/arm64']);
+    expect(valuesOf('--metadata-file', list)).toEqual(['/tmp/pushed.json']);
+    expect(valuesOf('--output', list)).toEqual([
+      'type=oci,tar=false,"dest=/tmp/layout"',
+      'type=image,push=true,store=false,oci-mediatypes=true,"name=ghcr.io/a/b:1,ghcr.io/a/b:2"',
+    ]);
+  });
+
   const pairs = ['a=1', 'b=two words, and a comma'];
   test.each([
     ['buildArgs', '--build-arg', pairs],

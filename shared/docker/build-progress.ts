@@ -71,7 +71,7 @@ export class BuildProgress {
     return this.#pushing;
   }
 
-  /** Whether it was the image's exporter that failed, which pushes; not a step of the build, nor another exporter. */
+  /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
   get pushFailed(): boolean {
     return this.#pushFailed;
   }
@@ -88,7 +88,7 @@ export class BuildProgress {
     vertex.done = true;
     const error = stringOr(update['error'], '');
     if (error !== '' && !error.includes('context canceled')) {
-      if (this.#failed === undefined) this.#pushFailed = vertex.name === imageExporter;
+      this.#pushFailed ||= vertex.name === imageExporter;
       this.#failed ??= `${vertex.name}: ${error}`;
     }
     const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
