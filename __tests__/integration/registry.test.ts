@@ -108,11 +108,9 @@ test('S1.11, S1.7: a list of two platforms is pushed, one is handed over, from t
   expect(exported.outputs['platform']).toBe('linux/amd64');
   const list = exported.outputs['pushed-reference'] ?? '';
   const raw = engines.containerd.docker('buildx', 'imagetools', 'inspect', '--raw', list);
-  const { manifests } = JSON.parse(raw);
-  expect(manifests.map((entry: { platform: { architecture: string } }) => entry.platform.architecture)).toEqual([
-    'amd64',
-    'arm64',
-  ]);
+  const pushed: { readonly manifests: readonly { readonly platform: { readonly architecture: string } }[] } =
+    JSON.parse(raw);
+  expect(pushed.manifests.map(({ platform }) => platform.architecture)).toEqual(['amd64', 'arm64']);
   expect(list).toContain(`@${exported.outputs['manifest-digest'] ?? 'no digest'}`);
   const pulling = {
     from: 'registry',
