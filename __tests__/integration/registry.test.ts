@@ -100,6 +100,23 @@ test('S1.1: the handover’s build pushes; the very manifest of the artifact, an
   expect(here.outputs).toMatchObject({ source: 'engine', loaded: 'false' });
 }, 120_000);
 
+test.each(['classic', 'containerd'] as const)(
+  'a tag of the pulled repository itself stays, as do its other tags, on the %s store',
+  async (store) => {
+    const engine = engines[store];
+    const repository = `${registry.address}/org/tags-${store}`;
+    const exported = await exportOn(engines.containerd, { tags: `${repository}:1` });
+    const pulling = { from: 'registry', 'registry-image': exported.outputs['pushed-reference'] ?? '' };
+    const loaded = await loadOn(engine, { ...pulling, image: `${repository}:mine` });
+    expect(loaded.log).not.toContain('::error');
+    expect(references(engine)).toContain(`${repository}:mine`);
+    engine.docker('image', 'inspect', `${repository}:mine`);
+    expect((await loadOn(engine, pulling)).outputs['image']).toBe('charon:local');
+    expect(references(engine)).toEqual(expect.arrayContaining([`${repository}:mine`, 'charon:local']));
+  },
+  120_000,
+);
+
 test('S1.11, S1.7: a list of two platforms is pushed, one is handed over, from the same cache', async () => {
   const repository = `${registry.address}/org/multi`;
   const inputs = { tags: `${repository}:1`, 'push-platforms': 'linux/amd64,linux/arm64' };

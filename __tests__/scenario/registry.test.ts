@@ -347,6 +347,22 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(outcome.outputs['config-digest']).toBe(image.configDigest);
   });
 
+  test('an image that is here under its digest is not pulled again, and keeps that reference', async () => {
+    const { loads, docker } = await start();
+    docker.set({ images: [{ ...inRegistry, pinned: [source] }] });
+    const outcome = await loads(pulling);
+    expect(outcome.outputs).toMatchObject({ source: 'engine', loaded: 'false', image: 'charon:local' });
+    expect(calls('pull')).toEqual([]);
+    expect(left()).toEqual(['charon:local', source]);
+  });
+
+  test('a manifest that isn’t the one asked for proves nothing', async () => {
+    const { loads } = await start({ manifests: { [source]: manifest.replace('schemaVersion', 'schemaVersiom') } });
+    const outcome = await loads({ ...pulling, 'expected-config-digest': image.configDigest });
+    if (store === 'classic') expect(outcome.outputs['source']).toBe('registry');
+    else expect(errorMessage(outcome)).toContain('the manifest that came has another digest');
+  });
+
   test('registry-failed: nothing says what to pull', async () => {
     const { exports, loads } = await start();
     await exports();
