@@ -292,7 +292,10 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     const other = makeImage();
     const otherSource = `ghcr.io/org/charon@${other.manifestDigest}`;
     const { exports, loads } = await start({
-      images: { [otherSource]: { ...inRegistry, imageId: other.configDigest } },
+      // Of the same layers: only the config tells them apart.
+      images: {
+        [otherSource]: { ...inRegistry, imageId: store === 'classic' ? other.configDigest : other.manifestDigest },
+      },
       manifests: { [otherSource]: other.blobs.get(other.manifestDigest)?.toString() ?? '' },
     });
     await exports();
