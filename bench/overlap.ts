@@ -58,8 +58,8 @@ async function load(
     await write(Buffer.alloc(tarPadding(size)));
   }
   child.stdin.end(endOfArchive);
-  const [code] = await once(child, 'exit');
-  if (code !== 0) throw new Error(`docker load exited with ${String(code)}`);
+  await once(child, 'exit');
+  if (child.exitCode !== 0) throw new Error(`docker load exited with ${String(child.exitCode)}`);
 }
 
 function headOf(image: ImageContents, layout: string, reference: string): Feed['head'] {
@@ -70,10 +70,9 @@ function headOf(image: ImageContents, layout: string, reference: string): Feed['
 
 /** The image of the first `count` layers. */
 function prefixOf(image: ImageContents, count: number): ImageContents {
-  const config = JSON.parse(image.configBytes.toString());
-  config.rootfs.diff_ids = config.rootfs.diff_ids.slice(0, count);
-  delete config.history;
-  const configBytes = Buffer.from(JSON.stringify(config));
+  const { os, architecture } = image.config.platform;
+  const rootfs = { type: 'layers', diff_ids: image.config.diffIds.slice(0, count) };
+  const configBytes = Buffer.from(JSON.stringify({ os, architecture, config: {}, rootfs }));
   const descriptor = { mediaType: '', digest: digestOf(configBytes), size: configBytes.length, annotations: {} };
   const layers = image.layers.slice(0, count);
   return { ...image, configBytes, configDigest: descriptor.digest, layers, ...formatManifest(descriptor, layers) };

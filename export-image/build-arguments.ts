@@ -18,7 +18,14 @@ export function isGhaCache(cache: string): boolean {
 export type Exporter =
   | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
   /** Into the engine, without a tag; the image's ID goes into a file. */
-  | { readonly kind: 'engine'; readonly idFile: string };
+  | { readonly kind: 'engine'; readonly idFile: string }
+  /** Into registries, under these references; facts about what was pushed go into a file. */
+  | {
+      readonly kind: 'registry';
+      readonly references: readonly string[];
+      readonly metadataFile: string;
+      readonly compression: LayerCompression;
+    };
 
 /** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
 export function parseSecrets(build: BuildInputs): readonly BuildSecret[] {
@@ -41,12 +48,13 @@ function splitAtEquals(line: string, input: string, position: number): readonly 
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
+ * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
  * @param secretFiles the files that the secrets' values were written to, by id
  */
 export function buildArguments(
   build: BuildInputs,
-  platform: Platform,
-  exporter: Exporter,
+  platforms: readonly Platform[],
+  exporters: readonly Exporter[],
   secretFiles: ReadonlyMap<string, string>,
 ): readonly string[] {
   const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
@@ -57,9 +65,9 @@ export function buildArguments(
     ...one('--builder', build.builder),
     ...one('--file', build.file),
     ...one('--target', build.target),
-    ...['--platform', formatPlatform(platform)],
+    ...['--platform', platforms.map(formatPlatform).join(',')],
     ...['--provenance=false', '--sbom=false'],
-    ...exporterArguments(exporter),
+    ...exporters.flatMap(exporterArguments),
     ...each('--build-arg', build.buildArgs),
     ...each('--build-context', build.buildContexts),
     ...each('--label', build.labels),
@@ -84,8 +92,14 @@ export function buildArguments(
 
 function exporterArguments(exporter: Exporter): readonly string[] {
   if (exporter.kind === 'engine') return ['--load', '--iidfile', exporter.idFile];
-  // The value is CSV: a path with a comma has to be quoted.
   const { format, level } = exporter.compression;
   const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-  return ['--output', `type=oci,tar=false,${compression.join(',')},"dest=${exporter.directory}"`];
+  // The value is CSV: a path with a comma, or a list of names, has to be quoted.
+  if (exporter.kind === 'oci-layout') {
+    return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+  }
+  // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+  const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+  const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+  return ['--metadata-file', exporter.metadataFile, '--output', output];
 }

@@ -6,7 +6,7 @@ import { asError, HandoverError } from '../shared/errors.ts';
 import type { ImageContents } from '../shared/image/image-contents.ts';
 import { readOciLayout } from '../shared/image/oci-layout.ts';
 import type { HandoverRecord, Producer } from '../shared/image/record.ts';
-import { formatReference } from '../shared/image/reference.ts';
+import { formatReference, type TaggedReference } from '../shared/image/reference.ts';
 import { planTarball, tarballChunks } from '../shared/image/tarball-writer.ts';
 import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
@@ -14,9 +14,10 @@ import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { handoverFiles, type UnsealedRecord } from './handover-files.ts';
-import { buildIntoLayout, saveIntoLayout, type SourceTools, type WrittenLayout } from './image-source.ts';
+import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
 import { claimName } from './name-claim.ts';
-import { describeSource, type ExportPlan, type TaggedReference } from './plan.ts';
+import { describeSource, type ExportPlan } from './plan.ts';
+import { finishPush, pushedByBuild, type PushOutcome } from './push.ts';
 import { openSourceTarball } from './source-tarball.ts';
 import { imageRecord } from './unsealed-record.ts';
 
@@ -26,6 +27,7 @@ export interface ExportResult {
   readonly artifact: Artifact;
   readonly tarballPath: string;
   readonly steps: readonly BuildStep[];
+  readonly push: PushOutcome;
 }
 
 export interface ExportTools extends Omit<SourceTools, 'tempDir'> {
@@ -52,17 +54,19 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
 
   await using temp = await makeTempDir(tools.tempRoot);
   const layout = join(temp.path, 'layout');
-  const { steps, replaced } = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch(
-    (error: unknown) => {
-      throw asError(explainDiskFull(error, temp.path, tempAdvice));
-    },
-  );
-  const image = await readOciLayout(layout, plan.platform, replaced);
+  const source = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error: unknown) => {
+    throw asError(explainDiskFull(error, temp.path, tempAdvice));
+  });
+  await using kept = new AsyncDisposableStack();
+  kept.use(source.kept);
+  if (plan.source.kind === 'build') requireCached(source.steps, plan.requireCache, log);
+  const image = await readOciLayout(layout, plan.platform, source.replaced);
   const references = [requireReference(plan.reference), ...plan.tags];
   const tarball = planTarball(layout, image, references);
   await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
 
-  const unsealed = imageRecord({ image, references, tarball, path: plan.tarballPath, producer: tools.producer });
+  const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+  const unsealed = imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, source.push) });
   await using file = await partialFile(plan.tarballPath, spaceAdvice);
   await claim.release();
   const handedOver = await log.chapter('Write and upload', () =>
@@ -72,26 +76,24 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   );
   await file.commit();
   logTarball(log, plan.tarballPath, handedOver.record, image);
-  return { ...handedOver, tarballPath: plan.tarballPath, steps };
+  const push = await finishPush(plan.push, source.push, tools);
+  return { ...handedOver, tarballPath: plan.tarballPath, steps: source.steps, push };
 }
 
 async function fillLayout(
-  plan: ExportPlan,
+  { source, platform, push, requireCache, compression }: ExportPlan,
   tools: ExportTools & SourceTools,
   directory: string,
-): Promise<WrittenLayout> {
-  const { source, platform, compression } = plan;
-  const layout = { directory, compression };
+): Promise<SourcedImage> {
   const { log, timeline } = tools;
+  const layout = { directory, compression };
   if (source.kind === 'engine') {
-    const save = (): Promise<WrittenLayout> => saveIntoLayout(tools, source.reference, layout);
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.reference, layout, push);
     return log.chapter('Save', () => timeline.measure('Save', save));
   }
   if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
-  const request = { build: source.build, secrets: source.secrets, platform, layout };
-  const written = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-  requireCached(written.steps, plan.requireCache, log);
-  return written;
+  const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+  return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 
 function requireCached(steps: readonly BuildStep[], required: boolean, log: Log): void {
@@ -122,7 +124,7 @@ async function handOverFile(
     timeline.measure('Upload', () => upload(plan, tools, source.unsealed, source)),
   );
   log.info(`Tarball: ${path}, ${formatBytes(source.size)}`);
-  return { ...handedOver, tarballPath: path, steps: [] };
+  return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
 
 async function upload(

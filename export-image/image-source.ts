@@ -3,24 +3,29 @@ import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
+import type { Registry } from '../shared/docker/registry.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
 import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
-import type { Platform } from '../shared/image/platform.ts';
+import { formatPlatform, type Platform } from '../shared/image/platform.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { ReplacedLayer } from '../shared/image/replaced-layer.ts';
 import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { buildArguments, type BuildSecret, type Exporter, isGhaCache } from './build-arguments.ts';
+import { buildAndPush } from './build-and-push.ts';
+import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
 import type { BuildInputs } from './inputs.ts';
+import { pushFromEngine, type PushWay } from './push.ts';
+import type { PushPlan } from './push-plan.ts';
 
 /** What getting an image into an OCI layout needs. */
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
+  readonly registry: Registry;
   readonly log: Log;
   /** A folder of our own for layouts and secrets. */
   readonly tempDir: string;
@@ -31,6 +36,9 @@ export interface BuildRequest {
   readonly secrets: readonly BuildSecret[];
   readonly platform: Platform;
   readonly layout: LayoutRequest;
+  readonly push: PushPlan | undefined;
+  /** Whether the steps are judged before anything is pushed. */
+  readonly requireCache: boolean;
 }
 
 /** The OCI layout to write, and how new layers are stored in it. */
@@ -39,33 +47,46 @@ export interface LayoutRequest {
   readonly compression: LayerCompression;
 }
 
-/** What became of it. */
-export interface WrittenLayout {
+/** An image that is in its OCI layout. */
+export interface SourcedImage {
   /** The Dockerfile's steps. */
   readonly steps: readonly BuildStep[];
-  readonly replaced: ReadonlyMap<Digest, ReplacedLayer>;
+  /** Layers that were compressed on the way. */
+  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
+  readonly push?: PushWay;
+  /** What a push still needs; to be disposed of after it. */
+  readonly kept?: AsyncDisposable;
 }
 
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`.
+ * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
+ * same build.
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
-export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<WrittenLayout> {
+export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  const build = direct ? request.build : withoutRemoteCaches(request.build, log);
   const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+  if (direct) return buildAndPush(tools, request, secretFiles);
+  requireOnePlatform(request.push);
+  const build = withoutRemoteCaches(request.build, log);
   const idFile = join(tools.tempDir, 'image-id');
-  const exporter: Exporter = direct ? { kind: 'oci-layout', ...request.layout } : { kind: 'engine', idFile };
-  const steps = await buildx.build(buildArguments(build, request.platform, exporter, secretFiles), (line) => {
-    log.info(line);
-  });
-  const imageId = direct ? undefined : (await readFile(idFile, 'utf8')).trim();
-  const replaced = imageId === undefined ? new Map() : await saveOnce(tools, imageId, request.layout);
-  return { steps, replaced };
+  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+  const { steps } = await buildx.build(args, log.info);
+  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
+}
+
+function requireOnePlatform(push: PushPlan | undefined): void {
+  if (push === undefined || push.listedPlatforms.length === 0) return;
+  throw new HandoverError(
+    'builder-unsupported',
+    "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
+      `${push.listedPlatforms.map(formatPlatform).join(', ')}.`,
+    setupBuildxHint,
+  );
 }
 
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
@@ -98,20 +119,23 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(
-  { engine, log }: SourceTools,
+  tools: SourceTools,
   imageId: string,
-  layout: LayoutRequest,
-): Promise<WrittenLayout['replaced']> {
-  try {
-    return await writeOciLayout(engine.save(imageId), layout.directory, layout.compression);
-  } finally {
-    const image = await engine.inspect(imageId);
-    if (image?.repoTags.length === 0) {
-      await engine.untag(imageId).catch((error: unknown) => {
-        log.info(`The built image stays in the engine: ${String(error)}`);
-      });
-    }
-  }
+  { layout, push }: BuildRequest,
+): Promise<Omit<SourcedImage, 'steps'>> {
+  await using kept = new AsyncDisposableStack();
+  kept.defer(() => removeUntagged(tools, imageId));
+  const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+  if (push === undefined) return { replaced };
+  return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
+}
+
+async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {
+  const image = await engine.inspect(imageId);
+  if (image?.repoTags.length !== 0) return;
+  await engine.untag(imageId).catch((error: unknown) => {
+    log.info(`The built image stays in the engine: ${String(error)}`);
+  });
 }
 
 /**
@@ -122,13 +146,15 @@ export async function saveIntoLayout(
   tools: SourceTools,
   reference: Reference,
   layout: LayoutRequest,
-): Promise<WrittenLayout> {
+  push: PushPlan | undefined,
+): Promise<SourcedImage> {
   const name = formatReference(reference);
   const image = await tools.engine.inspect(name);
   if (image === undefined) throw await notFound(tools.engine, name);
   tools.log.info(`Found ${name} (${image.imageId})`);
   const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
-  return { steps: [], replaced };
+  if (push === undefined) return { steps: [], replaced };
+  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, name, push) } };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {

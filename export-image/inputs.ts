@@ -40,6 +40,15 @@ export interface ExportInputs {
   readonly compression: string;
   readonly compressionLevel: string | undefined;
   readonly jobKey: string | undefined;
+  readonly push: PushInputs;
+}
+
+/** What is pushed to a registry besides. */
+export interface PushInputs {
+  readonly enabled: boolean;
+  readonly platforms: readonly string[];
+  readonly onFailure: string;
+  readonly retrySeconds: number;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -60,6 +69,16 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     compression: inputs.text('compression'),
     compressionLevel: inputs.optional('compression-level'),
     jobKey: inputs.optional('job-key'),
+    push: readPushInputs(inputs),
+  };
+}
+
+function readPushInputs(inputs: Inputs): PushInputs {
+  return {
+    enabled: inputs.boolean('push'),
+    platforms: inputs.list('push-platforms'),
+    onFailure: inputs.text('push-failure'),
+    retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
   };
 }
 

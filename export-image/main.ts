@@ -7,22 +7,26 @@ import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { dockerEngine } from '../shared/docker/engine.ts';
+import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { exportImage } from './export-image.ts';
 import { readExportInputs } from './inputs.ts';
 import { exportOutputs, failedOutputs } from './outputs.ts';
 import { planExport } from './plan.ts';
+import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
 
 await run('export-image', async ({ context, log, signal }) => {
   setOutputs(failedOutputs());
-  const plan = planExport(readExportInputs(actionInputs()), context);
+  const inputs = readExportInputs(actionInputs());
+  const plan = planExport(inputs, context);
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await exportImage(plan, {
     engine: dockerEngine(cli),
     buildx: dockerBuildx(cli),
+    registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
     store,
     log,
     timeline: times,
@@ -31,4 +35,5 @@ await run('export-image', async ({ context, log, signal }) => {
   });
   setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));
+  requirePushed(plan.push, result.push);
 });

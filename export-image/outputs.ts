@@ -14,7 +14,8 @@ export function exportOutputs(
   plan: Pick<ExportPlan, 'immutableTag'>,
   runUrl: string,
 ): Readonly<Record<string, string>> {
-  const { record, artifact, steps } = result;
+  const { record, artifact, steps, push } = result;
+  const pushed = push.kind === 'pushed' ? push.reference : undefined;
   const cached = steps.filter((step) => step.cached).length;
   return {
     'run-integration': 'true',
@@ -24,7 +25,8 @@ export function exportOutputs(
     'tarball-size': String(record.tarballSize),
     'tarball-digest': record.tarballDigest,
     'config-digest': record.configDigest,
-    'manifest-digest': record.manifestDigests[0] ?? '',
+    'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
+    'pushed-reference': pushed === undefined ? '' : formatReference(pushed),
     platform: formatPlatform(record.platform),
     'artifact-name': artifact.name,
     'artifact-id': String(artifact.id),

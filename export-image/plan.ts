@@ -4,15 +4,19 @@ import { immutableTag } from '../shared/image/immutable-tag.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
-import { parseTaggedReference, type Reference, type TaggedReference } from '../shared/image/reference.ts';
+import {
+  formatReference,
+  parseTaggedReference,
+  type Reference,
+  type TaggedReference,
+} from '../shared/image/reference.ts';
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
+import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, withBranchLabel } from './tag-plan.ts';
-
-export type { TaggedReference } from '../shared/image/reference.ts';
 
 /** Where the image comes from. */
 export type ExportSource =
@@ -37,6 +41,8 @@ export interface ExportPlan {
   /** How layers are stored that aren't compressed yet. */
   readonly compression: LayerCompression;
   readonly jobKey: string;
+  /** What is pushed besides; undefined pushes nothing. */
+  readonly push: PushPlan | undefined;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
 }
@@ -57,22 +63,25 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const event = workflowEvent(facts.event);
   const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
   const reference = chooseReference(inputs, source);
-  const tags = chooseTags(inputs, { event, metadata: facts.metadata, reference }, notices);
+  const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
+  const platform = parsePlatform(inputs.platform);
+  const own = reference === undefined ? undefined : formatReference(reference);
   // Outside a workflow nobody asked for a tag of the event.
   if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
   notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
   return {
     source,
     reference,
-    tags,
+    tags: tags.filter((tag) => formatReference(tag) !== own),
     immutableTag: immutableTag(event),
-    platform: parsePlatform(inputs.platform),
+    platform,
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
     compression: chooseCompression(inputs.compression, inputs.compressionLevel),
     jobKey: inputs.jobKey ?? '',
+    push: planPush(inputs.push, tags, source.kind, platform),
     notices,
   };
 }

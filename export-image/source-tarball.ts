@@ -5,10 +5,11 @@ import { HandoverError, messageOf } from '../shared/errors.ts';
 import { transientFileChunks } from '../shared/file-chunks.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
 import type { Producer } from '../shared/image/record.ts';
+import type { TaggedReference } from '../shared/image/reference.ts';
 import { compressionOf, decompress, type TarballCompression } from '../shared/image/tarball-compression.ts';
 import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/tarball-reader.ts';
 import type { UnsealedRecord } from './handover-files.ts';
-import type { ExportPlan, TaggedReference } from './plan.ts';
+import type { ExportPlan } from './plan.ts';
 
 const chunkBytes = 256 * 1024;
 

@@ -5,6 +5,7 @@ import { code, gantt, markdownTable } from '../shared/markdown.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Span } from '../shared/timeline.ts';
 import type { ExportResult } from './export-image.ts';
+import type { PushOutcome } from './push.ts';
 
 /** The job summary of a handover that worked. */
 export function exportSummary(result: ExportResult, spans: readonly Span[]): string {
@@ -16,6 +17,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
     ['Config digest', code(record.configDigest)],
     ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
     ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+    ...pushFacts(result.push),
     ['Tarball', `${code(result.tarballPath)}, ${formatBytes(record.tarballSize)}`],
     ...(steps.length === 0
       ? []
@@ -29,6 +31,11 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
     gantt(spans),
     '',
   ].join('\n\n');
+}
+
+function pushFacts(push: PushOutcome): readonly (readonly string[])[] {
+  if (push.kind === 'none') return [];
+  return [['Pushed', push.kind === 'pushed' ? code(formatReference(push.reference)) : `❌ ${push.error.message}`]];
 }
 
 function formatReferenceOf(result: ExportResult): string {

@@ -10,20 +10,16 @@ import type { ExportSource } from './plan.ts';
 interface TagFacts {
   readonly event: WorkflowEvent;
   readonly metadata: Readonly<Record<string, string>>;
-  /** The reference that the image has anyway. */
-  readonly reference: TaggedReference | undefined;
 }
 
 /**
- * The further references of the image, each once.
+ * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
  */
 export function chooseTags(inputs: ExportInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
   const repository = requireRepository(inputs.repository);
   const tags = tagsOf(inputs.tags, repository, facts, notices);
-  const own = facts.reference === undefined ? undefined : formatReference(facts.reference);
-  const byName = new Map(tags.map((tag) => [formatReference(tag), tag]));
-  return [...byName].filter(([name]) => name !== own).map(([, tag]) => tag);
+  return [...new Map(tags.map((tag) => [formatReference(tag), tag])).values()];
 }
 
 function tagsOf(

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import type { ImageContents } from '../shared/image/image-contents.ts';
 import type { Producer } from '../shared/image/record.ts';
+import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
 import type { TarballPlan } from '../shared/image/tarball-writer.ts';
 import type { UnsealedRecord } from './handover-files.ts';
-import type { TaggedReference } from './plan.ts';
 
 export interface RecordedImage {
   readonly image: ImageContents;
@@ -11,10 +11,11 @@ export interface RecordedImage {
   readonly tarball: Pick<TarballPlan, 'size' | 'layerOffsets'>;
   readonly path: string;
   readonly producer: Producer;
+  readonly pushedReference?: PinnedReference | undefined;
 }
 
 /** The record of an image whose tarball is planned. */
-export function imageRecord({ image, references, tarball, path, producer }: RecordedImage): UnsealedRecord {
+export function imageRecord({ image, references, tarball, path, producer, ...pushed }: RecordedImage): UnsealedRecord {
   const { config } = image;
   return {
     references,
@@ -32,5 +33,6 @@ export function imageRecord({ image, references, tarball, path, producer }: Reco
     tarballSize: tarball.size,
     tarballCompression: 'none',
     producer,
+    ...(pushed.pushedReference === undefined ? {} : { pushedReference: pushed.pushedReference }),
   };
 }

@@ -1,6 +1,7 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan.ts';
-import { loadImage, type LoadResult, type LoadTools } from '../load-image/load-image.ts';
+import { loadFrom } from '../load-image/load-from.ts';
+import type { LoadResult, LoadTools } from '../load-image/load-image.ts';
 import type { LoadPlan } from '../load-image/plan.ts';
 import { HandoverError } from '../shared/errors.ts';
 
@@ -29,11 +30,11 @@ export async function handover(
   const name = plans.load.artifactName;
   if ((await tools.store.list()).some((artifact) => artifact.name === name)) {
     log.info(`This run has the artifact "${name}" already: loading it.`);
-    return { source: 'artifact', exported: undefined, loaded: await loadImage(plans.load, tools) };
+    return { source: 'artifact', exported: undefined, loaded: await loadFrom(plans.load, tools) };
   }
   log.info(`This run has no artifact "${name}" yet: building it here.`);
   const exported = await exportUnlessTaken(plans.export, tools);
-  const loaded = await loadImage(plans.load, tools);
+  const loaded = await loadFrom(plans.load, tools);
   return { source: exported === undefined ? 'artifact' : 'build', exported, loaded };
 }
 

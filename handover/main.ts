@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { planExport } from '../export-image/plan.ts';
+import { requirePushed } from '../export-image/push.ts';
 import { exportSummary } from '../export-image/summary.ts';
 import { planLoad } from '../load-image/plan.ts';
 import { loadSummary } from '../load-image/summary.ts';
@@ -12,6 +13,7 @@ import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { dockerEngine } from '../shared/docker/engine.ts';
+import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { handover } from './handover.ts';
 import { readHandoverInputs } from './inputs.ts';
@@ -26,6 +28,7 @@ await run('image-handover', async ({ context, log, signal }) => {
   const result = await handover(plans, {
     engine: dockerEngine(cli),
     buildx: dockerBuildx(cli),
+    registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
     store,
     log,
     timeline: times,
@@ -37,4 +40,5 @@ await run('image-handover', async ({ context, log, signal }) => {
   setOutputs(handoverOutputs(result));
   const exported = result.exported === undefined ? '' : exportSummary(result.exported, []);
   await addSummary(exported + loadSummary(result.loaded, times.spans()));
+  if (result.exported !== undefined) requirePushed(plans.export.push, result.exported.push);
 });

@@ -8,6 +8,9 @@ export interface LoadInputs {
   readonly expectedConfigDigest: string | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  readonly from: string;
+  readonly registryImage: string | undefined;
+  readonly registryRetrySeconds: number;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -19,5 +22,8 @@ export function readLoadInputs(inputs: Inputs): LoadInputs {
     expectedConfigDigest: inputs.optional('expected-config-digest'),
     expectedRevision: inputs.optional('expected-revision'),
     checkPlatform: inputs.boolean('check-platform'),
+    from: inputs.text('from'),
+    registryImage: inputs.optional('registry-image'),
+    registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
   };
 }

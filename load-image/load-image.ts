@@ -7,12 +7,12 @@ import { type HandoverRecord, parseRecord, recordName } from '../shared/image/re
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
+import { guardTags, type TagGuard } from '../shared/tag-guard.ts';
 import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
 import { fallbackReference, type LoadPlan } from './plan.ts';
-import { guardTags, type TagGuard } from './tag-guard.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -21,7 +21,10 @@ export interface LoadResult {
   readonly reference: string;
   readonly image: InspectedImage;
   readonly expected: ExpectedImage;
-  readonly artifact: Artifact;
+  /** Where it came from: `engine` when it was here already. */
+  readonly source: 'artifact' | 'registry' | 'engine';
+  /** Undefined when no artifact was needed. */
+  readonly artifact: Artifact | undefined;
   readonly record: HandoverRecord | undefined;
   /** Bytes that were downloaded. */
   readonly size: number;
@@ -62,7 +65,8 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
   return result;
 }
 
-async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
+/** What was handed over; undefined for an artifact that export-image did not make. */
+export async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
   const { artifact } = content;
   log.info(
     `Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`,
@@ -73,11 +77,12 @@ async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverR
   return undefined;
 }
 
-async function alreadyHere(
+/** The image, if this engine has it already. */
+export async function alreadyHere(
   plan: LoadPlan,
-  { engine, log }: LoadTools,
+  { engine, log }: Pick<LoadTools, 'engine' | 'log'>,
   record: HandoverRecord | undefined,
-): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected' | 'size' | 'loaded'> | undefined> {
+): Promise<Omit<LoadResult, 'artifact' | 'record'> | undefined> {
   const reference = plan.reference ?? record?.references[0];
   if (record === undefined || reference === undefined || plan.tarballPath !== undefined) return undefined;
   const name = formatReference(reference);
@@ -85,7 +90,7 @@ async function alreadyHere(
   if (image === undefined || differences(record, image).length > 0) return undefined;
   log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
   await tagFurther({ engine, log }, image, record, others(record, name));
-  return { reference: name, image, expected: record, size: 0, loaded: false };
+  return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
 }
 
 function others(record: HandoverRecord, name: string): readonly Reference[] {
@@ -127,6 +132,7 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   if (record !== undefined) await tagFurther(tools, image, record, others(record, formatReference(reference)));
   await kept?.commit();
   return {
+    source: 'artifact',
     reference: formatReference(reference),
     image,
     expected,

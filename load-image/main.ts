@@ -6,19 +6,23 @@ import { addSummary } from '../shared/action/summary.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { dockerEngine } from '../shared/docker/engine.ts';
+import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { readLoadInputs } from './inputs.ts';
-import { loadImage } from './load-image.ts';
+import { loadFrom } from './load-from.ts';
 import { loadOutputs } from './outputs.ts';
 import { planLoad } from './plan.ts';
 import { loadSummary } from './summary.ts';
 
 await run('load-image', async ({ context, log, signal }) => {
-  const plan = planLoad(readLoadInputs(actionInputs()));
+  const inputs = readLoadInputs(actionInputs());
+  const plan = planLoad(inputs);
+  const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
-  const result = await loadImage(plan, {
-    engine: dockerEngine(dockerCli(signal)),
+  const result = await loadFrom(plan, {
+    engine: dockerEngine(cli),
+    registry: dockerRegistry(cli, { pauseMs: inputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
     store,
     log,
     timeline: times,

@@ -5,10 +5,11 @@ export function loadOutputs(result: LoadResult): Readonly<Record<string, string>
   return {
     image: result.reference,
     'image-id': result.image.imageId,
-    'config-digest': result.expected.configDigest,
+    'config-digest': result.expected.configDigest ?? '',
     platform: formatPlatform(result.expected.platform),
-    'artifact-id': String(result.artifact.id),
+    'artifact-id': String(result.artifact?.id ?? ''),
     size: String(result.size),
+    source: result.source,
     loaded: String(result.loaded),
   };
 }

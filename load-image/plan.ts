@@ -3,7 +3,12 @@ import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { type Digest, parseDigest } from '../shared/image/digest.ts';
 import { recordName } from '../shared/image/record.ts';
-import { parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import {
+  parsePinnedReference,
+  parseTaggedReference,
+  type PinnedReference,
+  type Reference,
+} from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
 import type { LoadInputs } from './inputs.ts';
 
@@ -16,7 +21,15 @@ export interface LoadPlan {
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  readonly from: ImagePlace;
+  /** What to pull; undefined takes the record's. */
+  readonly registryImage: PinnedReference | undefined;
 }
+
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
+
+/** Where an image comes from. */
+export type ImagePlace = (typeof places)[number];
 
 /** What an image without a reference of its own is called. */
 export const fallbackReference = parseTaggedReference('charon:local');
@@ -30,7 +43,19 @@ export function planLoad(inputs: LoadInputs): LoadPlan {
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
     expectedRevision: inputs.expectedRevision,
     checkPlatform: inputs.checkPlatform,
+    from: choosePlace(inputs.from),
+    registryImage: inputs.registryImage === undefined ? undefined : parsePinnedReference(inputs.registryImage),
   };
+}
+
+function choosePlace(text: string): ImagePlace {
+  const place = places.find((one) => one === text);
+  if (place !== undefined) return place;
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`from\` is "${quoteForeign(text)}"; expected ${places.join(', ')}.`,
+    'Correct `from` under `with:`.',
+  );
 }
 
 function expectedDigest(text: string | undefined): Digest | undefined {

@@ -5,6 +5,12 @@ import { formatBytes } from '../shared/text.ts';
 import type { Span } from '../shared/timeline.ts';
 import type { LoadResult } from './load-image.ts';
 
+const sources = {
+  artifact: 'the artifact',
+  registry: 'the registry',
+  engine: 'this engine, which had this very image',
+} as const;
+
 /** The job summary of a load that worked. */
 export function loadSummary(result: LoadResult, spans: readonly Span[]): string {
   const { artifact, record, expected } = result;
@@ -12,19 +18,29 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
   const facts = [
     ['Image', code(result.reference)],
     ['Image ID here', code(result.image.imageId)],
-    ['Config digest', code(expected.configDigest)],
+    ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
     ['Platform', formatPlatform(expected.platform)],
     ['Layers', String(expected.diffIds.length)],
-    ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
-    ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing: the engine had this very image'],
+    ['Source', sources[result.source]],
+    ...(artifact === undefined
+      ? []
+      : [
+          ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+          ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing'],
+        ]),
     ...(from === undefined
       ? []
       : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-    ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
+    ['Checked against', checkedAgainst(result)],
   ];
   const layers = record === undefined ? [] : [layerTable(record.layers)];
   const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
   return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join(
     '\n\n',
   );
+}
+
+function checkedAgainst({ record, artifact }: LoadResult): string {
+  if (record !== undefined) return 'the record of the export';
+  return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }

@@ -6,8 +6,9 @@ import { quoteForeign } from '../shared/text.ts';
 
 /** What the image must be: from the record, or from the tarball's own manifest and config. */
 export interface ExpectedImage {
-  readonly configDigest: Digest;
-  /** Empty when the tarball has no manifest: then the image ID of a containerd store can't be foretold. */
+  /** Undefined where neither the engine nor the registry tells it. */
+  readonly configDigest: Digest | undefined;
+  /** Of the image's manifest and of indexes around it. Empty when the tarball has no manifest: then the image ID of a containerd store can't be foretold. */
   readonly manifestDigests: readonly Digest[];
   readonly diffIds: readonly Digest[];
   readonly platform: Platform;
@@ -27,7 +28,10 @@ const revisionLabel = 'org.opencontainers.image.revision';
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 export function differences(expected: ExpectedImage, found: InspectedImage): readonly string[] {
-  const ids: readonly string[] = [expected.configDigest, ...expected.manifestDigests];
+  const ids: readonly string[] = [
+    ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
+    ...expected.manifestDigests,
+  ];
   const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
   const layersFit =
     expected.diffIds.length === found.diffIds.length &&
@@ -68,8 +72,8 @@ export function requireExpected(expectations: Expectations, image: ExpectedImage
   if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
     throw new HandoverError(
       'image-mismatch',
-      `The artifact holds the image with config digest ${image.configDigest}; \`expected-config-digest\` is ${expectedConfigDigest}.`,
-      'Check that `artifact-name` and `expected-config-digest` come from the same export job, and re-run all jobs.',
+      `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`,
+      'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.',
     );
   }
   requireRevision(expectedRevision, image.labels[revisionLabel]);

@@ -19,6 +19,7 @@ export const errorCodes = [
   'image-mismatch',
   'platform-mismatch',
   'revision-mismatch',
+  'registry-failed',
   'cancelled',
 ] as const;
 

@@ -7,8 +7,8 @@ import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts
 let scenario: Scenario;
 afterEach(() => scenario.end());
 
-function have(jobKey: string, job: Job = {}, docker = scenario.docker): Promise<StepOutcome> {
-  const inputs = { tarball: `${scenario.directory}/${jobKey}.tar`, 'job-key': jobKey };
+function have(jobKey: string, job: Job = {}, docker = scenario.docker, more = {}): Promise<StepOutcome> {
+  const inputs = { ...more, tarball: `${scenario.directory}/${jobKey}.tar`, 'job-key': jobKey };
   return runStep({ action: '.', inputs, env: { ...scenario.service.env(job), ...docker.env } });
 }
 
@@ -52,6 +52,21 @@ test('S2.5: two jobs that start at once both end with the image', async () => {
   }
   expect(scenario.service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
   await other.remove();
+});
+
+test('S1.1, S0.6: pushes what it builds; a failed push is told when the image is here', async () => {
+  const digest = `sha256:${'e'.repeat(64)}`;
+  const registry = { failures: [], digest, pushed: [], images: {}, manifests: {} };
+  scenario = await startScenario({ docker: { registry } });
+  const push = { push: 'true', tags: 'ghcr.io/org/charon:1', 'registry-retry-seconds': '0' };
+  const pushed = await have('a', {}, scenario.docker, push);
+  expect(pushed.outputs).toMatchObject({ source: 'build', 'pushed-reference': `ghcr.io/org/charon@${digest}` });
+  await scenario.store().remove('docker-image');
+  scenario.docker.set({ images: [], registry: { ...registry, failures: ['denied'] } });
+  const failed = await have('a', {}, scenario.docker, push);
+  expect(errorCode(failed)).toBe('registry-failed');
+  expect(failed.outputs).toMatchObject({ source: 'build', image: 'charon:local', 'pushed-reference': '' });
+  expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
 });
 
 test('a build that fails is a failure', async () => {

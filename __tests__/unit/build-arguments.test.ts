@@ -30,7 +30,7 @@ const compression = { format: 'zstd', level: 1 } as const;
 const layout = { kind: 'oci-layout', directory: '/tmp/layout', compression } as const;
 
 function argumentsOf(build: Partial<BuildInputs>, secretFiles: readonly (readonly [string, string])[] = []) {
-  return buildArguments({ ...plain, ...build }, platform, layout, new Map(secretFiles));
+  return buildArguments({ ...plain, ...build }, [platform], [layout], new Map(secretFiles));
 }
 
 /** The values that a flag is given, in order. */
@@ -53,9 +53,21 @@ describe('the arguments of buildx build', () => {
   });
 
   test('into the engine: loaded, with the ID in a file, and no other output', () => {
-    const list = buildArguments(plain, platform, { kind: 'engine', idFile: '/tmp/id' }, new Map());
+    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id' }], new Map());
     expect(list).toEqual(expect.arrayContaining(['--load', '--iidfile', '/tmp/id']));
     expect(list).not.toContain('--output');
+  });
+
+  test('S1.6: into a registry: each reference is one name of one output, beside the layout', () => {
+    const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
+    const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json', compression } as const;
+    const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], new Map());
+    expect(valuesOf('--platform', list)).toEqual(['linux/amd64,linux/arm64']);
+    expect(valuesOf('--metadata-file', list)).toEqual(['/tmp/pushed.json']);
+    expect(valuesOf('--output', list)).toEqual([
+      'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/layout"',
+      'type=image,push=true,store=false,oci-mediatypes=true,compression=zstd,compression-level=1,"name=ghcr.io/a/b:1,ghcr.io/a/b:2"',
+    ]);
   });
 
   const pairs = ['a=1', 'b=two words, and a comma'];
@@ -96,7 +108,7 @@ describe('the arguments of buildx build', () => {
   });
 
   test('a folder with a comma in its name is one field of the output', () => {
-    const list = buildArguments(plain, platform, { ...layout, directory: '/tmp/a,b' }, new Map());
+    const list = buildArguments(plain, [platform], [{ ...layout, directory: '/tmp/a,b' }], new Map());
     expect(valuesOf('--output', list)).toEqual([
       'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/a,b"',
     ]);

@@ -4,6 +4,7 @@ import {
   parseInfo,
   parseInspect,
   parseLoadOutput,
+  parsePush,
   parseReferences,
   saysNoSuchImage,
 } from '../../shared/docker/output.ts';
@@ -56,6 +57,14 @@ describe('what docker prints', () => {
       unpackError: 'Error unpacking image a:1: no space left on device',
     });
     expect(parseLoadOutput('')).toEqual({ loaded: [] });
+  });
+
+  test.each([
+    [`The push refers to repository [a/b]\n1f2: Pushed\n1: digest: sha256:${'a'.repeat(64)} size: 523\n`, true],
+    ['1: digest: sha256:short size: 523\n', false],
+    ['1f2: Pushed\n', false],
+  ])('S1.7: push: the digest at its end, in full (%j: %s)', (text, told) => {
+    expect(parsePush(text)).toBe(told ? `sha256:${'a'.repeat(64)}` : undefined);
   });
 
   test('ls: images without a name are left out', () => {
@@ -114,5 +123,22 @@ describe('build progress (S0.3)', () => {
     expect(progress.failure()).toBe('[1/1] RUN make: exit code: 2');
     progress.line('ERROR: failed to solve: exit code: 2');
     expect(progress.failure()).toBe('ERROR: failed to solve: exit code: 2');
+  });
+
+  test.each([
+    ['the push was refused', ['failed to push a:1: 401 Unauthorized', 'commit failed: context canceled'], true],
+    ['the layout could not be written', ['context canceled', 'no space left on device'], false],
+    ['neither failed', ['', ''], false],
+  ] as const)('a failed push is told from other trouble: %s', (_, [image, layout], failed) => {
+    const progress = new BuildProgress(() => undefined);
+    // A cache that can't be read is told as an error, too; the build goes on without it.
+    const noCache = { started, completed, error: 'invalid token without access controls' };
+    progress.line(vertex('1', 'importing cache manifest from gha:1', noCache));
+    expect(progress.pushing).toBe(false);
+    progress.line(JSON.stringify({ statuses: [{ id: 'pushing layers', vertex: '2' }] }));
+    expect(progress.pushing).toBe(true);
+    progress.line(vertex('2', 'exporting to image', { started, completed, error: image }));
+    progress.line(vertex('3', 'exporting to oci image format', { started, completed, error: layout }));
+    expect(progress.pushFailed).toBe(failed);
   });
 });

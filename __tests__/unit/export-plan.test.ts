@@ -28,6 +28,7 @@ describe('what is planned without any choice', () => {
       retentionDays: 1,
       requireCache: false,
       jobKey: '',
+      push: undefined,
       notices: [],
     });
   });

@@ -10,6 +10,9 @@ const inputs: LoadInputs = {
   expectedConfigDigest: undefined,
   expectedRevision: undefined,
   checkPlatform: true,
+  from: 'artifact',
+  registryImage: undefined,
+  registryRetrySeconds: 10,
 };
 const hex = 'c'.repeat(64);
 
@@ -22,6 +25,8 @@ describe('planLoad', () => {
       expectedConfigDigest: undefined,
       expectedRevision: undefined,
       checkPlatform: true,
+      from: 'artifact',
+      registryImage: undefined,
     });
     expect(formatReference(fallbackReference)).toBe('charon:local');
   });

@@ -55,8 +55,8 @@ describe('the plan of an export', () => {
   test('the arguments end with the context behind --, so that it is never taken for a flag', () => {
     const args = buildArguments(
       { ...build, context: '-x' },
-      parsePlatform('linux/amd64'),
-      { kind: 'oci-layout', directory: '/t/a,b', compression: { format: 'gzip', level: undefined } },
+      [parsePlatform('linux/amd64')],
+      [{ kind: 'oci-layout', directory: '/t/a,b', compression: { format: 'gzip', level: undefined } }],
       new Map(),
     );
     expect(args.slice(-2)).toEqual(['--', '-x']);

@@ -33049,6 +33049,13 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream"
 
 /***/ }),
 
+/***/ 8321:
+/***/ ((module) => {
+
+module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
+
+/***/ }),
+
 /***/ 6466:
 /***/ ((module) => {
 
@@ -33200,9 +33207,10 @@ function splitAtEquals(line, input, position) {
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
+ * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
  * @param secretFiles the files that the secrets' values were written to, by id
  */
-function buildArguments(build, platform, exporter, secretFiles) {
+function buildArguments(build, platforms, exporters, secretFiles) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
     const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
@@ -33210,9 +33218,9 @@ function buildArguments(build, platform, exporter, secretFiles) {
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(platform)],
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
         ...['--provenance=false', '--sbom=false'],
-        ...exporterArguments(exporter),
+        ...exporters.flatMap(exporterArguments),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
@@ -33234,16 +33242,22 @@ function buildArguments(build, platform, exporter, secretFiles) {
 function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
         return ['--load', '--iidfile', exporter.idFile];
-    // The value is CSV: a path with a comma has to be quoted.
     const { format, level } = exporter.compression;
     const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-    return ['--output', `type=oci,tar=false,${compression.join(',')},"dest=${exporter.directory}"`];
+    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
+    if (exporter.kind === 'oci-layout') {
+        return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+    }
+    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+    const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+    return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 
 
 /***/ }),
 
-/***/ 1929:
+/***/ 150:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33326,112 +33340,10 @@ function explainDiskFull(error, path, advice) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/manifest.js
-
-
-
-
-
-// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
-const mediaTypes = {
-    index: 'application/vnd.oci.image.index.v1+json',
-    manifest: 'application/vnd.oci.image.manifest.v1+json',
-    config: 'application/vnd.oci.image.config.v1+json',
-    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
-};
-function isIndex(descriptor) {
-    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
-}
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
-function isAttestation(descriptor) {
-    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(value['config']) || !Array.isArray(value['layers'])) {
-        throw invalid(where, 'an image manifest', text);
-    }
-    return {
-        config: parseDescriptor(value['config'], where),
-        layers: (0,json/* objectsOf */.iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    const rootfs = (0,json/* isObject */.Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']).filter(image_digest/* isDigest */.Bc);
-    const os = (0,json/* stringOr */.JI)(value['os'], 'linux');
-    const architecture = (0,json/* stringOr */.JI)(value['architecture'], '');
-    if (architecture === '')
-        throw invalid(where, 'an image config with an architecture', text);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    return {
-        platform: (0,image_platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined)),
-        diffIds,
-        labels: (0,json/* isObject */.Gv)(value['config']) ? (0,json/* stringMapOf */.pn)(value['config']['Labels']) : {},
-        ...(created === undefined ? {} : { created }),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,json/* objectsOf */.iZ)(value).map((image) => {
-        const config = image['Config'];
-        if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
-    });
-}
-/** A manifest of our own for the image's config and layers. */
-function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.manifest,
-        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
-        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
-    }));
-    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
-}
-function parseDescriptor(value, where) {
-    const { digest, size, platform } = value;
-    if (!(0,image_digest/* isDigest */.Bc)(digest) || !(0,json/* isByteCount */.A0)(size))
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
-    return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
-        digest,
-        size,
-        ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
-    };
-}
-function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
-        return undefined;
-    return (0,image_platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
-}
-function invalid(where, expected, text) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${(0,shared_text/* quoteForeign */.xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
-}
-
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout.js
 
 
@@ -33450,13 +33362,13 @@ function blobPath(layout, digest) {
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
     const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw oci_layout_invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+        throw invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
-    const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
     const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
     const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
@@ -33471,28 +33383,28 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
         manifestMediaType: descriptor.mediaType,
         layers,
     };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
 }
 async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !isAttestation(item));
+    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
     const only = images.length === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
         const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw oci_layout_invalid(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+        throw invalid(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
     }
-    if (!isIndex(found))
+    if (!(0,image_manifest/* isIndex */.nw)(found))
         return found;
     const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
     const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
     const actual = (0,image_digest/* digestOf */.ol)(bytes);
     if (actual !== descriptor.digest)
-        throw oci_layout_invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+        throw invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
 }
 async function requireBlob(layout, descriptor) {
@@ -33500,9 +33412,9 @@ async function requireBlob(layout, descriptor) {
     if (found?.size === descriptor.size)
         return;
     const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw oci_layout_invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+    throw invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
-function oci_layout_invalid(message) {
+function invalid(message) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
@@ -33600,9 +33512,9 @@ function writeChecksum(block) {
 function planTarball(layout, image, references) {
     const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
     const small = [
-        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json(indexOf(image, references))],
-        ['manifest.json', tarball_writer_json(archiveManifestOf(image, references, blob))],
+        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', json(indexOf(image, references))],
+        ['manifest.json', json(archiveManifestOf(image, references, blob))],
         ['blobs/', Buffer.alloc(0)],
         ['blobs/sha256/', Buffer.alloc(0)],
         [blob(image.configDigest), image.configBytes],
@@ -33641,7 +33553,7 @@ function indexOf(image, references) {
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-    return { schemaVersion: 2, mediaType: mediaTypes.index, manifests };
+    return { schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests };
 }
 function archiveManifestOf(image, references, blob) {
     return [
@@ -33652,7 +33564,7 @@ function archiveManifestOf(image, references, blob) {
         },
     ];
 }
-function tarball_writer_json(value) {
+function json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 /**
@@ -33752,6 +33664,8 @@ var temp_dir = __nccwpck_require__(3082);
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/json.js
+var shared_json = __nccwpck_require__(8444);
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
 
 
@@ -33766,12 +33680,13 @@ const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, ...rest } = record;
+    const { references, platform, pushedReference, ...rest } = record;
     const text = {
         schema,
         references: references.map(image_reference/* formatReference */.FH),
         platform: (0,image_platform/* formatPlatform */.Bq)(platform),
         ...rest,
+        ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
 }
@@ -33782,12 +33697,12 @@ function formatRecord(record) {
 function parseRecord(text) {
     if (text.length > maxRecordBytes)
         throw corrupt('it is larger than 4 MiB');
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value))
+    const value = (0,shared_json/* parseJson */.qF)(text);
+    if (!(0,shared_json/* isObject */.Gv)(value))
         throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
     if (value['schema'] !== schema)
         throw wrongSchema(value['schema']);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const created = (0,shared_json/* stringOr */.JI)(value['created'], undefined);
     const record = {
         references: references(value['references']),
         platform: platform(value['platform']),
@@ -33795,19 +33710,20 @@ function parseRecord(text) {
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
         layers: record_layers(value),
-        labels: (0,json/* stringMapOf */.pn)(value['labels']),
+        labels: (0,shared_json/* stringMapOf */.pn)(value['labels']),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
     requireLayersInside(record);
     return record;
 }
 function references(value) {
-    const texts = (0,json/* stringsOf */.iw)(value);
+    const texts = (0,shared_json/* stringsOf */.iw)(value);
     if (texts.length === 0)
         throw corrupt('it has no references');
     try {
@@ -33817,22 +33733,30 @@ function references(value) {
         throw corrupt('a reference in it is malformed', error);
     }
 }
+function pinned(value) {
+    try {
+        return (0,image_reference/* parsePinnedReference */.Pe)((0,shared_json/* stringOr */.JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its pushed reference is malformed', error);
+    }
+}
 function platform(value) {
     try {
-        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
+        return (0,image_platform/* parsePlatform */.FL)((0,shared_json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its platform is malformed', error);
     }
 }
 function record_layers(value) {
-    const items = (0,json/* objectsOf */.iZ)(value['layers']);
+    const items = (0,shared_json/* objectsOf */.iZ)(value['layers']);
     if (items.length > maxLayers)
         throw corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
-        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
+        mediaType: (0,shared_json/* stringOr */.JI)(item['mediaType'], ''),
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
@@ -33842,17 +33766,17 @@ function requireLayersInside(record) {
         throw corrupt(`layer ${outside.digest} lies outside the tarball`);
 }
 function producer(value) {
-    const from = (0,json/* isObject */.Gv)(value) ? value : {};
+    const from = (0,shared_json/* isObject */.Gv)(value) ? value : {};
     return {
-        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
-        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
-        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
-        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
+        repository: (0,shared_json/* stringOr */.JI)(from['repository'], ''),
+        runId: (0,shared_json/* stringOr */.JI)(from['runId'], ''),
+        runAttempt: (0,shared_json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,shared_json/* stringOr */.JI)(from['commit'], ''),
+        jobKey: (0,shared_json/* stringOr */.JI)(from['jobKey'], ''),
     };
 }
 function fileName(value) {
-    const name = (0,json/* stringOr */.JI)(value, '');
+    const name = (0,shared_json/* stringOr */.JI)(value, '');
     if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
         throw corrupt('its tarball name is not a file name');
     return name;
@@ -33869,14 +33793,14 @@ function digest(from, name) {
     return value;
 }
 function digests(from, name) {
-    const value = (0,json/* stringsOf */.iw)(from[name]);
+    const value = (0,shared_json/* stringsOf */.iw)(from[name]);
     if (value.length > maxLayers || !value.every(image_digest/* isDigest */.Bc))
         throw corrupt(`its ${name} are not digests`);
     return value;
 }
 function byteCount(from, name) {
     const value = from[name];
-    if (!(0,json/* isByteCount */.A0)(value))
+    if (!(0,shared_json/* isByteCount */.A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
 }
@@ -34112,7 +34036,126 @@ async function withHead(content) {
 var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
+;// CONCATENATED MODULE: ./build/export-image/build-and-push.js
+
+
+
+
+
+
+
+/**
+ * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
+ * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * @throws HandoverError `build-failed`
+ */
+async function buildAndPush(tools, request, secretFiles) {
+    const { build, platform, push } = request;
+    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secretFiles), tools.log.info, references);
+    const layout = { kind: 'oci-layout', ...request.layout };
+    if (push === undefined)
+        return { steps: (await run(build, [platform], [layout])).steps };
+    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
+    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const later = (failed) => ({
+        kind: 'to-do',
+        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
+    });
+    if (push.listedPlatforms.length > 0 || request.requireCache) {
+        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
+    }
+    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (pushFailure === undefined) {
+        const digest = await pushedDigest(registry.metadataFile);
+        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    }
+    tools.log.info('The image is built, but not pushed: it is handed over first.');
+    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
+    return { steps, push: later(pushFailure) };
+}
+// What was built once is not to be built anew, nor on another base: it would be another image.
+function outOfCache(build) {
+    return { ...build, noCache: false, pull: false };
+}
+async function pushOutOfCache(run, build, push, platform, registry) {
+    const several = push.listedPlatforms.length > 0;
+    // The handover's build has written the cache, but for the further platforms.
+    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
+    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
+    if (pushFailure !== undefined)
+        throw pushFailure;
+    const digest = await pushedDigest(registry.metadataFile);
+    if (digest !== undefined)
+        return digest;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+}
+/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+async function pushedDigest(metadataFile) {
+    const metadata = (0,shared_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,shared_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+
+// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
+var export_image_push = __nccwpck_require__(1241);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
 
 
 
@@ -34124,7 +34167,8 @@ var build_arguments = __nccwpck_require__(5814);
 
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`.
+ * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
+ * same build.
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
@@ -34132,16 +34176,21 @@ async function buildIntoLayout(tools, request) {
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    const build = direct ? request.build : withoutRemoteCaches(request.build, log);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+    if (direct)
+        return buildAndPush(tools, request, secretFiles);
+    requireOnePlatform(request.push);
+    const build = withoutRemoteCaches(request.build, log);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const exporter = direct ? { kind: 'oci-layout', ...request.layout } : { kind: 'engine', idFile };
-    const steps = await buildx.build((0,build_arguments/* buildArguments */.fb)(build, request.platform, exporter, secretFiles), (line) => {
-        log.info(line);
-    });
-    const imageId = direct ? undefined : (await (0,promises_.readFile)(idFile, 'utf8')).trim();
-    const replaced = imageId === undefined ? new Map() : await saveOnce(tools, imageId, request.layout);
-    return { steps, replaced };
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+    const { steps } = await buildx.build(args, log.info);
+    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
+}
+function requireOnePlatform(push) {
+    if (push === undefined || push.listedPlatforms.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
+        `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, setup_buildx_hint/* setupBuildxHint */.b);
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
 function withoutRemoteCaches(build, log) {
@@ -34164,31 +34213,48 @@ async function writeSecrets(tempDir, secrets) {
     return new Map(files.map(({ id, path }) => [id, path]));
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce({ engine, log }, imageId, layout) {
+async function saveOnce(tools, imageId, { layout, push }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        return await writeOciLayout(engine.save(imageId), layout.directory, layout.compression);
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => removeUntagged(tools, imageId));
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+        if (push === undefined)
+            return { replaced };
+        return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
     }
     finally {
-        const image = await engine.inspect(imageId);
-        if (image?.repoTags.length === 0) {
-            await engine.untag(imageId).catch((error) => {
-                log.info(`The built image stays in the engine: ${String(error)}`);
-            });
-        }
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
+}
+async function removeUntagged({ engine, log }, imageId) {
+    const image = await engine.inspect(imageId);
+    if (image?.repoTags.length !== 0)
+        return;
+    await engine.untag(imageId).catch((error) => {
+        log.info(`The built image stays in the engine: ${String(error)}`);
+    });
 }
 /**
  * Saves an image of this engine into an OCI layout.
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-async function saveIntoLayout(tools, reference, layout) {
+async function saveIntoLayout(tools, reference, layout, push) {
     const name = (0,image_reference/* formatReference */.FH)(reference);
     const image = await tools.engine.inspect(name);
     if (image === undefined)
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${image.imageId})`);
     const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
-    return { steps: [], replaced };
+    if (push === undefined)
+        return { steps: [], replaced };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, name, push) } };
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
@@ -34232,8 +34298,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 6 modules
-var export_image_plan = __nccwpck_require__(7198);
+// EXTERNAL MODULE: ./build/export-image/plan.js + 7 modules
+var export_image_plan = __nccwpck_require__(6097);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34380,7 +34446,7 @@ function imagesIn(sizes, json) {
         const seen = [...sizes.keys()].slice(0, 5).join(', ');
         throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
     }
-    return parseArchiveManifest(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
+    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
 }
 function tarballImage(image, sizes, json) {
     const configBytes = json.get(image.config);
@@ -34392,7 +34458,7 @@ function tarballImage(image, sizes, json) {
     return {
         references: image.repoTags.map(image_reference/* parseReference */.F2),
         configDigest,
-        config: parseConfig(configBytes.toString(), image.config),
+        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
         manifestDigests: manifestDigestsOf(configDigest, json),
         layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
     };
@@ -34404,15 +34470,15 @@ function tarballLayer(name, size) {
 // The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
 function manifestDigestsOf(configDigest, json) {
     const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-    const visit = (indexText, where, depth) => parseIndex(indexText, where).flatMap((descriptor) => {
+    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
         const text = blob(descriptor.digest);
         if (text === undefined)
             return [];
-        if (isIndex(descriptor)) {
+        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
             const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
             return inside.length === 0 ? [] : [descriptor.digest, ...inside];
         }
-        const manifest = parseManifest(text, `manifest ${descriptor.digest}`);
+        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
         return manifest.config.digest === configDigest ? [descriptor.digest] : [];
     });
     const indexText = json.get('index.json')?.toString();
@@ -34522,7 +34588,7 @@ function source_tarball_invalid(message, cause) {
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
 /** The record of an image whose tarball is planned. */
-function imageRecord({ image, references, tarball, path, producer }) {
+function imageRecord({ image, references, tarball, path, producer, ...pushed }) {
     const { config } = image;
     return {
         references,
@@ -34540,11 +34606,12 @@ function imageRecord({ image, references, tarball, path, producer }) {
         tarballSize: tarball.size,
         tarballCompression: 'none',
         producer,
+        ...(pushed.pushedReference === undefined ? {} : { pushedReference: pushed.pushedReference }),
     };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var export_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34566,7 +34633,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var export_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -34611,6 +34678,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
 /**
@@ -34627,47 +34695,50 @@ async function exportImage(plan, tools) {
         const claim = await claimName(tools.store, plan.artifactName, tools.producer);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
-        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
+        const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
         const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const { steps, replaced } = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+        const source = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const image = await readOciLayout(layout, plan.platform, replaced);
+        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.use(source.kept);
+        if (plan.source.kind === 'build')
+            requireCached(source.steps, plan.requireCache, log);
+        const image = await readOciLayout(layout, plan.platform, source.replaced);
         const references = [requireReference(plan.reference), ...plan.tags];
         const tarball = planTarball(layout, image, references);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const unsealed = imageRecord({ image, references, tarball, path: plan.tarballPath, producer: tools.producer });
-        const file = __addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+        const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
         await claim.release();
         const handedOver = await log.chapter('Write and upload', () => timeline.measure('Write and upload', () => upload(plan, tools, unsealed, { size: tarball.size, chunks: file.tee(tarballChunks(tarball)) })));
         await file.commit();
         logTarball(log, plan.tarballPath, handedOver.record, image);
-        return { ...handedOver, tarballPath: plan.tarballPath, steps };
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, source.push, tools);
+        return { ...handedOver, tarballPath: plan.tarballPath, steps: source.steps, push };
     }
     catch (e_1) {
         env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = export_image_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-async function fillLayout(plan, tools, directory) {
-    const { source, platform, compression } = plan;
-    const layout = { directory, compression };
+async function fillLayout({ source, platform, push, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
+    const layout = { directory, compression };
     if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout);
+        const save = () => saveIntoLayout(tools, source.reference, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
     if (source.kind !== 'build')
         throw new RangeError('a tarball is handed over as it is');
-    const request = { build: source.build, secrets: source.secrets, platform, layout };
-    const written = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-    requireCached(written.steps, plan.requireCache, log);
-    return written;
+    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 function requireCached(steps, required, log) {
     const executed = steps.filter((step) => !step.cached);
@@ -34684,7 +34755,7 @@ async function handOverFile(plan, tools, path, claim) {
     await claim.release();
     const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, source.unsealed, source)));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
-    return { ...handedOver, tarballPath: path, steps: [] };
+    return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
 async function upload(plan, tools, unsealed, tarball) {
     const progress = tools.log.progress('Uploaded', tarball.size);
@@ -34743,6 +34814,15 @@ function readExportInputs(inputs) {
         compression: inputs.text('compression'),
         compressionLevel: inputs.optional('compression-level'),
         jobKey: inputs.optional('job-key'),
+        push: readPushInputs(inputs),
+    };
+}
+function readPushInputs(inputs) {
+    return {
+        enabled: inputs.boolean('push'),
+        platforms: inputs.list('push-platforms'),
+        onFailure: inputs.text('push-failure'),
+        retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
     };
 }
 function readBuildInputs(inputs) {
@@ -34781,16 +34861,18 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9176);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3711);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8241);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6661);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1929);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5878);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7198);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1888);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(917);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(150);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4133);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(6097);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1241);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1888);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34858,25 +34940,30 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
 await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('export-image', async ({ context, log, signal }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .failedOutputs */ .K)());
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_11__/* .planExport */ .i)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()), context);
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .failedOutputs */ .K)());
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
+        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planExport */ .i)(inputs, context);
         const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__/* .timeline */ .I)();
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
         const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_9__/* .exportImage */ ._)(plan, {
+        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_10__/* .exportImage */ ._)(plan, {
             engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerEngine */ .J)(cli),
             buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .exportOutputs */ .V)(result, plan, context.runUrl));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_12__/* .exportSummary */ .P)(result, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .exportOutputs */ .V)(result, plan, context.runUrl));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .exportSummary */ .P)(result, times.spans()));
+        (0,_push_js__WEBPACK_IMPORTED_MODULE_13__/* .requirePushed */ .$L)(plan.push, result.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34911,7 +34998,8 @@ function failedOutputs() {
 }
 /** @param runUrl web address of the workflow run, or empty */
 function exportOutputs(result, plan, runUrl) {
-    const { record, artifact, steps } = result;
+    const { record, artifact, steps, push } = result;
+    const pushed = push.kind === 'pushed' ? push.reference : undefined;
     const cached = steps.filter((step) => step.cached).length;
     return {
         'run-integration': 'true',
@@ -34921,7 +35009,8 @@ function exportOutputs(result, plan, runUrl) {
         'tarball-size': String(record.tarballSize),
         'tarball-digest': record.tarballDigest,
         'config-digest': record.configDigest,
-        'manifest-digest': record.manifestDigests[0] ?? '',
+        'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
+        'pushed-reference': pushed === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(pushed),
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(record.platform),
         'artifact-name': artifact.name,
         'artifact-id': String(artifact.id),
@@ -34935,7 +35024,7 @@ function exportOutputs(result, plan, runUrl) {
 
 /***/ }),
 
-/***/ 7198:
+/***/ 6097:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34965,7 +35054,7 @@ function requireArtifactName(name) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
 
 const shortShaLength = 7;
@@ -35004,7 +35093,7 @@ function automaticTags(event) {
         ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
         `sha-${shortSha(event.sha)}`,
     ];
-    return [...new Set(tags)].filter(reference/* isTag */.dz);
+    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
 }
 function shortSha(sha) {
     return sha.slice(0, shortShaLength);
@@ -35041,7 +35130,7 @@ var shared_json = __nccwpck_require__(8444);
  * @throws HandoverError `invalid-input` when nothing is left, showing what was received
  */
 function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(reference/* parseReference */.F2);
+    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
     if (first === undefined)
         throw noReference(text);
     return [first, ...rest];
@@ -35085,9 +35174,9 @@ function tagLines(text) {
 }
 function taggedReference(line, repository) {
     if (/[/:@]/.test(line))
-        return (0,reference/* parseTaggedReference */.$R)(line);
+        return (0,image_reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
-        return (0,reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
+        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
     throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
@@ -35095,7 +35184,7 @@ function noReference(text) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
@@ -35263,6 +35352,42 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
 }
 
+;// CONCATENATED MODULE: ./build/export-image/push-plan.js
+
+
+
+/**
+ * @param tags the references to push under; the first is the one that the outputs name
+ * @param source where the image comes from
+ * @param platform the handover's
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball') {
+        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+function noTags() {
+    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/tag-plan.js
 
 
@@ -35271,15 +35396,13 @@ function chooseLevel(format, text) {
 
 
 /**
- * The further references of the image, each once.
+ * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
     const repository = requireRepository(inputs.repository);
     const tags = tagsOf(inputs.tags, repository, facts, notices);
-    const own = facts.reference === undefined ? undefined : (0,reference/* formatReference */.FH)(facts.reference);
-    const byName = new Map(tags.map((tag) => [(0,reference/* formatReference */.FH)(tag), tag]));
-    return [...byName].filter(([name]) => name !== own).map(([, tag]) => tag);
+    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
 }
 function tagsOf(given, repository, { event, metadata }, notices) {
     if (given === undefined)
@@ -35294,14 +35417,14 @@ function tagsOf(given, repository, { event, metadata }, notices) {
     if (repository === undefined)
         throw noRepository();
     if (event.kind === 'none')
-        throw noTags(event.reason);
+        throw tag_plan_noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
 // Kept as it was given: each reference made of it then knows what was lowered.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
-    const { tag, digest } = (0,reference/* parseReference */.F2)(given);
+    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
     throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,shared_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
@@ -35309,7 +35432,7 @@ function requireRepository(given) {
 function noRepository() {
     return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
-function noTags(reason) {
+function tag_plan_noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
 /**
@@ -35350,6 +35473,7 @@ function noLabel(name, source) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -35357,7 +35481,9 @@ function planExport(inputs, facts) {
     const event = workflowEvent(facts.event);
     const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
     const reference = chooseReference(inputs, source);
-    const tags = chooseTags(inputs, { event, metadata: facts.metadata, reference }, notices);
+    const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
+    const platform = (0,image_platform/* parsePlatform */.FL)(inputs.platform);
+    const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
@@ -35365,15 +35491,16 @@ function planExport(inputs, facts) {
     return {
         source,
         reference,
-        tags,
+        tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
-        platform: (0,platform/* parsePlatform */.FL)(inputs.platform),
+        platform,
         tarballPath: inputs.tarball,
         artifactName: requireArtifactName(inputs.artifactName),
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
         compression: chooseCompression(inputs.compression, inputs.compressionLevel),
         jobKey: inputs.jobKey ?? '',
+        push: planPush(inputs.push, tags, source.kind, platform),
         notices,
     };
 }
@@ -35411,9 +35538,9 @@ function chooseSource(inputs, facts, notices) {
 }
 function chooseReference(inputs, source) {
     if (inputs.image !== undefined)
-        return (0,reference/* parseTaggedReference */.$R)(inputs.image);
+        return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     if (source.kind === 'build')
-        return (0,reference/* parseTaggedReference */.$R)(defaultReference);
+        return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
     if (source.kind === 'tarball')
         return undefined;
     const { digest, ...named } = source.reference;
@@ -35447,6 +35574,180 @@ function describeSource(source) {
         return `the tarball ${source.path}`;
     const { repository, tag, digest } = source.reference;
     return `the image ${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`} in this engine`;
+}
+
+
+/***/ }),
+
+/***/ 1241:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  _B: () => (/* binding */ finishPush),
+  zq: () => (/* binding */ pushFromEngine),
+  BB: () => (/* binding */ pushedByBuild),
+  $L: () => (/* binding */ requirePushed)
+});
+
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
+}
+
+;// CONCATENATED MODULE: ./build/export-image/push.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+/** Where the image is already, if its build has pushed it. */
+function pushedByBuild(plan, way) {
+    return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+}
+// The first reference names the image: by digest, because a tag can move.
+function pinned(plan, digest) {
+    return { repository: plan.references[0].repository, digest };
+}
+/**
+ * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
+ * is a part of what happened, to be judged when the outputs are written.
+ * @throws HandoverError `cancelled`
+ */
+async function finishPush(plan, way, tools) {
+    if (plan === undefined || way === undefined)
+        return { kind: 'none' };
+    const { log, timeline } = tools;
+    try {
+        const digest = way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+        const reference = pinned(plan, digest);
+        log.info(`Pushed ${plan.references.map(image_reference/* formatReference */.FH).join(', ')}: ${(0,image_reference/* formatReference */.FH)(reference)}`);
+        return { kind: 'pushed', reference };
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code === 'cancelled')
+            throw error;
+        if (plan.onFailure === 'warn')
+            log.warning(`The image is handed over, but not pushed. ${error.message}`);
+        return { kind: 'failed', error };
+    }
+}
+/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+function requirePushed(plan, outcome) {
+    if (outcome.kind === 'failed' && plan?.onFailure === 'error')
+        throw outcome.error;
+}
+/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+async function pushFromEngine({ engine, registry, log }, image, plan) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const guard = __addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const digests = [];
+        for (const reference of plan.references) {
+            const name = (0,image_reference/* formatReference */.FH)(reference);
+            guard.watch(name);
+            await engine.tag(image, name);
+            digests.push(await registry.push(name));
+        }
+        const [first] = digests;
+        if (first === undefined)
+            throw new RangeError('a push is always planned with a reference');
+        return first;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 
 
@@ -35537,6 +35838,7 @@ function exportSummary(result, spans) {
         ['Config digest', code(record.configDigest)],
         ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
         ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+        ...pushFacts(result.push),
         ['Tarball', `${code(result.tarballPath)}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)}`],
         ...(steps.length === 0
             ? []
@@ -35550,6 +35852,11 @@ function exportSummary(result, spans) {
         gantt(spans),
         '',
     ].join('\n\n');
+}
+function pushFacts(push) {
+    if (push.kind === 'none')
+        return [];
+    return [['Pushed', push.kind === 'pushed' ? code((0,image_reference/* formatReference */.FH)(push.reference)) : `❌ ${push.error.message}`]];
 }
 function formatReferenceOf(result) {
     return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
@@ -37939,7 +38246,7 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 3711:
+/***/ 8241:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38214,31 +38521,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-;// CONCATENATED MODULE: external "node:timers/promises"
-const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
-;// CONCATENATED MODULE: ./build/shared/retry.js
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
@@ -38397,7 +38681,7 @@ async function put(http, url, body, headers, signal) {
         const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
         await http_readText(response);
     };
-    await retry(send, { attempts: 5, delayMs: pauseFor(backoff(500, 15_000)), isRetryable: isTransient, signal });
+    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -38427,8 +38711,8 @@ function resultsService(http, credentials, signal) {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
+    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -38557,9 +38841,9 @@ async function readPart(options, start, end, signedUrl, signAgain) {
             throw new CutShort(start + filled, end);
     };
     try {
-        await retry(attempt, {
+        await (0,retry/* retry */.L)(attempt, {
             attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
+            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
             isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
             onRetry: (error, number) => {
                 if (isExpired(error))
@@ -39018,6 +39302,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/registry-failure.js
+var registry_failure = __nccwpck_require__(3810);
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/shared/json.js
@@ -39027,6 +39313,9 @@ var json = __nccwpck_require__(8444);
 const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
+// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+const imageExporter = 'exporting to image';
+const pushStatus = 'pushing ';
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 class BuildProgress {
     #print;
@@ -39034,6 +39323,8 @@ class BuildProgress {
     #otherLines = [];
     #startedCount = 0;
     #failed;
+    #pushing = false;
+    #pushFailed = false;
     /** @param print takes one line of readable progress, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
@@ -39050,6 +39341,8 @@ class BuildProgress {
         }
         for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
             this.#updateVertex(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['statuses']))
+            this.#pushing ||= (0,json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
         for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
             this.#printLog(item);
         for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
@@ -39067,6 +39360,14 @@ class BuildProgress {
         const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
         return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
     }
+    /** Whether a push has begun. */
+    get pushing() {
+        return this.#pushing;
+    }
+    /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+    get pushFailed() {
+        return this.#pushFailed;
+    }
     #updateVertex(update) {
         const vertex = this.#vertexOf(update);
         if (vertex === undefined)
@@ -39080,8 +39381,10 @@ class BuildProgress {
             return;
         vertex.done = true;
         const error = (0,json/* stringOr */.JI)(update['error'], '');
-        if (error !== '' && !error.includes('context canceled'))
+        if (error !== '' && !error.includes('context canceled')) {
+            this.#pushFailed ||= vertex.name === imageExporter;
             this.#failed ??= `${vertex.name}: ${error}`;
+        }
         const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
         this.#print(`#${String(vertex.number)} ${end}`);
     }
@@ -39112,7 +39415,11 @@ function seconds(update) {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/registry-limit.js
+var registry_limit = __nccwpck_require__(6996);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
+
+
 
 
 
@@ -39129,20 +39436,30 @@ function dockerBuildx(cli) {
             const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.f)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
-        build: (args, print) => build(cli, args, print),
+        build: (args, print, pushed = []) => build(cli, args, print, pushed),
     };
 }
-async function build(cli, args, print) {
+async function build(cli, args, print, pushed) {
     const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
     running.stdin.end();
     running.stdout.resume();
     const progress = new BuildProgress(print);
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
+    // The limit is the push's: a build may take its time.
+    const limit = (0,registry_limit/* registryLimit */.x)(running);
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
         progress.line(line);
+        if (progress.pushing)
+            limit.start();
+    }
     const exitCode = await running.exit;
+    limit.stop();
+    const steps = progress.steps();
     if (exitCode === 0)
-        return progress.steps();
-    const failure = progress.failure();
+        return { steps, pushFailure: undefined };
+    const failure = limit.exceeded() ?? progress.failure();
+    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
+    }
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, setup_buildx_hint/* setupBuildxHint */.b);
     }
@@ -39242,91 +39559,21 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 6661:
+/***/ 367:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ dockerEngine)
-});
-
-;// CONCATENATED MODULE: external "node:stream/consumers"
-const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-;// CONCATENATED MODULE: ./build/shared/docker/output.js
-
-
-
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
-function parseInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info))
-        return undefined;
-    const version = (0,json/* stringOr */.JI)(info['ServerVersion'], '');
-    if (version === '')
-        return undefined;
-    const status = JSON.stringify(info['DriverStatus'] ?? []);
-    return {
-        version,
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(info['OSType'], ''), (0,json/* stringOr */.JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,json/* stringOr */.JI)(info['DockerRootDir'], ''),
-        hostName: (0,json/* stringOr */.JI)(info['Name'], ''),
-    };
-}
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
-function parseInspect(text) {
-    const image = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(image) || typeof image['Id'] !== 'string')
-        return undefined;
-    const rootFs = (0,json/* isObject */.Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,json/* isObject */.Gv)(image['Config']) ? image['Config'] : {};
-    return {
-        imageId: image['Id'],
-        repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']),
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(image['Os'], ''), (0,json/* stringOr */.JI)(image['Architecture'], ''), (0,json/* stringOr */.JI)(image['Variant'], undefined)),
-        diffIds: (0,json/* stringsOf */.iw)(rootFs['Layers']).filter(digest/* isDigest */.Bc),
-        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-    };
-}
-/**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
- */
-function parseLoadOutput(text) {
-    const lines = text.split(/[\r\n]+/);
-    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
-}
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
-}
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
-function saysNoSuchImage(stderr) {
-    return /no such image|image not known/i.test(stderr);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ dockerEngine)
+/* harmony export */ });
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9853);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3552);
 
 
 
@@ -39364,19 +39611,19 @@ function dockerEngine(cli) {
         },
         chains: () => chains(cli),
         references: async () => {
-            const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
-            return parseReferences(output.stdout);
+            const output = await must(['image', 'ls', '--no-trunc', '--format', _output_js__WEBPACK_IMPORTED_MODULE_6__/* .referenceFormat */ .jt], 'image-missing');
+            return (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseReferences */ .IO)(output.stdout);
         },
     };
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = parseInfo(output.stdout);
+    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInfo */ .YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     if (parsed.platform.os !== 'linux') {
-        throw new errors/* HandoverError */.Cu('unsupported-host', `The engine runs ${(0,platform/* formatPlatform */.Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('unsupported-host', `The engine runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
     }
     return parsed;
 }
@@ -39387,19 +39634,19 @@ async function chains(cli) {
     if (list.exitCode !== 0 || ids.length === 0)
         return [];
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(digest/* isDigest */.Bc));
+    return output.stdout.split('\n').map((line) => (0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .stringsOf */ .iw)((0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .parseJson */ .qF)(line)).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc));
 }
 async function inspect(cli, image) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
-    const parsed = output.exitCode === 0 ? parseInspect(output.stdout) : undefined;
+    const parsed = output.exitCode === 0 ? (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInspect */ .E7)(output.stdout) : undefined;
     if (parsed !== undefined)
         return parsed;
-    if (output.exitCode !== 0 && saysNoSuchImage(output.stderr))
+    if (output.exitCode !== 0 && (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .saysNoSuchImage */ .mJ)(output.stderr))
         return undefined;
     throw failed('image-missing', ['image', 'inspect', image], output);
 }
 async function load(running, chunks) {
-    const said = Promise.all([(0,consumers_namespaceObject.text)(running.stdout), (0,consumers_namespaceObject.text)(running.stderr)]);
+    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
     const state = { ended: false };
     void running.exit.then(() => (state.ended = true));
     try {
@@ -39407,7 +39654,7 @@ async function load(running, chunks) {
             if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+                await Promise.race([(0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
         }
     }
     catch (error) {
@@ -39419,7 +39666,7 @@ async function load(running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = parseLoadOutput(`${stdout}\n${stderr}`);
+    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
     if (exitCode === 0 && report.unpackError === undefined)
         return report;
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
@@ -39427,7 +39674,7 @@ async function load(running, chunks) {
 }
 async function* save(cli, image) {
     const running = await cli.start(['save', image]);
-    const said = (0,consumers_namespaceObject.text)(running.stderr);
+    const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
@@ -39449,9 +39696,200 @@ const hints = {
     'image-not-found': 'Check that the image is in this engine: docker image ls.',
 };
 function failed(code, args, output) {
-    const said = (0,docker_cli/* lastLine */.f)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`docker ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+    const said = (0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output);
+    const command = (0,_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(`docker ${args.join(' ')}`);
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+}
+
+
+/***/ }),
+
+/***/ 3552:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E7: () => (/* binding */ parseInspect),
+/* harmony export */   IO: () => (/* binding */ parseReferences),
+/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Y5: () => (/* binding */ parsePush),
+/* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   jt: () => (/* binding */ referenceFormat),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */ });
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+function parseInfo(text) {
+    const info = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+        return undefined;
+    const version = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    if (version === '')
+        return undefined;
+    const status = JSON.stringify(info['DriverStatus'] ?? []);
+    return {
+        version,
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        dataRoot: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+    };
+}
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+function parseInspect(text) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) || typeof image['Id'] !== 'string')
+        return undefined;
+    const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    return {
+        imageId: image['Id'],
+        repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+    };
+}
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+function parseLoadOutput(text) {
+    const lines = text.split(/[\r\n]+/);
+    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+/** For `docker image ls`: a line per reference. */
+const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** Reads `docker image ls` in that format; images without a name are left out. */
+function parseReferences(text) {
+    const pairs = text.split('\n').map((line) => line.trim().split(' '));
+    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+}
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+function saysNoSuchImage(stderr) {
+    return /no such image|image not known/i.test(stderr);
+}
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+function parsePush(text) {
+    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+
+
+/***/ }),
+
+/***/ 6996:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   x: () => (/* binding */ registryLimit)
+/* harmony export */ });
+/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3324);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+function registryLimit(running) {
+    let timer;
+    let why;
+    const end = () => {
+        why = `it took longer than ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .formatDuration */ .a3)(_registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)}`;
+        running.kill();
+    };
+    return {
+        start: () => void (timer ??= setTimeout(end, _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)),
+        stop: () => {
+            clearTimeout(timer);
+        },
+        exceeded: () => why,
+    };
+}
+
+
+/***/ }),
+
+/***/ 6058:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   o: () => (/* binding */ dockerRegistry)
+/* harmony export */ });
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8444);
+/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3324);
+/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3810);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
+/* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6996);
+
+
+
+
+
+
+
+
+
+
+
+function dockerRegistry(cli, options) {
+    const attempt = (work, failed) => (0,_registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__/* .attemptRegistry */ .V0)(work, options, failed);
+    return {
+        attempt,
+        pull: (reference) => attempt(async () => {
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference)]);
+        }),
+        push: (reference) => attempt(async () => {
+            const output = await run(cli, 'The push', ['push', reference]);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            if (digest === undefined)
+                throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+            return digest;
+        }),
+        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    };
+}
+// The reference comes last.
+async function run(cli, work, args) {
+    const running = await cli.start(args);
+    running.stdin.end();
+    const limit = (0,_registry_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .registryLimit */ .x)(running);
+    limit.start();
+    const [stdout, stderr, exitCode] = await Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr), running.exit]);
+    limit.stop();
+    if (exitCode === 0)
+        return { exitCode, stdout, stderr };
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .f)({ stdout, stderr }));
+}
+async function configDigest(cli, reference, platform) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const manifest = await rawManifest(cli, reference);
+    const content = (0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isIndex */ .nw)(found)) {
+        throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`);
+    }
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+}
+async function rawManifest(cli, reference) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+        return output.stdout;
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -39488,6 +39926,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'image-mismatch',
     'platform-mismatch',
     'revision-mismatch',
+    'registry-failed',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
@@ -39544,6 +39983,128 @@ function hexOf(digest) {
 }
 function digestOf(bytes) {
     return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
+}
+
+
+/***/ }),
+
+/***/ 1889:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A1: () => (/* binding */ parseIndex),
+/* harmony export */   H3: () => (/* binding */ isAttestation),
+/* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   L_: () => (/* binding */ formatManifest),
+/* harmony export */   Ng: () => (/* binding */ parseManifest),
+/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   nw: () => (/* binding */ isIndex),
+/* harmony export */   o4: () => (/* binding */ parseConfig)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+const mediaTypes = {
+    index: 'application/vnd.oci.image.index.v1+json',
+    manifest: 'application/vnd.oci.image.manifest.v1+json',
+    config: 'application/vnd.oci.image.config.v1+json',
+    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+};
+function isIndex(descriptor) {
+    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+function isAttestation(descriptor) {
+    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseIndex(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+        throw invalid(where, 'an image manifest', text);
+    }
+    return {
+        config: parseDescriptor(value['config'], where),
+        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseConfig(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+        throw invalid(where, 'an image config', text);
+    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
+    if (architecture === '')
+        throw invalid(where, 'an image config with an architecture', text);
+    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    return {
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        diffIds,
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        ...(created === undefined ? {} : { created }),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseArchiveManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(value))
+        throw invalid(where, 'a list of images', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+        const config = image['Config'];
+        if (typeof config !== 'string')
+            throw invalid(where, 'a list of images with a Config each', text);
+        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+    });
+}
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+function parseDescriptor(value, where) {
+    const { digest, size, platform } = value;
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+        throw invalid(where, 'a descriptor', JSON.stringify(value));
+    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    return {
+        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        digest,
+        size,
+        ...(described === undefined ? {} : { platform: described }),
+        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+    };
+}
+function parseDescriptorPlatform(value) {
+    const { os, architecture } = value;
+    if (typeof os !== 'string' || typeof architecture !== 'string')
+        return undefined;
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+}
+function invalid(where, expected, text) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 
 
@@ -39610,6 +40171,7 @@ function runsOn(image, host) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
 /* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
@@ -39714,6 +40276,16 @@ function parseTaggedReference(text) {
     }
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+function parsePinnedReference(text) {
+    const { repository, digest } = parseReference(text);
+    if (digest !== undefined)
+        return { repository, digest };
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
 
 
 /***/ }),
@@ -39765,6 +40337,120 @@ function stringMapOf(value) {
     if (!isObject(value))
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+}
+
+
+/***/ }),
+
+/***/ 3324:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   V0: () => (/* binding */ attemptRegistry),
+/* harmony export */   dC: () => (/* binding */ registryLimitMs)
+/* harmony export */ });
+/* unused harmony export registryAttempts */
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3810);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9426);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/** How often registry work is tried in all. */
+const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
+    return (0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__/* .RegistryFailure */ .Y && !error.permanent,
+        onRetry: (error, attempt) => {
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
+}
+
+
+/***/ }),
+
+/***/ 3810:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Y: () => (/* binding */ RegistryFailure)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/** A push or a pull that failed. */
+class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+
+
+/***/ }),
+
+/***/ 9426:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  J: () => (/* binding */ backoff),
+  L: () => (/* binding */ retry)
+});
+
+;// CONCATENATED MODULE: external "node:timers/promises"
+const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
+;// CONCATENATED MODULE: ./build/shared/retry.js
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
 

@@ -33049,6 +33049,13 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream"
 
 /***/ }),
 
+/***/ 8321:
+/***/ ((module) => {
+
+module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
+
+/***/ }),
+
 /***/ 6466:
 /***/ ((module) => {
 
@@ -33207,9 +33214,10 @@ function splitAtEquals(line, input, position) {
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
+ * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
  * @param secretFiles the files that the secrets' values were written to, by id
  */
-function buildArguments(build, platform, exporter, secretFiles) {
+function buildArguments(build, platforms, exporters, secretFiles) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
     const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
@@ -33217,9 +33225,9 @@ function buildArguments(build, platform, exporter, secretFiles) {
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(platform)],
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
         ...['--provenance=false', '--sbom=false'],
-        ...exporterArguments(exporter),
+        ...exporters.flatMap(exporterArguments),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
@@ -33241,16 +33249,22 @@ function buildArguments(build, platform, exporter, secretFiles) {
 function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
         return ['--load', '--iidfile', exporter.idFile];
-    // The value is CSV: a path with a comma has to be quoted.
     const { format, level } = exporter.compression;
     const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-    return ['--output', `type=oci,tar=false,${compression.join(',')},"dest=${exporter.directory}"`];
+    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
+    if (exporter.kind === 'oci-layout') {
+        return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+    }
+    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+    const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+    return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 
 
 /***/ }),
 
-/***/ 3626:
+/***/ 3845:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33265,7 +33279,7 @@ var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
 
 const shortShaLength = 7;
@@ -33304,7 +33318,7 @@ function automaticTags(event) {
         ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
         `sha-${shortSha(event.sha)}`,
     ];
-    return [...new Set(tags)].filter(reference/* isTag */.dz);
+    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
 }
 function shortSha(sha) {
     return sha.slice(0, shortShaLength);
@@ -33343,7 +33357,7 @@ var shared_text = __nccwpck_require__(9853);
  * @throws HandoverError `invalid-input` when nothing is left, showing what was received
  */
 function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(reference/* parseReference */.F2);
+    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
     if (first === undefined)
         throw noReference(text);
     return [first, ...rest];
@@ -33387,9 +33401,9 @@ function tagLines(text) {
 }
 function taggedReference(line, repository) {
     if (/[/:@]/.test(line))
-        return (0,reference/* parseTaggedReference */.$R)(line);
+        return (0,image_reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
-        return (0,reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
+        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
     throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
@@ -33397,7 +33411,7 @@ function noReference(text) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
@@ -33565,6 +33579,42 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
 }
 
+;// CONCATENATED MODULE: ./build/export-image/push-plan.js
+
+
+
+/**
+ * @param tags the references to push under; the first is the one that the outputs name
+ * @param source where the image comes from
+ * @param platform the handover's
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball') {
+        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+function noTags() {
+    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/tag-plan.js
 
 
@@ -33573,15 +33623,13 @@ function chooseLevel(format, text) {
 
 
 /**
- * The further references of the image, each once.
+ * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
     const repository = requireRepository(inputs.repository);
     const tags = tagsOf(inputs.tags, repository, facts, notices);
-    const own = facts.reference === undefined ? undefined : (0,reference/* formatReference */.FH)(facts.reference);
-    const byName = new Map(tags.map((tag) => [(0,reference/* formatReference */.FH)(tag), tag]));
-    return [...byName].filter(([name]) => name !== own).map(([, tag]) => tag);
+    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
 }
 function tagsOf(given, repository, { event, metadata }, notices) {
     if (given === undefined)
@@ -33596,14 +33644,14 @@ function tagsOf(given, repository, { event, metadata }, notices) {
     if (repository === undefined)
         throw noRepository();
     if (event.kind === 'none')
-        throw noTags(event.reason);
+        throw tag_plan_noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
 // Kept as it was given: each reference made of it then knows what was lowered.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
-    const { tag, digest } = (0,reference/* parseReference */.F2)(given);
+    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
     throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,shared_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
@@ -33611,7 +33659,7 @@ function requireRepository(given) {
 function noRepository() {
     return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
-function noTags(reason) {
+function tag_plan_noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
 /**
@@ -33652,6 +33700,7 @@ function noLabel(name, source) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -33659,7 +33708,9 @@ function planExport(inputs, facts) {
     const event = workflowEvent(facts.event);
     const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
     const reference = chooseReference(inputs, source);
-    const tags = chooseTags(inputs, { event, metadata: facts.metadata, reference }, notices);
+    const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
+    const platform = (0,image_platform/* parsePlatform */.FL)(inputs.platform);
+    const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
@@ -33667,15 +33718,16 @@ function planExport(inputs, facts) {
     return {
         source,
         reference,
-        tags,
+        tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
-        platform: (0,platform/* parsePlatform */.FL)(inputs.platform),
+        platform,
         tarballPath: inputs.tarball,
         artifactName: (0,artifact_name/* requireArtifactName */.t)(inputs.artifactName),
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
         compression: chooseCompression(inputs.compression, inputs.compressionLevel),
         jobKey: inputs.jobKey ?? '',
+        push: planPush(inputs.push, tags, source.kind, platform),
         notices,
     };
 }
@@ -33713,9 +33765,9 @@ function chooseSource(inputs, facts, notices) {
 }
 function chooseReference(inputs, source) {
     if (inputs.image !== undefined)
-        return (0,reference/* parseTaggedReference */.$R)(inputs.image);
+        return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     if (source.kind === 'build')
-        return (0,reference/* parseTaggedReference */.$R)(defaultReference);
+        return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
     if (source.kind === 'tarball')
         return undefined;
     const { digest, ...named } = source.reference;
@@ -33754,6 +33806,140 @@ function describeSource(source) {
 
 /***/ }),
 
+/***/ 6475:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $L: () => (/* binding */ requirePushed),
+/* harmony export */   BB: () => (/* binding */ pushedByBuild),
+/* harmony export */   _B: () => (/* binding */ finishPush),
+/* harmony export */   zq: () => (/* binding */ pushFromEngine)
+/* harmony export */ });
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9324);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+/** Where the image is already, if its build has pushed it. */
+function pushedByBuild(plan, way) {
+    return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+}
+// The first reference names the image: by digest, because a tag can move.
+function pinned(plan, digest) {
+    return { repository: plan.references[0].repository, digest };
+}
+/**
+ * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
+ * is a part of what happened, to be judged when the outputs are written.
+ * @throws HandoverError `cancelled`
+ */
+async function finishPush(plan, way, tools) {
+    if (plan === undefined || way === undefined)
+        return { kind: 'none' };
+    const { log, timeline } = tools;
+    try {
+        const digest = way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+        const reference = pinned(plan, digest);
+        log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference)}`);
+        return { kind: 'pushed', reference };
+    }
+    catch (error) {
+        if (!(error instanceof _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu) || error.code === 'cancelled')
+            throw error;
+        if (plan.onFailure === 'warn')
+            log.warning(`The image is handed over, but not pushed. ${error.message}`);
+        return { kind: 'failed', error };
+    }
+}
+/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+function requirePushed(plan, outcome) {
+    if (outcome.kind === 'failed' && plan?.onFailure === 'error')
+        throw outcome.error;
+}
+/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+async function pushFromEngine({ engine, registry, log }, image, plan) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const guard = __addDisposableResource(env_1, await (0,_shared_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning), true);
+        const digests = [];
+        for (const reference of plan.references) {
+            const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference);
+            guard.watch(name);
+            await engine.tag(image, name);
+            digests.push(await registry.push(name));
+        }
+        const [first] = digests;
+        if (first === undefined)
+            throw new RangeError('a push is always planned with a reference');
+        return first;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+
+
+/***/ }),
+
 /***/ 447:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -33780,6 +33966,7 @@ function exportSummary(result, spans) {
         ['Config digest', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(record.configDigest)],
         ['Manifest digest', record.manifestDigests.map(_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY).join(', ') || 'none'],
         ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`],
+        ...pushFacts(result.push),
         ['Tarball', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.tarballPath)}, ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize)}`],
         ...(steps.length === 0
             ? []
@@ -33794,6 +33981,11 @@ function exportSummary(result, spans) {
         '',
     ].join('\n\n');
 }
+function pushFacts(push) {
+    if (push.kind === 'none')
+        return [];
+    return [['Pushed', push.kind === 'pushed' ? (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference)) : `❌ ${push.error.message}`]];
+}
 function formatReferenceOf(result) {
     return result.record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
 }
@@ -33801,7 +33993,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 5168:
+/***/ 9867:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33884,112 +34076,10 @@ function explainDiskFull(error, path, advice) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/manifest.js
-
-
-
-
-
-// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
-const mediaTypes = {
-    index: 'application/vnd.oci.image.index.v1+json',
-    manifest: 'application/vnd.oci.image.manifest.v1+json',
-    config: 'application/vnd.oci.image.config.v1+json',
-    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
-};
-function isIndex(descriptor) {
-    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
-}
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
-function isAttestation(descriptor) {
-    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(value['config']) || !Array.isArray(value['layers'])) {
-        throw invalid(where, 'an image manifest', text);
-    }
-    return {
-        config: parseDescriptor(value['config'], where),
-        layers: (0,json/* objectsOf */.iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    const rootfs = (0,json/* isObject */.Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']).filter(image_digest/* isDigest */.Bc);
-    const os = (0,json/* stringOr */.JI)(value['os'], 'linux');
-    const architecture = (0,json/* stringOr */.JI)(value['architecture'], '');
-    if (architecture === '')
-        throw invalid(where, 'an image config with an architecture', text);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    return {
-        platform: (0,image_platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined)),
-        diffIds,
-        labels: (0,json/* isObject */.Gv)(value['config']) ? (0,json/* stringMapOf */.pn)(value['config']['Labels']) : {},
-        ...(created === undefined ? {} : { created }),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,json/* objectsOf */.iZ)(value).map((image) => {
-        const config = image['Config'];
-        if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
-    });
-}
-/** A manifest of our own for the image's config and layers. */
-function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.manifest,
-        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
-        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
-    }));
-    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
-}
-function parseDescriptor(value, where) {
-    const { digest, size, platform } = value;
-    if (!(0,image_digest/* isDigest */.Bc)(digest) || !(0,json/* isByteCount */.A0)(size))
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
-    return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
-        digest,
-        size,
-        ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
-    };
-}
-function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
-        return undefined;
-    return (0,image_platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
-}
-function invalid(where, expected, text) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${(0,shared_text/* quoteForeign */.xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
-}
-
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout.js
 
 
@@ -34008,13 +34098,13 @@ function blobPath(layout, digest) {
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
     const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw oci_layout_invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+        throw invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
-    const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
     const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
     const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
@@ -34029,28 +34119,28 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
         manifestMediaType: descriptor.mediaType,
         layers,
     };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
 }
 async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !isAttestation(item));
+    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
     const only = images.length === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
         const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw oci_layout_invalid(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+        throw invalid(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
     }
-    if (!isIndex(found))
+    if (!(0,image_manifest/* isIndex */.nw)(found))
         return found;
     const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
     const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
     const actual = (0,image_digest/* digestOf */.ol)(bytes);
     if (actual !== descriptor.digest)
-        throw oci_layout_invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+        throw invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
 }
 async function requireBlob(layout, descriptor) {
@@ -34058,9 +34148,9 @@ async function requireBlob(layout, descriptor) {
     if (found?.size === descriptor.size)
         return;
     const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw oci_layout_invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+    throw invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
-function oci_layout_invalid(message) {
+function invalid(message) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
@@ -34158,9 +34248,9 @@ function writeChecksum(block) {
 function planTarball(layout, image, references) {
     const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
     const small = [
-        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json(indexOf(image, references))],
-        ['manifest.json', tarball_writer_json(archiveManifestOf(image, references, blob))],
+        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', json(indexOf(image, references))],
+        ['manifest.json', json(archiveManifestOf(image, references, blob))],
         ['blobs/', Buffer.alloc(0)],
         ['blobs/sha256/', Buffer.alloc(0)],
         [blob(image.configDigest), image.configBytes],
@@ -34199,7 +34289,7 @@ function indexOf(image, references) {
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-    return { schemaVersion: 2, mediaType: mediaTypes.index, manifests };
+    return { schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests };
 }
 function archiveManifestOf(image, references, blob) {
     return [
@@ -34210,7 +34300,7 @@ function archiveManifestOf(image, references, blob) {
         },
     ];
 }
-function tarball_writer_json(value) {
+function json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 /**
@@ -34532,9 +34622,130 @@ async function withHead(content) {
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
+// EXTERNAL MODULE: ./build/shared/json.js
+var shared_json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
+;// CONCATENATED MODULE: ./build/export-image/build-and-push.js
+
+
+
+
+
+
+
+/**
+ * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
+ * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * @throws HandoverError `build-failed`
+ */
+async function buildAndPush(tools, request, secretFiles) {
+    const { build, platform, push } = request;
+    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secretFiles), tools.log.info, references);
+    const layout = { kind: 'oci-layout', ...request.layout };
+    if (push === undefined)
+        return { steps: (await run(build, [platform], [layout])).steps };
+    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
+    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const later = (failed) => ({
+        kind: 'to-do',
+        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
+    });
+    if (push.listedPlatforms.length > 0 || request.requireCache) {
+        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
+    }
+    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (pushFailure === undefined) {
+        const digest = await pushedDigest(registry.metadataFile);
+        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    }
+    tools.log.info('The image is built, but not pushed: it is handed over first.');
+    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
+    return { steps, push: later(pushFailure) };
+}
+// What was built once is not to be built anew, nor on another base: it would be another image.
+function outOfCache(build) {
+    return { ...build, noCache: false, pull: false };
+}
+async function pushOutOfCache(run, build, push, platform, registry) {
+    const several = push.listedPlatforms.length > 0;
+    // The handover's build has written the cache, but for the further platforms.
+    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
+    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
+    if (pushFailure !== undefined)
+        throw pushFailure;
+    const digest = await pushedDigest(registry.metadataFile);
+    if (digest !== undefined)
+        return digest;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+}
+/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+async function pushedDigest(metadataFile) {
+    const metadata = (0,shared_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,shared_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+
+// EXTERNAL MODULE: ./build/export-image/push.js
+var export_image_push = __nccwpck_require__(6475);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
 
 
 
@@ -34546,7 +34757,8 @@ var build_arguments = __nccwpck_require__(5814);
 
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`.
+ * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
+ * same build.
  * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
@@ -34554,16 +34766,21 @@ async function buildIntoLayout(tools, request) {
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    const build = direct ? request.build : withoutRemoteCaches(request.build, log);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+    if (direct)
+        return buildAndPush(tools, request, secretFiles);
+    requireOnePlatform(request.push);
+    const build = withoutRemoteCaches(request.build, log);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const exporter = direct ? { kind: 'oci-layout', ...request.layout } : { kind: 'engine', idFile };
-    const steps = await buildx.build((0,build_arguments/* buildArguments */.fb)(build, request.platform, exporter, secretFiles), (line) => {
-        log.info(line);
-    });
-    const imageId = direct ? undefined : (await (0,promises_.readFile)(idFile, 'utf8')).trim();
-    const replaced = imageId === undefined ? new Map() : await saveOnce(tools, imageId, request.layout);
-    return { steps, replaced };
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+    const { steps } = await buildx.build(args, log.info);
+    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
+}
+function requireOnePlatform(push) {
+    if (push === undefined || push.listedPlatforms.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
+        `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, setup_buildx_hint/* setupBuildxHint */.b);
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
 function withoutRemoteCaches(build, log) {
@@ -34586,31 +34803,48 @@ async function writeSecrets(tempDir, secrets) {
     return new Map(files.map(({ id, path }) => [id, path]));
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce({ engine, log }, imageId, layout) {
+async function saveOnce(tools, imageId, { layout, push }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        return await writeOciLayout(engine.save(imageId), layout.directory, layout.compression);
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => removeUntagged(tools, imageId));
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+        if (push === undefined)
+            return { replaced };
+        return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
     }
     finally {
-        const image = await engine.inspect(imageId);
-        if (image?.repoTags.length === 0) {
-            await engine.untag(imageId).catch((error) => {
-                log.info(`The built image stays in the engine: ${String(error)}`);
-            });
-        }
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
+}
+async function removeUntagged({ engine, log }, imageId) {
+    const image = await engine.inspect(imageId);
+    if (image?.repoTags.length !== 0)
+        return;
+    await engine.untag(imageId).catch((error) => {
+        log.info(`The built image stays in the engine: ${String(error)}`);
+    });
 }
 /**
  * Saves an image of this engine into an OCI layout.
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-async function saveIntoLayout(tools, reference, layout) {
+async function saveIntoLayout(tools, reference, layout, push) {
     const name = (0,image_reference/* formatReference */.FH)(reference);
     const image = await tools.engine.inspect(name);
     if (image === undefined)
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${image.imageId})`);
     const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
-    return { steps: [], replaced };
+    if (push === undefined)
+        return { steps: [], replaced };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, name, push) } };
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
@@ -34654,8 +34888,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 5 modules
-var export_image_plan = __nccwpck_require__(3626);
+// EXTERNAL MODULE: ./build/export-image/plan.js + 6 modules
+var export_image_plan = __nccwpck_require__(3845);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34802,7 +35036,7 @@ function imagesIn(sizes, json) {
         const seen = [...sizes.keys()].slice(0, 5).join(', ');
         throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
     }
-    return parseArchiveManifest(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
+    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
 }
 function tarballImage(image, sizes, json) {
     const configBytes = json.get(image.config);
@@ -34814,7 +35048,7 @@ function tarballImage(image, sizes, json) {
     return {
         references: image.repoTags.map(image_reference/* parseReference */.F2),
         configDigest,
-        config: parseConfig(configBytes.toString(), image.config),
+        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
         manifestDigests: manifestDigestsOf(configDigest, json),
         layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
     };
@@ -34826,15 +35060,15 @@ function tarballLayer(name, size) {
 // The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
 function manifestDigestsOf(configDigest, json) {
     const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-    const visit = (indexText, where, depth) => parseIndex(indexText, where).flatMap((descriptor) => {
+    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
         const text = blob(descriptor.digest);
         if (text === undefined)
             return [];
-        if (isIndex(descriptor)) {
+        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
             const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
             return inside.length === 0 ? [] : [descriptor.digest, ...inside];
         }
-        const manifest = parseManifest(text, `manifest ${descriptor.digest}`);
+        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
         return manifest.config.digest === configDigest ? [descriptor.digest] : [];
     });
     const indexText = json.get('index.json')?.toString();
@@ -34944,7 +35178,7 @@ function source_tarball_invalid(message, cause) {
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
 /** The record of an image whose tarball is planned. */
-function imageRecord({ image, references, tarball, path, producer }) {
+function imageRecord({ image, references, tarball, path, producer, ...pushed }) {
     const { config } = image;
     return {
         references,
@@ -34962,11 +35196,12 @@ function imageRecord({ image, references, tarball, path, producer }) {
         tarballSize: tarball.size,
         tarballCompression: 'none',
         producer,
+        ...(pushed.pushedReference === undefined ? {} : { pushedReference: pushed.pushedReference }),
     };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var export_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34988,7 +35223,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var export_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -35033,6 +35268,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
 /**
@@ -35049,47 +35285,50 @@ async function exportImage(plan, tools) {
         const claim = await claimName(tools.store, plan.artifactName, tools.producer);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
-        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
+        const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
         const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const { steps, replaced } = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+        const source = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const image = await readOciLayout(layout, plan.platform, replaced);
+        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.use(source.kept);
+        if (plan.source.kind === 'build')
+            requireCached(source.steps, plan.requireCache, log);
+        const image = await readOciLayout(layout, plan.platform, source.replaced);
         const references = [requireReference(plan.reference), ...plan.tags];
         const tarball = planTarball(layout, image, references);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const unsealed = imageRecord({ image, references, tarball, path: plan.tarballPath, producer: tools.producer });
-        const file = __addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+        const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
         await claim.release();
         const handedOver = await log.chapter('Write and upload', () => timeline.measure('Write and upload', () => upload(plan, tools, unsealed, { size: tarball.size, chunks: file.tee(tarballChunks(tarball)) })));
         await file.commit();
         logTarball(log, plan.tarballPath, handedOver.record, image);
-        return { ...handedOver, tarballPath: plan.tarballPath, steps };
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, source.push, tools);
+        return { ...handedOver, tarballPath: plan.tarballPath, steps: source.steps, push };
     }
     catch (e_1) {
         env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = export_image_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-async function fillLayout(plan, tools, directory) {
-    const { source, platform, compression } = plan;
-    const layout = { directory, compression };
+async function fillLayout({ source, platform, push, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
+    const layout = { directory, compression };
     if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout);
+        const save = () => saveIntoLayout(tools, source.reference, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
     if (source.kind !== 'build')
         throw new RangeError('a tarball is handed over as it is');
-    const request = { build: source.build, secrets: source.secrets, platform, layout };
-    const written = await log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-    requireCached(written.steps, plan.requireCache, log);
-    return written;
+    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 function requireCached(steps, required, log) {
     const executed = steps.filter((step) => !step.cached);
@@ -35106,7 +35345,7 @@ async function handOverFile(plan, tools, path, claim) {
     await claim.release();
     const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, source.unsealed, source)));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
-    return { ...handedOver, tarballPath: path, steps: [] };
+    return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
 async function upload(plan, tools, unsealed, tarball) {
     const progress = tools.log.progress('Uploaded', tarball.size);
@@ -35138,6 +35377,28 @@ function logTarball(log, path, record, image) {
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
+;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
+
+/**
+ * The newest artifact of that name in this run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+async function findArtifact(store, name, runAttempt) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found !== undefined)
+        return found;
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+
+// EXTERNAL MODULE: ./build/shared/tag-guard.js
+var tag_guard = __nccwpck_require__(9324);
 ;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
 
 
@@ -35383,61 +35644,6 @@ async function send({ engine, log }, total, onLoaded, open) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
-
-/**
- * The newest artifact of that name in this run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(reference),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
 
 
@@ -35448,7 +35654,10 @@ const revisionLabel = 'org.opencontainers.image.revision';
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 function differences(expected, found) {
-    const ids = [expected.configDigest, ...expected.manifestDigests];
+    const ids = [
+        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
+        ...expected.manifestDigests,
+    ];
     const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
     const layersFit = expected.diffIds.length === found.diffIds.length &&
         expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
@@ -35480,7 +35689,7 @@ function requireSameImage(reference, expected, found) {
 function requireExpected(expectations, image, host) {
     const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
     if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The artifact holds the image with config digest ${image.configDigest}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
     }
     requireRevision(expectedRevision, image.labels[revisionLabel]);
     if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
@@ -35625,7 +35834,7 @@ async function loadImage(plan, tools) {
         if (present !== undefined && record !== undefined)
             return { ...present, artifact: content.artifact, record };
         await requireSpace(plan, content, info);
-        const guard = load_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const guard = load_image_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
         const result = await log.chapter('Load', () => timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })));
         guard.keep();
         return result;
@@ -35640,6 +35849,7 @@ async function loadImage(plan, tools) {
             await result_1;
     }
 }
+/** What was handed over; undefined for an artifact that export-image did not make. */
 async function readRecord(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,shared_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -35649,6 +35859,7 @@ async function readRecord(content, log) {
     log.info(`It has no ${image_record/* recordName */.xD}: the image is checked against the tarball's own manifest.`);
     return undefined;
 }
+/** The image, if this engine has it already. */
 async function alreadyHere(plan, { engine, log }, record) {
     const reference = plan.reference ?? record?.references[0];
     if (record === undefined || reference === undefined || plan.tarballPath !== undefined)
@@ -35659,7 +35870,7 @@ async function alreadyHere(plan, { engine, log }, record) {
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { reference: name, image, expected: record, size: 0, loaded: false };
+    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
@@ -35693,6 +35904,7 @@ async function load(plan, tools, job) {
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         await kept?.commit();
         return {
+            source: 'artifact',
             reference: (0,image_reference/* formatReference */.FH)(reference),
             image,
             expected,
@@ -35713,6 +35925,230 @@ async function load(plan, tools, job) {
     }
 }
 
+// EXTERNAL MODULE: ./build/shared/registry-failure.js
+var registry_failure = __nccwpck_require__(3810);
+;// CONCATENATED MODULE: ./build/load-image/registry-source.js
+var registry_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var registry_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+/**
+ * Pulls the image by digest, tags it, and proves that it is the one expected.
+ * @param record what was handed over, where that is known
+ * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ */
+async function loadFromRegistry(plan, tools, record) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { engine, registry, log, timeline } = tools;
+        const info = await engine.info();
+        if (record !== undefined)
+            requireExpected(plan, record, info.platform);
+        const present = await alreadyHere({ ...plan, tarballPath: undefined }, tools, record);
+        if (present !== undefined)
+            return { ...present, artifact: undefined, record };
+        const source = plan.registryImage ?? record?.pushedReference ?? registry_source_missingReference();
+        const before = await engine.inspect((0,image_reference/* formatReference */.FH)(source));
+        // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
+        const pulled = registry_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const guard = registry_source_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+        if (before === undefined) {
+            await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
+            pulled.defer(() => removePinned(tools, source));
+        }
+        const found = before ?? (await engine.inspect((0,image_reference/* formatReference */.FH)(source))) ?? missingImage((0,image_reference/* formatReference */.FH)(source));
+        const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
+        guard.keep();
+        const loaded = before === undefined;
+        return { ...verified, source: loaded ? 'registry' : 'engine', artifact: undefined, record, size: 0, loaded };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = registry_source_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function verifyAndTag(plan, tools, pulled, guard) {
+    const { engine, log } = tools;
+    const { source, image, record, info } = pulled;
+    const pinned = (0,image_reference/* formatReference */.FH)(source);
+    const expected = expectedImage(pulled, await configDigestOf(plan, tools, pulled));
+    requireSameImage(pinned, expected, image);
+    requireExpected(plan, expected, info.platform);
+    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? load_image_plan/* fallbackReference */.If);
+    guard.watch(reference);
+    await engine.tag(pinned, reference);
+    const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
+    requireSameImage(reference, expected, tagged);
+    log.info(`Verified: ${reference} is ${pinned} (${tagged.imageId})`);
+    return { reference, image: tagged, expected };
+}
+/** What the pulled image must be: the record's image, in the manifest that was pulled; without a record, itself. */
+function expectedImage({ source, image, record }, configDigest) {
+    if (record === undefined)
+        return { ...image, configDigest, manifestDigests: [source.digest] };
+    if (configDigest !== undefined && configDigest !== record.configDigest) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest} instead of ` +
+            `${record.configDigest}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
+    }
+    return { ...record, manifestDigests: [...record.manifestDigests, source.digest] };
+}
+// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the record knows it for
+// the manifest that it names, else the registry is asked.
+async function configDigestOf(plan, { registry, log }, { source, image, record, info }) {
+    if (record?.manifestDigests.includes(source.digest) === true)
+        return record.configDigest;
+    if (info.imageStore === 'classic')
+        return (0,image_digest/* parseDigest */.m)(image.imageId);
+    try {
+        return await registry.configDigest(source, image.platform);
+    }
+    catch (error) {
+        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || plan.expectedConfigDigest !== undefined)
+            throw error;
+        log.info(`The config digest is not known: ${error.message}`);
+        return undefined;
+    }
+}
+// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository
+// with it: so it stays where there is one.
+async function removePinned({ engine, log }, source) {
+    const pinned = (0,image_reference/* formatReference */.FH)(source);
+    const image = await engine.inspect(pinned);
+    if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`)))
+        return;
+    await engine.untag(pinned).catch((error) => {
+        log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
+    });
+}
+function registry_source_missingReference() {
+    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
+}
+function missingImage(reference) {
+    throw new errors/* HandoverError */.Cu('image-missing', `docker pull said that all was well, but docker image inspect ${reference} finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/load-from.js
+
+
+
+
+/**
+ * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+async function loadFrom(plan, tools) {
+    switch (plan.from) {
+        case 'artifact':
+            return loadImage(plan, tools);
+        case 'registry':
+            return fromRegistry(plan, tools);
+        case 'artifact-then-registry':
+            return eitherOf('artifact', loadImage(plan, tools), artifactTrouble, tools, 'registry', () => fromRegistry(plan, tools));
+        case 'registry-then-artifact':
+            return eitherOf('registry', recordThenRegistry(plan, tools), registryTrouble, tools, 'artifact', () => loadImage(plan, tools));
+    }
+}
+// Trouble with the place. What is wrong with the image, this runner or the inputs is not healed by another place.
+const registryTrouble = ['registry-failed'];
+const artifactTrouble = [
+    'artifact-not-found',
+    'artifact-expired',
+    'artifact-corrupt',
+    'tarball-invalid',
+    'image-not-found',
+    'transfer-failed',
+];
+async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
+    try {
+        return await first;
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || !trouble.includes(error.code))
+            throw error;
+        log.warning(`The image can't come from the ${place}, so it comes from the ${otherPlace}. ${error.message}`);
+        return second();
+    }
+}
+// The artifact is asked for only where its record is needed to know what to pull.
+async function fromRegistry(plan, tools) {
+    const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
+    return loadFromRegistry(plan, tools, record);
+}
+/** With the artifact as second choice, its record says what the image must be. */
+async function recordThenRegistry(plan, tools) {
+    const record = await findRecord(plan, tools).catch((error) => {
+        if (plan.registryImage === undefined)
+            throw error;
+        tools.log.info(`There is no record of a handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
+        return undefined;
+    });
+    return loadFromRegistry(plan, tools, record);
+}
+async function findRecord(plan, { store, log, runAttempt }) {
+    return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
+}
+
 ;// CONCATENATED MODULE: ./build/handover/handover.js
 
 
@@ -35727,11 +36163,11 @@ async function handover(plans, tools) {
     const name = plans.load.artifactName;
     if ((await tools.store.list()).some((artifact) => artifact.name === name)) {
         log.info(`This run has the artifact "${name}" already: loading it.`);
-        return { source: 'artifact', exported: undefined, loaded: await loadImage(plans.load, tools) };
+        return { source: 'artifact', exported: undefined, loaded: await loadFrom(plans.load, tools) };
     }
     log.info(`This run has no artifact "${name}" yet: building it here.`);
     const exported = await exportUnlessTaken(plans.export, tools);
-    const loaded = await loadImage(plans.load, tools);
+    const loaded = await loadFrom(plans.load, tools);
     return { source: exported === undefined ? 'artifact' : 'build', exported, loaded };
 }
 async function exportUnlessTaken(plan, tools) {
@@ -35789,6 +36225,15 @@ function readExportInputs(inputs) {
         compression: inputs.text('compression'),
         compressionLevel: inputs.optional('compression-level'),
         jobKey: inputs.optional('job-key'),
+        push: readPushInputs(inputs),
+    };
+}
+function readPushInputs(inputs) {
+    return {
+        enabled: inputs.boolean('push'),
+        platforms: inputs.list('push-platforms'),
+        onFailure: inputs.text('push-failure'),
+        retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
     };
 }
 function readBuildInputs(inputs) {
@@ -35825,6 +36270,9 @@ function readLoadInputs(inputs) {
         expectedConfigDigest: inputs.optional('expected-config-digest'),
         expectedRevision: inputs.optional('expected-revision'),
         checkPlatform: inputs.boolean('check-platform'),
+        from: inputs.text('from'),
+        registryImage: inputs.optional('registry-image'),
+        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
     };
 }
 
@@ -35844,23 +36292,25 @@ function readHandoverInputs(inputs) {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3626);
-/* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(447);
-/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1162);
-/* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
-/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6650);
-/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9176);
-/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1698);
-/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(833);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6661);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5168);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9936);
+/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3845);
+/* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
+/* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(447);
+/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1162);
+/* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
+/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6650);
+/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1137);
+/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9176);
+/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1698);
+/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5083);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8241);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9867);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -35931,17 +36381,20 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('image-handover', async ({ context, log, signal }) => {
+
+
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__/* .run */ .e)('image-handover', async ({ context, log, signal }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)());
-        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_10__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_14__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerEngine */ .J)(cli),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerBuildx */ .x)(cli),
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)());
+        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .planLoad */ .Oj)(inputs.load) };
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__/* .maskSecret */ .$, signal }), true);
+        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_16__/* .handover */ .c)(plans, {
+            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_14__/* .dockerEngine */ .J)(cli),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
@@ -35950,9 +36403,11 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('image
             tempRoot: context.tempRoot,
             sleep: (ms) => (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(ms, undefined, { signal }),
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .handoverOutputs */ .O)(result));
-        const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__/* .exportSummary */ .P)(result.exported, []);
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .loadSummary */ .R)(result.loaded, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_17__/* .handoverOutputs */ .O)(result));
+        const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .exportSummary */ .P)(result.exported, []);
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .loadSummary */ .R)(result.loaded, times.spans()));
+        if (result.exported !== undefined)
+            (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_2__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -35977,16 +36432,19 @@ __webpack_async_result__();
 /* harmony export */   O: () => (/* binding */ handoverOutputs)
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
-function handoverOutputs({ source, loaded }) {
+
+function handoverOutputs({ source, loaded, exported }) {
     return {
         source,
         image: loaded.reference,
         'image-id': loaded.image.imageId,
-        'config-digest': loaded.expected.configDigest,
+        'config-digest': loaded.expected.configDigest ?? '',
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.expected.platform),
-        'artifact-name': loaded.artifact.name,
-        'artifact-id': String(loaded.artifact.id),
+        'artifact-name': loaded.artifact?.name ?? '',
+        'artifact-id': String(loaded.artifact?.id ?? ''),
+        'pushed-reference': exported?.push.kind === 'pushed' ? (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(exported.push.reference) : '',
         loaded: String(loaded.loaded),
     };
 }
@@ -36016,6 +36474,7 @@ function handoverOutputs({ source, loaded }) {
 
 
 
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
 const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
@@ -36027,7 +36486,15 @@ function planLoad(inputs) {
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
+        from: choosePlace(inputs.from),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
     };
+}
+function choosePlace(text) {
+    const place = places.find((one) => one === text);
+    if (place !== undefined)
+        return place;
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
 function expectedDigest(text) {
     if (text === undefined)
@@ -36068,6 +36535,11 @@ function chooseTarball(artifactName, names) {
 
 
 
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which had this very image',
+};
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
     const { artifact, record, expected } = result;
@@ -36075,19 +36547,29 @@ function loadSummary(result, spans) {
     const facts = [
         ['Image', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)],
         ['Image ID here', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.image.imageId)],
-        ['Config digest', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(expected.configDigest)],
+        ['Config digest', expected.configDigest === undefined ? 'unknown' : (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(expected.configDigest)],
         ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(expected.platform)],
         ['Layers', String(expected.diffIds.length)],
-        ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(artifact.size)}`],
-        ['Downloaded', result.loaded ? (0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(result.size) : 'nothing: the engine had this very image'],
+        ['Source', sources[result.source]],
+        ...(artifact === undefined
+            ? []
+            : [
+                ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(artifact.size)}`],
+                ['Downloaded', result.loaded ? (0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(result.size) : 'nothing'],
+            ]),
         ...(from === undefined
             ? []
             : [['Built from', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
+        ['Checked against', checkedAgainst(result)],
     ];
     const layers = record === undefined ? [] : [(0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__/* .layerTable */ ._)(record.layers)];
     const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
     return [`### 📦 ${verb} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts), ...layers, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans), ''].join('\n\n');
+}
+function checkedAgainst({ record, artifact }) {
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
 
@@ -38474,7 +38956,7 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 833:
+/***/ 8241:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38749,31 +39231,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/retry.js
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
+// EXTERNAL MODULE: ./build/shared/retry.js
+var retry = __nccwpck_require__(3766);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
@@ -38932,7 +39391,7 @@ async function put(http, url, body, headers, signal) {
         const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
         await http_readText(response);
     };
-    await retry(send, { attempts: 5, delayMs: pauseFor(backoff(500, 15_000)), isRetryable: isTransient, signal });
+    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -38962,8 +39421,8 @@ function resultsService(http, credentials, signal) {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
+    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -39092,9 +39551,9 @@ async function readPart(options, start, end, signedUrl, signAgain) {
             throw new CutShort(start + filled, end);
     };
     try {
-        await retry(attempt, {
+        await (0,retry/* retry */.L)(attempt, {
             attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
+            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
             isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
             onRetry: (error, number) => {
                 if (isExpired(error))
@@ -39186,7 +39645,7 @@ function fallbackStore(own, official, say) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -39249,12 +39708,12 @@ async function official_store_open(artifact, path) {
     if (digestMismatch === true) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
     }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    const names = await (0,promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
     return {
         artifact,
         files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
         read: async function* (name, onBytes) {
             const chunks = (0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 });
             for await (const chunk of chunks) {
@@ -39275,7 +39734,7 @@ async function upload(request, folder) {
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id === undefined) {
         throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
     }
@@ -39553,6 +40012,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/registry-failure.js
+var registry_failure = __nccwpck_require__(3810);
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/shared/json.js
@@ -39562,6 +40023,9 @@ var json = __nccwpck_require__(8444);
 const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
+// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+const imageExporter = 'exporting to image';
+const pushStatus = 'pushing ';
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 class BuildProgress {
     #print;
@@ -39569,6 +40033,8 @@ class BuildProgress {
     #otherLines = [];
     #startedCount = 0;
     #failed;
+    #pushing = false;
+    #pushFailed = false;
     /** @param print takes one line of readable progress, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
@@ -39585,6 +40051,8 @@ class BuildProgress {
         }
         for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
             this.#updateVertex(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['statuses']))
+            this.#pushing ||= (0,json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
         for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
             this.#printLog(item);
         for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
@@ -39602,6 +40070,14 @@ class BuildProgress {
         const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
         return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
     }
+    /** Whether a push has begun. */
+    get pushing() {
+        return this.#pushing;
+    }
+    /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+    get pushFailed() {
+        return this.#pushFailed;
+    }
     #updateVertex(update) {
         const vertex = this.#vertexOf(update);
         if (vertex === undefined)
@@ -39615,8 +40091,10 @@ class BuildProgress {
             return;
         vertex.done = true;
         const error = (0,json/* stringOr */.JI)(update['error'], '');
-        if (error !== '' && !error.includes('context canceled'))
+        if (error !== '' && !error.includes('context canceled')) {
+            this.#pushFailed ||= vertex.name === imageExporter;
             this.#failed ??= `${vertex.name}: ${error}`;
+        }
         const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
         this.#print(`#${String(vertex.number)} ${end}`);
     }
@@ -39647,7 +40125,11 @@ function seconds(update) {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/registry-limit.js
+var registry_limit = __nccwpck_require__(6996);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
+
+
 
 
 
@@ -39664,20 +40146,30 @@ function dockerBuildx(cli) {
             const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.f)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
-        build: (args, print) => build(cli, args, print),
+        build: (args, print, pushed = []) => build(cli, args, print, pushed),
     };
 }
-async function build(cli, args, print) {
+async function build(cli, args, print, pushed) {
     const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
     running.stdin.end();
     running.stdout.resume();
     const progress = new BuildProgress(print);
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
+    // The limit is the push's: a build may take its time.
+    const limit = (0,registry_limit/* registryLimit */.x)(running);
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
         progress.line(line);
+        if (progress.pushing)
+            limit.start();
+    }
     const exitCode = await running.exit;
+    limit.stop();
+    const steps = progress.steps();
     if (exitCode === 0)
-        return progress.steps();
-    const failure = progress.failure();
+        return { steps, pushFailure: undefined };
+    const failure = limit.exceeded() ?? progress.failure();
+    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
+    }
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, setup_buildx_hint/* setupBuildxHint */.b);
     }
@@ -39777,91 +40269,21 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 6661:
+/***/ 367:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ dockerEngine)
-});
-
-;// CONCATENATED MODULE: external "node:stream/consumers"
-const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-;// CONCATENATED MODULE: ./build/shared/docker/output.js
-
-
-
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
-function parseInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info))
-        return undefined;
-    const version = (0,json/* stringOr */.JI)(info['ServerVersion'], '');
-    if (version === '')
-        return undefined;
-    const status = JSON.stringify(info['DriverStatus'] ?? []);
-    return {
-        version,
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(info['OSType'], ''), (0,json/* stringOr */.JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,json/* stringOr */.JI)(info['DockerRootDir'], ''),
-        hostName: (0,json/* stringOr */.JI)(info['Name'], ''),
-    };
-}
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
-function parseInspect(text) {
-    const image = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(image) || typeof image['Id'] !== 'string')
-        return undefined;
-    const rootFs = (0,json/* isObject */.Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,json/* isObject */.Gv)(image['Config']) ? image['Config'] : {};
-    return {
-        imageId: image['Id'],
-        repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']),
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(image['Os'], ''), (0,json/* stringOr */.JI)(image['Architecture'], ''), (0,json/* stringOr */.JI)(image['Variant'], undefined)),
-        diffIds: (0,json/* stringsOf */.iw)(rootFs['Layers']).filter(digest/* isDigest */.Bc),
-        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-    };
-}
-/**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
- */
-function parseLoadOutput(text) {
-    const lines = text.split(/[\r\n]+/);
-    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
-}
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
-}
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
-function saysNoSuchImage(stderr) {
-    return /no such image|image not known/i.test(stderr);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ dockerEngine)
+/* harmony export */ });
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9853);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3552);
 
 
 
@@ -39899,19 +40321,19 @@ function dockerEngine(cli) {
         },
         chains: () => chains(cli),
         references: async () => {
-            const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
-            return parseReferences(output.stdout);
+            const output = await must(['image', 'ls', '--no-trunc', '--format', _output_js__WEBPACK_IMPORTED_MODULE_6__/* .referenceFormat */ .jt], 'image-missing');
+            return (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseReferences */ .IO)(output.stdout);
         },
     };
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = parseInfo(output.stdout);
+    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInfo */ .YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     if (parsed.platform.os !== 'linux') {
-        throw new errors/* HandoverError */.Cu('unsupported-host', `The engine runs ${(0,platform/* formatPlatform */.Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('unsupported-host', `The engine runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
     }
     return parsed;
 }
@@ -39922,19 +40344,19 @@ async function chains(cli) {
     if (list.exitCode !== 0 || ids.length === 0)
         return [];
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(digest/* isDigest */.Bc));
+    return output.stdout.split('\n').map((line) => (0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .stringsOf */ .iw)((0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .parseJson */ .qF)(line)).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc));
 }
 async function inspect(cli, image) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
-    const parsed = output.exitCode === 0 ? parseInspect(output.stdout) : undefined;
+    const parsed = output.exitCode === 0 ? (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInspect */ .E7)(output.stdout) : undefined;
     if (parsed !== undefined)
         return parsed;
-    if (output.exitCode !== 0 && saysNoSuchImage(output.stderr))
+    if (output.exitCode !== 0 && (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .saysNoSuchImage */ .mJ)(output.stderr))
         return undefined;
     throw failed('image-missing', ['image', 'inspect', image], output);
 }
 async function load(running, chunks) {
-    const said = Promise.all([(0,consumers_namespaceObject.text)(running.stdout), (0,consumers_namespaceObject.text)(running.stderr)]);
+    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
     const state = { ended: false };
     void running.exit.then(() => (state.ended = true));
     try {
@@ -39942,7 +40364,7 @@ async function load(running, chunks) {
             if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+                await Promise.race([(0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
         }
     }
     catch (error) {
@@ -39954,7 +40376,7 @@ async function load(running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = parseLoadOutput(`${stdout}\n${stderr}`);
+    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
     if (exitCode === 0 && report.unpackError === undefined)
         return report;
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
@@ -39962,7 +40384,7 @@ async function load(running, chunks) {
 }
 async function* save(cli, image) {
     const running = await cli.start(['save', image]);
-    const said = (0,consumers_namespaceObject.text)(running.stderr);
+    const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
@@ -39984,9 +40406,200 @@ const hints = {
     'image-not-found': 'Check that the image is in this engine: docker image ls.',
 };
 function failed(code, args, output) {
-    const said = (0,docker_cli/* lastLine */.f)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`docker ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+    const said = (0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output);
+    const command = (0,_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(`docker ${args.join(' ')}`);
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+}
+
+
+/***/ }),
+
+/***/ 3552:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E7: () => (/* binding */ parseInspect),
+/* harmony export */   IO: () => (/* binding */ parseReferences),
+/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Y5: () => (/* binding */ parsePush),
+/* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   jt: () => (/* binding */ referenceFormat),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */ });
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+function parseInfo(text) {
+    const info = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+        return undefined;
+    const version = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    if (version === '')
+        return undefined;
+    const status = JSON.stringify(info['DriverStatus'] ?? []);
+    return {
+        version,
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        dataRoot: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+    };
+}
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+function parseInspect(text) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) || typeof image['Id'] !== 'string')
+        return undefined;
+    const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    return {
+        imageId: image['Id'],
+        repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+    };
+}
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+function parseLoadOutput(text) {
+    const lines = text.split(/[\r\n]+/);
+    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+/** For `docker image ls`: a line per reference. */
+const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** Reads `docker image ls` in that format; images without a name are left out. */
+function parseReferences(text) {
+    const pairs = text.split('\n').map((line) => line.trim().split(' '));
+    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+}
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+function saysNoSuchImage(stderr) {
+    return /no such image|image not known/i.test(stderr);
+}
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+function parsePush(text) {
+    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+
+
+/***/ }),
+
+/***/ 6996:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   x: () => (/* binding */ registryLimit)
+/* harmony export */ });
+/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3324);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+function registryLimit(running) {
+    let timer;
+    let why;
+    const end = () => {
+        why = `it took longer than ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .formatDuration */ .a3)(_registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)}`;
+        running.kill();
+    };
+    return {
+        start: () => void (timer ??= setTimeout(end, _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)),
+        stop: () => {
+            clearTimeout(timer);
+        },
+        exceeded: () => why,
+    };
+}
+
+
+/***/ }),
+
+/***/ 6058:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   o: () => (/* binding */ dockerRegistry)
+/* harmony export */ });
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8444);
+/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3324);
+/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3810);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
+/* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6996);
+
+
+
+
+
+
+
+
+
+
+
+function dockerRegistry(cli, options) {
+    const attempt = (work, failed) => (0,_registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__/* .attemptRegistry */ .V0)(work, options, failed);
+    return {
+        attempt,
+        pull: (reference) => attempt(async () => {
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference)]);
+        }),
+        push: (reference) => attempt(async () => {
+            const output = await run(cli, 'The push', ['push', reference]);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            if (digest === undefined)
+                throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+            return digest;
+        }),
+        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    };
+}
+// The reference comes last.
+async function run(cli, work, args) {
+    const running = await cli.start(args);
+    running.stdin.end();
+    const limit = (0,_registry_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .registryLimit */ .x)(running);
+    limit.start();
+    const [stdout, stderr, exitCode] = await Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr), running.exit]);
+    limit.stop();
+    if (exitCode === 0)
+        return { exitCode, stdout, stderr };
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .f)({ stdout, stderr }));
+}
+async function configDigest(cli, reference, platform) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const manifest = await rawManifest(cli, reference);
+    const content = (0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isIndex */ .nw)(found)) {
+        throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`);
+    }
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+}
+async function rawManifest(cli, reference) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+        return output.stdout;
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -40023,6 +40636,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'image-mismatch',
     'platform-mismatch',
     'revision-mismatch',
+    'registry-failed',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
@@ -40109,6 +40723,128 @@ function digestOf(bytes) {
 
 /***/ }),
 
+/***/ 1889:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A1: () => (/* binding */ parseIndex),
+/* harmony export */   H3: () => (/* binding */ isAttestation),
+/* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   L_: () => (/* binding */ formatManifest),
+/* harmony export */   Ng: () => (/* binding */ parseManifest),
+/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   nw: () => (/* binding */ isIndex),
+/* harmony export */   o4: () => (/* binding */ parseConfig)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+const mediaTypes = {
+    index: 'application/vnd.oci.image.index.v1+json',
+    manifest: 'application/vnd.oci.image.manifest.v1+json',
+    config: 'application/vnd.oci.image.config.v1+json',
+    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+};
+function isIndex(descriptor) {
+    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+function isAttestation(descriptor) {
+    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseIndex(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+        throw invalid(where, 'an image manifest', text);
+    }
+    return {
+        config: parseDescriptor(value['config'], where),
+        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseConfig(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+        throw invalid(where, 'an image config', text);
+    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
+    if (architecture === '')
+        throw invalid(where, 'an image config with an architecture', text);
+    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    return {
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        diffIds,
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        ...(created === undefined ? {} : { created }),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseArchiveManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(value))
+        throw invalid(where, 'a list of images', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+        const config = image['Config'];
+        if (typeof config !== 'string')
+            throw invalid(where, 'a list of images with a Config each', text);
+        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+    });
+}
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+function parseDescriptor(value, where) {
+    const { digest, size, platform } = value;
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+        throw invalid(where, 'a descriptor', JSON.stringify(value));
+    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    return {
+        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        digest,
+        size,
+        ...(described === undefined ? {} : { platform: described }),
+        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+    };
+}
+function parseDescriptorPlatform(value) {
+    const { os, architecture } = value;
+    if (typeof os !== 'string' || typeof architecture !== 'string')
+        return undefined;
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+}
+function invalid(where, expected, text) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+}
+
+
+/***/ }),
+
 /***/ 4851:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -40190,12 +40926,13 @@ const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, ...rest } = record;
+    const { references, platform, pushedReference, ...rest } = record;
     const text = {
         schema,
         references: references.map(_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH),
         platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform),
         ...rest,
+        ...(pushedReference === undefined ? {} : { pushedReference: (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
 }
@@ -40226,6 +40963,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
     requireLayersInside(record);
     return record;
@@ -40239,6 +40977,14 @@ function references(value) {
     }
     catch (error) {
         throw corrupt('a reference in it is malformed', error);
+    }
+}
+function pinned(value) {
+    try {
+        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePinnedReference */ .Pe)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its pushed reference is malformed', error);
     }
 }
 function platform(value) {
@@ -40324,6 +41070,7 @@ function corrupt(why, cause) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
 /* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
@@ -40427,6 +41174,16 @@ function parseTaggedReference(text) {
         throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
     }
     return { ...reference, tag: reference.tag ?? 'latest' };
+}
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+function parsePinnedReference(text) {
+    const { repository, digest } = parseReference(text);
+    if (digest !== undefined)
+        return { repository, digest };
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
 }
 
 
@@ -40560,6 +41317,115 @@ function gantt(spans) {
 
 /***/ }),
 
+/***/ 3324:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   V0: () => (/* binding */ attemptRegistry),
+/* harmony export */   dC: () => (/* binding */ registryLimitMs)
+/* harmony export */ });
+/* unused harmony export registryAttempts */
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3810);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3766);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/** How often registry work is tried in all. */
+const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
+    return (0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__/* .RegistryFailure */ .Y && !error.permanent,
+        onRetry: (error, attempt) => {
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
+}
+
+
+/***/ }),
+
+/***/ 3810:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Y: () => (/* binding */ RegistryFailure)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/** A push or a pull that failed. */
+class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+
+
+/***/ }),
+
+/***/ 3766:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ backoff),
+/* harmony export */   L: () => (/* binding */ retry)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+
+
+/***/ }),
+
 /***/ 4318:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -40568,6 +41434,49 @@ function gantt(spans) {
 /* harmony export */ });
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
+
+
+/***/ }),
+
+/***/ 9324:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ guardTags)
+/* harmony export */ });
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
+}
 
 
 /***/ }),

@@ -16840,7 +16840,7 @@ GeneralPurposeBit.prototype.usesUTF8ForNames = function() {
 
 /***/ }),
 
-/***/ 3810:
+/***/ 1429:
 /***/ ((module) => {
 
 /**
@@ -16994,7 +16994,7 @@ var normalizePath = __webpack_require__(6133);
 
 var ArchiveEntry = __webpack_require__(6070);
 var GeneralPurposeBit = __webpack_require__(7632);
-var UnixStat = __webpack_require__(3810);
+var UnixStat = __webpack_require__(1429);
 
 var constants = __webpack_require__(4908);
 var zipUtil = __webpack_require__(6453);

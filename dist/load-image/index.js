@@ -33049,6 +33049,13 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream"
 
 /***/ }),
 
+/***/ 8321:
+/***/ ((module) => {
+
+module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
+
+/***/ }),
+
 /***/ 6193:
 /***/ ((module) => {
 
@@ -33176,20 +33183,45 @@ function readLoadInputs(inputs) {
         expectedConfigDigest: inputs.optional('expected-config-digest'),
         expectedRevision: inputs.optional('expected-revision'),
         checkPlatform: inputs.boolean('check-platform'),
+        from: inputs.text('from'),
+        registryImage: inputs.optional('registry-image'),
+        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
     };
 }
 
 
 /***/ }),
 
-/***/ 9483:
+/***/ 423:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  y: () => (/* binding */ loadImage)
+  T: () => (/* binding */ loadFrom)
 });
+
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
+
+/**
+ * The newest artifact of that name in this run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+async function findArtifact(store, name, runAttempt) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found !== undefined)
+        return found;
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
@@ -33197,8 +33229,6 @@ var external_node_os_ = __nccwpck_require__(8161);
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/disk-space.js
@@ -33329,6 +33359,41 @@ async function openNew(path, partial) {
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/shared/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
 }
 
 // EXTERNAL MODULE: external "node:crypto"
@@ -33550,112 +33615,8 @@ async function nextOf(source) {
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
 var tar_stream = __nccwpck_require__(6118);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/manifest.js
-
-
-
-
-
-// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
-const mediaTypes = {
-    index: 'application/vnd.oci.image.index.v1+json',
-    manifest: 'application/vnd.oci.image.manifest.v1+json',
-    config: 'application/vnd.oci.image.config.v1+json',
-    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
-};
-function isIndex(descriptor) {
-    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
-}
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
-function isAttestation(descriptor) {
-    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(value['config']) || !Array.isArray(value['layers'])) {
-        throw invalid(where, 'an image manifest', text);
-    }
-    return {
-        config: parseDescriptor(value['config'], where),
-        layers: (0,json/* objectsOf */.iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    const rootfs = (0,json/* isObject */.Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,json/* isObject */.Gv)(value) || !(0,json/* isObject */.Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']).filter(image_digest/* isDigest */.Bc);
-    const os = (0,json/* stringOr */.JI)(value['os'], 'linux');
-    const architecture = (0,json/* stringOr */.JI)(value['architecture'], '');
-    if (architecture === '')
-        throw invalid(where, 'an image config with an architecture', text);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    return {
-        platform: (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined)),
-        diffIds,
-        labels: (0,json/* isObject */.Gv)(value['config']) ? (0,json/* stringMapOf */.pn)(value['config']['Labels']) : {},
-        ...(created === undefined ? {} : { created }),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,json/* objectsOf */.iZ)(value).map((image) => {
-        const config = image['Config'];
-        if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
-    });
-}
-/** A manifest of our own for the image's config and layers. */
-function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.manifest,
-        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
-        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
-    }));
-    return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
-}
-function parseDescriptor(value, where) {
-    const { digest, size, platform } = value;
-    if (!(0,image_digest/* isDigest */.Bc)(digest) || !(0,json/* isByteCount */.A0)(size))
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
-    return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
-        digest,
-        size,
-        ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
-    };
-}
-function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
-        return undefined;
-    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
-}
-function invalid(where, expected, text) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${(0,shared_text/* quoteForeign */.xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
-}
-
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
 
 
@@ -33739,7 +33700,7 @@ function imagesIn(sizes, json) {
         const seen = [...sizes.keys()].slice(0, 5).join(', ');
         throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
     }
-    return parseArchiveManifest(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
+    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
 }
 function tarballImage(image, sizes, json) {
     const configBytes = json.get(image.config);
@@ -33751,7 +33712,7 @@ function tarballImage(image, sizes, json) {
     return {
         references: image.repoTags.map(image_reference/* parseReference */.F2),
         configDigest,
-        config: parseConfig(configBytes.toString(), image.config),
+        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
         manifestDigests: manifestDigestsOf(configDigest, json),
         layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
     };
@@ -33763,15 +33724,15 @@ function tarballLayer(name, size) {
 // The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
 function manifestDigestsOf(configDigest, json) {
     const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-    const visit = (indexText, where, depth) => parseIndex(indexText, where).flatMap((descriptor) => {
+    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
         const text = blob(descriptor.digest);
         if (text === undefined)
             return [];
-        if (isIndex(descriptor)) {
+        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
             const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
             return inside.length === 0 ? [] : [descriptor.digest, ...inside];
         }
-        const manifest = parseManifest(text, `manifest ${descriptor.digest}`);
+        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
         return manifest.config.digest === configDigest ? [descriptor.digest] : [];
     });
     const indexText = json.get('index.json')?.toString();
@@ -33809,7 +33770,7 @@ async function* plainTarball(chunks, name) {
     const source = rethrowing(chunks, (error) => (broken = error));
     const first = await source.next();
     if (first.done === true)
-        throw tarball_stream_invalid(`${name} in the artifact is empty.`);
+        throw invalid(`${name} in the artifact is empty.`);
     const compression = compressionOf(first.value);
     const all = prepend(first.value, source);
     if (compression === 'none') {
@@ -33822,7 +33783,7 @@ async function* plainTarball(chunks, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 async function* rethrowing(chunks, onError) {
@@ -33894,7 +33855,7 @@ async function* inspected(chunks, done) {
     if (held !== undefined)
         yield held;
 }
-function tarball_stream_invalid(message, cause) {
+function invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
@@ -33939,61 +33900,8 @@ async function send({ engine, log }, total, onLoaded, open) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
-
-/**
- * The newest artifact of that name in this run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(reference),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
 
 
@@ -34004,7 +33912,10 @@ const revisionLabel = 'org.opencontainers.image.revision';
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 function differences(expected, found) {
-    const ids = [expected.configDigest, ...expected.manifestDigests];
+    const ids = [
+        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
+        ...expected.manifestDigests,
+    ];
     const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
     const layersFit = expected.diffIds.length === found.diffIds.length &&
         expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
@@ -34036,7 +33947,7 @@ function requireSameImage(reference, expected, found) {
 function requireExpected(expectations, image, host) {
     const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
     if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The artifact holds the image with config digest ${image.configDigest}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
     }
     requireRevision(expectedRevision, image.labels[revisionLabel]);
     if (!checkPlatform || (0,platform/* runsOn */.k8)(image.platform, host))
@@ -34196,6 +34107,7 @@ async function loadImage(plan, tools) {
             await result_1;
     }
 }
+/** What was handed over; undefined for an artifact that export-image did not make. */
 async function readRecord(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,shared_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -34205,6 +34117,7 @@ async function readRecord(content, log) {
     log.info(`It has no ${record/* recordName */.xD}: the image is checked against the tarball's own manifest.`);
     return undefined;
 }
+/** The image, if this engine has it already. */
 async function alreadyHere(plan, { engine, log }, record) {
     const reference = plan.reference ?? record?.references[0];
     if (record === undefined || reference === undefined || plan.tarballPath !== undefined)
@@ -34215,7 +34128,7 @@ async function alreadyHere(plan, { engine, log }, record) {
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { reference: name, image, expected: record, size: 0, loaded: false };
+    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
@@ -34249,6 +34162,7 @@ async function load(plan, tools, job) {
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         await kept?.commit();
         return {
+            source: 'artifact',
             reference: (0,image_reference/* formatReference */.FH)(reference),
             image,
             expected,
@@ -34269,6 +34183,230 @@ async function load(plan, tools, job) {
     }
 }
 
+// EXTERNAL MODULE: ./build/shared/registry-failure.js
+var registry_failure = __nccwpck_require__(3810);
+;// CONCATENATED MODULE: ./build/load-image/registry-source.js
+var registry_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var registry_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+/**
+ * Pulls the image by digest, tags it, and proves that it is the one expected.
+ * @param record what was handed over, where that is known
+ * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ */
+async function loadFromRegistry(plan, tools, record) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { engine, registry, log, timeline } = tools;
+        const info = await engine.info();
+        if (record !== undefined)
+            requireExpected(plan, record, info.platform);
+        const present = await alreadyHere({ ...plan, tarballPath: undefined }, tools, record);
+        if (present !== undefined)
+            return { ...present, artifact: undefined, record };
+        const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
+        const before = await engine.inspect((0,image_reference/* formatReference */.FH)(source));
+        // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
+        const pulled = registry_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const guard = registry_source_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        if (before === undefined) {
+            await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
+            pulled.defer(() => removePinned(tools, source));
+        }
+        const found = before ?? (await engine.inspect((0,image_reference/* formatReference */.FH)(source))) ?? missingImage((0,image_reference/* formatReference */.FH)(source));
+        const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
+        guard.keep();
+        const loaded = before === undefined;
+        return { ...verified, source: loaded ? 'registry' : 'engine', artifact: undefined, record, size: 0, loaded };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = registry_source_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function verifyAndTag(plan, tools, pulled, guard) {
+    const { engine, log } = tools;
+    const { source, image, record, info } = pulled;
+    const pinned = (0,image_reference/* formatReference */.FH)(source);
+    const expected = expectedImage(pulled, await configDigestOf(plan, tools, pulled));
+    requireSameImage(pinned, expected, image);
+    requireExpected(plan, expected, info.platform);
+    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? load_image_plan/* fallbackReference */.If);
+    guard.watch(reference);
+    await engine.tag(pinned, reference);
+    const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
+    requireSameImage(reference, expected, tagged);
+    log.info(`Verified: ${reference} is ${pinned} (${tagged.imageId})`);
+    return { reference, image: tagged, expected };
+}
+/** What the pulled image must be: the record's image, in the manifest that was pulled; without a record, itself. */
+function expectedImage({ source, image, record }, configDigest) {
+    if (record === undefined)
+        return { ...image, configDigest, manifestDigests: [source.digest] };
+    if (configDigest !== undefined && configDigest !== record.configDigest) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest} instead of ` +
+            `${record.configDigest}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
+    }
+    return { ...record, manifestDigests: [...record.manifestDigests, source.digest] };
+}
+// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the record knows it for
+// the manifest that it names, else the registry is asked.
+async function configDigestOf(plan, { registry, log }, { source, image, record, info }) {
+    if (record?.manifestDigests.includes(source.digest) === true)
+        return record.configDigest;
+    if (info.imageStore === 'classic')
+        return (0,image_digest/* parseDigest */.m)(image.imageId);
+    try {
+        return await registry.configDigest(source, image.platform);
+    }
+    catch (error) {
+        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || plan.expectedConfigDigest !== undefined)
+            throw error;
+        log.info(`The config digest is not known: ${error.message}`);
+        return undefined;
+    }
+}
+// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository
+// with it: so it stays where there is one.
+async function removePinned({ engine, log }, source) {
+    const pinned = (0,image_reference/* formatReference */.FH)(source);
+    const image = await engine.inspect(pinned);
+    if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`)))
+        return;
+    await engine.untag(pinned).catch((error) => {
+        log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
+    });
+}
+function missingReference() {
+    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
+}
+function missingImage(reference) {
+    throw new errors/* HandoverError */.Cu('image-missing', `docker pull said that all was well, but docker image inspect ${reference} finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/load-from.js
+
+
+
+
+/**
+ * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+async function loadFrom(plan, tools) {
+    switch (plan.from) {
+        case 'artifact':
+            return loadImage(plan, tools);
+        case 'registry':
+            return fromRegistry(plan, tools);
+        case 'artifact-then-registry':
+            return eitherOf('artifact', loadImage(plan, tools), artifactTrouble, tools, 'registry', () => fromRegistry(plan, tools));
+        case 'registry-then-artifact':
+            return eitherOf('registry', recordThenRegistry(plan, tools), registryTrouble, tools, 'artifact', () => loadImage(plan, tools));
+    }
+}
+// Trouble with the place. What is wrong with the image, this runner or the inputs is not healed by another place.
+const registryTrouble = ['registry-failed'];
+const artifactTrouble = [
+    'artifact-not-found',
+    'artifact-expired',
+    'artifact-corrupt',
+    'tarball-invalid',
+    'image-not-found',
+    'transfer-failed',
+];
+async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
+    try {
+        return await first;
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || !trouble.includes(error.code))
+            throw error;
+        log.warning(`The image can't come from the ${place}, so it comes from the ${otherPlace}. ${error.message}`);
+        return second();
+    }
+}
+// The artifact is asked for only where its record is needed to know what to pull.
+async function fromRegistry(plan, tools) {
+    const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
+    return loadFromRegistry(plan, tools, record);
+}
+/** With the artifact as second choice, its record says what the image must be. */
+async function recordThenRegistry(plan, tools) {
+    const record = await findRecord(plan, tools).catch((error) => {
+        if (plan.registryImage === undefined)
+            throw error;
+        tools.log.info(`There is no record of a handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
+        return undefined;
+    });
+    return loadFromRegistry(plan, tools, record);
+}
+async function findRecord(plan, { store, log, runAttempt }) {
+    return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
+}
+
 
 /***/ }),
 
@@ -34281,15 +34419,16 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9176);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3740);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1184);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6661);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(917);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1356);
-/* harmony import */ var _load_image_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9483);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(4823);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(1327);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7366);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(743);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(917);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1356);
+/* harmony import */ var _load_from_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(423);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4823);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(1327);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7366);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34356,21 +34495,25 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-image', async ({ context, log, signal }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_10__/* .planLoad */ .Oj)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_12__/* .readLoadInputs */ ._)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()));
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_13__/* .timeline */ .I)();
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .readLoadInputs */ ._)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
+        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_11__/* .planLoad */ .Oj)(inputs);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__/* .timeline */ .I)();
         const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_load_image_js__WEBPACK_IMPORTED_MODULE_8__/* .loadImage */ .y)(plan, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerEngine */ .J)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerCli */ .R)(signal)),
+        const result = await (0,_load_from_js__WEBPACK_IMPORTED_MODULE_9__/* .loadFrom */ .T)(plan, {
+            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerEngine */ .J)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_9__/* .loadOutputs */ .j)(result));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_11__/* .loadSummary */ .R)(result, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .loadOutputs */ .j)(result));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_12__/* .loadSummary */ .R)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34400,10 +34543,11 @@ function loadOutputs(result) {
     return {
         image: result.reference,
         'image-id': result.image.imageId,
-        'config-digest': result.expected.configDigest,
+        'config-digest': result.expected.configDigest ?? '',
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(result.expected.platform),
-        'artifact-id': String(result.artifact.id),
+        'artifact-id': String(result.artifact?.id ?? ''),
         size: String(result.size),
+        source: result.source,
         loaded: String(result.loaded),
     };
 }
@@ -34457,6 +34601,7 @@ var reference = __nccwpck_require__(9607);
 
 
 
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
 const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
@@ -34468,7 +34613,15 @@ function planLoad(inputs) {
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
+        from: choosePlace(inputs.from),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
     };
+}
+function choosePlace(text) {
+    const place = places.find((one) => one === text);
+    if (place !== undefined)
+        return place;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
 function expectedDigest(text) {
     if (text === undefined)
@@ -34567,6 +34720,11 @@ function layerTable(layers) {
 
 
 
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which had this very image',
+};
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
     const { artifact, record, expected } = result;
@@ -34574,19 +34732,29 @@ function loadSummary(result, spans) {
     const facts = [
         ['Image', code(result.reference)],
         ['Image ID here', code(result.image.imageId)],
-        ['Config digest', code(expected.configDigest)],
+        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
         ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
         ['Layers', String(expected.diffIds.length)],
-        ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
-        ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing: the engine had this very image'],
+        ['Source', sources[result.source]],
+        ...(artifact === undefined
+            ? []
+            : [
+                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+                ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing'],
+            ]),
         ...(from === undefined
             ? []
             : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', record === undefined ? "the tarball's own manifest and config" : 'the record of the export'],
+        ['Checked against', checkedAgainst(result)],
     ];
     const layers = record === undefined ? [] : [layerTable(record.layers)];
     const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
     return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join('\n\n');
+}
+function checkedAgainst({ record, artifact }) {
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
 
@@ -36973,7 +37141,7 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 3740:
+/***/ 1184:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -37248,31 +37416,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-;// CONCATENATED MODULE: external "node:timers/promises"
-const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
-;// CONCATENATED MODULE: ./build/shared/retry.js
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
@@ -37431,7 +37576,7 @@ async function put(http, url, body, headers, signal) {
         const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
         await http_readText(response);
     };
-    await retry(send, { attempts: 5, delayMs: pauseFor(backoff(500, 15_000)), isRetryable: isTransient, signal });
+    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -37461,8 +37606,8 @@ function resultsService(http, credentials, signal) {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => retry(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
+    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -37591,9 +37736,9 @@ async function readPart(options, start, end, signedUrl, signAgain) {
             throw new CutShort(start + filled, end);
     };
     try {
-        await retry(attempt, {
+        await (0,retry/* retry */.L)(attempt, {
             attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
+            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
             isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
             onRetry: (error, number) => {
                 if (isExpired(error))
@@ -38139,91 +38284,21 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 6661:
+/***/ 367:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ dockerEngine)
-});
-
-;// CONCATENATED MODULE: external "node:stream/consumers"
-const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-;// CONCATENATED MODULE: ./build/shared/docker/output.js
-
-
-
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
-function parseInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info))
-        return undefined;
-    const version = (0,json/* stringOr */.JI)(info['ServerVersion'], '');
-    if (version === '')
-        return undefined;
-    const status = JSON.stringify(info['DriverStatus'] ?? []);
-    return {
-        version,
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(info['OSType'], ''), (0,json/* stringOr */.JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,json/* stringOr */.JI)(info['DockerRootDir'], ''),
-        hostName: (0,json/* stringOr */.JI)(info['Name'], ''),
-    };
-}
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
-function parseInspect(text) {
-    const image = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(image) || typeof image['Id'] !== 'string')
-        return undefined;
-    const rootFs = (0,json/* isObject */.Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,json/* isObject */.Gv)(image['Config']) ? image['Config'] : {};
-    return {
-        imageId: image['Id'],
-        repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']),
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(image['Os'], ''), (0,json/* stringOr */.JI)(image['Architecture'], ''), (0,json/* stringOr */.JI)(image['Variant'], undefined)),
-        diffIds: (0,json/* stringsOf */.iw)(rootFs['Layers']).filter(digest/* isDigest */.Bc),
-        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-    };
-}
-/**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
- */
-function parseLoadOutput(text) {
-    const lines = text.split(/[\r\n]+/);
-    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
-}
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
-}
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
-function saysNoSuchImage(stderr) {
-    return /no such image|image not known/i.test(stderr);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ dockerEngine)
+/* harmony export */ });
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9853);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3552);
 
 
 
@@ -38261,19 +38336,19 @@ function dockerEngine(cli) {
         },
         chains: () => chains(cli),
         references: async () => {
-            const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
-            return parseReferences(output.stdout);
+            const output = await must(['image', 'ls', '--no-trunc', '--format', _output_js__WEBPACK_IMPORTED_MODULE_6__/* .referenceFormat */ .jt], 'image-missing');
+            return (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseReferences */ .IO)(output.stdout);
         },
     };
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = parseInfo(output.stdout);
+    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInfo */ .YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     if (parsed.platform.os !== 'linux') {
-        throw new errors/* HandoverError */.Cu('unsupported-host', `The engine runs ${(0,platform/* formatPlatform */.Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('unsupported-host', `The engine runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
     }
     return parsed;
 }
@@ -38284,19 +38359,19 @@ async function chains(cli) {
     if (list.exitCode !== 0 || ids.length === 0)
         return [];
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(digest/* isDigest */.Bc));
+    return output.stdout.split('\n').map((line) => (0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .stringsOf */ .iw)((0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .parseJson */ .qF)(line)).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc));
 }
 async function inspect(cli, image) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
-    const parsed = output.exitCode === 0 ? parseInspect(output.stdout) : undefined;
+    const parsed = output.exitCode === 0 ? (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInspect */ .E7)(output.stdout) : undefined;
     if (parsed !== undefined)
         return parsed;
-    if (output.exitCode !== 0 && saysNoSuchImage(output.stderr))
+    if (output.exitCode !== 0 && (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .saysNoSuchImage */ .mJ)(output.stderr))
         return undefined;
     throw failed('image-missing', ['image', 'inspect', image], output);
 }
 async function load(running, chunks) {
-    const said = Promise.all([(0,consumers_namespaceObject.text)(running.stdout), (0,consumers_namespaceObject.text)(running.stderr)]);
+    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
     const state = { ended: false };
     void running.exit.then(() => (state.ended = true));
     try {
@@ -38304,7 +38379,7 @@ async function load(running, chunks) {
             if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+                await Promise.race([(0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
         }
     }
     catch (error) {
@@ -38316,7 +38391,7 @@ async function load(running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = parseLoadOutput(`${stdout}\n${stderr}`);
+    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
     if (exitCode === 0 && report.unpackError === undefined)
         return report;
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
@@ -38324,7 +38399,7 @@ async function load(running, chunks) {
 }
 async function* save(cli, image) {
     const running = await cli.start(['save', image]);
-    const said = (0,consumers_namespaceObject.text)(running.stderr);
+    const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
@@ -38346,9 +38421,234 @@ const hints = {
     'image-not-found': 'Check that the image is in this engine: docker image ls.',
 };
 function failed(code, args, output) {
-    const said = (0,docker_cli/* lastLine */.f)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`docker ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+    const said = (0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output);
+    const command = (0,_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(`docker ${args.join(' ')}`);
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+}
+
+
+/***/ }),
+
+/***/ 3552:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E7: () => (/* binding */ parseInspect),
+/* harmony export */   IO: () => (/* binding */ parseReferences),
+/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Y5: () => (/* binding */ parsePush),
+/* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   jt: () => (/* binding */ referenceFormat),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */ });
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+function parseInfo(text) {
+    const info = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+        return undefined;
+    const version = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    if (version === '')
+        return undefined;
+    const status = JSON.stringify(info['DriverStatus'] ?? []);
+    return {
+        version,
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        dataRoot: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+    };
+}
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+function parseInspect(text) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) || typeof image['Id'] !== 'string')
+        return undefined;
+    const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    return {
+        imageId: image['Id'],
+        repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+    };
+}
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+function parseLoadOutput(text) {
+    const lines = text.split(/[\r\n]+/);
+    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+/** For `docker image ls`: a line per reference. */
+const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** Reads `docker image ls` in that format; images without a name are left out. */
+function parseReferences(text) {
+    const pairs = text.split('\n').map((line) => line.trim().split(' '));
+    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+}
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+function saysNoSuchImage(stderr) {
+    return /no such image|image not known/i.test(stderr);
+}
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+function parsePush(text) {
+    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+
+
+/***/ }),
+
+/***/ 743:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  o: () => (/* binding */ dockerRegistry)
+});
+
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/registry-failure.js
+var registry_failure = __nccwpck_require__(3810);
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/registry-attempts.js
+
+
+
+
+/** How often registry work is tried in all. */
+const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
+    return (0,retry/* retry */.L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof registry_failure/* RegistryFailure */.Y && !error.permanent,
+        onRetry: (error, attempt) => {
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,shared_text/* formatDuration */.a3)(pauseMs)}`;
+            warning(`${(0,errors/* messageOf */.bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
+;// CONCATENATED MODULE: ./build/shared/docker/registry-limit.js
+
+
+function registryLimit(running) {
+    let timer;
+    let why;
+    const end = () => {
+        why = `it took longer than ${(0,shared_text/* formatDuration */.a3)(registryLimitMs)}`;
+        running.kill();
+    };
+    return {
+        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
+        stop: () => {
+            clearTimeout(timer);
+        },
+        exceeded: () => why,
+    };
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/registry.js
+
+
+
+
+
+
+
+
+
+
+
+function dockerRegistry(cli, options) {
+    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+    return {
+        attempt,
+        pull: (reference) => attempt(async () => {
+            await run(cli, 'The pull', ['pull', '--quiet', (0,image_reference/* formatReference */.FH)(reference)]);
+        }),
+        push: (reference) => attempt(async () => {
+            const output = await run(cli, 'The push', ['push', reference]);
+            const digest = (0,docker_output/* parsePush */.Y5)(output.stdout);
+            if (digest === undefined)
+                throw new registry_failure/* RegistryFailure */.Y('The push', [reference], 'it told no digest');
+            return digest;
+        }),
+        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    };
+}
+// The reference comes last.
+async function run(cli, work, args) {
+    const running = await cli.start(args);
+    running.stdin.end();
+    const limit = registryLimit(running);
+    limit.start();
+    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    limit.stop();
+    if (exitCode === 0)
+        return { exitCode, stdout, stderr };
+    throw new registry_failure/* RegistryFailure */.Y(work, args.slice(-1), limit.exceeded() ?? (0,docker_cli/* lastLine */.f)({ stdout, stderr }));
+}
+async function configDigest(cli, reference, platform) {
+    const name = (0,image_reference/* formatReference */.FH)(reference);
+    const manifest = await rawManifest(cli, reference);
+    const content = (0,json/* parseJson */.qF)(manifest);
+    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
+    if (!(0,json/* isObject */.Gv)(content) || content['manifests'] === undefined)
+        return (0,image_manifest/* parseManifest */.Ng)(manifest, name).config.digest;
+    const found = (0,image_manifest/* parseIndex */.A1)(manifest, name).find((entry) => !(0,image_manifest/* isAttestation */.H3)(entry) && entry.platform !== undefined && (0,image_platform/* samePlatform */.my)(entry.platform, platform));
+    if (found === undefined || (0,image_manifest/* isIndex */.nw)(found)) {
+        throw new registry_failure/* RegistryFailure */.Y('Reading', [name], `no matching manifest for ${(0,image_platform/* formatPlatform */.Bq)(platform)}`);
+    }
+    return (0,image_manifest/* parseManifest */.Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+}
+async function rawManifest(cli, reference) {
+    const name = (0,image_reference/* formatReference */.FH)(reference);
+    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
+    if ((0,digest/* digestOf */.ol)(output.stdout) === reference.digest)
+        return output.stdout;
+    throw new registry_failure/* RegistryFailure */.Y('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -38385,6 +38685,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'image-mismatch',
     'platform-mismatch',
     'revision-mismatch',
+    'registry-failed',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
@@ -38441,6 +38742,127 @@ function hexOf(digest) {
 }
 function digestOf(bytes) {
     return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
+}
+
+
+/***/ }),
+
+/***/ 1889:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A1: () => (/* binding */ parseIndex),
+/* harmony export */   H3: () => (/* binding */ isAttestation),
+/* harmony export */   Ng: () => (/* binding */ parseManifest),
+/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   nw: () => (/* binding */ isIndex),
+/* harmony export */   o4: () => (/* binding */ parseConfig)
+/* harmony export */ });
+/* unused harmony exports mediaTypes, formatManifest */
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+const mediaTypes = {
+    index: 'application/vnd.oci.image.index.v1+json',
+    manifest: 'application/vnd.oci.image.manifest.v1+json',
+    config: 'application/vnd.oci.image.config.v1+json',
+    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+};
+function isIndex(descriptor) {
+    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+function isAttestation(descriptor) {
+    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseIndex(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+        throw invalid(where, 'an image manifest', text);
+    }
+    return {
+        config: parseDescriptor(value['config'], where),
+        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseConfig(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+        throw invalid(where, 'an image config', text);
+    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
+    if (architecture === '')
+        throw invalid(where, 'an image config with an architecture', text);
+    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    return {
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        diffIds,
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        ...(created === undefined ? {} : { created }),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseArchiveManifest(text, where) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(value))
+        throw invalid(where, 'a list of images', text);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+        const config = image['Config'];
+        if (typeof config !== 'string')
+            throw invalid(where, 'a list of images with a Config each', text);
+        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+    });
+}
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+function parseDescriptor(value, where) {
+    const { digest, size, platform } = value;
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+        throw invalid(where, 'a descriptor', JSON.stringify(value));
+    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    return {
+        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        digest,
+        size,
+        ...(described === undefined ? {} : { platform: described }),
+        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+    };
+}
+function parseDescriptorPlatform(value) {
+    const { os, architecture } = value;
+    if (typeof os !== 'string' || typeof architecture !== 'string')
+        return undefined;
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+}
+function invalid(where, expected, text) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 
 
@@ -38527,12 +38949,13 @@ const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, ...rest } = record;
+    const { references, platform, pushedReference, ...rest } = record;
     const text = {
         schema,
         references: references.map(formatReference),
         platform: formatPlatform(platform),
         ...rest,
+        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
 }
@@ -38563,6 +38986,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
     requireLayersInside(record);
     return record;
@@ -38576,6 +39000,14 @@ function references(value) {
     }
     catch (error) {
         throw corrupt('a reference in it is malformed', error);
+    }
+}
+function pinned(value) {
+    try {
+        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePinnedReference */ .Pe)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its pushed reference is malformed', error);
     }
 }
 function platform(value) {
@@ -38660,7 +39092,8 @@ function corrupt(why, cause) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
-/* harmony export */   FH: () => (/* binding */ formatReference)
+/* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Pe: () => (/* binding */ parsePinnedReference)
 /* harmony export */ });
 /* unused harmony exports isTag, canonicalReference */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
@@ -38764,6 +39197,16 @@ function parseTaggedReference(text) {
     }
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+function parsePinnedReference(text) {
+    const { repository, digest } = parseReference(text);
+    if (digest !== undefined)
+        return { repository, digest };
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
 
 
 /***/ }),
@@ -38815,6 +39258,79 @@ function stringMapOf(value) {
     if (!isObject(value))
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+}
+
+
+/***/ }),
+
+/***/ 3810:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Y: () => (/* binding */ RegistryFailure)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/** A push or a pull that failed. */
+class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+
+
+/***/ }),
+
+/***/ 9426:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  J: () => (/* binding */ backoff),
+  L: () => (/* binding */ retry)
+});
+
+;// CONCATENATED MODULE: external "node:timers/promises"
+const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
+;// CONCATENATED MODULE: ./build/shared/retry.js
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
 

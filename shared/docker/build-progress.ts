@@ -19,6 +19,10 @@ const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
 
+// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+const imageExporter = 'exporting to image';
+const pushStatus = 'pushing ';
+
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 export class BuildProgress {
   readonly #print: (line: string) => void;
@@ -26,6 +30,8 @@ export class BuildProgress {
   readonly #otherLines: string[] = [];
   #startedCount = 0;
   #failed: string | undefined;
+  #pushing = false;
+  #pushFailed = false;
 
   /** @param print takes one line of readable progress, in the style of `--progress=plain` */
   constructor(print: (line: string) => void) {
@@ -41,6 +47,7 @@ export class BuildProgress {
       return;
     }
     for (const item of objectsOf(update['vertexes'])) this.#updateVertex(item);
+    for (const item of objectsOf(update['statuses'])) this.#pushing ||= stringOr(item['id'], '').startsWith(pushStatus);
     for (const item of objectsOf(update['logs'])) this.#printLog(item);
     for (const item of objectsOf(update['warnings'])) this.#print(`WARN: ${decode(item['short'])}`);
   }
@@ -59,6 +66,16 @@ export class BuildProgress {
     return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
   }
 
+  /** Whether a push has begun. */
+  get pushing(): boolean {
+    return this.#pushing;
+  }
+
+  /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+  get pushFailed(): boolean {
+    return this.#pushFailed;
+  }
+
   #updateVertex(update: JsonObject): void {
     const vertex = this.#vertexOf(update);
     if (vertex === undefined) return;
@@ -70,7 +87,10 @@ export class BuildProgress {
     if (vertex.done || typeof update['completed'] !== 'string') return;
     vertex.done = true;
     const error = stringOr(update['error'], '');
-    if (error !== '' && !error.includes('context canceled')) this.#failed ??= `${vertex.name}: ${error}`;
+    if (error !== '' && !error.includes('context canceled')) {
+      this.#pushFailed ||= vertex.name === imageExporter;
+      this.#failed ??= `${vertex.name}: ${error}`;
+    }
     const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
     this.#print(`#${String(vertex.number)} ${end}`);
   }

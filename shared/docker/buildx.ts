@@ -1,20 +1,33 @@
 import { createInterface } from 'node:readline';
 import { HandoverError } from '../errors.ts';
+import { RegistryFailure } from '../registry-failure.ts';
 import { setupBuildxHint } from '../setup-buildx-hint.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
+import { registryLimit } from './registry-limit.ts';
 
 export interface Builder {
   readonly name: string;
   readonly driver: string;
 }
 
+/** What a build came to. */
+export interface BuildOutcome {
+  /** The Dockerfile's steps. */
+  readonly steps: readonly BuildStep[];
+  /** Set when all went well but the push. */
+  readonly pushFailure: RegistryFailure | undefined;
+}
+
 /** What the stories need of buildx. */
 export interface Buildx {
   /** The named builder, or the current one. Throws `builder-unsupported` without buildx or without that builder. */
   builder(name: string | undefined): Promise<Builder>;
-  /** Runs `docker buildx build` with these arguments. Throws `build-failed`. Returns the Dockerfile's steps. */
-  build(args: readonly string[], print: (line: string) => void): Promise<readonly BuildStep[]>;
+  /**
+   * Runs `docker buildx build` with these arguments. Throws `build-failed`.
+   * @param pushed the references that the build pushes
+   */
+  build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
 }
 
 export function dockerBuildx(cli: DockerCli): Buildx {
@@ -32,7 +45,7 @@ export function dockerBuildx(cli: DockerCli): Buildx {
         setupBuildxHint,
       );
     },
-    build: (args, print) => build(cli, args, print),
+    build: (args, print, pushed = []) => build(cli, args, print, pushed),
   };
 }
 
@@ -40,15 +53,26 @@ async function build(
   cli: DockerCli,
   args: readonly string[],
   print: (line: string) => void,
-): Promise<readonly BuildStep[]> {
+  pushed: readonly string[],
+): Promise<BuildOutcome> {
   const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
   running.stdin.end();
   running.stdout.resume();
   const progress = new BuildProgress(print);
-  for await (const line of createInterface({ input: running.stderr })) progress.line(line);
+  // The limit is the push's: a build may take its time.
+  const limit = registryLimit(running);
+  for await (const line of createInterface({ input: running.stderr })) {
+    progress.line(line);
+    if (progress.pushing) limit.start();
+  }
   const exitCode = await running.exit;
-  if (exitCode === 0) return progress.steps();
-  const failure = progress.failure();
+  limit.stop();
+  const steps = progress.steps();
+  if (exitCode === 0) return { steps, pushFailure: undefined };
+  const failure = limit.exceeded() ?? progress.failure();
+  if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+    return { steps, pushFailure: new RegistryFailure('The push', pushed, failure) };
+  }
   if (failure.includes('rawjson')) {
     throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
   }

@@ -100,3 +100,9 @@ export function parseReferences(text: string): ReadonlyMap<string, string> {
 export function saysNoSuchImage(stderr: string): boolean {
   return /no such image|image not known/i.test(stderr);
 }
+
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+export function parsePush(text: string): Digest | undefined {
+  const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+  return isDigest(digest) ? digest : undefined;
+}

@@ -12,7 +12,13 @@ import {
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
-import { formatReference, parseTaggedReference, type Reference } from './reference.ts';
+import {
+  formatReference,
+  parsePinnedReference,
+  parseTaggedReference,
+  type PinnedReference,
+  type Reference,
+} from './reference.ts';
 import type { TarballCompression } from './tarball-compression.ts';
 
 /** The record's file name within the artifact. */
@@ -57,16 +63,19 @@ export interface HandoverRecord {
   readonly tarballDigest: Digest;
   readonly tarballCompression: TarballCompression;
   readonly producer: Producer;
+  /** Where the image is in a registry too, when the build that made it pushed it. */
+  readonly pushedReference?: PinnedReference;
 }
 
 /** The record as the text that goes into the artifact. */
 export function formatRecord(record: HandoverRecord): string {
-  const { references, platform, ...rest } = record;
+  const { references, platform, pushedReference, ...rest } = record;
   const text = {
     schema,
     references: references.map(formatReference),
     platform: formatPlatform(platform),
     ...rest,
+    ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
   return `${JSON.stringify(text, undefined, 2)}\n`;
 }
@@ -95,6 +104,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
+    ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
   };
   requireLayersInside(record);
   return record;
@@ -107,6 +117,14 @@ function references(value: unknown): HandoverRecord['references'] {
     return texts.map(parseTaggedReference);
   } catch (error) {
     throw corrupt('a reference in it is malformed', error);
+  }
+}
+
+function pinned(value: unknown): PinnedReference {
+  try {
+    return parsePinnedReference(stringOr(value, ''));
+  } catch (error) {
+    throw corrupt('its pushed reference is malformed', error);
   }
 }
 

@@ -12,8 +12,11 @@ export interface Reference {
   readonly loweredFrom?: string;
 }
 
-/** A reference that an image can be stored under. */
+/** The name an image has in an engine or registry. */
 export type TaggedReference = Reference & { readonly tag: string };
+
+/** `repository@sha256:…`: stands for one image for ever. */
+export type PinnedReference = Pick<Reference, 'repository'> & { readonly digest: Digest };
 
 // Grammar: github.com/distribution/reference, reference.go and regexp.go.
 const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
@@ -114,4 +117,18 @@ export function parseTaggedReference(text: string): TaggedReference {
     throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
   }
   return { ...reference, tag: reference.tag ?? 'latest' };
+}
+
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+export function parsePinnedReference(text: string): PinnedReference {
+  const { repository, digest } = parseReference(text);
+  if (digest !== undefined) return { repository, digest };
+  throw new HandoverError(
+    'invalid-input',
+    `"${quoteForeign(text)}" has no digest: what a tag stands for can change between two jobs.`,
+    'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.',
+  );
 }

@@ -15,6 +15,9 @@ const [command = '', verb = ''] = args;
 if (command === 'info') info();
 else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
 else if (command === 'buildx' && verb === 'build') await build();
+else if (command === 'buildx' && verb === 'imagetools') readManifest(args.at(-1) ?? '');
+else if (command === 'push') push(args.at(-1) ?? '');
+else if (command === 'pull') pull(args.at(-1) ?? '');
 else if (command === 'load') await load();
 else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''));
 else if (command === 'image' && verb === 'inspect') inspect(args.at(-1) ?? '');
@@ -59,16 +62,65 @@ async function build(): Promise<void> {
     );
     return;
   }
-  const output = args[args.indexOf('--output') + 1] ?? '';
-  const directory = /dest=([^",]+)/.exec(output)?.[1];
-  if (directory !== undefined && args.includes('--output'))
-    cpSync(state.buildLayout ?? '', directory, { recursive: true });
+  const outputs = args.filter((_, position) => args[position - 1] === '--output').join(' ');
+  const directory = /dest=([^",]+)/.exec(outputs)?.[1];
+  if (directory !== undefined) cpSync(state.buildLayout ?? '', directory, { recursive: true });
+  if (outputs.includes('push=true')) buildPushes(/"name=([^"]+)"/.exec(outputs)?.[1]?.split(',') ?? [], directory);
   const idFile = args[args.indexOf('--iidfile') + 1];
   if (args.includes('--iidfile') && idFile !== undefined) {
     writeFileSync(idFile, 'sha256:built');
     const built = { imageId: 'sha256:built', tags: [], diffIds: [], architecture: 'amd64', labels: {} };
     save({ ...state, images: [...state.images, built] });
   }
+}
+
+function buildPushes(names: readonly string[], directory: string | undefined): void {
+  const failure = nextFailure();
+  if (failure === undefined) {
+    const file = args[args.indexOf('--metadata-file') + 1] ?? '';
+    writeFileSync(file, JSON.stringify({ 'containerimage.digest': state.registry.digest }));
+    pushed(names);
+    return;
+  }
+  const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
+  const exporter = { digest: 'sha256:9', name: 'exporting to image', ...times, error: failure };
+  process.stderr.write(`${JSON.stringify({ vertexes: [exporter] })}\n`);
+  // BuildKit stops the other output in the middle.
+  if (directory !== undefined) writeFileSync(`${directory}/index.json`, '');
+  fail(`ERROR: failed to build: failed to solve: ${failure}`);
+}
+
+function nextFailure(): string | undefined {
+  const [failure, ...failures] = state.registry.failures;
+  save({ ...state, registry: { ...state.registry, failures } });
+  return failure;
+}
+
+function pushed(names: readonly string[]): void {
+  save({ ...state, registry: { ...state.registry, pushed: [...state.registry.pushed, ...names] } });
+}
+
+function push(name: string): void {
+  const failure = find(name) === undefined ? `An image does not exist locally with the tag: ${name}` : nextFailure();
+  if (failure !== undefined) {
+    fail(failure);
+    return;
+  }
+  pushed([name]);
+  process.stdout.write(`The push refers to repository\n${name}: digest: ${state.registry.digest} size: 523\n`);
+}
+
+function pull(name: string): void {
+  const image = state.registry.images[name];
+  const failure = nextFailure() ?? (image === undefined ? 'manifest unknown: manifest unknown' : undefined);
+  if (failure !== undefined || image === undefined) fail(`Error response from daemon: ${String(failure)}`);
+  else save({ ...state, images: [...state.images, { ...image, pinned: [name] }] });
+}
+
+function readManifest(name: string): void {
+  const manifest = state.registry.manifests[name];
+  if (manifest === undefined) fail(`ERROR: ${name}: not found`);
+  else process.stdout.write(manifest);
 }
 
 async function load(): Promise<void> {
@@ -149,7 +201,7 @@ async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
 }
 
 function find(name: string): FakeImage | undefined {
-  return state.images.find((image) => image.imageId === name || image.tags.includes(name));
+  return state.images.find((image) => [image.imageId, ...image.tags, ...(image.pinned ?? [])].includes(name));
 }
 
 function inspect(name: string): void {
@@ -188,14 +240,18 @@ function tag(source: string, reference: string): void {
 }
 
 function remove(name: string): void {
-  if (find(name) === undefined) {
+  const found = find(name);
+  if (found === undefined) {
     fail(`Error response from daemon: No such image: ${name}`);
     return;
   }
-  const images = state.images
-    .filter((image) => image.imageId !== name)
-    .map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== name) }));
-  save({ ...state, images: images.filter((image) => image.tags.length > 0) });
+  const tags = found.tags.filter((tag) => tag !== name);
+  const pinned = found.pinned?.filter((reference) => reference !== name) ?? [];
+  const stays = found.imageId !== name && tags.length + pinned.length > 0;
+  save({
+    ...state,
+    images: state.images.flatMap((image) => (image !== found ? [image] : stays ? [{ ...found, tags, pinned }] : [])),
+  });
 }
 
 function list(): void {

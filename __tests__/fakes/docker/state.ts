@@ -6,6 +6,22 @@ export interface FakeImage {
   readonly diffIds: readonly string[];
   readonly architecture: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** References by digest. */
+  readonly pinned?: readonly string[];
+}
+
+/** A registry that the fake pushes to and pulls from. */
+export interface FakeRegistry {
+  /** What the next pushes and pulls fail with, one each. */
+  readonly failures: readonly string[];
+  /** The digest that a push gives. */
+  readonly digest: string;
+  /** References that were pushed. */
+  readonly pushed: readonly string[];
+  /** Images that can be pulled, by reference with digest. */
+  readonly images: Readonly<Record<string, FakeImage>>;
+  /** Manifests, by reference with digest. */
+  readonly manifests: Readonly<Record<string, string>>;
 }
 
 /** What the fake engine holds and how it behaves; kept in a file, so that each docker command is a process of its own. */
@@ -22,6 +38,7 @@ export interface FakeState {
   readonly saved?: string;
   /** Lines of rawjson progress that a build prints. */
   readonly progress: readonly string[];
+  readonly registry: FakeRegistry;
   readonly fail?:
     'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build' | 'lost-layers';
 }
@@ -33,6 +50,7 @@ export const emptyState: FakeState = {
   images: [],
   calls: [],
   progress: [],
+  registry: { failures: [], digest: '', pushed: [], images: {}, manifests: {} },
 };
 
 export function readState(file: string): FakeState {

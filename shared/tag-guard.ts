@@ -1,4 +1,4 @@
-import type { Engine } from '../shared/docker/engine.ts';
+import type { Engine } from './docker/engine.ts';
 
 /** Puts references back where they were, unless the load turns out well: no wrong image stays under a tag. */
 export interface TagGuard extends AsyncDisposable {

@@ -1,0 +1,153 @@
+import { PassThrough } from 'node:stream';
+import fc from 'fast-check';
+import { describe, expect, jest, test } from '@jest/globals';
+import { readEntries } from '../../dev/docs.ts';
+import type { PushInputs } from '../../export-image/inputs.ts';
+import { planPush } from '../../export-image/push-plan.ts';
+import { registryLimit } from '../../shared/docker/registry-limit.ts';
+import { HandoverError } from '../../shared/errors.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+import { parseTagList } from '../../shared/image/metadata-tags.ts';
+import { formatReference, parsePinnedReference } from '../../shared/image/reference.ts';
+import { attemptRegistry, registryAttempts, registryLimitMs } from '../../shared/registry-attempts.ts';
+import { RegistryFailure } from '../../shared/registry-failure.ts';
+
+const digest = `sha256:${'d'.repeat(64)}`;
+const amd64 = parsePlatform('linux/amd64');
+
+describe('a registry failure', () => {
+  test.each([
+    ['unexpected status from HEAD request to https://ghcr.io/v2/a/b/blobs/x: 403 Forbidden', true],
+    ['Get "http://127.0.0.1:401/v2/": dial tcp 127.0.0.1:401: connect: connection refused', false],
+    ['denied: permission_denied: write_package', true],
+    ['no basic auth credentials', true],
+    ['push access denied, repository does not exist or may require authorization', true],
+    ['manifest unknown: manifest unknown', true],
+    ['failed to resolve reference "ghcr.io/denied/app:1": not found', true],
+    ['no matching manifest for linux/arm64/v8 in the manifest list entries', true],
+    ['failed to push ghcr.io/denied/app:1: i/o timeout', false],
+    ['Head "https://ghcr.io/v2/denied/app/blobs/x": EOF', false],
+    ['unexpected status: 503 Service Unavailable', false],
+    ['toomanyrequests: You have reached your pull rate limit', false],
+    ['it took longer than 25 min 0 s', false],
+  ])('S1.5: %j is worth no other attempt: %s', (said, permanent) => {
+    const failure = new RegistryFailure('The push', ['ghcr.io/denied/app:1'], said);
+    expect(failure.permanent).toBe(permanent);
+    expect(failure.code).toBe('registry-failed');
+    expect(failure.message).toContain('ghcr.io/denied/app:1');
+  });
+});
+
+describe('attempts at a registry (S1.5)', () => {
+  const away = (): RegistryFailure => new RegistryFailure('The pull', ['a/b:1'], 'connection refused');
+  const attempt = async (outcomes: readonly (Error | string)[], failed?: RegistryFailure) => {
+    const warnings: string[] = [];
+    let calls = 0;
+    const work = (): Promise<string> => {
+      const outcome = outcomes[calls] ?? 'too many';
+      calls += 1;
+      return outcome instanceof Error ? Promise.reject(outcome) : Promise.resolve(outcome);
+    };
+    const options = {
+      pauseMs: 0,
+      warning: (text: string) => warnings.push(text),
+      signal: new AbortController().signal,
+    };
+    const result = await attemptRegistry(work, options, failed).catch((error: unknown) => error);
+    return { result, calls, warnings };
+  };
+
+  test('three of them, ten seconds between them, 25 minutes each', () => {
+    expect(registryAttempts).toBe(3);
+    expect(registryLimitMs).toBe(25 * 60 * 1000);
+    for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
+      const pause = readEntries(file, 'inputs').find(({ name }) => name === 'registry-retry-seconds');
+      expect(pause?.default).toBe('10');
+    }
+  });
+
+  test('a warning before each further one, and the last error in the end', async () => {
+    const last = away();
+    expect(await attempt([away(), away(), last])).toMatchObject({ result: last, calls: 3 });
+    expect((await attempt([away(), 'done'])).warnings).toEqual([
+      'The pull of a/b:1 failed: connection refused. Attempt 2 of 3 in 0.0 s.',
+    ]);
+  });
+
+  test('an attempt that was made elsewhere counts', async () => {
+    expect(await attempt([away(), 'done'], away())).toMatchObject({ result: 'done', calls: 2 });
+    const refused = new RegistryFailure('The push', ['a/b:1'], 'denied');
+    expect(await attempt(['done'], refused)).toMatchObject({ result: refused, calls: 0, warnings: [] });
+  });
+
+  test('what isn’t the registry’s trouble is not tried again', async () => {
+    const broken = new HandoverError('build-failed', 'no', 'no');
+    expect(await attempt([broken, 'done'])).toMatchObject({ result: broken, calls: 1 });
+  });
+
+  test('a command that takes longer than the limit is ended, counted from where its push begins', () => {
+    jest.useFakeTimers();
+    try {
+      let ended = false;
+      const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
+      const limit = registryLimit({ ...streams, exit: Promise.resolve(1), kill: () => void (ended = true) });
+      jest.advanceTimersByTime(2 * registryLimitMs);
+      limit.start();
+      jest.advanceTimersByTime(registryLimitMs - 1);
+      limit.start();
+      expect(limit.exceeded()).toBeUndefined();
+      jest.advanceTimersByTime(1);
+      expect(limit.exceeded()).toBe('it took longer than 25 min 0 s');
+      expect(ended).toBe(true);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+});
+
+describe('what is pushed', () => {
+  const tags = parseTagList('a/b:1', undefined);
+  const inputs: PushInputs = { enabled: true, platforms: [], onFailure: 'error', retrySeconds: 10 };
+
+  test('nothing, unless it is asked for: then `tags` may say anything', () => {
+    expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64)).toBeUndefined();
+  });
+
+  test.each([
+    [[], []],
+    [['linux/amd64'], []],
+    [
+      ['linux/amd64', 'linux/arm64'],
+      ['amd64', 'arm64'],
+    ],
+    [['linux/arm64'], ['arm64']],
+  ])('S1.11: push-platforms %j', (platforms, listed) => {
+    const plan = planPush({ ...inputs, platforms }, tags, 'build', amd64);
+    expect(plan?.listedPlatforms.map(({ architecture }) => architecture)).toEqual(listed);
+  });
+
+  test('S1.6, S2.4: each line is one reference, lower-cased; a missing tag is latest; JSON is read too', () => {
+    expect(parseTagList('\nghcr.io/Org/App:V1\r\n\r\n b/c \n', undefined).map(formatReference)).toEqual([
+      'ghcr.io/org/app:V1',
+      'b/c:latest',
+    ]);
+    expect(parseTagList('ghcr.io/Org/App:V1', undefined)[0]?.loweredFrom).toBe('ghcr.io/Org/App:V1');
+    expect(parseTagList('{"tags":["a:1","b:2"]}', undefined).map(formatReference)).toEqual(['a:1', 'b:2']);
+  });
+
+  test('S1.6: as many references as lines that aren’t empty', () => {
+    const line = fc.constantFrom('', '  ', 'a/b:1', 'ghcr.io/c/d', 'localhost:5000/e:f');
+    fc.assert(
+      fc.property(fc.array(line), (lines) => {
+        const full = lines.filter((text) => text.trim() !== '');
+        fc.pre(full.length > 0);
+        expect(parseTagList(lines.join('\n'), undefined)).toHaveLength(full.length);
+      }),
+    );
+  });
+});
+
+test('what is pulled is pinned by its digest; a tag beside it is dropped', () => {
+  expect(formatReference(parsePinnedReference(`ghcr.io/a/b:1@${digest}`))).toBe(`ghcr.io/a/b@${digest}`);
+  expect(() => parsePinnedReference('ghcr.io/a/b:1')).toThrow('has no digest');
+});

@@ -1,0 +1,81 @@
+import type { Engine } from '../shared/docker/engine.ts';
+import type { Registry } from '../shared/docker/registry.ts';
+import { HandoverError } from '../shared/errors.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import { formatReference, type PinnedReference } from '../shared/image/reference.ts';
+import type { Log } from '../shared/log.ts';
+import { guardTags } from '../shared/tag-guard.ts';
+import type { Timeline } from '../shared/timeline.ts';
+import type { PushPlan } from './push-plan.ts';
+
+/** How an image gets to its registry. */
+export type PushWay =
+  /** Its build has pushed it already. */
+  | { readonly kind: 'done'; readonly digest: Digest }
+  /** `push` makes all the attempts that are left, and returns the digest that the image has there. */
+  | { readonly kind: 'to-do'; readonly push: () => Promise<Digest> };
+
+/** What came of the push. */
+export type PushOutcome =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'pushed'; readonly reference: PinnedReference }
+  | { readonly kind: 'failed'; readonly error: HandoverError };
+
+/** Where the image is already, if its build has pushed it. */
+export function pushedByBuild(plan: PushPlan | undefined, way: PushWay | undefined): PinnedReference | undefined {
+  return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+}
+
+// The first reference names the image: by digest, because a tag can move.
+function pinned(plan: PushPlan, digest: Digest): PinnedReference {
+  return { repository: plan.references[0].repository, digest };
+}
+
+/**
+ * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
+ * is a part of what happened, to be judged when the outputs are written.
+ * @throws HandoverError `cancelled`
+ */
+export async function finishPush(
+  plan: PushPlan | undefined,
+  way: PushWay | undefined,
+  tools: { readonly log: Log; readonly timeline: Timeline },
+): Promise<PushOutcome> {
+  if (plan === undefined || way === undefined) return { kind: 'none' };
+  const { log, timeline } = tools;
+  try {
+    const digest =
+      way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+    const reference = pinned(plan, digest);
+    log.info(`Pushed ${plan.references.map(formatReference).join(', ')}: ${formatReference(reference)}`);
+    return { kind: 'pushed', reference };
+  } catch (error) {
+    if (!(error instanceof HandoverError) || error.code === 'cancelled') throw error;
+    if (plan.onFailure === 'warn') log.warning(`The image is handed over, but not pushed. ${error.message}`);
+    return { kind: 'failed', error };
+  }
+}
+
+/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome): void {
+  if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
+}
+
+/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+export async function pushFromEngine(
+  { engine, registry, log }: { readonly engine: Engine; readonly registry: Registry; readonly log: Log },
+  image: string,
+  plan: PushPlan,
+): Promise<Digest> {
+  await using guard = await guardTags(engine, log.warning);
+  const digests: Digest[] = [];
+  for (const reference of plan.references) {
+    const name = formatReference(reference);
+    guard.watch(name);
+    await engine.tag(image, name);
+    digests.push(await registry.push(name));
+  }
+  const [first] = digests;
+  if (first === undefined) throw new RangeError('a push is always planned with a reference');
+  return first;
+}
