@@ -2,6 +2,7 @@ import { exportImage, type ExportResult, type ExportTools } from '../export-imag
 import type { ExportPlan } from '../export-image/plan.ts';
 import { loadImage, type LoadResult, type LoadTools } from '../load-image/load-image.ts';
 import type { LoadPlan } from '../load-image/plan.ts';
+import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/errors.ts';
 
 /** What happened: in the end the image is here in either case. */
@@ -12,6 +13,7 @@ export interface HandoverResult {
 }
 
 export interface HandoverTools extends ExportTools, LoadTools {
+  readonly store: ArtifactStore;
   /** Waits so many ms. */
   readonly sleep: (ms: number) => Promise<void>;
 }

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
+import type { Artifact, ArtifactContent, ArtifactReader } from '../shared/artifacts/store.ts';
 import { requireDiskSpace } from '../shared/disk-space.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
@@ -30,7 +30,7 @@ export interface LoadResult {
 
 export interface LoadTools {
   readonly engine: Engine;
-  readonly store: ArtifactStore;
+  readonly store: ArtifactReader;
   readonly log: Log;
   readonly timeline: Timeline;
   readonly runAttempt: number;

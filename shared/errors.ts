@@ -19,6 +19,9 @@ export const errorCodes = [
   'image-mismatch',
   'platform-mismatch',
   'revision-mismatch',
+  'registry-failed',
+  'run-not-found',
+  'timed-out',
   'cancelled',
 ] as const;
 

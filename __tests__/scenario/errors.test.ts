@@ -158,6 +158,30 @@ describe('during the work', () => {
     expect(service.artifacts).toEqual([]);
   });
 
+  test('timed-out: an upload that stalls is ended, and the reserved name is given back', async () => {
+    const { exports, service, directory } = await begin();
+    service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
+    const outcome = await exports({ 'timeout-minutes': '0.03' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(errorMessage(outcome)).toContain('0.03 minutes (`timeout-minutes`)');
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
+  });
+
+  test('timed-out: a download that stalls is ended, and nothing is tagged or kept', async () => {
+    const { handOver, loads, service, docker, directory } = await begin();
+    await handOver();
+    service.faults.add({ on: 'get', times: 99, effect: { kind: 'hang', ms: 20_000 } });
+    const outcome = await loads({ 'timeout-minutes': '0.02', tarball: join(directory, 'kept.tar') });
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('kept'))).toEqual([]);
+    expect(docker.state().images).toEqual([]);
+  });
+
   test('cancelled in the middle of an upload: the reserved name is given back', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });

@@ -16,6 +16,7 @@ if (command === 'info') info();
 else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
 else if (command === 'buildx' && verb === 'build') await build();
 else if (command === 'load') await load();
+else if (command === 'pull') pull(args.at(-1) ?? '');
 else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''));
 else if (command === 'image' && verb === 'inspect') inspect(args.at(-1) ?? '');
 else if (command === 'image' && verb === 'tag') tag(args[2] ?? '', args[3] ?? '');
@@ -163,6 +164,19 @@ function tag(source: string, reference: string): void {
     return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
   });
   save({ ...state, images });
+}
+
+function pull(reference: string): void {
+  const image = state.registry[reference];
+  if (image === undefined) {
+    fail(`Error response from daemon: manifest for ${reference} not found: manifest unknown: manifest unknown`);
+    return;
+  }
+  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((name) => name !== reference) }));
+  const same = others.find((other) => other.imageId === image.imageId);
+  const pulled = { ...image, tags: [...(same?.tags ?? []), reference] };
+  save({ ...state, images: [...others.filter((other) => other !== same), pulled] });
+  process.stdout.write(`${reference}\n`);
 }
 
 function remove(name: string): void {

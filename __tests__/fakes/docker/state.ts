@@ -20,6 +20,8 @@ export interface FakeState {
   readonly buildLayout?: string;
   /** Tarball that `docker save` gives. */
   readonly saved?: string;
+  /** What a pull finds, by reference. */
+  readonly registry: Readonly<Record<string, FakeImage>>;
   /** Lines of rawjson progress that a build prints. */
   readonly progress: readonly string[];
   readonly fail?: 'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build';
@@ -31,6 +33,7 @@ export const emptyState: FakeState = {
   osType: 'linux',
   images: [],
   calls: [],
+  registry: {},
   progress: [],
 };
 
