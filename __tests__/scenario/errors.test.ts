@@ -182,6 +182,14 @@ describe('during the work', () => {
     expect(docker.state().images).toEqual([]);
   });
 
+  test('timed-out: a docker that never answers doesn’t keep the step from ending', async () => {
+    const { loads } = await begin({ docker: { fail: 'hang-info' } });
+    const outcome = await loads({ 'timeout-minutes': '0.01' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(outcome.annotations).toHaveLength(1);
+  });
+
   test('cancelled in the middle of an upload: the reserved name is given back', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
+import { startArtifactService } from '../fakes/artifact-service/service.ts';
 import type { FakeImage } from '../fakes/docker/state.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
@@ -234,6 +235,41 @@ describe('runs of forks', () => {
     expectLoaded(await scenario.loads({ 'run-id': '100', 'allow-fork-runs': 'true' }), 100);
     scenario.docker.set({ images: [] });
     expectLoaded(await scenario.loads({ ...latest, 'allow-fork-runs': 'true' }), 100);
+  });
+});
+
+describe('where the token may go', () => {
+  test('a repository that was renamed is followed within the API', async () => {
+    await begin();
+    await handOverIn(100);
+    const location = `${scenario.service.rest.url()}/repos/org/charon/actions/runs/100`;
+    scenario.service.faults.add({
+      on: 'GetWorkflowRun',
+      effect: { kind: 'status', status: 301, headers: { location } },
+    });
+    expectLoaded(await scenario.loads({ 'run-id': '100' }), 100);
+  });
+
+  test.each([301, 302, 307, 308])('a redirect (%d) to another host is not followed', async (status) => {
+    await begin();
+    const elsewhere = await startArtifactService();
+    const location = `${elsewhere.url}/api/v3/repos/org/charon/actions/runs/100`;
+    scenario.service.faults.add({ on: 'GetWorkflowRun', effect: { kind: 'status', status, headers: { location } } });
+    const outcome = await scenario.loads({ 'run-id': '100' });
+    expect(errorCode(outcome)).toBe('transfer-failed');
+    expect(elsewhere.rest.requests).toEqual([]);
+    await elsewhere.close();
+  });
+
+  test('further pages are asked of the API’s own host, whatever host they are said to be on', async () => {
+    await begin();
+    const elsewhere = await startArtifactService();
+    scenario.service.rest.linkOrigin = elsewhere.url;
+    const artifacts = Array.from({ length: 100 }, (_, at) => ({ name: `leg-${String(at)}`, expiresAt: past }));
+    await handOverIn(100, { id: 100, artifacts });
+    expectLoaded(await scenario.loads({ 'run-id': '100' }), 100);
+    expect(elsewhere.rest.requests).toEqual([]);
+    await elsewhere.close();
   });
 });
 

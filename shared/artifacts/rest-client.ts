@@ -140,9 +140,13 @@ function waitOf(error: HttpError): number {
   return error.retryAfterMs ?? 0;
 }
 
-/** The `next` of a Link header (RFC 8288). An address outside the API is not followed: it would be given the token. */
+/**
+ * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
+ * server behind a proxy may name itself otherwise.
+ */
 function nextPage({ headers }: Dispatcher.ResponseData, apiUrl: string): string | undefined {
   const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
-  if (link === undefined || !URL.canParse(link)) return undefined;
-  return new URL(link).origin === new URL(apiUrl).origin ? link : undefined;
+  if (link === undefined || !URL.canParse(link, apiUrl)) return undefined;
+  const { pathname, search } = new URL(link, apiUrl);
+  return `${new URL(apiUrl).origin}${pathname}${search}`;
 }

@@ -40,6 +40,8 @@ export interface RestApi {
   /** A token with `actions: read`, and one without. */
   readonly token: string;
   readonly powerlessToken: string;
+  /** The host that the API's own links name, where a proxy stands before it. */
+  linkOrigin?: string;
 }
 
 export interface RestParts {
@@ -193,7 +195,7 @@ function paged<T>(parts: RestParts, url: URL, items: readonly T[], body: (items:
   const page = Number(url.searchParams.get('page') ?? 1);
   const last = Math.max(1, Math.ceil(items.length / size));
   const link = (to: number, rel: string): string => {
-    const target = new URL(url.pathname + url.search, parts.origin());
+    const target = new URL(url.pathname + url.search, parts.api.linkOrigin ?? parts.origin());
     target.searchParams.set('page', String(to));
     return `<${target.href}>; rel="${rel}"`;
   };

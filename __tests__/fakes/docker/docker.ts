@@ -12,6 +12,7 @@ let state = readState(file);
 save({ ...state, calls: [...state.calls, args] });
 
 const [command = '', verb = ''] = args;
+if (state.fail === 'hang-info') await sleep(30_000);
 if (command === 'info') info();
 else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
 else if (command === 'buildx' && verb === 'build') await build();

@@ -24,7 +24,7 @@ export interface FakeState {
   readonly registry: Readonly<Record<string, FakeImage>>;
   /** Lines of rawjson progress that a build prints. */
   readonly progress: readonly string[];
-  readonly fail?: 'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build';
+  readonly fail?: 'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build' | 'hang-info';
 }
 
 export const emptyState: FakeState = {
