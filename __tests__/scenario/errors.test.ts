@@ -2,6 +2,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { makeImage } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
@@ -172,10 +173,10 @@ describe('during the work', () => {
   });
 
   test('timed-out: a download that stalls is ended, and nothing is tagged or kept', async () => {
-    const { handOver, loads, service, docker, directory } = await begin();
+    const { handOver, loads, service, docker, directory } = await begin({ image: makeImage({ layerBytes: 400_000 }) });
     await handOver();
-    service.faults.add({ on: 'get', times: 99, effect: { kind: 'hang', ms: 20_000 } });
-    const outcome = await loads({ 'timeout-minutes': '0.02', tarball: join(directory, 'kept.tar') });
+    service.faults.add({ on: 'get', after: 2, times: 99, effect: { kind: 'hang', ms: 20_000 } });
+    const outcome = await loads({ 'timeout-minutes': '0.05', tarball: join(directory, 'kept.tar') });
     expect(errorCode(outcome)).toBe('timed-out');
     expect(outcome.leftInTemp).toEqual([]);
     expect((await readdir(directory)).filter((name) => name.startsWith('kept'))).toEqual([]);
