@@ -81,7 +81,7 @@ export default tseslint.config(
   },
   {
     files: [
-      '{export-image,load-image,handover}/{inputs,plan,tag-plan,push-plan,compression,verify,outputs,summary,build-arguments,unsealed-record}.ts',
+      '{export-image,load-image,handover}/{inputs,run-inputs,plan,run-plan,tag-plan,push-plan,compression,verify,outputs,summary,build-arguments,unsealed-record}.ts',
     ],
     rules: rule(
       [

@@ -3,6 +3,7 @@ import { setOutputs } from '../shared/action/outputs.ts';
 import { run } from '../shared/action/run.ts';
 import { maskSecret } from '../shared/action/secrets.ts';
 import { addSummary } from '../shared/action/summary.ts';
+import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
@@ -16,8 +17,9 @@ import { planExport } from './plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
 
-await run('export-image', async ({ context, log, signal }) => {
+await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());
+  limit(readTimeLimit(actionInputs()));
   const inputs = readExportInputs(actionInputs());
   const plan = planExport(inputs, context);
   const cli = dockerCli(signal);

@@ -3,6 +3,7 @@ import type { ExportPlan } from '../export-image/plan.ts';
 import { loadFrom } from '../load-image/load-from.ts';
 import type { LoadResult, LoadTools } from '../load-image/load-image.ts';
 import type { LoadPlan } from '../load-image/plan.ts';
+import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/errors.ts';
 
 /** What happened: in the end the image is here in either case. */
@@ -13,6 +14,7 @@ export interface HandoverResult {
 }
 
 export interface HandoverTools extends ExportTools, LoadTools {
+  readonly store: ArtifactStore;
   /** Waits so many ms. */
   readonly sleep: (ms: number) => Promise<void>;
 }

@@ -9,6 +9,7 @@ import { setOutputs } from '../shared/action/outputs.ts';
 import { run } from '../shared/action/run.ts';
 import { maskSecret } from '../shared/action/secrets.ts';
 import { addSummary } from '../shared/action/summary.ts';
+import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
@@ -19,7 +20,8 @@ import { handover } from './handover.ts';
 import { readHandoverInputs } from './inputs.ts';
 import { handoverOutputs } from './outputs.ts';
 
-await run('image-handover', async ({ context, log, signal }) => {
+await run('image-handover', async ({ context, log, signal, limit }) => {
+  limit(readTimeLimit(actionInputs()));
   const inputs = readHandoverInputs(actionInputs());
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
   const cli = dockerCli(signal);

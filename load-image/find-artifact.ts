@@ -1,12 +1,12 @@
-import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/errors.ts';
 
 /**
- * The newest artifact of that name in this run.
+ * The newest artifact of that name in the store's run.
  * @param runAttempt which attempt of the run this is
  * @throws HandoverError `artifact-not-found` listing what is there
  */
-export async function findArtifact(store: ArtifactStore, name: string, runAttempt: number): Promise<Artifact> {
+export async function findArtifact(store: ArtifactReader, name: string, runAttempt: number): Promise<Artifact> {
   const artifacts = await store.list();
   const found = artifacts.find((artifact) => artifact.name === name);
   if (found !== undefined) return found;

@@ -5,13 +5,13 @@ import { loadImage, type LoadResult, type LoadTools, readRecord } from './load-i
 import type { LoadPlan } from './plan.ts';
 import { loadFromRegistry, type RegistryTools } from './registry-source.ts';
 
-type Tools = LoadTools & RegistryTools;
+export type FromTools = LoadTools & RegistryTools;
 
 /**
  * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-export async function loadFrom(plan: LoadPlan, tools: Tools): Promise<LoadResult> {
+export async function loadFrom(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
   switch (plan.from) {
     case 'artifact':
       return loadImage(plan, tools);
@@ -43,7 +43,7 @@ async function eitherOf(
   place: string,
   first: Promise<LoadResult>,
   trouble: readonly ErrorCode[],
-  { log }: Tools,
+  { log }: FromTools,
   otherPlace: string,
   second: () => Promise<LoadResult>,
 ): Promise<LoadResult> {
@@ -57,13 +57,13 @@ async function eitherOf(
 }
 
 // The artifact is asked for only where its record is needed to know what to pull.
-async function fromRegistry(plan: LoadPlan, tools: Tools): Promise<LoadResult> {
+async function fromRegistry(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
   const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
   return loadFromRegistry(plan, tools, record);
 }
 
 /** With the artifact as second choice, its record says what the image must be. */
-async function recordThenRegistry(plan: LoadPlan, tools: Tools): Promise<LoadResult> {
+async function recordThenRegistry(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
   const record = await findRecord(plan, tools).catch((error: unknown) => {
     if (plan.registryImage === undefined) throw error;
     tools.log.info(`There is no record of a handover to check against: ${messageOf(error)}`);
@@ -72,6 +72,6 @@ async function recordThenRegistry(plan: LoadPlan, tools: Tools): Promise<LoadRes
   return loadFromRegistry(plan, tools, record);
 }
 
-async function findRecord(plan: LoadPlan, { store, log, runAttempt }: Tools): Promise<HandoverRecord | undefined> {
+async function findRecord(plan: LoadPlan, { store, log, runAttempt }: FromTools): Promise<HandoverRecord | undefined> {
   return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
 }

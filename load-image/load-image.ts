@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
+import type { Artifact, ArtifactContent, ArtifactReader } from '../shared/artifacts/store.ts';
 import { requireDiskSpace } from '../shared/disk-space.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
@@ -29,11 +29,13 @@ export interface LoadResult {
   /** Bytes that were downloaded. */
   readonly size: number;
   readonly loaded: boolean;
+  /** The fallback that was pulled, and why. */
+  readonly fallback?: { readonly reference: string; readonly reason: string };
 }
 
 export interface LoadTools {
   readonly engine: Engine;
-  readonly store: ArtifactStore;
+  readonly store: ArtifactReader;
   readonly log: Log;
   readonly timeline: Timeline;
   readonly runAttempt: number;

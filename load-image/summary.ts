@@ -13,7 +13,7 @@ const sources = {
 
 /** The job summary of a load that worked. */
 export function loadSummary(result: LoadResult, spans: readonly Span[]): string {
-  const { artifact, record, expected } = result;
+  const { artifact, record, expected, fallback } = result;
   const from = record?.producer;
   const facts = [
     ['Image', code(result.reference)],
@@ -22,10 +22,17 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
     ['Platform', formatPlatform(expected.platform)],
     ['Layers', String(expected.diffIds.length)],
     ['Source', sources[result.source]],
+    ...(fallback === undefined
+      ? []
+      : [
+          ['Pulled from', code(fallback.reference)],
+          ['Why not the artifact', fallback.reason],
+        ]),
     ...(artifact === undefined
       ? []
       : [
           ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+          ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
           ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing'],
         ]),
     ...(from === undefined
@@ -34,13 +41,22 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
     ['Checked against', checkedAgainst(result)],
   ];
   const layers = record === undefined ? [] : [layerTable(record.layers)];
-  const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-  return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join(
-    '\n\n',
-  );
+  return [
+    `### ${title(result)} ${code(result.reference)}`,
+    markdownTable(['', ''], facts),
+    ...layers,
+    gantt(spans),
+    '',
+  ].join('\n\n');
 }
 
-function checkedAgainst({ record, artifact }: LoadResult): string {
+function title({ fallback, loaded }: LoadResult): string {
+  if (fallback !== undefined) return '⚠️ Pulled instead:';
+  return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+
+function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
+  if (fallback !== undefined) return 'what the inputs expect, and this engine’s platform';
   if (record !== undefined) return 'the record of the export';
   return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }

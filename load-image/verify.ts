@@ -21,6 +21,9 @@ export interface Expectations {
   readonly checkPlatform: boolean;
 }
 
+/** What of an image is checked against expectations; the config digest may be unknown where none is expected. */
+export type CheckedImage = Pick<ExpectedImage, 'platform' | 'labels'> & { readonly configDigest: Digest | undefined };
+
 const revisionLabel = 'org.opencontainers.image.revision';
 
 /**
@@ -67,7 +70,7 @@ export function requireSameImage(reference: string, expected: ExpectedImage, fou
  * @param host platform of this runner's engine
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
-export function requireExpected(expectations: Expectations, image: ExpectedImage, host: Platform): void {
+export function requireExpected(expectations: Expectations, image: CheckedImage, host: Platform): void {
   const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
   if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
     throw new HandoverError(

@@ -20,6 +20,8 @@ export const errorCodes = [
   'platform-mismatch',
   'revision-mismatch',
   'registry-failed',
+  'run-not-found',
+  'timed-out',
   'cancelled',
 ] as const;
 

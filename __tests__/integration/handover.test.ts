@@ -200,6 +200,23 @@ test('S4.3: a real image of 300 MB goes both ways within 250 MB of memory', asyn
   }
 }, 400_000);
 
+test('S3.3: the image of the latest run on main, in another run, on both stores', async () => {
+  const ci = { runId: '100' };
+  service.addRun({ id: 100 });
+  service.addRun({ id: 101, artifacts: [{ name: 'docker-image', expiresAt: '2020-01-01T00:00:00Z' }] });
+  const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'), ci);
+  for (const engine of [engines.classic, engines.containerd]) {
+    const loaded = await stepOn(service, engine, 'load-image', { workflow: 'ci.yml', branch: 'main' });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.outputs).toMatchObject({
+      'config-digest': exported.outputs['config-digest'],
+      'run-id': '100',
+      loaded: 'true',
+    });
+    expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain('Hello from the image');
+  }
+}, 120_000);
+
 test('damage to the blob: an error, and the engine has no such tag', async () => {
   await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
   await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);

@@ -2,6 +2,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { makeImage } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
@@ -156,6 +157,38 @@ describe('during the work', () => {
     expect(outcome.leftInTemp).toEqual([]);
     expect(await readdir(directory)).not.toContain('charon.tar');
     expect(service.artifacts).toEqual([]);
+  });
+
+  test('timed-out: an upload that stalls is ended, and the reserved name is given back', async () => {
+    const { exports, service, directory } = await begin();
+    service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
+    const outcome = await exports({ 'timeout-minutes': '0.03' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(errorMessage(outcome)).toContain('0.03 minutes (`timeout-minutes`)');
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
+  });
+
+  test('timed-out: a download that stalls is ended, and nothing is tagged or kept', async () => {
+    const { handOver, loads, service, docker, directory } = await begin({ image: makeImage({ layerBytes: 400_000 }) });
+    await handOver();
+    service.faults.add({ on: 'get', after: 2, times: 99, effect: { kind: 'hang', ms: 20_000 } });
+    const outcome = await loads({ 'timeout-minutes': '0.05', tarball: join(directory, 'kept.tar') });
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('kept'))).toEqual([]);
+    expect(docker.state().images).toEqual([]);
+  });
+
+  test('timed-out: a docker that never answers doesn’t keep the step from ending', async () => {
+    const { loads } = await begin({ docker: { fail: 'hang-info' } });
+    const outcome = await loads({ 'timeout-minutes': '0.01' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('timed-out');
+    expect(outcome.annotations).toHaveLength(1);
   });
 
   test('cancelled in the middle of an upload: the reserved name is given back', async () => {

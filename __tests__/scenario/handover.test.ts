@@ -66,7 +66,7 @@ test('S1.1, S0.6: pushes what it builds; a failed push is told when the image is
   const failed = await have('a', {}, scenario.docker, push);
   expect(errorCode(failed)).toBe('registry-failed');
   expect(failed.outputs).toMatchObject({ source: 'build', image: 'charon:local', 'pushed-reference': '' });
-  expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
+  expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local', 'ghcr.io/org/charon:1'] }]);
 });
 
 test('a build that fails is a failure', async () => {

@@ -34861,18 +34861,19 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9176);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8241);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(367);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(150);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(6097);
-/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1241);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1888);
+/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5339);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(150);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6097);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1241);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1888);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34942,28 +34943,30 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('export-image', async ({ context, log, signal }) => {
+
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .failedOutputs */ .K)());
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planExport */ .i)(inputs, context);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_10__/* .exportImage */ ._)(plan, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerEngine */ .J)(cli),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .failedOutputs */ .K)());
+        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
+        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planExport */ .i)(inputs, context);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
+        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_11__/* .exportImage */ ._)(plan, {
+            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerEngine */ .J)(cli),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .exportOutputs */ .V)(result, plan, context.runUrl));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .exportSummary */ .P)(result, times.spans()));
-        (0,_push_js__WEBPACK_IMPORTED_MODULE_13__/* .requirePushed */ .$L)(plan.push, result.push);
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .exportOutputs */ .V)(result, plan, context.runUrl));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .exportSummary */ .P)(result, times.spans()));
+        (0,_push_js__WEBPACK_IMPORTED_MODULE_14__/* .requirePushed */ .$L)(plan.push, result.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -37986,13 +37989,8 @@ function actionInputs() {
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => {
-            const value = text(name);
-            const number = Number(value);
-            if (/^\d+$/.test(value) && number >= min && number <= max)
-                return number;
-            throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
-        },
+        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
+        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines: (name) => records(name, (0,core/* getInput */.V4)(name))
             .map((record) => record.join(',').trim())
             .filter(Boolean),
@@ -38001,6 +37999,12 @@ function actionInputs() {
             .map((item) => item.trim())
             .filter(Boolean),
     };
+}
+function number(name, value, form, what, min, max) {
+    const result = Number(value);
+    if (form.test(value) && result >= min && result <= max)
+        return result;
+    throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
 function records(name, value) {
@@ -38082,18 +38086,22 @@ function jobContext(env = process.env) {
         },
         jobId: variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
-        event: {
-            name: variable('GITHUB_EVENT_NAME'),
-            payload: readPayload(variable('GITHUB_EVENT_PATH')),
-            ref: variable('GITHUB_REF'),
-            refName: variable('GITHUB_REF_NAME'),
-            refType: variable('GITHUB_REF_TYPE'),
-            sha: variable('GITHUB_SHA'),
-            headRef: variable('GITHUB_HEAD_REF'),
-        },
+        event: eventFacts(variable),
         metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
+    };
+}
+function eventFacts(variable) {
+    return {
+        name: variable('GITHUB_EVENT_NAME'),
+        payload: readPayload(variable('GITHUB_EVENT_PATH')),
+        ref: variable('GITHUB_REF'),
+        refName: variable('GITHUB_REF_NAME'),
+        refType: variable('GITHUB_REF_TYPE'),
+        sha: variable('GITHUB_SHA'),
+        headRef: variable('GITHUB_HEAD_REF'),
     };
 }
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
@@ -38151,18 +38159,33 @@ function percent(bytes, total) {
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
+// EXTERNAL MODULE: ./build/shared/action/time-limit.js
+var time_limit = __nccwpck_require__(6016);
 ;// CONCATENATED MODULE: ./build/shared/action/run.js
 
 
 
 
 
+
+// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+const graceMs = 15_000;
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
  * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
+    const limit = (minutes) => {
+        const end = () => {
+            if (controller.signal.aborted)
+                return;
+            const error = (0,time_limit/* timedOut */.i)(minutes);
+            controller.abort(error);
+            setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
+        };
+        setTimeout(end, minutes * 60_000).unref();
+    };
     const cancel = (signal) => {
         controller.abort(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
     };
@@ -38175,7 +38198,7 @@ async function run(name, step) {
     process.on('SIGINT', cancel);
     process.on('SIGTERM', cancel);
     try {
-        await step({ context: jobContext(), log: runnerLog, signal: controller.signal });
+        await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
         process.exit(0);
     }
     catch (error) {
@@ -38246,7 +38269,28 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 8241:
+/***/ 6016:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   i: () => (/* binding */ timedOut),
+/* harmony export */   p: () => (/* binding */ readTimeLimit)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+
+/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+        'job again.');
+}
+
+
+/***/ }),
+
+/***/ 5339:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39060,6 +39104,15 @@ function unsupported(why) {
     return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
 }
 
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
+/** The same URL, once its signature is kept out of the log. */
+function maskedUrl(url, maskSecret) {
+    const signature = new URL(url).searchParams.get('sig');
+    if (signature !== null)
+        maskSecret(signature);
+    return url;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -39192,6 +39245,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -39222,15 +39276,9 @@ function ownStore(options) {
 async function run_store_open(http, service, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => masked(await service.signDownload(listed), options));
+    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
     const { onRetry, signal } = options;
     return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
-}
-function masked(url, options) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        options.maskSecret(signature);
-    return url;
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -39241,7 +39289,7 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
+        const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
@@ -39927,6 +39975,8 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'platform-mismatch',
     'revision-mismatch',
     'registry-failed',
+    'run-not-found',
+    'timed-out',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */

@@ -35380,7 +35380,7 @@ function logTarball(log, path, record, image) {
 ;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
 
 /**
- * The newest artifact of that name in this run.
+ * The newest artifact of that name in the store's run.
  * @param runAttempt which attempt of the run this is
  * @throws HandoverError `artifact-not-found` listing what is there
  */
@@ -36302,15 +36302,16 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9176);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8241);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(367);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9867);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
+/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6016);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(5339);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_20__ = __nccwpck_require__(917);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9867);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(9036);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36383,18 +36384,20 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__/* .run */ .e)('image-handover', async ({ context, log, signal }) => {
+
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)());
+        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_11__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_19__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)());
         const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_16__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_14__/* .dockerEngine */ .J)(cli),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_14__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_20__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_12__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__/* .maskSecret */ .$, signal }), true);
+        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_17__/* .handover */ .c)(plans, {
+            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_15__/* .dockerEngine */ .J)(cli),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_16__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
@@ -36403,7 +36406,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__/* .run */ .e)('image
             tempRoot: context.tempRoot,
             sleep: (ms) => (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(ms, undefined, { signal }),
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_17__/* .handoverOutputs */ .O)(result));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_18__/* .handoverOutputs */ .O)(result));
         const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .exportSummary */ .P)(result.exported, []);
         await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .loadSummary */ .R)(result.loaded, times.spans()));
         if (result.exported !== undefined)
@@ -36542,7 +36545,7 @@ const sources = {
 };
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
-    const { artifact, record, expected } = result;
+    const { artifact, record, expected, fallback } = result;
     const from = record?.producer;
     const facts = [
         ['Image', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)],
@@ -36551,10 +36554,17 @@ function loadSummary(result, spans) {
         ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(expected.platform)],
         ['Layers', String(expected.diffIds.length)],
         ['Source', sources[result.source]],
+        ...(fallback === undefined
+            ? []
+            : [
+                ['Pulled from', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(fallback.reference)],
+                ['Why not the artifact', fallback.reason],
+            ]),
         ...(artifact === undefined
             ? []
             : [
                 ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(artifact.size)}`],
+                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
                 ['Downloaded', result.loaded ? (0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(result.size) : 'nothing'],
             ]),
         ...(from === undefined
@@ -36563,10 +36573,22 @@ function loadSummary(result, spans) {
         ['Checked against', checkedAgainst(result)],
     ];
     const layers = record === undefined ? [] : [(0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__/* .layerTable */ ._)(record.layers)];
-    const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-    return [`### 📦 ${verb} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts), ...layers, (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans), ''].join('\n\n');
+    return [
+        `### ${title(result)} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`,
+        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts),
+        ...layers,
+        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans),
+        '',
+    ].join('\n\n');
 }
-function checkedAgainst({ record, artifact }) {
+function title({ fallback, loaded }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
     if (record !== undefined)
         return 'the record of the export';
     return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
@@ -38696,13 +38718,8 @@ function actionInputs() {
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => {
-            const value = text(name);
-            const number = Number(value);
-            if (/^\d+$/.test(value) && number >= min && number <= max)
-                return number;
-            throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
-        },
+        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
+        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines: (name) => records(name, (0,core/* getInput */.V4)(name))
             .map((record) => record.join(',').trim())
             .filter(Boolean),
@@ -38711,6 +38728,12 @@ function actionInputs() {
             .map((item) => item.trim())
             .filter(Boolean),
     };
+}
+function number(name, value, form, what, min, max) {
+    const result = Number(value);
+    if (form.test(value) && result >= min && result <= max)
+        return result;
+    throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
 function records(name, value) {
@@ -38792,18 +38815,22 @@ function jobContext(env = process.env) {
         },
         jobId: variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
-        event: {
-            name: variable('GITHUB_EVENT_NAME'),
-            payload: readPayload(variable('GITHUB_EVENT_PATH')),
-            ref: variable('GITHUB_REF'),
-            refName: variable('GITHUB_REF_NAME'),
-            refType: variable('GITHUB_REF_TYPE'),
-            sha: variable('GITHUB_SHA'),
-            headRef: variable('GITHUB_HEAD_REF'),
-        },
+        event: eventFacts(variable),
         metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
+    };
+}
+function eventFacts(variable) {
+    return {
+        name: variable('GITHUB_EVENT_NAME'),
+        payload: readPayload(variable('GITHUB_EVENT_PATH')),
+        ref: variable('GITHUB_REF'),
+        refName: variable('GITHUB_REF_NAME'),
+        refType: variable('GITHUB_REF_TYPE'),
+        sha: variable('GITHUB_SHA'),
+        headRef: variable('GITHUB_HEAD_REF'),
     };
 }
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
@@ -38861,18 +38888,33 @@ function percent(bytes, total) {
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
+// EXTERNAL MODULE: ./build/shared/action/time-limit.js
+var time_limit = __nccwpck_require__(6016);
 ;// CONCATENATED MODULE: ./build/shared/action/run.js
 
 
 
 
 
+
+// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+const graceMs = 15_000;
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
  * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
+    const limit = (minutes) => {
+        const end = () => {
+            if (controller.signal.aborted)
+                return;
+            const error = (0,time_limit/* timedOut */.i)(minutes);
+            controller.abort(error);
+            setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
+        };
+        setTimeout(end, minutes * 60_000).unref();
+    };
     const cancel = (signal) => {
         controller.abort(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
     };
@@ -38885,7 +38927,7 @@ async function run(name, step) {
     process.on('SIGINT', cancel);
     process.on('SIGTERM', cancel);
     try {
-        await step({ context: jobContext(), log: runnerLog, signal: controller.signal });
+        await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
         process.exit(0);
     }
     catch (error) {
@@ -38956,7 +38998,28 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 8241:
+/***/ 6016:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   i: () => (/* binding */ timedOut),
+/* harmony export */   p: () => (/* binding */ readTimeLimit)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+
+/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+        'job again.');
+}
+
+
+/***/ }),
+
+/***/ 5339:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39770,6 +39833,15 @@ function unsupported(why) {
     return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
 }
 
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
+/** The same URL, once its signature is kept out of the log. */
+function maskedUrl(url, maskSecret) {
+    const signature = new URL(url).searchParams.get('sig');
+    if (signature !== null)
+        maskSecret(signature);
+    return url;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -39902,6 +39974,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -39932,15 +40005,9 @@ function ownStore(options) {
 async function run_store_open(http, service, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => masked(await service.signDownload(listed), options));
+    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
     const { onRetry, signal } = options;
     return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
-}
-function masked(url, options) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        options.maskSecret(signature);
-    return url;
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -39951,7 +40018,7 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
+        const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
@@ -40637,6 +40704,8 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'platform-mismatch',
     'revision-mismatch',
     'registry-failed',
+    'run-not-found',
+    'timed-out',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */

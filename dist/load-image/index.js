@@ -33168,45 +33168,202 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 1356:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   _: () => (/* binding */ readLoadInputs)
-/* harmony export */ });
-/** @throws HandoverError `invalid-input` */
-function readLoadInputs(inputs) {
-    return {
-        artifactName: inputs.text('artifact-name'),
-        image: inputs.optional('image'),
-        tarball: inputs.optional('tarball'),
-        expectedConfigDigest: inputs.optional('expected-config-digest'),
-        expectedRevision: inputs.optional('expected-revision'),
-        checkPlatform: inputs.boolean('check-platform'),
-        from: inputs.text('from'),
-        registryImage: inputs.optional('registry-image'),
-        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
-    };
-}
-
-
-/***/ }),
-
-/***/ 423:
+/***/ 9834:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  T: () => (/* binding */ loadFrom)
+  p: () => (/* binding */ loadOrPull)
 });
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
+var tar_stream = __nccwpck_require__(6118);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
+
+
+
+
+
+
+// A config or a manifest is some kilobytes; a layer is never held.
+const maxJsonBytes = 4 * 1024 * 1024;
+const maxJsonBytesInAll = 32 * 1024 * 1024;
+function inspectTarball() {
+    const parser = (0,tar_stream.extract)();
+    const seen = new SeenEntries();
+    const state = { failure: undefined };
+    const fail = (error) => {
+        state.failure ??= (0,errors/* asError */.zR)(error);
+    };
+    parser.on('error', fail);
+    parser.on('entry', (header, stream, next) => {
+        const keep = seen.begin(header.name, header.size);
+        const parts = [];
+        stream.on('data', (part) => {
+            if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part)))
+                parts.push(part);
+        });
+        stream.on('end', () => {
+            seen.end(header.name, parts);
+            next();
+        });
+        stream.on('error', fail);
+    });
+    return {
+        write: async (chunk) => {
+            if (state.failure === undefined && !parser.write(chunk))
+                await drained(parser);
+            if (state.failure !== undefined)
+                throw cut(state.failure);
+        },
+        end: async () => {
+            if (state.failure === undefined) {
+                const finished = (0,external_node_events_.once)(parser, 'close');
+                parser.end(undefined);
+                await finished.catch(fail);
+            }
+            if (state.failure !== undefined)
+                throw cut(state.failure);
+            return imagesIn(seen.sizes, seen.json);
+        },
+    };
+}
+/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
+class SeenEntries {
+    sizes = new Map();
+    json = new Map();
+    #jsonBytes = 0;
+    /** Whether the entry's content is worth keeping. */
+    begin(name, size) {
+        this.sizes.set(name, size);
+        return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+    }
+    end(name, parts) {
+        if (parts.length === 0)
+            return;
+        const content = Buffer.concat(parts);
+        this.json.set(name, content);
+        this.#jsonBytes += content.length;
+    }
+}
+function startsJson(part) {
+    return part[0] === 0x7b || part[0] === 0x5b;
+}
+async function drained(parser) {
+    await Promise.race([(0,external_node_events_.once)(parser, 'drain'), (0,external_node_events_.once)(parser, 'close')]).catch(() => undefined);
+}
+function cut(error) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${(0,errors/* messageOf */.bD)(error)}.`, 'Make it again with docker save; if it came from an artifact, it was damaged before it was uploaded.', error);
+}
+function imagesIn(sizes, json) {
+    const text = json.get('manifest.json')?.toString();
+    if (text === undefined) {
+        const seen = [...sizes.keys()].slice(0, 5).join(', ');
+        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
+    }
+    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
+}
+function tarballImage(image, sizes, json) {
+    const configBytes = json.get(image.config);
+    const missing = [image.config, ...image.layers].find((name) => !sizes.has(name));
+    if (missing !== undefined || configBytes === undefined) {
+        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json names ${missing ?? image.config}, which is not in the tarball.`, 'The tarball is cut or was edited: make it again with docker save.');
+    }
+    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
+    return {
+        references: image.repoTags.map(image_reference/* parseReference */.F2),
+        configDigest,
+        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
+        manifestDigests: manifestDigestsOf(configDigest, json),
+        layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
+    };
+}
+function tarballLayer(name, size) {
+    const digest = `sha256:${name.split('/').pop() ?? ''}`;
+    return name.startsWith('blobs/sha256/') && (0,image_digest/* isDigest */.Bc)(digest) ? { name, digest, size } : { name, size };
+}
+// The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
+function manifestDigestsOf(configDigest, json) {
+    const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
+    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
+        const text = blob(descriptor.digest);
+        if (text === undefined)
+            return [];
+        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
+            const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
+            return inside.length === 0 ? [] : [descriptor.digest, ...inside];
+        }
+        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
+        return manifest.config.digest === configDigest ? [descriptor.digest] : [];
+    });
+    const indexText = json.get('index.json')?.toString();
+    return indexText === undefined ? [] : [...new Set(visit(indexText, 'index.json', 0))];
+}
+/**
+ * The image that is meant: the one under the reference asked for, else the only one there is.
+ * @throws HandoverError `image-not-found` listing what the tarball holds
+ */
+function chooseImage(images, wanted) {
+    const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
+    const named = images.find((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
+    const only = images.length === 1 ? images[0] : undefined;
+    const chosen = named ?? only;
+    if (chosen !== undefined)
+        return chosen;
+    const there = images.map((image) => image.references.map(image_reference/* formatReference */.FH).join(', ') || image.configDigest);
+    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(reference),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
+        },
+    };
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
 
 /**
- * The newest artifact of that name in this run.
+ * The newest artifact of that name in the store's run.
  * @param runAttempt which attempt of the run this is
  * @throws HandoverError `artifact-not-found` listing what is there
  */
@@ -33297,8 +33454,6 @@ function explainDiskFull(error, path, advice) {
 
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var record = __nccwpck_require__(9621);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
 
 
@@ -33361,45 +33516,8 @@ function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/shared/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(reference),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
@@ -33609,148 +33727,6 @@ function write(decoder, chunk) {
 async function nextOf(source) {
     const next = await source.next();
     return next.done === true ? undefined : next.value;
-}
-
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
-var tar_stream = __nccwpck_require__(6118);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
-
-
-
-
-
-
-// A config or a manifest is some kilobytes; a layer is never held.
-const maxJsonBytes = 4 * 1024 * 1024;
-const maxJsonBytesInAll = 32 * 1024 * 1024;
-function inspectTarball() {
-    const parser = (0,tar_stream.extract)();
-    const seen = new SeenEntries();
-    const state = { failure: undefined };
-    const fail = (error) => {
-        state.failure ??= (0,errors/* asError */.zR)(error);
-    };
-    parser.on('error', fail);
-    parser.on('entry', (header, stream, next) => {
-        const keep = seen.begin(header.name, header.size);
-        const parts = [];
-        stream.on('data', (part) => {
-            if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part)))
-                parts.push(part);
-        });
-        stream.on('end', () => {
-            seen.end(header.name, parts);
-            next();
-        });
-        stream.on('error', fail);
-    });
-    return {
-        write: async (chunk) => {
-            if (state.failure === undefined && !parser.write(chunk))
-                await drained(parser);
-            if (state.failure !== undefined)
-                throw cut(state.failure);
-        },
-        end: async () => {
-            if (state.failure === undefined) {
-                const finished = (0,external_node_events_.once)(parser, 'close');
-                parser.end(undefined);
-                await finished.catch(fail);
-            }
-            if (state.failure !== undefined)
-                throw cut(state.failure);
-            return imagesIn(seen.sizes, seen.json);
-        },
-    };
-}
-/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
-class SeenEntries {
-    sizes = new Map();
-    json = new Map();
-    #jsonBytes = 0;
-    /** Whether the entry's content is worth keeping. */
-    begin(name, size) {
-        this.sizes.set(name, size);
-        return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
-    }
-    end(name, parts) {
-        if (parts.length === 0)
-            return;
-        const content = Buffer.concat(parts);
-        this.json.set(name, content);
-        this.#jsonBytes += content.length;
-    }
-}
-function startsJson(part) {
-    return part[0] === 0x7b || part[0] === 0x5b;
-}
-async function drained(parser) {
-    await Promise.race([(0,external_node_events_.once)(parser, 'drain'), (0,external_node_events_.once)(parser, 'close')]).catch(() => undefined);
-}
-function cut(error) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${(0,errors/* messageOf */.bD)(error)}.`, 'Make it again with docker save; if it came from an artifact, it was damaged before it was uploaded.', error);
-}
-function imagesIn(sizes, json) {
-    const text = json.get('manifest.json')?.toString();
-    if (text === undefined) {
-        const seen = [...sizes.keys()].slice(0, 5).join(', ');
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
-    }
-    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
-}
-function tarballImage(image, sizes, json) {
-    const configBytes = json.get(image.config);
-    const missing = [image.config, ...image.layers].find((name) => !sizes.has(name));
-    if (missing !== undefined || configBytes === undefined) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json names ${missing ?? image.config}, which is not in the tarball.`, 'The tarball is cut or was edited: make it again with docker save.');
-    }
-    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
-    return {
-        references: image.repoTags.map(image_reference/* parseReference */.F2),
-        configDigest,
-        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
-        manifestDigests: manifestDigestsOf(configDigest, json),
-        layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
-    };
-}
-function tarballLayer(name, size) {
-    const digest = `sha256:${name.split('/').pop() ?? ''}`;
-    return name.startsWith('blobs/sha256/') && (0,image_digest/* isDigest */.Bc)(digest) ? { name, digest, size } : { name, size };
-}
-// The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
-function manifestDigestsOf(configDigest, json) {
-    const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
-        const text = blob(descriptor.digest);
-        if (text === undefined)
-            return [];
-        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-            const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
-            return inside.length === 0 ? [] : [descriptor.digest, ...inside];
-        }
-        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
-        return manifest.config.digest === configDigest ? [descriptor.digest] : [];
-    });
-    const indexText = json.get('index.json')?.toString();
-    return indexText === undefined ? [] : [...new Set(visit(indexText, 'index.json', 0))];
-}
-/**
- * The image that is meant: the one under the reference asked for, else the only one there is.
- * @throws HandoverError `image-not-found` listing what the tarball holds
- */
-function chooseImage(images, wanted) {
-    const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
-    const named = images.find((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
-    const only = images.length === 1 ? images[0] : undefined;
-    const chosen = named ?? only;
-    if (chosen !== undefined)
-        return chosen;
-    const there = images.map((image) => image.references.map(image_reference/* formatReference */.FH).join(', ') || image.configDigest);
-    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
 }
 
 // EXTERNAL MODULE: ./build/load-image/plan.js + 1 modules
@@ -34407,6 +34383,157 @@ async function findRecord(plan, { store, log, runAttempt }) {
     return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
 }
 
+;// CONCATENATED MODULE: ./build/load-image/fallback-image.js
+var fallback_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var fallback_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
+/**
+ * Loads the image from its artifact; where there is no such artifact (any more), pulls the fallback if there is one.
+ * @throws HandoverError as `loadImage` does, and `registry-failed`
+ */
+async function loadOrPull(plan, fallback, tools) {
+    try {
+        return await loadFrom(plan, tools);
+    }
+    catch (error) {
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
+            throw error;
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
+        return await tools.log.chapter('Pull the fallback image', () => tools.timeline.measure('Pull', () => pull(plan, fallback, tools, error.message)));
+    }
+}
+async function pull(plan, fallback, tools, reason) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { engine, registry, log } = tools;
+        const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
+        const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
+        const guard = fallback_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        guard.watch(pulledFrom);
+        guard.watch(reference);
+        await registry.pull(fallback);
+        const image = await engine.inspect(pulledFrom);
+        if (image === undefined)
+            throw missing(pulledFrom);
+        const info = await engine.info();
+        const configDigest = await fallback_image_configDigestOf(plan, fallback, image, engine, info);
+        const expected = { ...image, configDigest, manifestDigests: [] };
+        requireExpected(plan, expected, info.platform);
+        if (reference !== pulledFrom)
+            await engine.tag(pulledFrom, reference);
+        guard.keep();
+        log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
+        const facts = { artifact: undefined, record: undefined, size: 0, loaded: true };
+        return { ...facts, source: 'registry', reference, image, expected, fallback: { reference: pulledFrom, reason } };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = fallback_image_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// The classic store's image ID is the config digest. The containerd store's is not; there the tarball of docker save names
+// it, which takes reading the whole image: only when it is asked for.
+async function fallback_image_configDigestOf(plan, fallback, image, engine, info) {
+    if (info.imageStore === 'classic')
+        return (0,image_digest/* parseDigest */.m)(image.imageId);
+    if (plan.expectedConfigDigest === undefined)
+        return undefined;
+    const inspector = inspectTarball();
+    for await (const chunk of engine.save((0,image_reference/* formatReference */.FH)(fallback)))
+        await inspector.write(chunk);
+    return chooseImage(await inspector.end(), fallback).configDigest;
+}
+function missing(reference) {
+    return new errors/* HandoverError */.Cu('image-missing', `docker pull of ${reference} went well, but docker image inspect finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+}
+
+
+/***/ }),
+
+/***/ 1356:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   _: () => (/* binding */ readLoadInputs)
+/* harmony export */ });
+/** @throws HandoverError `invalid-input` */
+function readLoadInputs(inputs) {
+    return {
+        artifactName: inputs.text('artifact-name'),
+        image: inputs.optional('image'),
+        tarball: inputs.optional('tarball'),
+        expectedConfigDigest: inputs.optional('expected-config-digest'),
+        expectedRevision: inputs.optional('expected-revision'),
+        checkPlatform: inputs.boolean('check-platform'),
+        from: inputs.text('from'),
+        registryImage: inputs.optional('registry-image'),
+        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
+    };
+}
+
 
 /***/ }),
 
@@ -34419,16 +34546,20 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9176);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1184);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(367);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(743);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(917);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1356);
-/* harmony import */ var _load_from_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(423);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4823);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(1327);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7366);
+/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
+/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4819);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3906);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(743);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
+/* harmony import */ var _fallback_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9834);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1356);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4823);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1327);
+/* harmony import */ var _run_inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1212);
+/* harmony import */ var _run_plan_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1866);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(7366);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34496,24 +34627,33 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-image', async ({ context, log, signal }) => {
+
+
+
+
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .readLoadInputs */ ._)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_11__/* .planLoad */ .Oj)(inputs);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_14__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_load_from_js__WEBPACK_IMPORTED_MODULE_9__/* .loadFrom */ .T)(plan, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerEngine */ .J)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
+        const inputs = (0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)();
+        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)(inputs));
+        const loadInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readLoadInputs */ ._)(inputs);
+        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planLoad */ .Oj)(loadInputs);
+        const { other, fallback } = (0,_run_plan_js__WEBPACK_IMPORTED_MODULE_14__/* .planRun */ .n)((0,_run_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, other === undefined
+            ? (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal })
+            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
+        const result = await (0,_fallback_image_js__WEBPACK_IMPORTED_MODULE_11__/* .loadOrPull */ .p)(plan, fallback, {
+            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerEngine */ .J)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)(cli, { pauseMs: loadInputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .loadOutputs */ .j)(result));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_12__/* .loadSummary */ .R)(result, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .loadSummary */ .R)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34539,13 +34679,17 @@ __webpack_async_result__();
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
 
-function loadOutputs(result) {
+function loadOutputs(result, own) {
+    const { artifact } = result;
+    const run = artifact === undefined ? { id: '', url: '' } : (artifact.run ?? own);
     return {
         image: result.reference,
         'image-id': result.image.imageId,
         'config-digest': result.expected.configDigest ?? '',
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(result.expected.platform),
-        'artifact-id': String(result.artifact?.id ?? ''),
+        'artifact-id': String(artifact?.id ?? ''),
+        'run-id': String(run.id),
+        'run-url': run.url,
         size: String(result.size),
         source: result.source,
         loaded: String(result.loaded),
@@ -34648,6 +34792,111 @@ function chooseTarball(artifactName, names) {
 
 /***/ }),
 
+/***/ 1212:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   h: () => (/* binding */ readRunInputs)
+/* harmony export */ });
+/** @throws HandoverError `invalid-input` */
+function readRunInputs(inputs) {
+    return {
+        runId: inputs.optional('run-id'),
+        workflow: inputs.optional('workflow'),
+        branch: inputs.optional('branch'),
+        event: inputs.optional('event'),
+        repository: inputs.optional('repository'),
+        githubToken: inputs.optional('github-token'),
+        allowForkRuns: inputs.boolean('allow-fork-runs'),
+        fallbackImage: inputs.optional('fallback-image'),
+    };
+}
+
+
+/***/ }),
+
+/***/ 1866:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   n: () => (/* binding */ planRun)
+/* harmony export */ });
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/**
+ * @param ownRepository `owner/name` of this job's repository
+ * @throws HandoverError `invalid-input`
+ */
+function planRun(inputs, load, ownRepository) {
+    const fallback = planFallback(inputs, load);
+    const choice = planChoice(inputs);
+    if (choice === undefined)
+        return { other: undefined, fallback };
+    const repository = inputs.repository ?? ownRepository;
+    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
+        throw invalid(`The input \`repository\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(repository)}"; expected owner/name.`);
+    }
+    if (inputs.githubToken === undefined) {
+        throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
+    }
+    const { artifactName } = load;
+    const search = { choice, repository, artifactName, allowForkRuns: inputs.allowForkRuns };
+    return { other: { search, token: inputs.githubToken }, fallback };
+}
+function planChoice({ runId, workflow, branch, event, repository }) {
+    if (runId !== undefined)
+        return { runId: planRunId(runId, { workflow, branch, event }) };
+    if (workflow !== undefined) {
+        if (branch !== undefined)
+            return { workflow: planWorkflow(workflow), branch, event };
+        throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
+    }
+    const [alone] = given({ branch, event, repository });
+    if (alone === undefined)
+        return undefined;
+    throw invalid(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
+}
+function planWorkflow(workflow) {
+    const name = node_path__WEBPACK_IMPORTED_MODULE_0__.posix.basename(workflow);
+    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
+        return name;
+    throw invalid(`The input \`workflow\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
+}
+function planRunId(runId, others) {
+    const [conflict] = given(others);
+    if (conflict !== undefined) {
+        throw invalid(`Both \`run-id\` (${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
+    }
+    const id = Number(runId);
+    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
+        return id;
+    throw invalid(`The input \`run-id\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
+}
+function given(inputs) {
+    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+}
+function planFallback({ fallbackImage }, { tarballPath }) {
+    if (fallbackImage === undefined)
+        return undefined;
+    if (tarballPath !== undefined) {
+        throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
+    }
+    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .parseReference */ .F2)(fallbackImage);
+    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
+}
+function invalid(message, hint = 'Correct it under `with:`.') {
+    return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', message, hint);
+}
+
+
+/***/ }),
+
 /***/ 7366:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -34727,7 +34976,7 @@ const sources = {
 };
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
-    const { artifact, record, expected } = result;
+    const { artifact, record, expected, fallback } = result;
     const from = record?.producer;
     const facts = [
         ['Image', code(result.reference)],
@@ -34736,10 +34985,17 @@ function loadSummary(result, spans) {
         ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
         ['Layers', String(expected.diffIds.length)],
         ['Source', sources[result.source]],
+        ...(fallback === undefined
+            ? []
+            : [
+                ['Pulled from', code(fallback.reference)],
+                ['Why not the artifact', fallback.reason],
+            ]),
         ...(artifact === undefined
             ? []
             : [
                 ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
                 ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing'],
             ]),
         ...(from === undefined
@@ -34748,10 +35004,22 @@ function loadSummary(result, spans) {
         ['Checked against', checkedAgainst(result)],
     ];
     const layers = record === undefined ? [] : [layerTable(record.layers)];
-    const verb = result.loaded ? 'Loaded and verified' : 'Already here, verified:';
-    return [`### 📦 ${verb} ${code(result.reference)}`, markdownTable(['', ''], facts), ...layers, gantt(spans), ''].join('\n\n');
+    return [
+        `### ${title(result)} ${code(result.reference)}`,
+        markdownTable(['', ''], facts),
+        ...layers,
+        gantt(spans),
+        '',
+    ].join('\n\n');
 }
-function checkedAgainst({ record, artifact }) {
+function title({ fallback, loaded }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
     if (record !== undefined)
         return 'the record of the export';
     return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
@@ -36881,13 +37149,8 @@ function actionInputs() {
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => {
-            const value = text(name);
-            const number = Number(value);
-            if (/^\d+$/.test(value) && number >= min && number <= max)
-                return number;
-            throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
-        },
+        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
+        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines: (name) => records(name, (0,core/* getInput */.V4)(name))
             .map((record) => record.join(',').trim())
             .filter(Boolean),
@@ -36896,6 +37159,12 @@ function actionInputs() {
             .map((item) => item.trim())
             .filter(Boolean),
     };
+}
+function number(name, value, form, what, min, max) {
+    const result = Number(value);
+    if (form.test(value) && result >= min && result <= max)
+        return result;
+    throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
 function records(name, value) {
@@ -36977,18 +37246,22 @@ function jobContext(env = process.env) {
         },
         jobId: variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
-        event: {
-            name: variable('GITHUB_EVENT_NAME'),
-            payload: readPayload(variable('GITHUB_EVENT_PATH')),
-            ref: variable('GITHUB_REF'),
-            refName: variable('GITHUB_REF_NAME'),
-            refType: variable('GITHUB_REF_TYPE'),
-            sha: variable('GITHUB_SHA'),
-            headRef: variable('GITHUB_HEAD_REF'),
-        },
+        event: eventFacts(variable),
         metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
+    };
+}
+function eventFacts(variable) {
+    return {
+        name: variable('GITHUB_EVENT_NAME'),
+        payload: readPayload(variable('GITHUB_EVENT_PATH')),
+        ref: variable('GITHUB_REF'),
+        refName: variable('GITHUB_REF_NAME'),
+        refType: variable('GITHUB_REF_TYPE'),
+        sha: variable('GITHUB_SHA'),
+        headRef: variable('GITHUB_HEAD_REF'),
     };
 }
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
@@ -37046,18 +37319,33 @@ function percent(bytes, total) {
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
+// EXTERNAL MODULE: ./build/shared/action/time-limit.js
+var time_limit = __nccwpck_require__(6016);
 ;// CONCATENATED MODULE: ./build/shared/action/run.js
 
 
 
 
 
+
+// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+const graceMs = 15_000;
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
  * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
+    const limit = (minutes) => {
+        const end = () => {
+            if (controller.signal.aborted)
+                return;
+            const error = (0,time_limit/* timedOut */.i)(minutes);
+            controller.abort(error);
+            setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
+        };
+        setTimeout(end, minutes * 60_000).unref();
+    };
     const cancel = (signal) => {
         controller.abort(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
     };
@@ -37070,7 +37358,7 @@ async function run(name, step) {
     process.on('SIGINT', cancel);
     process.on('SIGTERM', cancel);
     try {
-        await step({ context: jobContext(), log: runnerLog, signal: controller.signal });
+        await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
         process.exit(0);
     }
     catch (error) {
@@ -37141,13 +37429,34 @@ async function addSummary(markdown) {
 
 /***/ }),
 
-/***/ 1184:
+/***/ 6016:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   i: () => (/* binding */ timedOut),
+/* harmony export */   p: () => (/* binding */ readTimeLimit)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+
+/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+        'job again.');
+}
+
+
+/***/ }),
+
+/***/ 9150:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  Z: () => (/* binding */ runStore)
+  H: () => (/* binding */ openArtifact)
 });
 
 // EXTERNAL MODULE: ./build/shared/errors.js
@@ -37416,11 +37725,22 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
-// EXTERNAL MODULE: ./node_modules/undici/index.js
-var undici = __nccwpck_require__(6752);
-;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
+/***/ }),
+
+/***/ 3298:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q1: () => (/* binding */ pauseFor),
+/* harmony export */   dg: () => (/* binding */ isTransient),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   ok: () => (/* binding */ httpClient),
+/* harmony export */   p2: () => (/* binding */ httpError),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6752);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
 
 
 /** A request to the artifact service or its blob store that was answered with something other than success. */
@@ -37446,14 +37766,14 @@ const silenceMs = 30_000;
  */
 function httpClient(proxied, signal) {
     const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const dispatcher = proxied ? new undici.EnvHttpProxyAgent(options) : new undici.Agent(options);
+    const dispatcher = proxied ? new undici__WEBPACK_IMPORTED_MODULE_0__.EnvHttpProxyAgent(options) : new undici__WEBPACK_IMPORTED_MODULE_0__.Agent(options);
     return {
-        send: ({ method, url, headers, body }) => (0,undici.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+        send: ({ method, url, headers, body }) => (0,undici__WEBPACK_IMPORTED_MODULE_0__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
         close: () => dispatcher.destroy(),
     };
 }
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function http_readText(response) {
+async function readText(response) {
     const text = await response.body.text();
     if (response.statusCode < 300)
         return text;
@@ -37473,7 +37793,7 @@ const retryableStatus = [408, 429, 500, 502, 503, 504];
 function isTransient(error) {
     if (error instanceof HttpError)
         return retryableStatus.includes(error.status);
-    const code = (0,errors/* systemCodeOf */.c7)(error);
+    const code = (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
 /** The pause that the service asked for, else a doubling one. */
@@ -37481,6 +37801,633 @@ function pauseFor(otherwise) {
     return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
 }
 
+
+/***/ }),
+
+/***/ 4819:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  b: () => (/* binding */ otherRunStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 3 modules
+var artifact_content = __nccwpck_require__(9150);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
+;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
+
+
+// So many successful runs are looked at for the artifact, newest first.
+const mostRuns = 20;
+/**
+ * The run that was asked for, if it has the artifact; of several the newest that has it.
+ * @param say told of each run that is passed over
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
+ * was asked for by its id; HttpError
+ */
+async function chooseRun(runs, search, say) {
+    const { choice } = search;
+    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
+}
+async function runById(runs, search, runId) {
+    const run = await runs.get(runId);
+    if (run.isOfFork && !search.allowForkRuns)
+        throw refused(run);
+    const all = await runs.artifacts(runId);
+    const wanted = all.filter(({ name }) => name === search.artifactName);
+    const artifacts = all.filter(({ expired }) => !expired);
+    if (wanted.some(({ expired }) => !expired))
+        return { run, artifacts };
+    const [expired] = wanted;
+    throw expired === undefined ? notInRun(search, run, artifacts) : expiredIn(run, expired);
+}
+async function latestRun(runs, search, filter, say) {
+    const seen = [];
+    let forks = 0;
+    let newestExpired;
+    for await (const run of runs.successful(filter)) {
+        if (run.isOfFork && !search.allowForkRuns) {
+            forks += 1;
+            say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
+            continue;
+        }
+        const found = await runs.artifacts(run.id, search.artifactName);
+        const artifacts = found.filter(({ expired }) => !expired);
+        if (artifacts.length > 0)
+            return { run, artifacts };
+        const [expired] = found;
+        if (expired !== undefined)
+            newestExpired ??= expiredIn(run, expired);
+        const why = expired === undefined ? 'never had' : 'no longer has';
+        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${search.artifactName}".`);
+        seen.push(run);
+        if (seen.length === mostRuns)
+            break;
+    }
+    const [newest] = seen;
+    if (newest === undefined)
+        throw noRun(search, filter, forks);
+    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+}
+function refused(run) {
+    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
+        'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
+        'writes and no self-hosted runner.');
+}
+function expiredIn(run, artifact) {
+    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
+}
+function notInRun(search, run, artifacts) {
+    const there = [...new Set(artifacts.map(({ name }) => `"${(0,shared_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
+    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${search.artifactName}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
+        'not listed any more.');
+}
+function inNoRun(search, filter, newest, count) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
+        `"${search.artifactName}"; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
+}
+function noRun(search, filter, forks) {
+    const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${wordsFor(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+        (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'));
+}
+/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function wordsFor({ repository }, { workflow, branch, event }) {
+    const on = event === undefined ? '' : `, event "${(0,shared_text/* quoteForeign */.xS)(event)}",`;
+    return `workflow "${(0,shared_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,shared_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,shared_text/* quoteForeign */.xS)(repository)}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
+var ranged_reader = __nccwpck_require__(6053);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
+;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
+
+
+
+
+/** The service code of an answer that refuses because of a rate limit. */
+const rateLimited = 'rate-limited';
+// A longer wait is the user's to decide on.
+const longestWaitMs = 60_000;
+function restClient(options) {
+    const { apiUrl } = options;
+    const get = async (url) => {
+        const response = await send(options, url);
+        const body = (0,json/* parseJson */.qF)(await response.body.text());
+        if (!(0,json/* isObject */.Gv)(body))
+            throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
+        return { body, next: nextPage(response, apiUrl) };
+    };
+    return {
+        get: async (path) => (await get(`${apiUrl}${path}`)).body,
+        pages: async function* (path) {
+            let url = `${apiUrl}${path}`;
+            while (url !== undefined) {
+                const page = await get(url);
+                yield page.body;
+                url = page.next;
+            }
+        },
+        redirect: async (path) => {
+            const response = await send(options, `${apiUrl}${path}`);
+            await response.body.dump();
+            const location = response.headers['location'];
+            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
+                throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
+            }
+            return location;
+        },
+    };
+}
+/** A success or a redirect, after as many tries as it takes. */
+function send(options, url) {
+    const attempt = async () => {
+        const response = await sendOnce(options, url);
+        if (response.statusCode < 400)
+            return response;
+        throw restError(response, await response.body.text());
+    };
+    return (0,retry/* retry */.L)(attempt, {
+        attempts: 5,
+        delayMs: (0,artifacts_http/* pauseFor */.Q1)((0,retry/* backoff */.J)(1000, 15_000)),
+        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
+        onRetry: (error, number, delayMs) => {
+            const seconds = (delayMs / 1000).toFixed(0);
+            options.onRetry(`GitHub's REST API: ${String(error)}; trying again in ${seconds} s (${String(number)}).`);
+        },
+        signal: options.signal,
+    });
+}
+// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
+// caller's, and the token doesn't go there.
+async function sendOnce(options, url, hops = 3) {
+    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
+    const location = String(response.headers['location'] ?? '');
+    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
+    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, new URL(location, url).href, hops - 1);
+}
+// docs.github.com/rest: "Getting started with the REST API", headers.
+function headers(token) {
+    return {
+        accept: 'application/vnd.github+json',
+        authorization: `Bearer ${token}`,
+        'user-agent': 'image-handover',
+        'x-github-api-version': '2022-11-28',
+    };
+}
+function restError(response, text) {
+    const { statusCode } = response;
+    const body = (0,json/* parseJson */.qF)(text);
+    const message = (0,shared_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
+    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
+    const waitMs = rateLimitWait(response, message);
+    return waitMs === undefined
+        ? new artifacts_http/* HttpError */.j$(statusCode, '', said)
+        : new artifacts_http/* HttpError */.j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+}
+/**
+ * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
+ * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
+ * minute (docs.github.com/rest: "Rate limits for the REST API").
+ */
+function rateLimitWait({ statusCode, headers }, message) {
+    if (statusCode !== 403 && statusCode !== 429)
+        return undefined;
+    const header = (name) => Number(headers[name] ?? NaN);
+    if (header('retry-after') >= 0)
+        return header('retry-after') * 1000;
+    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
+        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
+    }
+    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
+}
+function isRateLimit(error) {
+    return error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+}
+function waitOf(error) {
+    return error.retryAfterMs ?? 0;
+}
+/**
+ * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
+ * server behind a proxy may name itself otherwise.
+ */
+function nextPage({ headers }, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+    if (link === undefined || !URL.canParse(link, apiUrl))
+        return undefined;
+    const { pathname, search } = new URL(link, apiUrl);
+    return `${new URL(apiUrl).origin}${pathname}${search}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
+var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
+
+
+
+// A run is some 20 kB of JSON.
+const runsPerPage = 20;
+/**
+ * @param repository `owner/name`
+ * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
+ */
+function workflowRuns(rest, repository) {
+    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
+    return {
+        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
+        successful: async function* ({ workflow, branch, event }) {
+            const query = new URLSearchParams({
+                branch,
+                ...(event === undefined ? {} : { event }),
+                status: 'success',
+                exclude_pull_requests: 'true',
+                per_page: String(runsPerPage),
+            });
+            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
+            for await (const page of rest.pages(path))
+                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
+        },
+        artifacts: async (runId, name) => {
+            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
+            const found = [];
+            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
+                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
+            }
+            return found.sort((one, other) => other.id - one.id);
+        },
+        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
+    };
+}
+function parseRun(item) {
+    const { id } = item;
+    const repository = fullName(item['repository']);
+    const headRepository = fullName(item['head_repository']);
+    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
+        throw unknownForm('a workflow run without id or repository');
+    return {
+        id,
+        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        headRepository,
+        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
+    };
+}
+function fullName(repository) {
+    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
+}
+function parseArtifact(item) {
+    const { id, name, size_in_bytes: size } = item;
+    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
+        throw unknownForm('an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
+        expired: item['expired'] === true,
+    };
+}
+function unknownForm(what) {
+    return new artifacts_http/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/other-run-store.js
+
+
+
+
+
+
+
+
+
+/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
+function otherRunStore(options) {
+    const { search, apiUrl, token, say, maskSecret, signal } = options;
+    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, signal);
+    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+    const explain = (what, work) => work().catch((error) => {
+        throw signal.aborted ? error : explained(what, search, error);
+    });
+    let chosen;
+    return {
+        list: async () => {
+            chosen ??= explain('find the run', () => chooseRun(runs, search, say));
+            const { run, artifacts } = await chosen;
+            say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+            const link = { id: run.id, url: run.url };
+            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
+                ...{ id, name, size, createdAt, run: link },
+                ...(digest === undefined ? {} : { digest }),
+            }));
+        },
+        open: (artifact) => {
+            const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+            return (0,artifact_content/* openArtifact */.H)(artifact, (0,ranged_reader/* rangedReader */.$)({ http, size: artifact.size, sign, onRetry: say, signal }));
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+// The list may be older than the expiry: then the download answers 410.
+async function signDownload(runs, artifact) {
+    try {
+        return await runs.signDownload(artifact.id);
+    }
+    catch (error) {
+        if (!(error instanceof artifacts_http/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+    }
+}
+function explained(what, search, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
+    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+    const { choice } = search;
+    const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,shared_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
+    if (status === 404) {
+        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
+            'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+            'that can read its actions.', error);
+    }
+    const denied = (status === 401 || status === 403) && !limited;
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
+        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+            'and check that it has not expired.'
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 6053:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $: () => (/* binding */ rangedReader)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9426);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
+/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2332);
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+const attemptsPerPart = 6;
+/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
+function rangedReader(options) {
+    const { size, sign } = options;
+    let url;
+    const signedUrl = () => (url ??= sign());
+    const signAgain = () => {
+        url = undefined;
+    };
+    const read = (start, end) => readPart(options, start, end, signedUrl, signAgain);
+    return {
+        size,
+        read,
+        stream: async function* (start, end) {
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const part = read(next, Math.min(end, next + partBytes));
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part !== undefined)
+                    yield part;
+            }
+        },
+    };
+}
+async function readPart(options, start, end, signedUrl, signAgain) {
+    const bytes = Buffer.allocUnsafeSlow(end - start);
+    let filled = 0;
+    const attempt = async () => {
+        for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
+            filled += chunk.copy(bytes, filled);
+        }
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    try {
+        await (0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)(attempt, {
+            attempts: attemptsPerPart,
+            delayMs: (number, error) => (isExpired(error) ? 0 : (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .backoff */ .J)(500, 10_000))(number, error)),
+            isRetryable: (error) => (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error) || isExpired(error) || error instanceof CutShort,
+            onRetry: (error, number) => {
+                if (isExpired(error))
+                    signAgain();
+                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}; trying again (${String(number)}).`);
+            },
+            signal: options.signal,
+        });
+    }
+    catch (error) {
+        throw explained(error, start + filled, options);
+    }
+    return bytes;
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+async function* request(options, url, start, end) {
+    const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
+    const response = await options.http.send({ method: 'GET', url, headers });
+    if (response.statusCode !== 206) {
+        const text = response.statusCode === 200 ? '' : await response.body.text();
+        await discard(response);
+        throw (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .httpError */ .p2)(response, text);
+    }
+    const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
+    if (total !== options.size) {
+        await discard(response);
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
+    }
+    const body = response.body;
+    yield* body;
+}
+// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof _results_service_js__WEBPACK_IMPORTED_MODULE_3__/* .UnknownAnswer */ .b || options.signal.aborted)
+        return error;
+    if (error instanceof _http_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
+        return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 2332:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ resultsService),
+/* harmony export */   b: () => (/* binding */ UnknownAnswer)
+/* harmony export */ });
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9426);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
+
+
+
+
+/** The service answered with success, but not with what we know: our client is older than the service. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
+const formatVersion = 7;
+function resultsService(http, credentials, signal) {
+    const ids = {
+        workflow_run_backend_id: credentials.runBackendId,
+        workflow_job_run_backend_id: credentials.jobBackendId,
+    };
+    const again = { attempts: 5, delayMs: (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .backoff */ .J)(1000, 15_000)), isRetryable: _http_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg, signal };
+    const call = (method, body) => (0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)(() => post(http, credentials, method, { ...ids, ...body }), again);
+    return {
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const owner = {
+                workflow_run_backend_id: artifact.runBackendId,
+                workflow_job_run_backend_id: artifact.jobBackendId,
+            };
+            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = Number(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && Number.isSafeInteger(id))
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name) => {
+            await call('DeleteArtifact', { name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .readText */ .yR)(response));
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value !== 'string' || !URL.canParse(value))
+        throw new UnknownAnswer(`${method}: no signed URL`);
+    return value;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // An empty list may be left out in protobuf's JSON; any other form is news to us.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    const id = Number(field(item, 'database_id', 'databaseId'));
+    const size = Number(item['size']);
+    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(item['name'], '');
+    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(item['digest'], ''));
+    const createdAt = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+
+
+/***/ }),
+
+/***/ 3906:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Z: () => (/* binding */ runStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 3 modules
+var artifact_content = __nccwpck_require__(9150);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
 
 
@@ -37574,9 +38521,9 @@ function putBlockList(http, url, ids, signal) {
 async function put(http, url, body, headers, signal) {
     const send = async () => {
         const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-        await http_readText(response);
+        await (0,artifacts_http/* readText */.yR)(response);
     };
-    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
+    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: (0,artifacts_http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 15_000)), isRetryable: artifacts_http/* isTransient */.dg, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -37585,214 +38532,10 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
-
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-function resultsService(http, credentials, signal) {
-    const ids = {
-        workflow_run_backend_id: credentials.runBackendId,
-        workflow_job_run_backend_id: credentials.jobBackendId,
-    };
-    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
-    return {
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const owner = {
-                workflow_run_backend_id: artifact.runBackendId,
-                workflow_job_run_backend_id: artifact.jobBackendId,
-            };
-            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && Number.isSafeInteger(id))
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name) => {
-            await call('DeleteArtifact', { name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await http_readText(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value !== 'string' || !URL.canParse(value))
-        throw new UnknownAnswer(`${method}: no signed URL`);
-    return value;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* objectsOf */.iZ)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    const id = Number(field(item, 'database_id', 'databaseId'));
-    const size = Number(item['size']);
-    const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-const attemptsPerPart = 6;
-/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
-function rangedReader(options) {
-    const { size, sign } = options;
-    let url;
-    const signedUrl = () => (url ??= sign());
-    const signAgain = () => {
-        url = undefined;
-    };
-    const read = (start, end) => readPart(options, start, end, signedUrl, signAgain);
-    return {
-        size,
-        read,
-        stream: async function* (start, end) {
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const part = read(next, Math.min(end, next + partBytes));
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part !== undefined)
-                    yield part;
-            }
-        },
-    };
-}
-async function readPart(options, start, end, signedUrl, signAgain) {
-    const bytes = Buffer.allocUnsafeSlow(end - start);
-    let filled = 0;
-    const attempt = async () => {
-        for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
-            filled += chunk.copy(bytes, filled);
-        }
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    try {
-        await (0,retry/* retry */.L)(attempt, {
-            attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-            isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-            onRetry: (error, number) => {
-                if (isExpired(error))
-                    signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-            },
-            signal: options.signal,
-        });
-    }
-    catch (error) {
-        throw explained(error, start + filled, options);
-    }
-    return bytes;
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-async function* request(options, url, start, end) {
-    const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
-    const response = await options.http.send({ method: 'GET', url, headers });
-    if (response.statusCode !== 206) {
-        const text = response.statusCode === 200 ? '' : await response.body.text();
-        await discard(response);
-        throw httpError(response, text);
-    }
-    const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
-    if (total !== options.size) {
-        await discard(response);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
-    }
-    const body = response.body;
-    yield* body;
-}
-// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
+var ranged_reader = __nccwpck_require__(6053);
+// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
+var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
 
 /**
@@ -37808,7 +38551,7 @@ function fallbackStore(own, official, say) {
             return await work(own);
         }
         catch (error) {
-            if (!(error instanceof UnknownAnswer))
+            if (!(error instanceof results_service/* UnknownAnswer */.b))
                 throw error;
             say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             useOfficial = true;
@@ -37835,6 +38578,8 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: external "node:stream/promises"
 const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/temp-dir.js
 
 
@@ -37937,6 +38682,8 @@ async function upload(request, folder) {
     return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
 }
 
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
 
 
@@ -37965,6 +38712,10 @@ function unsupported(why) {
     return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
 }
 
+// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
+var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -38097,6 +38848,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -38108,8 +38860,8 @@ function runStore(options) {
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = httpClient(options.proxied, options.signal);
-    const service = resultsService(http, credentials, options.signal);
+    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, options.signal);
+    const service = (0,results_service/* resultsService */.U)(http, credentials, options.signal);
     const known = new Map();
     return {
         list: () => explain('list the artifacts of this run', async () => {
@@ -38127,26 +38879,20 @@ function ownStore(options) {
 async function run_store_open(http, service, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => masked(await service.signDownload(listed), options));
+    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret));
     const { onRetry, signal } = options;
-    return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
-}
-function masked(url, options) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        options.maskSecret(signature);
-    return url;
+    return (0,artifact_content/* openArtifact */.H)(artifact, (0,ranged_reader/* rangedReader */.$)({ http, size: artifact.size, sign, onRetry, signal }));
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
     const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
     const create = () => service.create(name, expiresAt).catch((error) => {
-        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
+        throw error instanceof artifacts_http/* HttpError */.j$ && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
     });
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
+        const blob = await uploadBlob(http, (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), zip, request.onBytes, options.signal);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
@@ -38158,9 +38904,9 @@ async function run_store_upload(http, service, credentials, options, request) {
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
 async function removeUnfinished(credentials, proxied, name) {
     const signal = AbortSignal.timeout(cleanupMs);
-    const http = httpClient(proxied, signal);
+    const http = (0,artifacts_http/* httpClient */.ok)(proxied, signal);
     try {
-        await resultsService(http, credentials, signal).remove(name);
+        await (0,results_service/* resultsService */.U)(http, credentials, signal).remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -38174,7 +38920,7 @@ async function explain(what, work) {
         return await work();
     }
     catch (error) {
-        if (error instanceof UnknownAnswer)
+        if (error instanceof results_service/* UnknownAnswer */.b)
             throw error;
         throw transferFailed(what, error);
     }
@@ -38185,10 +38931,27 @@ function nameTaken(name, error) {
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
-    const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
+    const authorization = error instanceof artifacts_http/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 606:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ maskedUrl)
+/* harmony export */ });
+/** The same URL, once its signature is kept out of the log. */
+function maskedUrl(url, maskSecret) {
+    const signature = new URL(url).searchParams.get('sig');
+    if (signature !== null)
+        maskSecret(signature);
+    return url;
 }
 
 
@@ -38686,6 +39449,8 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'platform-mismatch',
     'revision-mismatch',
     'registry-failed',
+    'run-not-found',
+    'timed-out',
     'cancelled',
 ]));
 /** The one error this project throws on purpose: what happened (with the value seen) and the next step. */

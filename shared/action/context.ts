@@ -17,6 +17,8 @@ export interface JobContext {
   /** Id of the job in the workflow; all legs of its matrix share it. */
   readonly jobId: string;
   readonly runUrl: string;
+  /** Base of the REST API without a slash at its end; on GitHub Enterprise it has a path. */
+  readonly apiUrl: string;
   readonly isGithubRunner: boolean;
   /** The longest retention that the repository allows, in days, if the runner says so. */
   readonly maxRetentionDays: number | undefined;
@@ -48,22 +50,27 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     jobId: variable('GITHUB_JOB'),
     runUrl:
       repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+    apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
-    event: {
-      name: variable('GITHUB_EVENT_NAME'),
-      payload: readPayload(variable('GITHUB_EVENT_PATH')),
-      ref: variable('GITHUB_REF'),
-      refName: variable('GITHUB_REF_NAME'),
-      refType: variable('GITHUB_REF_TYPE'),
-      sha: variable('GITHUB_SHA'),
-      headRef: variable('GITHUB_HEAD_REF'),
-    },
+    event: eventFacts(variable),
     metadata: Object.fromEntries(
       Object.entries(env).flatMap(([name, value]) =>
         name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
       ),
     ),
+  };
+}
+
+function eventFacts(variable: (name: string) => string): EventFacts {
+  return {
+    name: variable('GITHUB_EVENT_NAME'),
+    payload: readPayload(variable('GITHUB_EVENT_PATH')),
+    ref: variable('GITHUB_REF'),
+    refName: variable('GITHUB_REF_NAME'),
+    refType: variable('GITHUB_REF_TYPE'),
+    sha: variable('GITHUB_SHA'),
+    headRef: variable('GITHUB_HEAD_REF'),
   };
 }
 

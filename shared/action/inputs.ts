@@ -13,6 +13,8 @@ export interface Inputs {
   unlessNone(name: string): string | undefined;
   boolean(name: string): boolean;
   integer(name: string, min: number, max: number): number;
+  /** A number that may have decimals. */
+  decimal(name: string, min: number, max: number): number;
   /** One item a line; a comma inside an item stays (docker/build-push-action reads build-args so). */
   lines(name: string): readonly string[];
   /** One item a line or between commas (docker/build-push-action reads add-hosts so). */
@@ -38,12 +40,8 @@ export function actionInputs(): Inputs {
       if (value === 'true' || value === 'false') return value === 'true';
       throw invalid(name, value, 'true or false');
     },
-    integer: (name, min, max) => {
-      const value = text(name);
-      const number = Number(value);
-      if (/^\d+$/.test(value) && number >= min && number <= max) return number;
-      throw invalid(name, value, `a whole number from ${String(min)} to ${String(max)}`);
-    },
+    integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
+    decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
     lines: (name) =>
       records(name, getInput(name))
         .map((record) => record.join(',').trim())
@@ -54,6 +52,12 @@ export function actionInputs(): Inputs {
         .map((item) => item.trim())
         .filter(Boolean),
   };
+}
+
+function number(name: string, value: string, form: RegExp, what: string, min: number, max: number): number {
+  const result = Number(value);
+  if (form.test(value) && result >= min && result <= max) return result;
+  throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 
 // CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.

@@ -4,13 +4,19 @@ import type { Log } from '../log.ts';
 import { type JobContext, jobContext } from './context.ts';
 import { runnerLog } from './runner-log.ts';
 import { addSummary } from './summary.ts';
+import { timedOut } from './time-limit.ts';
 
 export interface Step {
   readonly context: JobContext;
   readonly log: Log;
-  /** Aborted when the job is cancelled. */
+  /** Aborted when the job is cancelled, and when the time is up. */
   readonly signal: AbortSignal;
+  /** Ends the step with `timed-out` after so many minutes, in the same way as a cancel does. */
+  readonly limit: (minutes: number) => void;
 }
+
+// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+const graceMs = 15_000;
 
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
@@ -18,6 +24,15 @@ export interface Step {
  */
 export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
   const controller = new AbortController();
+  const limit = (minutes: number): void => {
+    const end = (): void => {
+      if (controller.signal.aborted) return;
+      const error = timedOut(minutes);
+      controller.abort(error);
+      setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
+    };
+    setTimeout(end, minutes * 60_000).unref();
+  };
   const cancel = (signal: NodeJS.Signals): void => {
     controller.abort(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
   };
@@ -30,7 +45,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   process.on('SIGINT', cancel);
   process.on('SIGTERM', cancel);
   try {
-    await step({ context: jobContext(), log: runnerLog, signal: controller.signal });
+    await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
     process.exit(0);
   } catch (error) {
     const reason: unknown = controller.signal.reason;

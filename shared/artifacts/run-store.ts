@@ -7,6 +7,7 @@ import { fallbackStore } from './fallback-store.ts';
 import { officialStore } from './official-store.ts';
 import { type ListedArtifact, type ResultsService, resultsService, UnknownAnswer } from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
+import { maskedUrl } from './signed-url.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
 import { storedZip } from './zip-writer.ts';
 
@@ -66,15 +67,11 @@ async function open(
 ): Promise<ArtifactContent> {
   if (listed === undefined) throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
   const sign = (): Promise<string> =>
-    explain(`read the artifact "${artifact.name}"`, async () => masked(await service.signDownload(listed), options));
+    explain(`read the artifact "${artifact.name}"`, async () =>
+      maskedUrl(await service.signDownload(listed), options.maskSecret),
+    );
   const { onRetry, signal } = options;
   return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
-}
-
-function masked(url: string, options: RunStoreOptions): string {
-  const signature = new URL(url).searchParams.get('sig');
-  if (signature !== null) options.maskSecret(signature);
-  return url;
 }
 
 async function upload(
@@ -93,7 +90,7 @@ async function upload(
   const url = await explain(`create the artifact "${name}"`, create);
   try {
     const zip = storedZip(request.files);
-    const blob = await uploadBlob(http, masked(url, options), zip, request.onBytes, options.signal);
+    const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
     const id = await service.finalize(name, blob.size, blob.digest);
     return { id, name, ...blob };
   } catch (error) {

@@ -1,6 +1,12 @@
 import type { Digest } from '../image/digest.ts';
 
-/** A workflow artifact of this run. */
+/** A workflow run, for people to look at. */
+export interface RunLink {
+  readonly id: number;
+  readonly url: string;
+}
+
+/** A workflow artifact. */
 export interface Artifact {
   readonly id: number;
   readonly name: string;
@@ -8,6 +14,8 @@ export interface Artifact {
   readonly size: number;
   readonly digest?: Digest;
   readonly createdAt?: string;
+  /** The run it is of, when that isn't this job's own. */
+  readonly run?: RunLink;
 }
 
 /** One file that goes into an artifact. */
@@ -45,11 +53,18 @@ export interface ArtifactContent {
 /** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. */
 export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => AsyncIterable<Buffer>;
 
-/** What the stories need of the artifact service. */
-export interface ArtifactStore extends AsyncDisposable {
-  /** The artifacts of this run, newest first, over all attempts of the run. */
+/** The artifacts of one workflow run, to read: this job's own run or another one. */
+export interface ArtifactReader extends AsyncDisposable {
+  /**
+   * The artifacts of the run, newest first, over all its attempts.
+   * @throws HandoverError `transfer-failed`; for another run also `run-not-found`, `artifact-not-found`, `artifact-expired`
+   */
   list(): Promise<readonly Artifact[]>;
   open(artifact: Artifact): Promise<ArtifactContent>;
+}
+
+/** The artifacts of this job's own run, to read and write. */
+export interface ArtifactStore extends ArtifactReader {
   /** @throws HandoverError `artifact-name-taken` when the name is in use, `transfer-failed` */
   upload(request: UploadRequest): Promise<Artifact>;
   remove(name: string): Promise<void>;

@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
-import { formatReference, type PinnedReference } from '../image/reference.ts';
+import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
 import { isObject, parseJson } from '../json.ts';
 import { type AttemptOptions, attemptRegistry } from '../registry-attempts.ts';
 import { RegistryFailure } from '../registry-failure.ts';
@@ -12,8 +12,8 @@ import { registryLimit } from './registry-limit.ts';
 
 /** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
 export interface Registry {
-  /** Pulls into the engine. */
-  pull(reference: PinnedReference): Promise<void>;
+  /** Pulls into the engine, for its own platform. */
+  pull(reference: Reference): Promise<void>;
   /** Pushes an image that has this tag in the engine; returns the digest it has in the registry. */
   push(reference: string): Promise<Digest>;
   /** The config digest of a platform's image behind a reference, proved by the digests on the way to it. */

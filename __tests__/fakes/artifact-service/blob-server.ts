@@ -49,6 +49,12 @@ export async function serveBlob(
     );
     return;
   }
+  if (request.headers.authorization !== undefined) {
+    // As Azure does: a signed URL and another authorization exclude each other.
+    request.resume();
+    fail(response, 400, 'InvalidAuthenticationInfo');
+    return;
+  }
   const refusal = parts.signer.refusal(url, reading ? 'r' : 'w');
   if (refusal !== undefined) {
     fail(response, 403, 'AuthenticationFailed', refusal);

@@ -10,9 +10,10 @@ import { type BlobStore, blobStore } from './blobs.ts';
 import { serveControlPlane, type StoredArtifact } from './control-plane.ts';
 import { type Faults, faults as makeFaults } from './faults.ts';
 import { link, type LinkOptions } from './link.ts';
+import { type RestApi, restApi, restPath, seededArtifacts, type SeededRun, serveRest } from './rest.ts';
 import { urlSigner } from './signed-url.ts';
 import { type Certificate, makeCertificate } from './tls.ts';
-import { tokenMint } from './token.ts';
+import { type JobIdentity, tokenMint } from './token.ts';
 
 export interface ServiceOptions {
   readonly tls?: boolean;
@@ -27,7 +28,10 @@ export interface Job {
   readonly attempt?: number;
 }
 
-/** A stand-in for the artifact service: its control plane, and a block-blob store behind signed URLs. */
+/**
+ * A stand-in for the artifact service: its control plane, a block-blob store behind signed URLs, and the part of the REST
+ * API that reads other runs.
+ */
 export interface ArtifactService {
   readonly url: string;
   /** What the runner would put into the environment of this job's actions. */
@@ -39,7 +43,11 @@ export interface ArtifactService {
   readonly traffic: { down: number; up: number };
   /** Blob requests seen, with their ranges. */
   readonly ranges: string[];
-  expire(name: string): void;
+  readonly rest: RestApi;
+  /** Makes a run known to the REST API; what jobs with that `runId` upload is its artifacts. */
+  addRun(run: SeededRun): void;
+  /** Lets the artifacts of that name expire, of all runs or of one. */
+  expire(name: string, runId?: string): void;
   close(): Promise<void>;
 }
 
@@ -59,6 +67,15 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     lifetimeMs: options.signedUrlLifetimeMs ?? 600_000,
     blobOrigin: () => url,
   };
+  const rest = restApi(() => url);
+  const restParts = {
+    ...shared,
+    api: rest,
+    artifacts,
+    lifetimeMs: control.lifetimeMs,
+    origin: () => url,
+    runBackendId: (runId: string) => identity({ runId }).runBackendId,
+  };
   const onTraffic = (operation: string, bytes: number, range: string): void => {
     traffic[operation === 'get' ? 'down' : 'up'] += bytes;
     if (range !== '' && ranges.at(-1) !== range) ranges.push(range);
@@ -68,7 +85,9 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     const work =
       request.url?.startsWith('/twirp/') === true
         ? serveControlPlane(control, request, response)
-        : serveBlob(blobParts, request, response);
+        : request.url?.startsWith(`${restPath}/`) === true
+          ? serveRest(restParts, request, response)
+          : serveBlob(blobParts, request, response);
     // A client that went away ends its own request only.
     work.catch(() => {
       response.destroy();
@@ -87,8 +106,15 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     faults: shared.faults,
     traffic,
     ranges,
-    expire: (name) => {
-      for (const artifact of artifacts.filter((item) => item.name === name))
+    rest,
+    addRun: (run) => {
+      rest.runs.push(run);
+      artifacts.push(...seededArtifacts(run, identity({ runId: String(run.id) }), 1000 + artifacts.length));
+    },
+    expire: (name, runId) => {
+      const isOfRun = (job: JobIdentity): boolean =>
+        runId === undefined || job.runBackendId === identity({ runId }).runBackendId;
+      for (const artifact of artifacts.filter((item) => item.name === name && isOfRun(item.job)))
         Object.assign(artifact, { expiresAt: new Date(0).toISOString() });
     },
     close: async () => {
@@ -108,7 +134,7 @@ function listener(
     : createTlsServer({ key: certificate.key, cert: certificate.cert }, handler);
 }
 
-function identity({ runId = '1', jobId = 'build', attempt = 1 }: Job): { runBackendId: string; jobBackendId: string } {
+function identity({ runId = '1', jobId = 'build', attempt = 1 }: Job): JobIdentity {
   return { runBackendId: uuid(`run ${runId}`), jobBackendId: uuid(`job ${runId} ${jobId} ${String(attempt)}`) };
 }
 
@@ -130,6 +156,7 @@ function environment(
     GITHUB_RUN_ATTEMPT: String(job.attempt ?? 1),
     GITHUB_JOB: job.jobId ?? 'build',
     GITHUB_REPOSITORY: 'org/charon',
+    GITHUB_API_URL: `${url}${restPath}`,
     GITHUB_SERVER_URL: 'https://github.com',
     GITHUB_SHA: '0123456789abcdef0123456789abcdef01234567',
     GITHUB_EVENT_NAME: '',

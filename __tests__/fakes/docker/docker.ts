@@ -12,6 +12,7 @@ let state = readState(file);
 save({ ...state, calls: [...state.calls, args] });
 
 const [command = '', verb = ''] = args;
+if (state.fail === 'hang-info') await sleep(30_000);
 if (command === 'info') info();
 else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
 else if (command === 'buildx' && verb === 'build') await build();
@@ -113,8 +114,16 @@ function push(name: string): void {
 function pull(name: string): void {
   const image = state.registry.images[name];
   const failure = nextFailure() ?? (image === undefined ? 'manifest unknown: manifest unknown' : undefined);
-  if (failure !== undefined || image === undefined) fail(`Error response from daemon: ${String(failure)}`);
-  else save({ ...state, images: [...state.images, { ...image, pinned: [name] }] });
+  if (failure !== undefined || image === undefined) {
+    fail(`Error response from daemon: ${String(failure)}`);
+    return;
+  }
+  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((tag) => tag !== name) }));
+  const same = others.find((other) => other.imageId === image.imageId);
+  const named = name.includes('@')
+    ? { pinned: [...(same?.pinned ?? []), name] }
+    : { tags: [...(same?.tags ?? []), name] };
+  save({ ...state, images: [...others.filter((other) => other !== same), { ...(same ?? image), ...named }] });
 }
 
 function readManifest(name: string): void {

@@ -18,7 +18,7 @@ export interface FakeRegistry {
   readonly digest: string;
   /** References that were pushed. */
   readonly pushed: readonly string[];
-  /** Images that can be pulled, by reference with digest. */
+  /** Images that can be pulled, by reference. */
   readonly images: Readonly<Record<string, FakeImage>>;
   /** Manifests, by reference with digest. */
   readonly manifests: Readonly<Record<string, string>>;
@@ -40,7 +40,16 @@ export interface FakeState {
   readonly progress: readonly string[];
   readonly registry: FakeRegistry;
   readonly fail?:
-    'none' | 'build' | 'load' | 'unpack' | 'info' | 'silent-load' | 'buildx' | 'hang-build' | 'lost-layers';
+    | 'none'
+    | 'build'
+    | 'load'
+    | 'unpack'
+    | 'info'
+    | 'silent-load'
+    | 'buildx'
+    | 'hang-build'
+    | 'hang-info'
+    | 'lost-layers';
 }
 
 export const emptyState: FakeState = {

@@ -1,0 +1,99 @@
+import { HandoverError, messageOf } from '../errors.ts';
+import { quoteForeign } from '../text.ts';
+import { openArtifact } from './artifact-content.ts';
+import { httpClient, HttpError } from './http.ts';
+import { type ChosenRun, chooseRun, type RunSearch, wordsFor } from './other-run.ts';
+import { rangedReader } from './ranged-reader.ts';
+import { rateLimited, restClient } from './rest-client.ts';
+import { maskedUrl } from './signed-url.ts';
+import type { Artifact, ArtifactReader } from './store.ts';
+import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
+
+export interface OtherRunOptions {
+  readonly search: RunSearch;
+  /** Base of the REST API, without a slash at its end. */
+  readonly apiUrl: string;
+  /** Needs `actions: read` in that repository. */
+  readonly token: string;
+  /** Whether the environment names an HTTP proxy. */
+  readonly proxied: boolean;
+  /** Told which run is taken, which are passed over, and what is tried again. */
+  readonly say: (message: string) => void;
+  /** Keeps the signature of a signed URL out of the log. */
+  readonly maskSecret: (secret: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
+export function otherRunStore(options: OtherRunOptions): ArtifactReader {
+  const { search, apiUrl, token, say, maskSecret, signal } = options;
+  const http = httpClient(options.proxied, signal);
+  const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+  const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
+    work().catch((error: unknown) => {
+      throw signal.aborted ? error : explained(what, search, error);
+    });
+  let chosen: Promise<ChosenRun> | undefined;
+  return {
+    list: async () => {
+      chosen ??= explain('find the run', () => chooseRun(runs, search, say));
+      const { run, artifacts } = await chosen;
+      say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+      const link = { id: run.id, url: run.url };
+      return artifacts.map(({ id, name, size, digest, createdAt }) => ({
+        ...{ id, name, size, createdAt, run: link },
+        ...(digest === undefined ? {} : { digest }),
+      }));
+    },
+    open: (artifact) => {
+      const sign = async (): Promise<string> =>
+        maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+      return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry: say, signal }));
+    },
+    [Symbol.asyncDispose]: () => http.close(),
+  };
+}
+
+// The list may be older than the expiry: then the download answers 410.
+async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<string> {
+  try {
+    return await runs.signDownload(artifact.id);
+  } catch (error) {
+    if (!(error instanceof HttpError) || (error.status !== 410 && error.status !== 404)) throw error;
+    throw new HandoverError(
+      'artifact-expired',
+      `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`,
+      'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
+      error,
+    );
+  }
+}
+
+function explained(what: string, search: RunSearch, error: unknown): unknown {
+  if (error instanceof HandoverError) return error;
+  const status = error instanceof HttpError ? error.status : 0;
+  const limited = error instanceof HttpError && error.serviceCode === rateLimited;
+  const { choice } = search;
+  const wanted =
+    'runId' in choice ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}` : wordsFor(search, choice);
+  if (status === 404) {
+    return new HandoverError(
+      'run-not-found',
+      `GitHub knows no ${wanted}: ${messageOf(error)}.`,
+      `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
+        'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+        'that can read its actions.',
+      error,
+    );
+  }
+  const denied = (status === 401 || status === 403) && !limited;
+  return new HandoverError(
+    'transfer-failed',
+    `Could not ${what} (${wanted}): ${messageOf(error)}.`,
+    denied
+      ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+          'and check that it has not expired.'
+      : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    error,
+  );
+}

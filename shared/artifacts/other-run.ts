@@ -1,0 +1,134 @@
+import { HandoverError } from '../errors.ts';
+import { quoteForeign } from '../text.ts';
+import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
+
+/** Which other run the artifact is taken from: one by its id, or the latest that fits. */
+export type RunChoice = { readonly runId: number } | RunFilter;
+
+export interface RunSearch {
+  readonly choice: RunChoice;
+  /** `owner/name` of the runs. */
+  readonly repository: string;
+  readonly artifactName: string;
+  readonly allowForkRuns: boolean;
+}
+
+/** The run that was chosen, and its artifacts that can still be read, newest first. */
+export interface ChosenRun {
+  readonly run: WorkflowRun;
+  readonly artifacts: readonly RunArtifact[];
+}
+
+// So many successful runs are looked at for the artifact, newest first.
+const mostRuns = 20;
+
+/**
+ * The run that was asked for, if it has the artifact; of several the newest that has it.
+ * @param say told of each run that is passed over
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
+ * was asked for by its id; HttpError
+ */
+export async function chooseRun(
+  runs: WorkflowRuns,
+  search: RunSearch,
+  say: (message: string) => void,
+): Promise<ChosenRun> {
+  const { choice } = search;
+  return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
+}
+
+async function runById(runs: WorkflowRuns, search: RunSearch, runId: number): Promise<ChosenRun> {
+  const run = await runs.get(runId);
+  if (run.isOfFork && !search.allowForkRuns) throw refused(run);
+  const all = await runs.artifacts(runId);
+  const wanted = all.filter(({ name }) => name === search.artifactName);
+  const artifacts = all.filter(({ expired }) => !expired);
+  if (wanted.some(({ expired }) => !expired)) return { run, artifacts };
+  const [expired] = wanted;
+  throw expired === undefined ? notInRun(search, run, artifacts) : expiredIn(run, expired);
+}
+
+async function latestRun(
+  runs: WorkflowRuns,
+  search: RunSearch,
+  filter: RunFilter,
+  say: (message: string) => void,
+): Promise<ChosenRun> {
+  const seen: WorkflowRun[] = [];
+  let forks = 0;
+  let newestExpired: HandoverError | undefined;
+  for await (const run of runs.successful(filter)) {
+    if (run.isOfFork && !search.allowForkRuns) {
+      forks += 1;
+      say(
+        `Run ${String(run.id)} is passed over: it is of the fork ${quoteForeign(run.headRepository) || '(deleted)'}.`,
+      );
+      continue;
+    }
+    const found = await runs.artifacts(run.id, search.artifactName);
+    const artifacts = found.filter(({ expired }) => !expired);
+    if (artifacts.length > 0) return { run, artifacts };
+    const [expired] = found;
+    if (expired !== undefined) newestExpired ??= expiredIn(run, expired);
+    const why = expired === undefined ? 'never had' : 'no longer has';
+    say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${search.artifactName}".`);
+    seen.push(run);
+    if (seen.length === mostRuns) break;
+  }
+  const [newest] = seen;
+  if (newest === undefined) throw noRun(search, filter, forks);
+  throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+}
+
+function refused(run: WorkflowRun): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `Run ${String(run.id)} (${run.url}) is of the fork ${quoteForeign(run.headRepository) || '(deleted)'}: whoever opened ` +
+      'that pull request decides what its artifact holds.',
+    'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
+      'writes and no self-hosted runner.',
+  );
+}
+
+function expiredIn(run: WorkflowRun, artifact: RunArtifact): HandoverError {
+  return new HandoverError(
+    'artifact-expired',
+    `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`,
+    'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
+  );
+}
+
+function notInRun(search: RunSearch, run: WorkflowRun, artifacts: readonly RunArtifact[]): HandoverError {
+  const there = [...new Set(artifacts.map(({ name }) => `"${quoteForeign(name)}"`))].slice(0, 30).join(', ');
+  return new HandoverError(
+    'artifact-not-found',
+    `Run ${String(run.id)} (${run.url}) has no artifact "${search.artifactName}"; it has ${there || 'none'}.`,
+    'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
+      'not listed any more.',
+  );
+}
+
+function inNoRun(search: RunSearch, filter: RunFilter, newest: WorkflowRun, count: number): HandoverError {
+  return new HandoverError(
+    'artifact-not-found',
+    `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
+      `"${search.artifactName}"; the newest is ${newest.url}.`,
+    'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.',
+  );
+}
+
+function noRun(search: RunSearch, filter: RunFilter, forks: number): HandoverError {
+  const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
+  return new HandoverError(
+    'run-not-found',
+    `There is no successful run of ${wordsFor(search, filter)}${but}.`,
+    'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+      (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'),
+  );
+}
+
+/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+export function wordsFor({ repository }: RunSearch, { workflow, branch, event }: RunFilter): string {
+  const on = event === undefined ? '' : `, event "${quoteForeign(event)}",`;
+  return `workflow "${quoteForeign(workflow)}" on branch "${quoteForeign(branch)}"${on} in ${quoteForeign(repository)}`;
+}

@@ -1,0 +1,152 @@
+import type { Dispatcher } from 'undici';
+import { isObject, type JsonObject, parseJson, stringOr } from '../json.ts';
+import { backoff, retry } from '../retry.ts';
+import { quoteForeign } from '../text.ts';
+import { type Http, HttpError, isTransient, pauseFor } from './http.ts';
+
+/** The answer to one GET. */
+export interface RestPage {
+  readonly body: JsonObject;
+  /** Address of the next page, undefined on the last one. */
+  readonly next: string | undefined;
+}
+
+/** Reads GitHub's REST API. Its methods throw `HttpError` when the answer isn't a success. */
+export interface RestClient {
+  get(path: string): Promise<JsonObject>;
+  /** The pages of a list, each asked for when its turn comes. */
+  pages(path: string): AsyncIterable<JsonObject>;
+  /** Where a GET is redirected to; that address carries its own authorization and must not be given the token. */
+  redirect(path: string): Promise<string>;
+}
+
+export interface RestClientOptions {
+  readonly http: Http;
+  /** Such as `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
+  readonly apiUrl: string;
+  readonly token: string;
+  /** Told of each request that is tried again. */
+  readonly onRetry: (message: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The service code of an answer that refuses because of a rate limit. */
+export const rateLimited = 'rate-limited';
+
+// A longer wait is the user's to decide on.
+const longestWaitMs = 60_000;
+
+export function restClient(options: RestClientOptions): RestClient {
+  const { apiUrl } = options;
+  const get = async (url: string): Promise<RestPage> => {
+    const response = await send(options, url);
+    const body = parseJson(await response.body.text());
+    if (!isObject(body)) throw new HttpError(response.statusCode, 'malformed', 'the answer is not a JSON object');
+    return { body, next: nextPage(response, apiUrl) };
+  };
+  return {
+    get: async (path) => (await get(`${apiUrl}${path}`)).body,
+    pages: async function* (path) {
+      let url: string | undefined = `${apiUrl}${path}`;
+      while (url !== undefined) {
+        const page: RestPage = await get(url);
+        yield page.body;
+        url = page.next;
+      }
+    },
+    redirect: async (path) => {
+      const response = await send(options, `${apiUrl}${path}`);
+      await response.body.dump();
+      const location = response.headers['location'];
+      if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
+        throw new HttpError(response.statusCode, 'malformed', 'the answer is not a redirect');
+      }
+      return location;
+    },
+  };
+}
+
+/** A success or a redirect, after as many tries as it takes. */
+function send(options: RestClientOptions, url: string): Promise<Dispatcher.ResponseData> {
+  const attempt = async (): Promise<Dispatcher.ResponseData> => {
+    const response = await sendOnce(options, url);
+    if (response.statusCode < 400) return response;
+    throw restError(response, await response.body.text());
+  };
+  return retry(attempt, {
+    attempts: 5,
+    delayMs: pauseFor(backoff(1000, 15_000)),
+    isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : isTransient(error)),
+    onRetry: (error, number, delayMs) => {
+      const seconds = (delayMs / 1000).toFixed(0);
+      options.onRetry(`GitHub's REST API: ${String(error)}; trying again in ${seconds} s (${String(number)}).`);
+    },
+    signal: options.signal,
+  });
+}
+
+// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
+// caller's, and the token doesn't go there.
+async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<Dispatcher.ResponseData> {
+  const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
+  const location = String(response.headers['location'] ?? '');
+  const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
+  if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin) return response;
+  await response.body.dump();
+  return sendOnce(options, new URL(location, url).href, hops - 1);
+}
+
+// docs.github.com/rest: "Getting started with the REST API", headers.
+function headers(token: string): Readonly<Record<string, string>> {
+  return {
+    accept: 'application/vnd.github+json',
+    authorization: `Bearer ${token}`,
+    'user-agent': 'image-handover',
+    'x-github-api-version': '2022-11-28',
+  };
+}
+
+function restError(response: Dispatcher.ResponseData, text: string): HttpError {
+  const { statusCode } = response;
+  const body = parseJson(text);
+  const message = quoteForeign(isObject(body) ? stringOr(body['message'], '') : '', 200);
+  const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
+  const waitMs = rateLimitWait(response, message);
+  return waitMs === undefined
+    ? new HttpError(statusCode, '', said)
+    : new HttpError(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+}
+
+/**
+ * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
+ * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
+ * minute (docs.github.com/rest: "Rate limits for the REST API").
+ */
+function rateLimitWait({ statusCode, headers }: Dispatcher.ResponseData, message: string): number | undefined {
+  if (statusCode !== 403 && statusCode !== 429) return undefined;
+  const header = (name: string): number => Number(headers[name] ?? NaN);
+  if (header('retry-after') >= 0) return header('retry-after') * 1000;
+  if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
+    return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
+  }
+  return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
+}
+
+function isRateLimit(error: unknown): error is HttpError {
+  return error instanceof HttpError && error.serviceCode === rateLimited;
+}
+
+function waitOf(error: HttpError): number {
+  return error.retryAfterMs ?? 0;
+}
+
+/**
+ * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
+ * server behind a proxy may name itself otherwise.
+ */
+function nextPage({ headers }: Dispatcher.ResponseData, apiUrl: string): string | undefined {
+  const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+  if (link === undefined || !URL.canParse(link, apiUrl)) return undefined;
+  const { pathname, search } = new URL(link, apiUrl);
+  return `${new URL(apiUrl).origin}${pathname}${search}`;
+}
