@@ -39,6 +39,7 @@ export interface ExportInputs {
   readonly requireCache: boolean;
   readonly compression: string;
   readonly compressionLevel: string | undefined;
+  readonly engine: string;
   readonly jobKey: string | undefined;
 }
 
@@ -59,6 +60,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),
     compressionLevel: inputs.optional('compression-level'),
+    engine: inputs.text('engine'),
     jobKey: inputs.optional('job-key'),
   };
 }

@@ -6,7 +6,7 @@ import { addSummary } from '../shared/action/summary.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { timeline } from '../shared/timeline.ts';
 import { exportImage } from './export-image.ts';
 import { readExportInputs } from './inputs.ts';
@@ -17,12 +17,11 @@ import { exportSummary } from './summary.ts';
 await run('export-image', async ({ context, log, signal }) => {
   setOutputs(failedOutputs());
   const plan = planExport(readExportInputs(actionInputs()), context);
-  const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await exportImage(plan, {
-    engine: dockerEngine(cli),
-    buildx: dockerBuildx(cli),
+    engine: containerEngine(plan.engine, context.tempRoot, signal),
+    buildx: dockerBuildx(dockerCli(signal)),
     store,
     log,
     timeline: times,

@@ -1,3 +1,4 @@
+import { type EngineName, parseEngineName } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { immutableTag } from '../shared/image/immutable-tag.ts';
@@ -6,6 +7,7 @@ import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
 import { parseTaggedReference, type Reference, type TaggedReference } from '../shared/image/reference.ts';
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
+import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
@@ -36,6 +38,7 @@ export interface ExportPlan {
   readonly requireCache: boolean;
   /** How layers are stored that aren't compressed yet. */
   readonly compression: LayerCompression;
+  readonly engine: EngineName;
   readonly jobKey: string;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
@@ -47,6 +50,7 @@ export interface ExportFacts {
   readonly event: EventFacts;
   /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
+  readonly runner: Runner;
 }
 
 const defaultReference = 'charon:local';
@@ -66,12 +70,13 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     reference,
     tags,
     immutableTag: immutableTag(event),
-    platform: parsePlatform(inputs.platform),
+    platform: choosePlatform(inputs.platform, facts.runner),
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
     compression: chooseCompression(inputs.compression, inputs.compressionLevel),
+    engine: chooseEngine(inputs.engine, source),
     jobKey: inputs.jobKey ?? '',
     notices,
   };
@@ -116,6 +121,21 @@ function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedRefe
     'invalid-input',
     `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
+  );
+}
+
+/** `native` is the runner's own platform. */
+function choosePlatform(text: string, runner: Runner): Platform {
+  return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
+}
+
+function chooseEngine(text: string, source: ExportSource): EngineName {
+  const engine = parseEngineName(text);
+  if (engine === 'docker' || source.kind !== 'build') return engine;
+  throw new HandoverError(
+    'builder-unsupported',
+    'There is no build with `engine: podman`: buildx needs Docker.',
+    'Build with podman or buildah in a step before, and set `source-image` to the image that it made.',
   );
 }
 

@@ -11,7 +11,7 @@ import { addSummary } from '../shared/action/summary.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { timeline } from '../shared/timeline.ts';
 import { handover } from './handover.ts';
 import { readHandoverInputs } from './inputs.ts';
@@ -20,12 +20,11 @@ import { handoverOutputs } from './outputs.ts';
 await run('image-handover', async ({ context, log, signal }) => {
   const inputs = readHandoverInputs(actionInputs());
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
-  const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await handover(plans, {
-    engine: dockerEngine(cli),
-    buildx: dockerBuildx(cli),
+    engine: containerEngine(plans.load.engine, context.tempRoot, signal),
+    buildx: dockerBuildx(dockerCli(signal)),
     store,
     log,
     timeline: times,

@@ -8,6 +8,7 @@ export interface LoadInputs {
   readonly expectedConfigDigest: string | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  readonly engine: string;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -19,5 +20,6 @@ export function readLoadInputs(inputs: Inputs): LoadInputs {
     expectedConfigDigest: inputs.optional('expected-config-digest'),
     expectedRevision: inputs.optional('expected-revision'),
     checkPlatform: inputs.boolean('check-platform'),
+    engine: inputs.text('engine'),
   };
 }

@@ -4,8 +4,7 @@ import { run } from '../shared/action/run.ts';
 import { maskSecret } from '../shared/action/secrets.ts';
 import { addSummary } from '../shared/action/summary.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
-import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { timeline } from '../shared/timeline.ts';
 import { readLoadInputs } from './inputs.ts';
 import { loadImage } from './load-image.ts';
@@ -18,7 +17,7 @@ await run('load-image', async ({ context, log, signal }) => {
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await loadImage(plan, {
-    engine: dockerEngine(dockerCli(signal)),
+    engine: containerEngine(plan.engine, context.tempRoot, signal),
     store,
     log,
     timeline: times,

@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { type EngineName, parseEngineName } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { type Digest, parseDigest } from '../shared/image/digest.ts';
@@ -16,6 +17,7 @@ export interface LoadPlan {
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  readonly engine: EngineName;
 }
 
 /** What an image without a reference of its own is called. */
@@ -30,6 +32,7 @@ export function planLoad(inputs: LoadInputs): LoadPlan {
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
     expectedRevision: inputs.expectedRevision,
     checkPlatform: inputs.checkPlatform,
+    engine: parseEngineName(inputs.engine),
   };
 }
 

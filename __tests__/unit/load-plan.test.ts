@@ -10,6 +10,7 @@ const inputs: LoadInputs = {
   expectedConfigDigest: undefined,
   expectedRevision: undefined,
   checkPlatform: true,
+  engine: 'docker',
 };
 const hex = 'c'.repeat(64);
 
@@ -22,6 +23,7 @@ describe('planLoad', () => {
       expectedConfigDigest: undefined,
       expectedRevision: undefined,
       checkPlatform: true,
+      engine: 'docker',
     });
     expect(formatReference(fallbackReference)).toBe('charon:local');
   });

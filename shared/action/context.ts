@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import type { EventFacts } from '../image/workflow-event.ts';
 import type { Producer } from '../image/record.ts';
 import { parseJson } from '../json.ts';
+import type { Runner } from '../runner.ts';
 
 /** What the runner says about this job. */
 export interface JobContext {
@@ -20,6 +21,7 @@ export interface JobContext {
   readonly isGithubRunner: boolean;
   /** The longest retention that the repository allows, in days, if the runner says so. */
   readonly maxRetentionDays: number | undefined;
+  readonly runner: Runner;
   readonly event: EventFacts;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -50,6 +52,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+    runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     event: {
       name: variable('GITHUB_EVENT_NAME'),
       payload: readPayload(variable('GITHUB_EVENT_PATH')),
