@@ -10,7 +10,10 @@ export interface Runner {
   readonly architecture: string;
 }
 
-const architectures: Readonly<Record<string, string>> = { X64: 'amd64', ARM64: 'arm64' };
+const architectures = new Map([
+  ['X64', 'amd64'],
+  ['ARM64', 'arm64'],
+]);
 const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 
 /**
@@ -18,7 +21,7 @@ const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24
  * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
  */
 export function runnerPlatform({ architecture }: Runner): Platform {
-  const known = architectures[architecture];
+  const known = architectures.get(architecture);
   if (known !== undefined) return { os: 'linux', architecture: known };
   throw new HandoverError(
     'unsupported-host',
@@ -32,10 +35,10 @@ export function runnerPlatform({ architecture }: Runner): Platform {
  * architectures, have no engine for Linux containers. One that has an engine is as good as any.
  */
 export function explainRunner(error: unknown, { os, architecture }: Runner): unknown {
-  const isUsual = (os === 'Linux' && architecture in architectures) || os === '';
-  const lacksEngine =
-    error instanceof HandoverError && (error.code === 'docker-unavailable' || error.code === 'builder-unsupported');
-  if (isUsual || !lacksEngine) return error;
+  const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+  if (isUsual || !(error instanceof HandoverError)) return error;
+  const { code } = error;
+  if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows')) return error;
   return new HandoverError(
     'unsupported-host',
     `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`,

@@ -27,6 +27,7 @@ describe('what is planned without any choice', () => {
       artifactName: 'docker-image',
       retentionDays: 1,
       requireCache: false,
+      engine: 'docker',
       jobKey: '',
       notices: [],
     });

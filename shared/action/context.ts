@@ -62,12 +62,16 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       sha: variable('GITHUB_SHA'),
       headRef: variable('GITHUB_HEAD_REF'),
     },
-    metadata: Object.fromEntries(
-      Object.entries(env).flatMap(([name, value]) =>
-        name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
-      ),
-    ),
+    metadata: metadataOf(env),
   };
+}
+
+function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+    ),
+  );
 }
 
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
