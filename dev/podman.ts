@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { apt, withLock } from './docker-packages.ts';
@@ -13,6 +13,8 @@ export interface Podman {
   podman(...args: readonly string[]): string;
   /** The content of a file in an image, without a container. */
   readImageFile(image: string, path: string): Buffer;
+  /** What podman has left in its own folder for temporary files. */
+  leftInTemp(): readonly string[];
   remove(): void;
 }
 
@@ -46,6 +48,7 @@ export async function startPodman(): Promise<Podman> {
         run(['image', 'umount', image]);
       }
     },
+    leftInTemp: () => readdirSync(join(root, 'copy')),
     remove: () => {
       forget();
       removeRoot();

@@ -1,4 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
+import { guardTags } from '../../load-image/tag-guard.ts';
+import type { CliOutput } from '../../shared/docker/cli.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
+import { podmanEngine } from '../../shared/docker/podman-engine.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/docker/podman-output.ts';
 import { requireSupportedEngine } from '../../shared/docker/supported-engine.ts';
 import { HandoverError } from '../../shared/errors.ts';
@@ -94,5 +98,38 @@ describe('hosts', () => {
 
   test.each(['', 'ARM', 'X86', 'constructor'])('native on "%s" is an error', (architecture) => {
     expect(() => runnerPlatform({ os: 'Linux', architecture })).toThrow(/RUNNER_ARCH is/);
+  });
+});
+
+describe('taking tags back', () => {
+  /** A podman that holds these references; `list` is what it holds now. */
+  const stub = (
+    initial: Readonly<Record<string, string>>,
+  ): { readonly engine: Engine; readonly list: Map<string, string> } => {
+    const list = new Map(Object.entries(initial));
+    const answer = (stdout = ''): CliOutput => ({ exitCode: 0, stdout, stderr: '' });
+    const query = (args: readonly string[]): Promise<CliOutput> => {
+      const [, verb, one = '', other = ''] = args;
+      if (verb === 'rm') list.delete(one);
+      if (verb === 'tag') list.set(other, one);
+      return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
+    };
+    const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
+    return { engine: podmanEngine({ program: 'podman', query, start }, '/nowhere'), list };
+  };
+
+  test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {
+    const { engine, list } = stub({ 'localhost/old:1': 'sha256:1' });
+    {
+      await using guard = await guardTags(engine, (message) => {
+        throw new Error(message);
+      });
+      guard.watch('charon:local');
+      guard.watch('old:1');
+      await engine.tag('sha256:2', 'charon:local');
+      await engine.tag('sha256:2', 'old:1');
+      expect(list.get('localhost/charon:local')).toBe('sha256:2');
+    }
+    expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': 'sha256:1' });
   });
 });
