@@ -56,8 +56,8 @@ function hasDocker(): boolean {
   }
 }
 
-// Two test processes may come here at once.
-async function withLock(work: () => void): Promise<void> {
+/** Does the work while no other process does such work: two test processes may come here at once. */
+export async function withLock(work: () => void): Promise<void> {
   mkdirSync(cache, { recursive: true });
   const lock = join(cache, 'lock');
   while (!taken(lock)) await sleep(500);
@@ -104,7 +104,8 @@ function install(root: string): void {
   writeFileSync(join(root, 'complete'), '');
 }
 
-function apt(args: readonly string[], options: readonly string[], cwd = cache): void {
+/** Runs apt-get, as root or with sudo. Throws what it says when it fails. */
+export function apt(args: readonly string[], options: readonly string[] = [], cwd = cache): void {
   const sudo = process.getuid?.() === 0 ? [] : ['sudo'];
   const [program = 'apt-get', ...rest] = [
     ...sudo,

@@ -159,7 +159,7 @@ export async function saveIntoLayout(
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {
   const local = [...(await engine.references()).keys()];
-  const near = nearMisses(name, local);
+  const near = nearMisses(engine.nameOf(name), local);
   const shown = local.slice(0, 20).join(', ') || 'none';
   return new HandoverError(
     'image-not-found',

@@ -39,6 +39,7 @@ export interface ExportInputs {
   readonly requireCache: boolean;
   readonly compression: string;
   readonly compressionLevel: string | undefined;
+  readonly engine: string;
   readonly jobKey: string | undefined;
   readonly push: PushInputs;
 }
@@ -68,6 +69,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),
     compressionLevel: inputs.optional('compression-level'),
+    engine: inputs.text('engine'),
     jobKey: inputs.optional('job-key'),
     push: readPushInputs(inputs),
   };

@@ -7,7 +7,7 @@ import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { exportImage } from './export-image.ts';
@@ -26,7 +26,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await exportImage(plan, {
-    engine: dockerEngine(cli),
+    engine: containerEngine(plan.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),
     registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
     store,

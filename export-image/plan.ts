@@ -1,3 +1,4 @@
+import { type EngineName, parseEngineName, requireDocker } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { immutableTag } from '../shared/image/immutable-tag.ts';
@@ -11,6 +12,7 @@ import {
   type TaggedReference,
 } from '../shared/image/reference.ts';
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
+import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
@@ -40,6 +42,7 @@ export interface ExportPlan {
   readonly requireCache: boolean;
   /** How layers are stored that aren't compressed yet. */
   readonly compression: LayerCompression;
+  readonly engine: EngineName;
   readonly jobKey: string;
   /** What is pushed besides; undefined pushes nothing. */
   readonly push: PushPlan | undefined;
@@ -53,6 +56,7 @@ export interface ExportFacts {
   readonly event: EventFacts;
   /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
+  readonly runner: Runner;
 }
 
 const defaultReference = 'charon:local';
@@ -64,7 +68,10 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
   const reference = chooseReference(inputs, source);
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-  const platform = parsePlatform(inputs.platform);
+  const platform = choosePlatform(inputs.platform, facts.runner);
+  const engine = chooseEngine(inputs.engine, source);
+  const push = planPush(inputs.push, tags, source.kind, platform);
+  if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside a workflow nobody asked for a tag of the event.
   if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
@@ -80,8 +87,9 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
     compression: chooseCompression(inputs.compression, inputs.compressionLevel),
+    engine,
     jobKey: inputs.jobKey ?? '',
-    push: planPush(inputs.push, tags, source.kind, platform),
+    push,
     notices,
   };
 }
@@ -125,6 +133,21 @@ function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedRefe
     'invalid-input',
     `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
+  );
+}
+
+/** `native` is the runner's own platform. */
+function choosePlatform(text: string, runner: Runner): Platform {
+  return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
+}
+
+function chooseEngine(text: string, source: ExportSource): EngineName {
+  const engine = parseEngineName(text);
+  if (engine === 'docker' || source.kind !== 'build') return engine;
+  throw new HandoverError(
+    'builder-unsupported',
+    'There is no build with `engine: podman`: buildx needs Docker.',
+    'Build with podman or buildah in a step before, and set `source-image` to the image that it made.',
   );
 }
 

@@ -13,7 +13,7 @@ import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { handover } from './handover.ts';
@@ -28,7 +28,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   const result = await handover(plans, {
-    engine: dockerEngine(cli),
+    engine: containerEngine(plans.load.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),
     registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
     store,

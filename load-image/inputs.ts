@@ -11,6 +11,7 @@ export interface LoadInputs {
   readonly from: string;
   readonly registryImage: string | undefined;
   readonly registryRetrySeconds: number;
+  readonly engine: string;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -25,5 +26,6 @@ export function readLoadInputs(inputs: Inputs): LoadInputs {
     from: inputs.text('from'),
     registryImage: inputs.optional('registry-image'),
     registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
+    engine: inputs.text('engine'),
   };
 }

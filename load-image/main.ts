@@ -7,7 +7,7 @@ import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
-import { dockerEngine } from '../shared/docker/engine.ts';
+import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { loadOrPull } from './fallback-image.ts';
@@ -31,7 +31,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
       ? runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal })
       : otherRunStore({ ...context, ...other, say: log.info, maskSecret, signal });
   const result = await loadOrPull(plan, fallback, {
-    engine: dockerEngine(cli),
+    engine: containerEngine(plan.engine, context.tempRoot, signal),
     registry: dockerRegistry(cli, { pauseMs: loadInputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
     store,
     log,

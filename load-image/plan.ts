@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { type EngineName, parseEngineName, requireDocker } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
 import { type Digest, parseDigest } from '../shared/image/digest.ts';
@@ -24,6 +25,7 @@ export interface LoadPlan {
   readonly from: ImagePlace;
   /** What to pull; undefined takes the record's. */
   readonly registryImage: PinnedReference | undefined;
+  readonly engine: EngineName;
 }
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
@@ -36,6 +38,9 @@ export const fallbackReference = parseTaggedReference('charon:local');
 
 /** @throws HandoverError `invalid-input` */
 export function planLoad(inputs: LoadInputs): LoadPlan {
+  const engine = parseEngineName(inputs.engine);
+  const from = choosePlace(inputs.from);
+  if (from !== 'artifact') requireDocker(engine, `\`from: ${from}\``);
   return {
     artifactName: requireArtifactName(inputs.artifactName),
     reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
@@ -43,8 +48,9 @@ export function planLoad(inputs: LoadInputs): LoadPlan {
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
     expectedRevision: inputs.expectedRevision,
     checkPlatform: inputs.checkPlatform,
-    from: choosePlace(inputs.from),
+    from,
     registryImage: inputs.registryImage === undefined ? undefined : parsePinnedReference(inputs.registryImage),
+    engine,
   };
 }
 

@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import type { RunChoice, RunSearch } from '../shared/artifacts/other-run.ts';
+import { requireDocker } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { parseReference, type Reference } from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
@@ -79,8 +80,9 @@ function given(inputs: Readonly<Record<string, string | undefined>>): readonly s
   return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
 }
 
-function planFallback({ fallbackImage }: RunInputs, { tarballPath }: LoadPlan): Reference | undefined {
+function planFallback({ fallbackImage }: RunInputs, { tarballPath, engine }: LoadPlan): Reference | undefined {
   if (fallbackImage === undefined) return undefined;
+  requireDocker(engine, '`fallback-image`');
   if (tarballPath !== undefined) {
     throw invalid(
       'Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.',

@@ -17,7 +17,7 @@ export async function verifiedTag(
   loaded: readonly string[],
 ): Promise<InspectedImage> {
   const name = formatReference(reference);
-  if (!loaded.includes(name)) {
+  if (!loaded.includes(engine.nameOf(name))) {
     const source = await findSame(engine, loaded, expected);
     await engine.tag(source, name);
     log.info(`It was loaded as ${loaded.join(', ')}; tagged as ${name}.`);
@@ -26,8 +26,8 @@ export async function verifiedTag(
   if (image === undefined) {
     throw new HandoverError(
       'image-missing',
-      `docker load reported ${loaded.join(', ') || 'nothing'}, but docker image inspect ${name} finds no image.`,
-      'Look at the engine on this runner: docker image ls; docker info.',
+      `${engine.program} load reported ${loaded.join(', ') || 'nothing'}, but ${engine.program} image inspect ${name} finds no image.`,
+      `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`,
     );
   }
   requireSameImage(name, expected, image);
@@ -59,7 +59,7 @@ async function findSame(engine: Engine, loaded: readonly string[], expected: Exp
   if (first !== undefined && image !== undefined) requireSameImage(first, expected, image);
   throw new HandoverError(
     'image-missing',
-    `docker load exited with 0, but reported no image that is in the engine (${loaded.join(', ') || 'none'}).`,
-    'Look at the engine on this runner: docker image ls; docker info.',
+    `${engine.program} load exited with 0, but reported no image that is in the engine (${loaded.join(', ') || 'none'}).`,
+    `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`,
   );
 }

@@ -22,7 +22,7 @@ export async function guardTags(engine: Engine, onTrouble: (message: string) => 
     else await engine.untag(reference);
   };
   return {
-    watch: (reference) => void watched.add(reference),
+    watch: (reference) => void watched.add(engine.nameOf(reference)),
     keep: () => void (kept = true),
     [Symbol.asyncDispose]: async () => {
       if (kept) return;

@@ -27,6 +27,7 @@ describe('what is planned without any choice', () => {
       artifactName: 'docker-image',
       retentionDays: 1,
       requireCache: false,
+      engine: 'docker',
       jobKey: '',
       push: undefined,
       notices: [],
@@ -109,6 +110,13 @@ describe('the source', () => {
   ])('S2.8: the log says where %j comes from', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);
   });
+});
+
+test('podman and a push contradict each other', () => {
+  const podman = { engine: 'podman', sourceImage: 'a/b:1', tags: 'a/b:2' };
+  const push = { ...defaults.push, enabled: true };
+  expect(() => plan({ ...podman, push })).toThrow(expect.objectContaining({ code: 'invalid-input' }));
+  expect(plan(podman).engine).toBe('podman');
 });
 
 describe('the compression of new layers', () => {

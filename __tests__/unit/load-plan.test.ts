@@ -13,10 +13,17 @@ const inputs: LoadInputs = {
   from: 'artifact',
   registryImage: undefined,
   registryRetrySeconds: 10,
+  engine: 'docker',
 };
 const hex = 'c'.repeat(64);
 
 describe('planLoad', () => {
+  test.each(['registry', 'artifact-then-registry'])('podman and `from: %s` contradict each other', (from) => {
+    const both = { ...inputs, engine: 'podman', from };
+    expect(() => planLoad(both)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
+    expect(planLoad({ ...both, from: 'artifact' }).engine).toBe('podman');
+  });
+
   test('without choices: the reference is the record’s, and nothing else is expected', () => {
     expect(planLoad(inputs)).toEqual({
       artifactName: 'docker-image',
@@ -27,6 +34,7 @@ describe('planLoad', () => {
       checkPlatform: true,
       from: 'artifact',
       registryImage: undefined,
+      engine: 'docker',
     });
     expect(formatReference(fallbackReference)).toBe('charon:local');
   });

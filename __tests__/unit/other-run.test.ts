@@ -27,6 +27,7 @@ const load = planLoad({
   from: 'artifact',
   registryImage: undefined,
   registryRetrySeconds: 10,
+  engine: 'docker',
 });
 const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, load, 'org/charon');
 

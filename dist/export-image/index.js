@@ -33861,6 +33861,8 @@ function tagColon(reference) {
 
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
@@ -33946,11 +33948,16 @@ async function* layer_compression_frames(chunks, pool) {
 
 
 
+
+
 const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
+// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
+const archiveManifest = 'manifest.json';
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder, and compresses the layers
- * that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
+ * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
  * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
  * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
@@ -33959,15 +33966,18 @@ async function writeOciLayout(chunks, layout, compression) {
     const parser = (0,tar_stream.extract)();
     const replaced = new Map();
     const seen = { index: false, entries: 0 };
+    let archive = '';
     const takeEntry = async (name, content) => {
         seen.entries += 1;
         seen.index ||= name === 'index.json';
-        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${blob.exec(name)?.[1] ?? ''}`);
+        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
         if (digest !== undefined) {
             const layer = await writeBlob(content, layout, digest, compression);
             if (layer !== undefined)
                 replaced.set(digest, layer);
         }
+        else if (name === archiveManifest)
+            archive = await (0,consumers_.text)(content);
         else
             await (0,external_node_stream_promises_.pipeline)(content, oci_layout_writer_top.test(name) ? (0,external_node_fs_.createWriteStream)((0,external_node_path_.join)(layout, name)) : nowhere());
     };
@@ -33979,7 +33989,29 @@ async function writeOciLayout(chunks, layout, compression) {
     await (0,external_node_stream_promises_.pipeline)(chunks, parser);
     if (seen.index)
         return replaced;
+    if (await writeIndexOf(archive, layout, replaced))
+        return new Map();
     throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+}
+/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
+async function writeIndexOf(archive, layout, replaced) {
+    const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
+    const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
+    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
+    if (config === undefined || layers.length !== image?.layers.length)
+        return false;
+    const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
+    await (0,promises_.writeFile)(blobPath(layout, manifestDigest), manifestBytes);
+    const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+    await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+    return true;
+}
+async function describe(layout, digest, replaced) {
+    const layer = replaced.get(digest);
+    if (layer !== undefined)
+        return layer;
+    const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
+    return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 // tar-stream doesn't say of what its streams consist.
 async function* buffersOf(stream) {
@@ -34258,7 +34290,7 @@ async function saveIntoLayout(tools, reference, layout, push) {
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
-    const near = nearMisses(name, local);
+    const near = nearMisses(engine.nameOf(name), local);
     const shown = local.slice(0, 20).join(', ') || 'none';
     return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
         (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
@@ -34298,8 +34330,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 7 modules
-var export_image_plan = __nccwpck_require__(6097);
+// EXTERNAL MODULE: ./build/export-image/plan.js + 8 modules
+var export_image_plan = __nccwpck_require__(6546);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34813,6 +34845,7 @@ function readExportInputs(inputs) {
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
         compressionLevel: inputs.optional('compression-level'),
+        engine: inputs.text('engine'),
         jobKey: inputs.optional('job-key'),
         push: readPushInputs(inputs),
     };
@@ -34865,13 +34898,13 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5339);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(367);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
 /* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(150);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6097);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
 /* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1241);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1888);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -34955,7 +34988,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('expor
         const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
         const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_11__/* .exportImage */ ._)(plan, {
-            engine: (0,_shared_docker_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerEngine */ .J)(cli),
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
             buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
             registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
@@ -35027,7 +35060,7 @@ function exportOutputs(result, plan, runUrl) {
 
 /***/ }),
 
-/***/ 6097:
+/***/ 6546:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35041,6 +35074,27 @@ __nccwpck_require__.d(__webpack_exports__, {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/engine-name.js
+
+
+/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
+function parseEngineName(text) {
+    const name = text.trim().toLowerCase();
+    if (name === 'docker' || name === 'podman')
+        return name;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`engine\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+}
+/**
+ * Registries are reached through docker alone.
+ * @param what the input that asks for one, with its value
+ * @throws HandoverError `invalid-input` for another engine
+ */
+function requireDocker(engine, what) {
+    if (engine === 'docker')
+        return;
+    throw new errors/* HandoverError */.Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/artifact-name.js
 
 
@@ -35317,6 +35371,8 @@ function none(reason) {
     return { kind: 'none', reason };
 }
 
+// EXTERNAL MODULE: ./build/shared/runner.js
+var shared_runner = __nccwpck_require__(708);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
 ;// CONCATENATED MODULE: ./build/export-image/compression.js
@@ -35477,6 +35533,8 @@ function noLabel(name, source) {
 
 
 
+
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -35485,7 +35543,11 @@ function planExport(inputs, facts) {
     const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
     const reference = chooseReference(inputs, source);
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-    const platform = (0,image_platform/* parsePlatform */.FL)(inputs.platform);
+    const platform = choosePlatform(inputs.platform, facts.runner);
+    const engine = chooseEngine(inputs.engine, source);
+    const push = planPush(inputs.push, tags, source.kind, platform);
+    if (push !== undefined)
+        requireDocker(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
@@ -35502,8 +35564,9 @@ function planExport(inputs, facts) {
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
         compression: chooseCompression(inputs.compression, inputs.compressionLevel),
+        engine,
         jobKey: inputs.jobKey ?? '',
-        push: planPush(inputs.push, tags, source.kind, platform),
+        push,
         notices,
     };
 }
@@ -35550,6 +35613,16 @@ function chooseReference(inputs, source) {
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
     throw new errors/* HandoverError */.Cu('invalid-input', `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+}
+/** `native` is the runner's own platform. */
+function choosePlatform(text, runner) {
+    return text.trim() === 'native' ? (0,shared_runner/* runnerPlatform */.G)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
+}
+function chooseEngine(text, source) {
+    const engine = parseEngineName(text);
+    if (engine === 'docker' || source.kind !== 'build')
+        return engine;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
 }
 function chooseRetention(days, facts, notices) {
     const { maxRetentionDays } = facts;
@@ -35616,7 +35689,7 @@ async function guardTags(engine, onTrouble) {
             await engine.untag(reference);
     };
     return {
-        watch: (reference) => void watched.add(reference),
+        watch: (reference) => void watched.add(engine.nameOf(reference)),
         keep: () => void (kept = true),
         [Symbol.asyncDispose]: async () => {
             if (kept)
@@ -38054,6 +38127,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 var core = __nccwpck_require__(3838);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/runner.js
+var runner = __nccwpck_require__(708);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
@@ -38089,9 +38164,13 @@ function jobContext(env = process.env) {
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+        runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         event: eventFacts(variable),
-        metadata: Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : [])),
+        metadata: metadataOf(env),
     };
+}
+function metadataOf(env) {
+    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : []));
 }
 function eventFacts(variable) {
     return {
@@ -38168,6 +38247,7 @@ var time_limit = __nccwpck_require__(6016);
 
 
 
+
 // What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
 const graceMs = 15_000;
 /**
@@ -38197,13 +38277,14 @@ async function run(name, step) {
     process.on('unhandledRejection', escaped);
     process.on('SIGINT', cancel);
     process.on('SIGTERM', cancel);
+    const context = jobContext();
     try {
-        await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
+        await step({ context, log: runnerLog, signal: controller.signal, limit });
         process.exit(0);
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await report(name, controller.signal.aborted ? reason : error);
+        await report(name, controller.signal.aborted ? reason : (0,runner/* explainRunner */.g)(error, context.runner));
         process.exit(1);
     }
 }
@@ -39547,22 +39628,26 @@ var shared_text = __nccwpck_require__(9853);
 
 
 /** @param signal ends running commands when it is aborted */
-function dockerCli(signal) {
+function dockerCli(signal, name = 'docker') {
     let found;
-    const program = () => (found ??= findDocker());
+    const program = () => (found ??= findProgram(name));
     return {
+        program: name,
         query: async (args) => {
             signal.throwIfAborted();
             const options = { silent: true, ignoreReturnCode: true };
             return (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], options);
         },
-        start: async (args) => {
+        start: async (args, tempDir) => {
             signal.throwIfAborted();
-            const child = (0,external_node_child_process_namespaceObject.spawn)(await program(), args, { stdio: ['pipe', 'pipe', 'pipe'] });
+            const path = await program();
+            // `env` becomes the command: the child is the command itself, and is ended like it.
+            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-                throw unavailable((0,errors/* messageOf */.bD)(error), error);
+                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(child, signal);
+            return running(name, child, signal);
         },
     };
 }
@@ -39570,10 +39655,10 @@ function dockerCli(signal) {
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(child, signal) {
+function running(name, child, signal) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
-        throw unavailable('it has no streams');
+        throw unavailable(name, 'it has no streams');
     const stop = () => {
         child.kill('SIGTERM');
         setTimeout(() => child.kill('SIGKILL'), 5000).unref();
@@ -39589,14 +39674,19 @@ function running(child, signal) {
     });
     return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
 }
-async function findDocker() {
-    const path = await (0,io/* which */.K7)('docker', false);
+async function findProgram(name) {
+    const path = await (0,io/* which */.K7)(name, false);
     if (path === '')
-        throw unavailable('there is no docker on PATH');
+        throw unavailable(name, `there is no ${name} on PATH`);
     return path;
 }
-function unavailable(why, cause) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker can't be run: ${why}.`, 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).', cause);
+const runnerHints = {
+    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
+    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+};
+function unavailable(name, why, cause) {
+    const title = name === 'docker' ? 'Docker' : 'Podman';
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
 }
 /** The last thing a command said: what to show of a failure. */
 function lastLine(output) {
@@ -39607,21 +39697,50 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 367:
+/***/ 997:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ dockerEngine)
-/* harmony export */ });
-/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
-/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9853);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3552);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
+
+
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
 
@@ -39634,46 +39753,42 @@ function lastLine(output) {
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
-    const must = async (args, code) => {
-        const output = await cli.query(args);
-        if (output.exitCode !== 0)
-            throw failed(code, args, output);
-        return output;
-    };
     return {
+        program: cli.program,
+        nameOf: (reference) => reference,
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
-        load: async (chunks, onLoaded) => {
-            const report = await load(await cli.start(['load']), chunks);
-            report.loaded.forEach(onLoaded);
-            if (report.failure !== undefined)
-                throw report.failure;
-            return report.loaded;
-        },
-        save: (image) => save(cli, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
-            await must(['image', 'tag', image, reference], 'load-failed');
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
         untag: async (reference) => {
-            await must(['image', 'rm', reference], 'image-missing');
+            await must(cli, ['image', 'rm', reference], 'image-missing');
         },
         chains: () => chains(cli),
-        references: async () => {
-            const output = await must(['image', 'ls', '--no-trunc', '--format', _output_js__WEBPACK_IMPORTED_MODULE_6__/* .referenceFormat */ .jt], 'image-missing');
-            return (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseReferences */ .IO)(output.stdout);
-        },
+        references: () => references(cli),
     };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw failed(cli, code, args, output);
+    return output;
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInfo */ .YL)(output.stdout);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
-    if (parsed.platform.os !== 'linux') {
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('unsupported-host', `The engine runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(parsed.platform)} containers; this action needs Linux containers.`, 'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.');
-    }
-    return parsed;
+    return requireSupportedEngine(parsed);
 }
 // Images may come and go meanwhile: what can't be told now is as good as not there.
 async function chains(cli) {
@@ -39682,19 +39797,31 @@ async function chains(cli) {
     if (list.exitCode !== 0 || ids.length === 0)
         return [];
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .stringsOf */ .iw)((0,_json_js__WEBPACK_IMPORTED_MODULE_7__/* .parseJson */ .qF)(line)).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc));
+    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
 }
 async function inspect(cli, image) {
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
-    const parsed = output.exitCode === 0 ? (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseInspect */ .E7)(output.stdout) : undefined;
+    return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], docker_output/* parseInspect */.E7);
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
     if (parsed !== undefined)
         return parsed;
-    if (output.exitCode !== 0 && (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .saysNoSuchImage */ .mJ)(output.stderr))
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         return undefined;
-    throw failed('image-missing', ['image', 'inspect', image], output);
+    throw failed(cli, 'image-missing', args, output);
 }
-async function load(running, chunks) {
-    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const state = { ended: false };
     void running.exit.then(() => (state.ended = true));
     try {
@@ -39702,7 +39829,7 @@ async function load(running, chunks) {
             if (state.ended)
                 break;
             if (!running.stdin.write(chunk))
-                await Promise.race([(0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
         }
     }
     catch (error) {
@@ -39714,15 +39841,16 @@ async function load(running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_6__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
     if (exitCode === 0 && report.unpackError === undefined)
         return report;
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failed('load-failed', ['load'], output) };
+    return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
 }
-async function* save(cli, image) {
-    const running = await cli.start(['save', image]);
-    const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
@@ -39731,22 +39859,230 @@ async function* save(cli, image) {
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
-            throw failed('image-not-found', ['save', image], { exitCode, stdout: '', stderr: await said });
+            throw failed(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
     }
     finally {
         if (!finished)
             running.kill();
+        await running.exit;
     }
 }
 const hints = {
-    'load-failed': 'Look for a full disk or an engine of another version on this runner: docker info; df -h.',
-    'image-missing': 'Check the engine: docker image ls.',
-    'image-not-found': 'Check that the image is in this engine: docker image ls.',
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-function failed(code, args, output) {
-    const said = (0,_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .lastLine */ .f)(output);
-    const command = (0,_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(`docker ${args.join(' ')}`);
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+function failed({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.f)(output);
+    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
+
+
+
+// Reads what podman prints, where that differs from docker. Everything here is pure.
+/** Reads `podman info --format json`; undefined when it isn't that. */
+function parsePodmanInfo(text) {
+    const info = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
+        return undefined;
+    const { host } = info;
+    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
+    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
+    return {
+        version: (0,json/* stringOr */.JI)(version['Version'], ''),
+        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
+        imageStore: 'podman',
+        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
+        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
+    };
+}
+/**
+ * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
+ * `sha256:` of an ID.
+ */
+function parsePodmanInspect(text) {
+    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
+    if (image === undefined || typeof image['Id'] !== 'string')
+        return undefined;
+    const digest = `sha256:${image['Id']}`;
+    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
+}
+/**
+ * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
+ * An image ID stays as it is.
+ */
+function podmanName(reference) {
+    const slash = reference.indexOf('/');
+    const first = slash < 0 ? '' : reference.slice(0, slash);
+    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
+    return hasRegistry || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+/**
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ */
+function podmanEngine(cli, tempRoot) {
+    return {
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
+        },
+        // Podman takes whole tarballs only.
+        chains: () => Promise.resolve([]),
+        references: () => references(cli),
+    };
+}
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.f)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const before = await references(cli);
+        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
+        const names = [];
+        for (const name of loaded)
+            names.push(await asTagged(cli, name, before, onLoaded));
+        return names;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
+// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
+async function asTagged(cli, loaded, before, onLoaded) {
+    if (!loaded.startsWith('docker.io/'))
+        return loaded;
+    const name = podmanName((0,reference/* formatReference */.FH)((0,reference/* parseReference */.F2)(loaded)));
+    onLoaded(name);
+    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
+    const old = before.get(loaded);
+    if (old === undefined)
+        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
+    else
+        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
+    return name;
+}
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const temp = __addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
+
+
+
+/**
+ * The engine that the input `engine` names.
+ * @param tempRoot folder for podman's temporary files
+ * @param signal ends running commands when it is aborted
+ */
+function containerEngine(name, tempRoot, signal) {
+    const cli = (0,docker_cli/* dockerCli */.R)(signal, name);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
 }
 
 
@@ -39761,6 +40097,7 @@ function failed(code, args, output) {
 /* harmony export */   JU: () => (/* binding */ parseLoadOutput),
 /* harmony export */   Y5: () => (/* binding */ parsePush),
 /* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   df: () => (/* binding */ inspectedImage),
 /* harmony export */   jt: () => (/* binding */ referenceFormat),
 /* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
 /* harmony export */ });
@@ -39790,7 +40127,11 @@ function parseInfo(text) {
 /** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
 function parseInspect(text) {
     const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) || typeof image['Id'] !== 'string')
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+}
+/** The same of an image's JSON that is parsed already. */
+function inspectedImage(image) {
+    if (typeof image['Id'] !== 'string')
         return undefined;
     const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
     const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
@@ -40501,6 +40842,49 @@ async function retry(work, options) {
 /** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
 function backoff(firstMs, maxMs) {
     return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+
+
+/***/ }),
+
+/***/ 708:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   G: () => (/* binding */ runnerPlatform),
+/* harmony export */   g: () => (/* binding */ explainRunner)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
 }
 
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import type { EventFacts } from '../image/workflow-event.ts';
 import type { Producer } from '../image/record.ts';
 import { parseJson } from '../json.ts';
+import type { Runner } from '../runner.ts';
 
 /** What the runner says about this job. */
 export interface JobContext {
@@ -22,6 +23,7 @@ export interface JobContext {
   readonly isGithubRunner: boolean;
   /** The longest retention that the repository allows, in days, if the runner says so. */
   readonly maxRetentionDays: number | undefined;
+  readonly runner: Runner;
   readonly event: EventFacts;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -53,13 +55,18 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+    runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     event: eventFacts(variable),
-    metadata: Object.fromEntries(
-      Object.entries(env).flatMap(([name, value]) =>
-        name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
-      ),
-    ),
+    metadata: metadataOf(env),
   };
+}
+
+function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+    ),
+  );
 }
 
 function eventFacts(variable: (name: string) => string): EventFacts {

@@ -1,6 +1,7 @@
 import { error as annotate, info } from '@actions/core';
 import { HandoverError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { explainRunner } from '../runner.ts';
 import { type JobContext, jobContext } from './context.ts';
 import { runnerLog } from './runner-log.ts';
 import { addSummary } from './summary.ts';
@@ -44,12 +45,13 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   process.on('unhandledRejection', escaped);
   process.on('SIGINT', cancel);
   process.on('SIGTERM', cancel);
+  const context = jobContext();
   try {
-    await step({ context: jobContext(), log: runnerLog, signal: controller.signal, limit });
+    await step({ context, log: runnerLog, signal: controller.signal, limit });
     process.exit(0);
   } catch (error) {
     const reason: unknown = controller.signal.reason;
-    await report(name, controller.signal.aborted ? reason : error);
+    await report(name, controller.signal.aborted ? reason : explainRunner(error, context.runner));
     process.exit(1);
   }
 }

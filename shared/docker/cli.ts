@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
+import type { EngineName } from '../engine-name.ts';
 import { HandoverError, messageOf } from '../errors.ts';
 import { quoteForeign } from '../text.ts';
 
@@ -23,31 +24,40 @@ export interface RunningCli {
   kill(): void;
 }
 
-/** The one place that runs docker. The exit code is the caller's to judge. */
+/** The one place that runs docker or podman. The exit code is the caller's to judge. */
 export interface DockerCli {
+  /** The command that is run. */
+  readonly program: EngineName;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
   query(args: readonly string[]): Promise<CliOutput>;
-  /** Starts a long command. Throws `docker-unavailable` when docker can't be started. */
-  start(args: readonly string[]): Promise<RunningCli>;
+  /**
+   * Starts a long command. Throws `docker-unavailable` when docker can't be started.
+   * @param tempDir where the command is to put its temporary files, if that matters
+   */
+  start(args: readonly string[], tempDir?: string): Promise<RunningCli>;
 }
 
 /** @param signal ends running commands when it is aborted */
-export function dockerCli(signal: AbortSignal): DockerCli {
+export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
-  const program = (): Promise<string> => (found ??= findDocker());
+  const program = (): Promise<string> => (found ??= findProgram(name));
   return {
+    program: name,
     query: async (args) => {
       signal.throwIfAborted();
       const options = { silent: true, ignoreReturnCode: true };
       return getExecOutput(quoteProgram(await program()), [...args], options);
     },
-    start: async (args) => {
+    start: async (args, tempDir) => {
       signal.throwIfAborted();
-      const child = spawn(await program(), args, { stdio: ['pipe', 'pipe', 'pipe'] });
+      const path = await program();
+      // `env` becomes the command: the child is the command itself, and is ended like it.
+      const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+      const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
       await once(child, 'spawn').catch((error: unknown) => {
-        throw unavailable(messageOf(error), error);
+        throw unavailable(name, messageOf(error), error);
       });
-      return running(child, signal);
+      return running(name, child, signal);
     },
   };
 }
@@ -57,9 +67,9 @@ function quoteProgram(path: string): string {
   return `"${path}"`;
 }
 
-function running(child: ChildProcess, signal: AbortSignal): RunningCli {
+function running(name: EngineName, child: ChildProcess, signal: AbortSignal): RunningCli {
   const { stdin, stdout, stderr } = child;
-  if (stdin === null || stdout === null || stderr === null) throw unavailable('it has no streams');
+  if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
   const stop = (): void => {
     child.kill('SIGTERM');
     setTimeout(() => child.kill('SIGKILL'), 5000).unref();
@@ -76,19 +86,20 @@ function running(child: ChildProcess, signal: AbortSignal): RunningCli {
   return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
 }
 
-async function findDocker(): Promise<string> {
-  const path = await which('docker', false);
-  if (path === '') throw unavailable('there is no docker on PATH');
+async function findProgram(name: EngineName): Promise<string> {
+  const path = await which(name, false);
+  if (path === '') throw unavailable(name, `there is no ${name} on PATH`);
   return path;
 }
 
-function unavailable(why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'docker-unavailable',
-    `Docker can't be run: ${why}.`,
-    'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    cause,
-  );
+const runnerHints = {
+  docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
+  podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+} as const;
+
+function unavailable(name: EngineName, why: string, cause?: unknown): HandoverError {
+  const title = name === 'docker' ? 'Docker' : 'Podman';
+  return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
 }
 
 /** The last thing a command said: what to show of a failure. */

@@ -1,11 +1,12 @@
 import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
+import type { EngineName } from '../engine-name.ts';
 import { HandoverError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import { formatPlatform } from '../image/platform.ts';
 import { parseJson, stringsOf } from '../json.ts';
 import { quoteForeign } from '../text.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import { requireSupportedEngine } from './supported-engine.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -20,6 +21,10 @@ import {
 
 /** What the stories need of a container engine. */
 export interface Engine {
+  /** The engine's command, for messages. */
+  readonly program: EngineName;
+  /** A reference as this engine lists it; an image ID stays as it is. */
+  nameOf(reference: string): string;
   /** Throws `docker-unavailable` without an engine, `unsupported-host` when it doesn't run Linux containers. */
   info(): Promise<EngineInfo>;
   /** The image under a reference or ID, or undefined. */
@@ -44,33 +49,39 @@ export interface Engine {
 const maxImages = 500;
 
 export function dockerEngine(cli: DockerCli): Engine {
-  const must = async (args: readonly string[], code: 'load-failed' | 'image-missing'): Promise<CliOutput> => {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0) throw failed(code, args, output);
-    return output;
-  };
   return {
+    program: cli.program,
+    nameOf: (reference) => reference,
     info: () => info(cli),
     inspect: (image) => inspect(cli, image),
-    load: async (chunks, onLoaded) => {
-      const report = await load(await cli.start(['load']), chunks);
-      report.loaded.forEach(onLoaded);
-      if (report.failure !== undefined) throw report.failure;
-      return report.loaded;
-    },
-    save: (image) => save(cli, image),
+    load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+    save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
-      await must(['image', 'tag', image, reference], 'load-failed');
+      await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
     untag: async (reference) => {
-      await must(['image', 'rm', reference], 'image-missing');
+      await must(cli, ['image', 'rm', reference], 'image-missing');
     },
     chains: () => chains(cli),
-    references: async () => {
-      const output = await must(['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
-      return parseReferences(output.stdout);
-    },
+    references: () => references(cli),
   };
+}
+
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+export async function must(
+  cli: DockerCli,
+  args: readonly string[],
+  code: 'load-failed' | 'image-missing',
+): Promise<CliOutput> {
+  const output = await cli.query(args);
+  if (output.exitCode !== 0) throw failed(cli, code, args, output);
+  return output;
+}
+
+/** All local references with their image IDs: docker and podman list them alike. */
+export async function references(cli: DockerCli): Promise<ReadonlyMap<string, string>> {
+  const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
+  return parseReferences(output.stdout);
 }
 
 async function info(cli: DockerCli): Promise<EngineInfo> {
@@ -83,14 +94,7 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
       'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
     );
   }
-  if (parsed.platform.os !== 'linux') {
-    throw new HandoverError(
-      'unsupported-host',
-      `The engine runs ${formatPlatform(parsed.platform)} containers; this action needs Linux containers.`,
-      'Use a Linux runner, such as ubuntu-latest or ubuntu-24.04-arm.',
-    );
-  }
-  return parsed;
+  return requireSupportedEngine(parsed);
 }
 
 // Images may come and go meanwhile: what can't be told now is as good as not there.
@@ -103,14 +107,37 @@ async function chains(cli: DockerCli): Promise<readonly (readonly Digest[])[]> {
 }
 
 async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | undefined> {
-  const output = await cli.query(['image', 'inspect', '--format', '{{json .}}', image]);
-  const parsed = output.exitCode === 0 ? parseInspect(output.stdout) : undefined;
+  return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], parseInspect);
+}
+
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+export async function inspectWith(
+  cli: DockerCli,
+  args: readonly string[],
+  parse: (stdout: string) => InspectedImage | undefined,
+): Promise<InspectedImage | undefined> {
+  const output = await cli.query(args);
+  const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
   if (parsed !== undefined) return parsed;
   if (output.exitCode !== 0 && saysNoSuchImage(output.stderr)) return undefined;
-  throw failed('image-missing', ['image', 'inspect', image], output);
+  throw failed(cli, 'image-missing', args, output);
+}
+
+/** Feeds `load` as `Engine.load` says. */
+export async function loadInto(
+  cli: DockerCli,
+  chunks: AsyncIterable<Buffer>,
+  onLoaded: (loaded: string) => void,
+  tempDir?: string,
+): Promise<readonly string[]> {
+  const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+  report.loaded.forEach(onLoaded);
+  if (report.failure !== undefined) throw report.failure;
+  return report.loaded;
 }
 
 async function load(
+  cli: DockerCli,
   running: RunningCli,
   chunks: AsyncIterable<Buffer>,
 ): Promise<LoadReport & { readonly failure?: HandoverError }> {
@@ -134,11 +161,12 @@ async function load(
   const report = parseLoadOutput(`${stdout}\n${stderr}`);
   if (exitCode === 0 && report.unpackError === undefined) return report;
   const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-  return { ...report, failure: failed('load-failed', ['load'], output) };
+  return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
 }
 
-async function* save(cli: DockerCli, image: string): AsyncGenerator<Buffer> {
-  const running = await cli.start(['save', image]);
+/** What a save command writes. Throws `image-not-found` while iterating. */
+export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
+  const running = await cli.start(args, tempDir);
   const said = text(running.stderr);
   running.stdin.end();
   let finished = false;
@@ -147,20 +175,31 @@ async function* save(cli: DockerCli, image: string): AsyncGenerator<Buffer> {
     yield* stdout;
     const exitCode = await running.exit;
     finished = true;
-    if (exitCode !== 0) throw failed('image-not-found', ['save', image], { exitCode, stdout: '', stderr: await said });
+    if (exitCode !== 0) throw failed(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
   } finally {
     if (!finished) running.kill();
+    await running.exit;
   }
 }
 
 const hints = {
-  'load-failed': 'Look for a full disk or an engine of another version on this runner: docker info; df -h.',
-  'image-missing': 'Check the engine: docker image ls.',
-  'image-not-found': 'Check that the image is in this engine: docker image ls.',
+  'load-failed': (program: EngineName) =>
+    `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+  'image-missing': (program: EngineName) => `Check the engine: ${program} image ls.`,
+  'image-not-found': (program: EngineName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
 
-function failed(code: keyof typeof hints, args: readonly string[], output: CliOutput): HandoverError {
+function failed(
+  { program }: DockerCli,
+  code: keyof typeof hints,
+  args: readonly string[],
+  output: CliOutput,
+): HandoverError {
   const said = lastLine(output);
-  const command = quoteForeign(`docker ${args.join(' ')}`);
-  return new HandoverError(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code]);
+  const command = quoteForeign(`${program} ${args.join(' ')}`);
+  return new HandoverError(
+    code,
+    `${command} failed with exit code ${String(output.exitCode)}: ${said}`,
+    hints[code](program),
+  );
 }

@@ -1,11 +1,11 @@
-import { isObject, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import { isObject, type JsonObject, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import { type Platform, platformOf } from '../image/platform.ts';
 
 // Reads what docker prints. Everything here is pure.
 
-/** How the engine stores images: `.Id` is the config digest in the classic store, a manifest's in containerd's. */
-export type ImageStore = 'classic' | 'containerd';
+/** How the engine stores images: `.Id` is a manifest's digest in containerd's store, else the config digest. */
+export type ImageStore = 'classic' | 'containerd' | 'podman';
 
 export interface EngineInfo {
   readonly version: string;
@@ -55,7 +55,12 @@ export function parseInfo(text: string): EngineInfo | undefined {
 /** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
 export function parseInspect(text: string): InspectedImage | undefined {
   const image = parseJson(text);
-  if (!isObject(image) || typeof image['Id'] !== 'string') return undefined;
+  return isObject(image) ? inspectedImage(image) : undefined;
+}
+
+/** The same of an image's JSON that is parsed already. */
+export function inspectedImage(image: JsonObject): InspectedImage | undefined {
+  if (typeof image['Id'] !== 'string') return undefined;
   const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
   const config = isObject(image['Config']) ? image['Config'] : {};
   return {

@@ -110,8 +110,8 @@ export function parseArchiveManifest(text: string, where: string): readonly Arch
 
 /** A manifest of our own for the image's config and layers. */
 export function formatManifest(
-  config: Descriptor,
-  layers: readonly Descriptor[],
+  config: Pick<Descriptor, 'digest' | 'size'>,
+  layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
 ): { readonly manifestBytes: Buffer; readonly manifestDigest: Digest; readonly manifestMediaType: string } {
   const manifestBytes = Buffer.from(
     JSON.stringify({

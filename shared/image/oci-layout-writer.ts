@@ -1,23 +1,28 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir, rename, stat } from 'node:fs/promises';
+import { mkdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
 import { HandoverError } from '../errors.ts';
 import { type Digest, parseDigest } from './digest.ts';
 import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
+import { formatManifest, parseArchiveManifest } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
 import type { ReplacedLayer } from './replaced-layer.ts';
 import { looksLikeTar, tarBlock } from './tar-header.ts';
 
 const top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
+// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
+const archiveManifest = 'manifest.json';
 
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout) into a folder, and compresses the layers
- * that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
+ * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
  * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
  * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
@@ -30,14 +35,16 @@ export async function writeOciLayout(
   const parser = extract();
   const replaced = new Map<Digest, ReplacedLayer>();
   const seen = { index: false, entries: 0 };
+  let archive = '';
   const takeEntry = async (name: string, content: AsyncIterable<Buffer>): Promise<void> => {
     seen.entries += 1;
     seen.index ||= name === 'index.json';
-    const digest = parseDigest(`sha256:${blob.exec(name)?.[1] ?? ''}`);
+    const digest = parseDigest(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
     if (digest !== undefined) {
       const layer = await writeBlob(content, layout, digest, compression);
       if (layer !== undefined) replaced.set(digest, layer);
-    } else await pipeline(content, top.test(name) ? createWriteStream(join(layout, name)) : nowhere());
+    } else if (name === archiveManifest) archive = await text(content);
+    else await pipeline(content, top.test(name) ? createWriteStream(join(layout, name)) : nowhere());
   };
   parser.on('entry', ({ name, type }, stream, next) => {
     takeEntry(type === 'file' ? name : '', buffersOf(stream)).then(() => {
@@ -46,11 +53,42 @@ export async function writeOciLayout(
   });
   await pipeline(chunks, parser);
   if (seen.index) return replaced;
+  if (await writeIndexOf(archive, layout, replaced)) return new Map();
   throw new HandoverError(
     'tarball-invalid',
     `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
     'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
   );
+}
+
+/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
+async function writeIndexOf(
+  archive: string,
+  layout: string,
+  replaced: ReadonlyMap<Digest, ReplacedLayer>,
+): Promise<boolean> {
+  const [image] = archive === '' ? [] : parseArchiveManifest(archive, archiveManifest);
+  const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap(
+    (name) => parseDigest(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? [],
+  );
+  const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
+  if (config === undefined || layers.length !== image?.layers.length) return false;
+  const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
+  await writeFile(blobPath(layout, manifestDigest), manifestBytes);
+  const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+  await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+  return true;
+}
+
+async function describe(
+  layout: string,
+  digest: Digest,
+  replaced: ReadonlyMap<Digest, ReplacedLayer>,
+): Promise<ReplacedLayer> {
+  const layer = replaced.get(digest);
+  if (layer !== undefined) return layer;
+  const found = await stat(blobPath(layout, digest)).catch(() => undefined);
+  return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 
 // tar-stream doesn't say of what its streams consist.

@@ -2,14 +2,17 @@ import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
+import { podmanName } from '../../../shared/docker/podman-output.ts';
 import { type FakeImage, type FakeState, readState, writeState } from './state.ts';
 
 // A docker command for scenarios: it records its arguments, keeps images in a file, and reads the tarball it is fed.
+// Called as podman, it speaks as podman 4 does (seen in Debian's package).
 
 const file = process.env['FAKE_DOCKER_STATE'] ?? '';
 const args = process.argv.slice(2);
+const isPodman = process.env['FAKE_ENGINE'] === 'podman';
 let state = readState(file);
-save({ ...state, calls: [...state.calls, args] });
+save({ ...state, calls: [...state.calls, isPodman ? ['podman', ...args] : args] });
 
 const [command = '', verb = ''] = args;
 if (state.fail === 'hang-info') await sleep(30_000);
@@ -24,6 +27,7 @@ else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''
 else if (command === 'image' && verb === 'inspect') inspect(args.at(-1) ?? '');
 else if (command === 'image' && verb === 'tag') tag(args[2] ?? '', args[3] ?? '');
 else if (command === 'image' && verb === 'rm') remove(args[2] ?? '');
+else if (command === 'image' && verb === 'untag' && isPodman) remove(args[3] ?? '');
 else if (command === 'image' && verb === 'ls') list();
 else fail(`unknown docker command: ${args.join(' ')}`, 125);
 
@@ -39,13 +43,27 @@ function fail(message: string, exitCode = 1): void {
 
 function info(): void {
   if (state.fail === 'info') {
+    if (isPodman) {
+      fail('Error: mount /var/lib/containers/storage/overlay: operation not permitted', 125);
+      return;
+    }
     process.stdout.write('{"ServerErrors":["Cannot connect"]}\n');
     fail('Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?');
     return;
   }
+  if (isPodman) {
+    const host = {
+      arch: state.architecture === 'x86_64' ? 'amd64' : state.architecture,
+      os: 'linux',
+      hostname: 'away',
+    };
+    const store = { graphRoot: '/var/lib/containers/storage' };
+    process.stdout.write(JSON.stringify({ host, store, version: { Version: '4.3.1' } }, undefined, 2));
+    return;
+  }
   const containerd = [['driver-type', 'io.containerd.snapshotter.v1']];
   const status = { DriverStatus: state.store === 'containerd' ? containerd : [['Backing Filesystem', 'extfs']] };
-  const engine = { ServerVersion: '28.5.2', OSType: state.osType, Architecture: 'x86_64', Name: 'elsewhere' };
+  const engine = { ServerVersion: '28.5.2', OSType: state.osType, Architecture: state.architecture, Name: 'elsewhere' };
   process.stdout.write(`${JSON.stringify({ ...engine, ...status, DockerRootDir: '/var/lib/docker' })}\n`);
 }
 
@@ -149,7 +167,7 @@ async function load(): Promise<void> {
   const configId = `sha256:${createHash('sha256')
     .update(files.get(image.Config) ?? '')
     .digest('hex')}`;
-  const tags: readonly string[] = image.RepoTags ?? [];
+  const tags = namesOf(image.RepoTags ?? [], index?.manifests ?? []);
   const missing = lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
   if (missing !== undefined) {
     fail(`open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
@@ -157,8 +175,9 @@ async function load(): Promise<void> {
   }
   if (state.fail === 'silent-load') return;
   const loaded: FakeImage = {
-    imageId: state.store === 'containerd' ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
-    tags,
+    imageId:
+      state.store === 'containerd' && !isPodman ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
+    tags: [...new Set([...(find(configId)?.tags ?? []), ...tags])],
     diffIds: config.rootfs.diff_ids,
     architecture: config.architecture,
     labels: config.config?.Labels ?? {},
@@ -169,6 +188,17 @@ async function load(): Promise<void> {
   if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
   if (state.fail === 'unpack')
     process.stdout.write(`Error unpacking image ${tags.join()}: failed to extract layer: short read\n`);
+}
+
+/** Podman takes containerd's name from an index with one entry, else those of the Docker archive. */
+function namesOf(repoTags: readonly string[], manifests: readonly Descriptor[]): readonly string[] {
+  if (!isPodman) return repoTags;
+  const name = manifests.length === 1 ? manifests[0]?.annotations?.['io.containerd.image.name'] : undefined;
+  return name === undefined ? repoTags.map(podmanName) : [name];
+}
+
+interface Descriptor {
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** The first layer that is neither in the tar nor, on the classic store, under an image with the same layers so far. */
@@ -210,7 +240,17 @@ async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
 }
 
 function find(name: string): FakeImage | undefined {
-  return state.images.find((image) => [image.imageId, ...image.tags, ...(image.pinned ?? [])].includes(name));
+  const candidates = isPodman ? [name, podmanName(name), `docker.io/library/${name}`] : [name];
+  return candidates
+    .map((candidate) =>
+      state.images.find((image) => [image.imageId, ...image.tags, ...(image.pinned ?? [])].includes(candidate)),
+    )
+    .find((image) => image !== undefined);
+}
+
+function failNoImage(name: string): void {
+  if (isPodman) fail(`Error: ${name}: image not known`, 125);
+  else fail(`Error response from daemon: No such image: ${name}`);
 }
 
 function inspect(name: string): void {
@@ -220,11 +260,11 @@ function inspect(name: string): void {
   }
   const image = find(name);
   if (image === undefined) {
-    fail(`Error response from daemon: No such image: ${name}`);
+    failNoImage(name);
     return;
   }
   const answer = {
-    Id: image.imageId,
+    Id: isPodman ? image.imageId.replace('sha256:', '') : image.imageId,
     RepoTags: image.tags,
     Os: 'linux',
     Architecture: image.architecture,
@@ -232,13 +272,13 @@ function inspect(name: string): void {
     Config: { Labels: image.labels },
     Size: 1,
   };
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  process.stdout.write(`${JSON.stringify(isPodman ? [answer] : answer)}\n`);
 }
 
 function tag(source: string, reference: string): void {
   const image = find(source);
   if (image === undefined) {
-    fail(`Error response from daemon: No such image: ${source}`);
+    failNoImage(source);
     return;
   }
   const images = state.images.map((other) => {
@@ -251,7 +291,7 @@ function tag(source: string, reference: string): void {
 function remove(name: string): void {
   const found = find(name);
   if (found === undefined) {
-    fail(`Error response from daemon: No such image: ${name}`);
+    failNoImage(name);
     return;
   }
   const tags = found.tags.filter((tag) => tag !== name);

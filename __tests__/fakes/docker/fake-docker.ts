@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { emptyState, type FakeState, readState, writeState } from './state.ts';
 
-/** A runner whose `docker` is the fake command. */
+/** A runner whose `docker` and `podman` are the fake command. */
 export interface FakeDocker {
   /** Environment with the fake first on PATH. */
   readonly env: Readonly<Record<string, string>>;
@@ -20,12 +20,12 @@ export async function fakeDocker(initial: Partial<FakeState> = {}): Promise<Fake
   const bin = join(directory, 'bin');
   await mkdir(bin);
   const script = fileURLToPath(new URL('docker.ts', import.meta.url));
-  const command = join(bin, 'docker');
-  await writeFile(
-    command,
-    `#!/bin/sh\nexec "${process.execPath}" --disable-warning=ExperimentalWarning "${script}" "$@"\n`,
-  );
-  await chmod(command, 0o755);
+  for (const name of ['docker', 'podman']) {
+    const command = join(bin, name);
+    const run = `exec "${process.execPath}" --disable-warning=ExperimentalWarning "${script}" "$@"`;
+    await writeFile(command, `#!/bin/sh\nexport FAKE_ENGINE=${name}\n${run}\n`);
+    await chmod(command, 0o755);
+  }
   writeState(file, { ...emptyState, ...initial });
   return {
     env: { PATH: `${bin}:/usr/bin:/bin`, FAKE_DOCKER_STATE: file },

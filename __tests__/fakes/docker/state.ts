@@ -29,8 +29,10 @@ export interface FakeState {
   readonly store: 'classic' | 'containerd';
   readonly driver: string;
   readonly osType: string;
+  /** As `docker info` names it. */
+  readonly architecture: string;
   readonly images: readonly FakeImage[];
-  /** Every command so far. */
+  /** Every command so far; one of podman begins with `podman`. */
   readonly calls: readonly (readonly string[])[];
   /** Folder with the OCI layout that a build gives. */
   readonly buildLayout?: string;
@@ -56,6 +58,7 @@ export const emptyState: FakeState = {
   store: 'classic',
   driver: 'docker-container',
   osType: 'linux',
+  architecture: 'x86_64',
   images: [],
   calls: [],
   progress: [],

@@ -1,0 +1,189 @@
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { type Podman, startPodman } from '../../dev/podman.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+
+// The packaged podman, with a storage of its own, on either side of real Docker engines.
+
+let engines: Engines;
+let podman: Podman;
+let service: ArtifactService;
+beforeAll(async () => {
+  engines = await startEngines();
+  podman = await startPodman();
+}, 180_000);
+afterAll(async () => {
+  podman.remove();
+  await engines.stop();
+}, 60_000);
+beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+afterEach(async () => {
+  await service.close();
+  podman.podman('image', 'rm', '--all', '--force');
+});
+
+const withPodman = (inputs: Inputs = {}): Inputs => ({ engine: 'podman', ...inputs });
+const exportPodman = (inputs: Inputs): Inputs =>
+  withPodman({ tarball: join(engines.directory, 'podman.tar'), ...inputs });
+const names = (): readonly string[] => {
+  const list = podman.podman('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim();
+  return list === '' ? [] : list.split('\n').sort();
+};
+const idOf = (image: string): string => podman.podman('image', 'inspect', '--format', '{{.Id}}', image).trim();
+
+async function exportHello(more: Inputs = {}): Promise<Readonly<Record<string, string>>> {
+  const exported = await stepOn(service, engines.containerd, 'export-image', {
+    context: 'examples/hello',
+    'build-contexts': `busybox=${engines.rootFilesystem}`,
+    network: 'host',
+    tarball: join(engines.directory, 'charon.tar'),
+    ...more,
+  });
+  expect(exported.log).not.toContain('::error');
+  return exported.outputs;
+}
+
+/** Builds an image with podman alone: no instruction that needs a container. */
+function buildWithPodman(reference: string, text: string, format: 'oci' | 'docker' = 'oci'): void {
+  const context = mkdtempSync(join(tmpdir(), 'podman-context-'));
+  try {
+    cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(join(context, 'text'), text);
+    const check = format === 'docker' ? 'HEALTHCHECK CMD ["true"]\n' : '';
+    writeFileSync(
+      join(context, 'Containerfile'),
+      `FROM scratch\nCOPY rootfs /\nCOPY text /text\n${check}CMD ["cat", "/text"]\n`,
+    );
+    podman.podman('build', '--quiet', '--format', format, '-t', reference, context);
+  } finally {
+    rmSync(context, { recursive: true, force: true });
+  }
+}
+
+describe('from docker to podman', () => {
+  test('S0.4: what docker built is here under the name that podman gives it, and nothing else', async () => {
+    const exported = await exportHello();
+    const expected = withPodman({ 'expected-config-digest': exported['config-digest'] ?? '' });
+    const loaded = await stepOn(service, podman, 'load-image', expected);
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.outputs).toMatchObject({
+      image: 'charon:local',
+      'image-id': exported['config-digest'],
+      loaded: 'true',
+    });
+    expect(loaded.leftInTemp).toEqual([]);
+    expect(names()).toEqual(['localhost/charon:local']);
+    expect(`sha256:${idOf('charon:local')}`).toBe(exported['config-digest']);
+    expect(podman.readImageFile('charon:local', '/bin/busybox').length).toBeGreaterThan(100_000);
+
+    const again = await stepOn(service, podman, 'load-image', expected);
+    expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
+  }, 120_000);
+
+  test('S2.7: every reference is there', async () => {
+    await exportHello({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
+    const loaded = await stepOn(service, podman, 'load-image', withPodman());
+    expect(loaded.log).not.toContain('::error');
+    expect(names()).toEqual(['ghcr.io/org/charon:1', 'localhost/charon:local', 'localhost/charon:two']);
+    expect(new Set(names().map(idOf)).size).toBe(1);
+  }, 120_000);
+
+  test('an image of the same full name that was here before keeps its name', async () => {
+    buildWithPodman('docker.io/library/charon:local', 'the older one');
+    const older = idOf('docker.io/library/charon:local');
+    const exported = await exportHello();
+    const loaded = await stepOn(service, podman, 'load-image', withPodman());
+    expect(loaded.log).not.toContain('::error');
+    expect(idOf('docker.io/library/charon:local')).toBe(older);
+    expect(`sha256:${idOf('charon:local')}`).toBe(exported['config-digest']);
+  }, 120_000);
+
+  test('damage to the blob: an error, and the tag is the old image again', async () => {
+    buildWithPodman('charon:local', 'the older one');
+    const older = idOf('charon:local');
+    await exportHello();
+    await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
+    const loaded = await stepOn(service, podman, 'load-image', withPodman());
+    expect(errorCode(loaded)).toBe('artifact-corrupt');
+    expect([...loaded.leftInTemp, ...podman.leftInTemp()]).toEqual([]);
+    expect(names()).toEqual(['localhost/charon:local']);
+    expect(idOf('charon:local')).toBe(older);
+  }, 120_000);
+
+  test('S0.4: an image that was swapped on the way into the store is found out, and its tag taken back', async () => {
+    buildWithPodman('charon:local', 'the wrong one');
+    const wrong = join(engines.directory, 'wrong.tar');
+    podman.podman('save', '--output', wrong, 'charon:local');
+    podman.podman('image', 'rm', 'charon:local');
+    await exportHello();
+    const bin = join(engines.directory, 'swap');
+    mkdirSync(bin, { recursive: true });
+    const real = '/usr/bin/podman';
+    writeFileSync(
+      join(bin, 'podman'),
+      `#!/bin/sh\n[ "$1" = load ] || exec ${real} "$@"\ncat > /dev/null\nexec ${real} load --input ${wrong}\n`,
+    );
+    chmodSync(join(bin, 'podman'), 0o755);
+    const swapped = { env: { ...podman.env, PATH: [bin, process.env['PATH'] ?? ''].join(delimiter) } };
+    const loaded = await stepOn(service, swapped, 'load-image', withPodman());
+    expect(errorCode(loaded)).toBe('image-mismatch');
+    expect(names()).toEqual([]);
+  }, 120_000);
+});
+
+describe('from podman', () => {
+  test.each([
+    ['oci', 'classic'],
+    ['oci', 'containerd'],
+    ['docker', 'classic'],
+    ['docker', 'containerd'],
+  ] as const)(
+    'S2.1: an image that podman built in the %s format runs on the %s store, with the same config',
+    async (format, store) => {
+      buildWithPodman('charon:built', `from podman, ${format}`, format);
+      const inputs = exportPodman({ 'source-image': 'charon:built', image: 'charon:local' });
+      const exported = await stepOn(service, podman, 'export-image', inputs);
+      expect(exported.log).not.toContain('::error');
+      expect(exported.leftInTemp).toEqual([]);
+      expect(exported.outputs['config-digest']).toBe(`sha256:${idOf('charon:built')}`);
+      expect(names()).toEqual(['localhost/charon:built']);
+
+      const { docker } = engines[store];
+      const loaded = await stepOn(service, engines[store], 'load-image', {});
+      expect(loaded.log).not.toContain('::error');
+      expect(docker('run', '--rm', '--network=none', 'charon:local')).toBe(`from podman, ${format}`);
+      const config = docker('image', 'inspect', '--format', '{{json .Config}}', 'charon:local');
+      expect(config.includes('Healthcheck')).toBe(format === 'docker');
+      docker('image', 'rm', 'charon:local');
+    },
+    120_000,
+  );
+
+  test('S2.1: from podman to podman, with layers as they are', async () => {
+    buildWithPodman('localhost/charon:built', 'round trip');
+    const id = idOf('charon:built');
+    const inputs = exportPodman({ 'source-image': 'charon:built', compression: 'uncompressed' });
+    const exported = await stepOn(service, podman, 'export-image', inputs);
+    expect(exported.log).not.toContain('::error');
+    podman.podman('image', 'rm', '--all', '--force');
+    const loaded = await stepOn(service, podman, 'load-image', withPodman());
+    expect(loaded.log).not.toContain('::error');
+    expect(names()).toEqual(['localhost/charon:built']);
+    expect(idOf('charon:built')).toBe(id);
+    expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
+  }, 120_000);
+
+  test('S2.3: a tag that isn’t there: the near misses, and no artifact', async () => {
+    buildWithPodman('charon:pr-2', 'near');
+    const outcome = await stepOn(service, podman, 'export-image', exportPodman({ 'source-image': 'charon:pr-1' }));
+    expect(errorCode(outcome)).toBe('image-not-found');
+    expect(errorMessage(outcome)).toContain('It has localhost/charon:pr-2.');
+    expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
+    expect(service.artifacts).toEqual([]);
+    expect(existsSync(join(engines.directory, 'podman.tar.partial'))).toBe(false);
+  }, 60_000);
+});

@@ -1,0 +1,135 @@
+import { describe, expect, test } from '@jest/globals';
+import { guardTags } from '../../shared/tag-guard.ts';
+import type { CliOutput } from '../../shared/docker/cli.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
+import { podmanEngine } from '../../shared/docker/podman-engine.ts';
+import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/docker/podman-output.ts';
+import { requireSupportedEngine } from '../../shared/docker/supported-engine.ts';
+import { HandoverError } from '../../shared/errors.ts';
+import { platformOf } from '../../shared/image/platform.ts';
+import { explainRunner, runnerPlatform } from '../../shared/runner.ts';
+
+const hex = 'a'.repeat(64);
+
+describe('what podman prints', () => {
+  test('info: the platform, the storage and the machine', () => {
+    const info = {
+      host: { arch: 'arm64', os: 'linux', hostname: 'host' },
+      store: { graphRoot: '/var/lib/containers/storage' },
+      version: { Version: '5.0.0' },
+    };
+    expect(parsePodmanInfo(JSON.stringify(info, undefined, 2))).toEqual({
+      version: '5.0.0',
+      platform: { os: 'linux', architecture: 'arm64' },
+      imageStore: 'podman',
+      dataRoot: '/var/lib/containers/storage',
+      hostName: 'host',
+    });
+  });
+
+  test.each(['', 'null', '[]', '{}', '{"host":null}', 'Cannot connect to Podman.'])('%j is no podman', (text) => {
+    expect(parsePodmanInfo(text)).toBeUndefined();
+  });
+
+  test('inspect: a list of one, whose ID lacks the algorithm', () => {
+    const image = { Id: hex, Os: 'linux', Architecture: 'amd64', RepoTags: ['localhost/a:1'] };
+    expect(parsePodmanInspect(JSON.stringify([image]))).toMatchObject({
+      imageId: `sha256:${hex}`,
+      repoTags: ['localhost/a:1'],
+    });
+    expect(parsePodmanInspect('[]')).toBeUndefined();
+    expect(parsePodmanInspect('')).toBeUndefined();
+  });
+
+  test.each([
+    ['charon:local', 'localhost/charon:local'],
+    ['org/charon:1', 'localhost/org/charon:1'],
+    ['localhost/charon:local', 'localhost/charon:local'],
+    ['localhost:5000/charon:1', 'localhost:5000/charon:1'],
+    ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:1'],
+    [`sha256:${hex}`, `sha256:${hex}`],
+  ])('%s is listed as %s', (reference, listed) => {
+    expect(podmanName(reference)).toBe(listed);
+  });
+});
+
+describe('hosts', () => {
+  const engine = { version: '1', imageStore: 'classic', dataRoot: '', hostName: '' } as const;
+
+  test.each([
+    ['linux', 'x86_64', true],
+    ['linux', 'aarch64', true],
+    ['linux', 'arm64', true],
+    ['linux', 'armv7l', false],
+    ['linux', 'riscv64', false],
+    ['windows', 'x86_64', false],
+    ['freebsd', 'amd64', false],
+  ])('an engine of %s on %s: %s', (os, architecture, supported) => {
+    const require = (): unknown => requireSupportedEngine({ ...engine, platform: platformOf(os, architecture) });
+    if (supported) expect(require()).toBeDefined();
+    else expect(require).toThrow(/needs Linux containers on amd64 or arm64/);
+  });
+
+  test.each([
+    ['macOS', 'ARM64', 'docker-unavailable', 'unsupported-host'],
+    ['Windows', 'X64', 'builder-unsupported', 'unsupported-host'],
+    ['Linux', 'ARM', 'docker-unavailable', 'unsupported-host'],
+    ['Linux', 'X64', 'docker-unavailable', 'docker-unavailable'],
+    ['Linux', 'ARM64', 'builder-unsupported', 'builder-unsupported'],
+    ['macOS', 'ARM64', 'builder-unsupported', 'builder-unsupported'],
+    ['macOS', 'ARM64', 'artifact-not-found', 'artifact-not-found'],
+    ['', '', 'docker-unavailable', 'docker-unavailable'],
+  ] as const)('on %s %s, %s is %s', (os, architecture, code, told) => {
+    const explained = explainRunner(new HandoverError(code, 'what', 'next'), { os, architecture });
+    expect(explained).toMatchObject({ code: told, message: expect.stringContaining('what') });
+  });
+
+  test('other errors stay as they are', () => {
+    const error = new TypeError('x');
+    expect(explainRunner(error, { os: 'macOS', architecture: 'ARM64' })).toBe(error);
+  });
+
+  test.each([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+  ])('native on %s is linux/%s', (architecture, expected) => {
+    expect(runnerPlatform({ os: 'Linux', architecture })).toEqual({ os: 'linux', architecture: expected });
+  });
+
+  test.each(['', 'ARM', 'X86', 'constructor'])('native on "%s" is an error', (architecture) => {
+    expect(() => runnerPlatform({ os: 'Linux', architecture })).toThrow(/RUNNER_ARCH is/);
+  });
+});
+
+describe('taking tags back', () => {
+  /** A podman that holds these references; `list` is what it holds now. */
+  const stub = (
+    initial: Readonly<Record<string, string>>,
+  ): { readonly engine: Engine; readonly list: Map<string, string> } => {
+    const list = new Map(Object.entries(initial));
+    const answer = (stdout = ''): CliOutput => ({ exitCode: 0, stdout, stderr: '' });
+    const query = (args: readonly string[]): Promise<CliOutput> => {
+      const [, verb, one = '', other = ''] = args;
+      if (verb === 'rm') list.delete(one);
+      if (verb === 'tag') list.set(other, one);
+      return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
+    };
+    const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
+    return { engine: podmanEngine({ program: 'podman', query, start }, '/nowhere'), list };
+  };
+
+  test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {
+    const { engine, list } = stub({ 'localhost/old:1': 'sha256:1' });
+    {
+      await using guard = await guardTags(engine, (message) => {
+        throw new Error(message);
+      });
+      guard.watch('charon:local');
+      guard.watch('old:1');
+      await engine.tag('sha256:2', 'charon:local');
+      await engine.tag('sha256:2', 'old:1');
+      expect(list.get('localhost/charon:local')).toBe('sha256:2');
+    }
+    expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': 'sha256:1' });
+  });
+});

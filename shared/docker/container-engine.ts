@@ -1,0 +1,14 @@
+import type { EngineName } from '../engine-name.ts';
+import { dockerCli } from './cli.ts';
+import { dockerEngine, type Engine } from './engine.ts';
+import { podmanEngine } from './podman-engine.ts';
+
+/**
+ * The engine that the input `engine` names.
+ * @param tempRoot folder for podman's temporary files
+ * @param signal ends running commands when it is aborted
+ */
+export function containerEngine(name: EngineName, tempRoot: string, signal: AbortSignal): Engine {
+  const cli = dockerCli(signal, name);
+  return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+}

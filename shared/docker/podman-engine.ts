@@ -1,0 +1,82 @@
+import { HandoverError } from '../errors.ts';
+import { formatReference, parseReference } from '../image/reference.ts';
+import { makeTempDir } from '../temp-dir.ts';
+import { type DockerCli, lastLine } from './cli.ts';
+import { type Engine, inspectWith, loadInto, must, references, saveFrom } from './engine.ts';
+import type { EngineInfo } from './output.ts';
+import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
+import { requireSupportedEngine } from './supported-engine.ts';
+
+/**
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ */
+export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
+  return {
+    program: cli.program,
+    nameOf: podmanName,
+    info: () => info(cli),
+    inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+    load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
+    save: (image) => save(cli, tempRoot, image),
+    tag: async (image, reference) => {
+      await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+    },
+    untag: async (reference) => {
+      await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
+    },
+    // Podman takes whole tarballs only.
+    chains: () => Promise.resolve([]),
+    references: () => references(cli),
+  };
+}
+
+async function info(cli: DockerCli): Promise<EngineInfo> {
+  const output = await cli.query(['info', '--format', 'json']);
+  const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+  if (parsed !== undefined) return requireSupportedEngine(parsed);
+  throw new HandoverError(
+    'docker-unavailable',
+    `Podman doesn't answer: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
+    'Run podman info in a step before, and repair what it says.',
+  );
+}
+
+async function load(
+  cli: DockerCli,
+  tempRoot: string,
+  chunks: AsyncIterable<Buffer>,
+  onLoaded: (loaded: string) => void,
+): Promise<readonly string[]> {
+  const before = await references(cli);
+  await using temp = await makeTempDir(tempRoot);
+  const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
+  const names: string[] = [];
+  for (const name of loaded) names.push(await asTagged(cli, name, before, onLoaded));
+  return names;
+}
+
+// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
+// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
+async function asTagged(
+  cli: DockerCli,
+  loaded: string,
+  before: ReadonlyMap<string, string>,
+  onLoaded: (loaded: string) => void,
+): Promise<string> {
+  if (!loaded.startsWith('docker.io/')) return loaded;
+  const name = podmanName(formatReference(parseReference(loaded)));
+  onLoaded(name);
+  await must(cli, ['image', 'tag', loaded, name], 'load-failed');
+  const old = before.get(loaded);
+  if (old === undefined) await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
+  else await must(cli, ['image', 'tag', old, loaded], 'load-failed');
+  return name;
+}
+
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
+  await using temp = await makeTempDir(tempRoot);
+  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+}
