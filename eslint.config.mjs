@@ -81,7 +81,7 @@ export default tseslint.config(
   },
   {
     files: [
-      '{export-image,load-image,handover}/{inputs,plan,tag-plan,verify,outputs,summary,build-arguments,unsealed-record}.ts',
+      '{export-image,load-image,handover}/{inputs,plan,tag-plan,verify,outputs,summary,build-arguments,unsealed-record,images-inputs,images-plan,images-summary,image-mapping,artifact-pattern,loads-at-once}.ts',
     ],
     rules: rule(
       [

@@ -11,7 +11,7 @@ import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
-import { fallbackReference, type LoadPlan } from './plan.ts';
+import { type EachPlan, fallbackReference, type LoadPlan } from './plan.ts';
 import { guardTags, type TagGuard } from './tag-guard.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
@@ -26,6 +26,12 @@ export interface LoadResult {
   /** Bytes that were downloaded. */
   readonly size: number;
   readonly loaded: boolean;
+}
+
+/** An artifact that was found, and what it says of itself. */
+export interface Handover {
+  readonly content: ArtifactContent;
+  readonly record: HandoverRecord | undefined;
 }
 
 export interface LoadTools {
@@ -48,7 +54,20 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
   const content = await log.chapter('Find the artifact', () =>
     timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
   );
-  const record = await readRecord(content, log);
+  return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+}
+
+/**
+ * The same for an artifact that has been opened.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+export async function loadHandover(
+  plan: EachPlan,
+  tools: LoadTools,
+  { content, record }: Handover,
+  info: EngineInfo,
+): Promise<LoadResult> {
+  const { engine, log, timeline } = tools;
   if (record !== undefined) requireExpected(plan, record, info.platform);
   const present = await alreadyHere(plan, tools, record);
   if (present !== undefined && record !== undefined) return { ...present, artifact: content.artifact, record };
@@ -62,7 +81,11 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
   return result;
 }
 
-async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
+/**
+ * What the artifact says of its image; undefined when it has no record.
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+export async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
   const { artifact } = content;
   log.info(
     `Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`,
@@ -74,7 +97,7 @@ async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverR
 }
 
 async function alreadyHere(
-  plan: LoadPlan,
+  plan: EachPlan,
   { engine, log }: LoadTools,
   record: HandoverRecord | undefined,
 ): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected' | 'size' | 'loaded'> | undefined> {
@@ -92,28 +115,40 @@ function others(record: HandoverRecord, name: string): readonly Reference[] {
   return record.references.filter((reference) => formatReference(reference) !== name);
 }
 
-async function requireSpace(plan: LoadPlan, content: ArtifactContent, info: EngineInfo): Promise<void> {
+/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
+export function spaceNeeded(info: EngineInfo, size: number): number {
+  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
+  return info.imageStore === 'classic' ? 2 * size : size;
+}
+
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+export function engineFolder(info: EngineInfo): string | undefined {
+  return info.dataRoot === '' || info.hostName !== hostname() ? undefined : info.dataRoot;
+}
+
+async function requireSpace(
+  plan: Pick<LoadPlan, 'tarballPath'>,
+  content: ArtifactContent,
+  info: EngineInfo,
+): Promise<void> {
   const { size } = content.artifact;
   if (plan.tarballPath !== undefined) await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
-  if (info.dataRoot === '' || info.hostName !== hostname()) return;
-  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-  const needed = info.imageStore === 'classic' ? 2 * size : size;
+  const folder = engineFolder(info);
+  if (folder === undefined) return;
   await requireDiskSpace(
-    info.dataRoot,
-    needed,
+    folder,
+    spaceNeeded(info, size),
     'Loading the image into the engine',
     'Free space first: docker system prune -af; df -h.',
   );
 }
 
-interface LoadJob {
-  readonly content: ArtifactContent;
-  readonly record: HandoverRecord | undefined;
+interface LoadJob extends Handover {
   readonly guard: TagGuard;
   readonly info: EngineInfo;
 }
 
-async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
+async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
   const { content, record, guard, info } = job;
   for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));

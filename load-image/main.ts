@@ -7,17 +7,17 @@ import { runStore } from '../shared/artifacts/run-store.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { dockerEngine } from '../shared/docker/engine.ts';
 import { timeline } from '../shared/timeline.ts';
-import { readLoadInputs } from './inputs.ts';
-import { loadImage } from './load-image.ts';
+import { readImagesInputs } from './images-inputs.ts';
+import { planImages } from './images-plan.ts';
+import { imagesSummary } from './images-summary.ts';
+import { loadImages } from './load-images.ts';
 import { loadOutputs } from './outputs.ts';
-import { planLoad } from './plan.ts';
-import { loadSummary } from './summary.ts';
 
 await run('load-image', async ({ context, log, signal }) => {
-  const plan = planLoad(readLoadInputs(actionInputs()));
+  const plan = planImages(readImagesInputs(actionInputs()), context.maxRetentionDays);
   const times = timeline();
   await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
-  const result = await loadImage(plan, {
+  const result = await loadImages(plan, {
     engine: dockerEngine(dockerCli(signal)),
     store,
     log,
@@ -25,5 +25,5 @@ await run('load-image', async ({ context, log, signal }) => {
     runAttempt: context.producer.runAttempt,
   });
   setOutputs(loadOutputs(result));
-  await addSummary(loadSummary(result, times.spans()));
+  await addSummary(imagesSummary(result, times.spans()));
 });

@@ -18,13 +18,20 @@ export interface LoadPlan {
   readonly checkPlatform: boolean;
 }
 
+/** The part of it that doesn't depend on the artifact. */
+export type EachPlan = Omit<LoadPlan, 'artifactName'>;
+
 /** What an image without a reference of its own is called. */
 export const fallbackReference = parseTaggedReference('charon:local');
 
 /** @throws HandoverError `invalid-input` */
 export function planLoad(inputs: LoadInputs): LoadPlan {
+  return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
+}
+
+/** @throws HandoverError `invalid-input` */
+export function planEach(inputs: LoadInputs): EachPlan {
   return {
-    artifactName: requireArtifactName(inputs.artifactName),
     reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
     tarballPath: inputs.tarball,
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),

@@ -12,7 +12,7 @@ import {
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
-import { formatReference, parseTaggedReference, type Reference } from './reference.ts';
+import { formatReference, parseReference, parseTaggedReference, type Reference } from './reference.ts';
 import type { TarballCompression } from './tarball-compression.ts';
 
 /** The record's file name within the artifact. */
@@ -57,6 +57,8 @@ export interface HandoverRecord {
   readonly tarballDigest: Digest;
   readonly tarballCompression: TarballCompression;
   readonly producer: Producer;
+  /** Where the image was pushed to as well: a reference by digest. */
+  readonly pushedReference?: string;
 }
 
 /** The record as the text that goes into the artifact. */
@@ -95,6 +97,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
+    ...(value['pushedReference'] === undefined ? {} : { pushedReference: pushed(value['pushedReference']) }),
   };
   requireLayersInside(record);
   return record;
@@ -116,6 +119,16 @@ function platform(value: unknown): Platform {
   } catch (error) {
     throw corrupt('its platform is malformed', error);
   }
+}
+
+function pushed(value: unknown): string {
+  const text = stringOr(value, '');
+  try {
+    if (parseReference(text).digest !== undefined) return text;
+  } catch (error) {
+    throw corrupt('its pushed reference is malformed', error);
+  }
+  throw corrupt(`its pushed reference "${quoteForeign(text)}" has no digest`);
 }
 
 function layers(value: JsonObject): readonly RecordLayer[] {

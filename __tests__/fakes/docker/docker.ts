@@ -2,14 +2,13 @@ import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
-import { type FakeImage, type FakeState, readState, writeState } from './state.ts';
+import { type FakeImage, type FakeState, updateState } from './state.ts';
 
 // A docker command for scenarios: it records its arguments, keeps images in a file, and reads the tarball it is fed.
 
 const file = process.env['FAKE_DOCKER_STATE'] ?? '';
 const args = process.argv.slice(2);
-let state = readState(file);
-save({ ...state, calls: [...state.calls, args] });
+let state = updateState(file, (now) => ({ ...now, calls: [...now.calls, args] }));
 
 const [command = '', verb = ''] = args;
 if (command === 'info') info();
@@ -23,9 +22,8 @@ else if (command === 'image' && verb === 'rm') remove(args[2] ?? '');
 else if (command === 'image' && verb === 'ls') list();
 else fail(`unknown docker command: ${args.join(' ')}`, 125);
 
-function save(next: FakeState): void {
-  state = next;
-  writeState(file, state);
+function setImages(change: (images: FakeState['images']) => FakeState['images']): void {
+  state = updateState(file, (now) => ({ ...now, images: change(now.images) }));
 }
 
 function fail(message: string, exitCode = 1): void {
@@ -67,7 +65,7 @@ async function build(): Promise<void> {
   if (args.includes('--iidfile') && idFile !== undefined) {
     writeFileSync(idFile, 'sha256:built');
     const built = { imageId: 'sha256:built', tags: [], diffIds: [], architecture: 'amd64', labels: {} };
-    save({ ...state, images: [...state.images, built] });
+    setImages((images) => [...images, built]);
   }
 }
 
@@ -102,8 +100,10 @@ async function load(): Promise<void> {
     architecture: config.architecture,
     labels: config.config?.Labels ?? {},
   };
-  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
-  save({ ...state, images: [...others.filter((other) => other.imageId !== loaded.imageId), loaded] });
+  setImages((images) => {
+    const others = images.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
+    return [...others.filter((other) => other.imageId !== loaded.imageId), loaded];
+  });
   for (const name of tags) process.stdout.write(`Loaded image: ${name}\n`);
   if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
   if (state.fail === 'unpack')
@@ -180,11 +180,12 @@ function tag(source: string, reference: string): void {
     fail(`Error response from daemon: No such image: ${source}`);
     return;
   }
-  const images = state.images.map((other) => {
-    const tags = other.tags.filter((name) => name !== reference);
-    return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
-  });
-  save({ ...state, images });
+  setImages((images) =>
+    images.map((other) => {
+      const tags = other.tags.filter((name) => name !== reference);
+      return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
+    }),
+  );
 }
 
 function remove(name: string): void {
@@ -192,10 +193,12 @@ function remove(name: string): void {
     fail(`Error response from daemon: No such image: ${name}`);
     return;
   }
-  const images = state.images
-    .filter((image) => image.imageId !== name)
-    .map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== name) }));
-  save({ ...state, images: images.filter((image) => image.tags.length > 0) });
+  setImages((images) =>
+    images
+      .filter((image) => image.imageId !== name)
+      .map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== name) }))
+      .filter((image) => image.tags.length > 0),
+  );
 }
 
 function list(): void {

@@ -1,0 +1,71 @@
+import type { Artifact } from '../shared/artifacts/store.ts';
+import { formatPlatform } from '../shared/image/platform.ts';
+import type { HandoverRecord } from '../shared/image/record.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import type { LoadResult } from './load-image.ts';
+import type { ExpectedImage } from './verify.ts';
+
+/** The file that holds the mapping in its artifact. */
+export const digestsFileName = 'docker-image-digests.json';
+
+/** What later jobs need to know of one image. */
+export interface MappedImage {
+  /** What it is listed under: the artifact's name. */
+  readonly name: string;
+  readonly artifactId: number;
+  readonly reference: string;
+  readonly configDigest: string;
+  /** Empty where it isn't known. */
+  readonly manifestDigest: string;
+  /** Where the image was pushed to, by digest; empty when it wasn't. */
+  readonly pushedReference: string;
+  readonly platform: string;
+  /** Bytes of the artifact. */
+  readonly size: number;
+}
+
+export function mappedLoad({ artifact, record, reference, expected }: LoadResult): MappedImage {
+  return mapped(artifact, reference, expected, record);
+}
+
+export function mappedRecord(artifact: Artifact, record: HandoverRecord): MappedImage {
+  return mapped(artifact, record.references.map(formatReference)[0] ?? '', record, record);
+}
+
+function mapped(
+  artifact: Artifact,
+  reference: string,
+  image: ExpectedImage,
+  record: HandoverRecord | undefined,
+): MappedImage {
+  return {
+    name: artifact.name,
+    artifactId: artifact.id,
+    reference,
+    configDigest: image.configDigest,
+    manifestDigest: image.manifestDigests[0] ?? '',
+    pushedReference: record?.pushedReference ?? '',
+    platform: formatPlatform(image.platform),
+    size: artifact.size,
+  };
+}
+
+/** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
+export function formatMapping(images: readonly MappedImage[], indent?: number): string {
+  const entries = images.map(
+    (image) =>
+      [
+        image.name,
+        {
+          reference: image.reference,
+          'config-digest': image.configDigest,
+          'manifest-digest': image.manifestDigest,
+          'pushed-reference': image.pushedReference,
+          platform: image.platform,
+          size: image.size,
+        },
+      ] as const,
+  );
+  const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
+  return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
+}
