@@ -164,12 +164,16 @@ describe('S3.1: the images of a matrix', () => {
   });
 
   test('S3.1: two artifacts of other makers that set the same tag don’t both turn green', async () => {
-    await begin({ without: 'runtime' });
-    await upload('foreign-1', 'a.tar', savedTarball(images.engine, ['charon:local']));
-    await upload('foreign-2', 'b.tar', savedTarball(images.runtime, ['charon:local']));
+    // The second one comes long after the first one has been verified.
+    scenario = await startScenario({ service: { link: { bytesPerSecond: 1_000_000 } } });
+    await upload('foreign-1', 'a.tar', savedTarball(makeImage({ layerBytes: 100 }), ['charon:local']));
+    await upload('foreign-2', 'b.tar', savedTarball(makeImage({ layerBytes: 1_500_000 }), ['charon:local']));
     const outcome = await scenario.loads({ 'artifact-name': 'foreign-*' });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(errorMessage(outcome)).toContain(
+      '- foreign-1: charon:local was loaded and verified, but is another image now',
+    );
   });
 
   test.each([

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 export interface FakeImage {
   readonly imageId: string;
@@ -65,7 +66,9 @@ function tryLock(lock: string): boolean {
   try {
     mkdirSync(lock);
     return true;
-  } catch {
+  } catch (error) {
+    // Where the folder has gone, the scenario has ended.
+    if (!existsSync(dirname(lock))) throw error;
     return false;
   }
 }
