@@ -10,7 +10,7 @@ export const digestsFileName = 'docker-image-digests.json';
 
 /** What later jobs need to know of one image. */
 export interface MappedImage {
-  /** What it is listed under: the artifact's name. */
+  /** What it is listed under: the artifact's name, or the reference when the artifact holds several images. */
   readonly name: string;
   readonly artifactId: number;
   readonly reference: string;
@@ -24,8 +24,11 @@ export interface MappedImage {
   readonly size: number;
 }
 
-export function mappedLoad({ artifact, record, reference, expected }: LoadResult): MappedImage {
-  return mapped(artifact, reference, expected, record);
+export function mappedLoad({ artifact, record, reference, expected, further }: LoadResult): readonly MappedImage[] {
+  const first = mapped(artifact, reference, expected, record);
+  if (further.length === 0) return [first];
+  const others = further.map((other) => mapped(artifact, other.reference, other.expected, undefined));
+  return [first, ...others].map((image) => ({ ...image, name: image.reference }));
 }
 
 export function mappedRecord(artifact: Artifact, record: HandoverRecord): MappedImage {

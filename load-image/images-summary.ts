@@ -14,7 +14,8 @@ export function imagesSummary(result: ImagesResult, spans: readonly Span[]): str
   if (only !== undefined) return loadSummary(only, spans) + uploaded;
 
   const known = loaded.length === 0;
-  const rows = images.map((image, position) => [
+  const wasLoaded = new Map(loaded.map((each) => [each.artifact.id, each.loaded]));
+  const rows = images.map((image) => [
     code(image.name),
     code(image.reference),
     code(image.configDigest),
@@ -22,7 +23,7 @@ export function imagesSummary(result: ImagesResult, spans: readonly Span[]): str
     image.pushedReference === '' ? '' : code(image.pushedReference),
     image.platform,
     formatBytes(image.size),
-    ...(known ? [] : [loaded[position]?.loaded === true ? 'loaded' : 'was here']),
+    ...(known ? [] : [wasLoaded.get(image.artifactId) === true ? 'loaded' : 'was here']),
   ]);
   const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
   const title = known ? 'Digests of' : 'Loaded and verified';

@@ -13,6 +13,7 @@ import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan.ts';
 import { guardTags, type TagGuard } from './tag-guard.ts';
+import type { TarballContents } from './tarball-stream.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -26,6 +27,8 @@ export interface LoadResult {
   /** Bytes that were downloaded. */
   readonly size: number;
   readonly loaded: boolean;
+  /** Further images that a tarball without a record held. */
+  readonly further: readonly { readonly reference: string; readonly expected: ExpectedImage }[];
 }
 
 /** An artifact that was found, and what it says of itself. */
@@ -100,7 +103,7 @@ async function alreadyHere(
   plan: EachPlan,
   { engine, log }: LoadTools,
   record: HandoverRecord | undefined,
-): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected' | 'size' | 'loaded'> | undefined> {
+): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected' | 'size' | 'loaded' | 'further'> | undefined> {
   const reference = plan.reference ?? record?.references[0];
   if (record === undefined || reference === undefined || plan.tarballPath !== undefined) return undefined;
   const name = formatReference(reference);
@@ -108,7 +111,7 @@ async function alreadyHere(
   if (image === undefined || differences(record, image).length > 0) return undefined;
   log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
   await tagFurther({ engine, log }, image, record, others(record, name));
-  return { reference: name, image, expected: record, size: 0, loaded: false };
+  return { reference: name, image, expected: record, size: 0, loaded: false, further: [] };
 }
 
 function others(record: HandoverRecord, name: string): readonly Reference[] {
@@ -155,11 +158,12 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
   const { tarball, loaded, size } = await feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
 
-  const { expected, references } = tarball.image(plan.reference);
+  const { expected, references, further } = tarball.image(plan.reference);
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const image = await verifiedTag(tools, reference, expected, loaded);
   if (record !== undefined) await tagFurther(tools, image, record, others(record, formatReference(reference)));
+  for (const other of further) await verifyFurther(plan, tools, other, job, loaded);
   await kept?.commit();
   return {
     reference: formatReference(reference),
@@ -169,5 +173,21 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
     record,
     size,
     loaded: true,
+    further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
   };
+}
+
+async function verifyFurther(
+  plan: EachPlan,
+  tools: LoadTools,
+  { expected, references }: TarballContents,
+  { info }: LoadJob,
+  loaded: readonly string[],
+): Promise<void> {
+  requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
+  for (const reference of references) await verifiedTag(tools, reference, expected, loaded);
+}
+
+function firstOf(references: readonly Reference[]): string {
+  return references.map(formatReference)[0] ?? '';
 }

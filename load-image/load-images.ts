@@ -26,7 +26,7 @@ import { differences, requireExpected } from './verify.ts';
 
 /** What happened. */
 export interface ImagesResult {
-  /** One for each artifact, sorted by name. */
+  /** One for each artifact, sorted by name; several for an artifact with several images. */
   readonly images: readonly MappedImage[];
   /** The same when they were loaded; none when only their records were read. */
   readonly loaded: readonly LoadResult[];
@@ -57,7 +57,7 @@ export async function loadImages(plan: ImagesPlan, tools: LoadTools): Promise<Im
 }
 
 function loadedResult(loaded: readonly LoadResult[]): Omit<ImagesResult, 'digests'> {
-  return { images: loaded.map(mappedLoad), loaded };
+  return { images: loaded.flatMap(mappedLoad), loaded };
 }
 
 async function withDigests(
@@ -145,11 +145,14 @@ function sameReference(reference: string, one: string, other: string): HandoverE
 
 // An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
 async function requireStillThere({ engine }: LoadTools, result: LoadResult): Promise<LoadResult> {
-  const image = await engine.inspect(result.reference);
-  if (image !== undefined && differences(result.expected, image).length === 0) return result;
-  throw new HandoverError(
-    'image-mismatch',
-    `${result.reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,
-    'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.',
-  );
+  for (const { reference, expected } of [result, ...result.further]) {
+    const image = await engine.inspect(reference);
+    if (image !== undefined && differences(expected, image).length === 0) continue;
+    throw new HandoverError(
+      'image-mismatch',
+      `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,
+      'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.',
+    );
+  }
+  return result;
 }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { recordName } from '../../shared/image/record.ts';
-import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
+import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
@@ -270,3 +270,51 @@ describe('S3.2: the digests for later jobs', () => {
     expect(scenario.service.artifacts.some(({ name }) => name === 'docker-image-runtime')).toBe(true);
   });
 });
+
+describe.each(['classic', 'containerd'] as const)(
+  'S3.1: one artifact with several images, on the %s store',
+  (store) => {
+    const together = (): Buffer =>
+      savedTogether([
+        [images.engine, ['engine:local', 'engine:1']],
+        [images.runtime, ['runtime:local']],
+      ]);
+
+    test('S3.1: each is loaded and verified, and the mapping lists them by reference', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both' });
+      expect(outcome.log).not.toContain('::error');
+      expect(sortedTags()).toEqual(['engine:1', 'engine:local', 'runtime:local']);
+      const size = scenario.service.artifacts.find(({ name }) => name === 'both')?.size;
+      expect(mappingOf(outcome)).toEqual({
+        'engine:local': { ...entry('engine'), size },
+        'runtime:local': { ...entry('runtime'), size },
+      });
+      expect(outcome.log).toContain('Verified: runtime:local');
+      expect(outcome.summary).toContain('Loaded and verified 2 images');
+    });
+
+    test('S3.1: `image` takes one of them; one without a reference is an error that lists them', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both', image: 'runtime:local' });
+      expect(outcome.outputs).toMatchObject({ image: 'runtime:local', 'config-digest': images.runtime.configDigest });
+      const nameless = savedTogether([
+        [images.engine, ['engine:local']],
+        [images.runtime, []],
+      ]);
+      await upload('nameless', 'both.tar', nameless);
+      expect(errorCode(await scenario.loads({ 'artifact-name': 'nameless' }))).toBe('image-not-found');
+    });
+
+    test('S3.1: when a further one is for another platform, none stays', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      images = { ...images, runtime: makeImage({ architecture: 'arm64' }) };
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both' });
+      expect(errorCode(outcome)).toBe('platform-mismatch');
+      expect(tags()).toEqual([]);
+    });
+  },
+);

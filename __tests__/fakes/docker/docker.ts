@@ -75,14 +75,21 @@ async function load(): Promise<void> {
     fail('open /var/lib/docker/tmp/docker-import-1/repositories: no space left on device');
     return;
   }
+  const images: readonly ArchiveImage[] = JSON.parse(files.get('manifest.json')?.toString() ?? '[]');
+  if (images.length === 0) fail('invalid archive: does not contain a manifest.json');
+  for (const image of images) if (!loadOne(image, files)) return;
+}
+
+interface ArchiveImage {
+  readonly Config: string;
+  readonly RepoTags?: readonly string[] | null;
+  readonly Layers?: readonly string[];
+}
+
+/** @returns false when the load is over */
+function loadOne(image: ArchiveImage, files: ReadonlyMap<string, Buffer>): boolean {
   const text = (name: string): string => files.get(name)?.toString() ?? 'null';
-  const [image] = JSON.parse(text('manifest.json'));
-  if (image === undefined) {
-    fail('invalid archive: does not contain a manifest.json');
-    return;
-  }
   const config = JSON.parse(text(image.Config));
-  const index = files.has('index.json') ? JSON.parse(text('index.json')) : undefined;
   const configId = `sha256:${createHash('sha256')
     .update(files.get(image.Config) ?? '')
     .digest('hex')}`;
@@ -90,24 +97,27 @@ async function load(): Promise<void> {
   const missing = lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
   if (missing !== undefined) {
     fail(`open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
-    return;
+    return false;
   }
-  if (state.fail === 'silent-load') return;
+  if (state.fail === 'silent-load') return false;
+  const manifests: readonly { readonly digest: string }[] = JSON.parse(text('index.json'))?.manifests ?? [];
+  const own = manifests.find(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
   const loaded: FakeImage = {
-    imageId: state.store === 'containerd' ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
+    imageId: state.store === 'containerd' ? ((own ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
     tags,
     diffIds: config.rootfs.diff_ids,
     architecture: config.architecture,
     labels: config.config?.Labels ?? {},
   };
-  setImages((images) => {
-    const others = images.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
-    return [...others.filter((other) => other.imageId !== loaded.imageId), loaded];
+  setImages((others) => {
+    const rest = others.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
+    return [...rest.filter((other) => other.imageId !== loaded.imageId), loaded];
   });
   for (const name of tags) process.stdout.write(`Loaded image: ${name}\n`);
   if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
   if (state.fail === 'unpack')
     process.stdout.write(`Error unpacking image ${tags.join()}: failed to extract layer: short read\n`);
+  return true;
 }
 
 /** The first layer that is neither in the tar nor, on the classic store, under an image with the same layers so far. */
