@@ -67,6 +67,5 @@ test('S3.1: three images of 200 MB at once stay within 300 MB of memory', async 
   }
   const loaded = await stepOn(service, engines.classic, 'load-image', { 'artifact-name': components.join('\n') });
   expect(loaded.log).not.toContain('::error');
-  console.log(loaded.peakMemoryKb, loaded.log.slice(-1500));
   expect(loaded.peakMemoryKb).toBeLessThan(300_000);
 }, 400_000);
