@@ -81,7 +81,7 @@ export default tseslint.config(
   },
   {
     files: [
-      '{export-image,load-image,handover}/{inputs,run-inputs,plan,run-plan,tag-plan,push-plan,compression,verify,outputs,summary,build-arguments,unsealed-record}.ts',
+      '{export-image,load-image,handover}/{inputs,run-inputs,plan,run-plan,tag-plan,push-plan,compression,verify,outputs,summary,build-arguments,unsealed-record,images-inputs,images-plan,images-summary,image-mapping,loads-at-once}.ts',
     ],
     rules: rule(
       [

@@ -52,7 +52,7 @@ async function pull(plan: LoadPlan, fallback: Reference, tools: FromTools, reaso
   if (reference !== pulledFrom) await engine.tag(pulledFrom, reference);
   guard.keep();
   log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
-  const facts = { artifact: undefined, record: undefined, size: 0, loaded: true } as const;
+  const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] } as const;
   return { ...facts, source: 'registry', reference, image, expected, fallback: { reference: pulledFrom, reason } };
 }
 

@@ -12,7 +12,8 @@ import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
-import { fallbackReference, type LoadPlan } from './plan.ts';
+import { type EachPlan, fallbackReference, type LoadPlan } from './plan.ts';
+import type { TarballContents } from './tarball-stream.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -31,6 +32,14 @@ export interface LoadResult {
   readonly loaded: boolean;
   /** The fallback that was pulled, and why. */
   readonly fallback?: { readonly reference: string; readonly reason: string };
+  /** Further images that a tarball without a record held. */
+  readonly further: readonly { readonly reference: string; readonly expected: ExpectedImage }[];
+}
+
+/** An artifact that was found, and what it says of itself. */
+export interface Handover {
+  readonly content: ArtifactContent;
+  readonly record: HandoverRecord | undefined;
 }
 
 export interface LoadTools {
@@ -53,7 +62,20 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
   const content = await log.chapter('Find the artifact', () =>
     timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
   );
-  const record = await readRecord(content, log);
+  return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+}
+
+/**
+ * The same for an artifact that has been opened.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+export async function loadHandover(
+  plan: EachPlan,
+  tools: LoadTools,
+  { content, record }: Handover,
+  info: EngineInfo,
+): Promise<LoadResult> {
+  const { engine, log, timeline } = tools;
   if (record !== undefined) requireExpected(plan, record, info.platform);
   const present = await alreadyHere(plan, tools, record);
   if (present !== undefined && record !== undefined) return { ...present, artifact: content.artifact, record };
@@ -67,7 +89,10 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
   return result;
 }
 
-/** What was handed over; undefined for an artifact that export-image did not make. */
+/**
+ * What the artifact says of its image; undefined when it has no record.
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
 export async function readRecord(content: ArtifactContent, log: Log): Promise<HandoverRecord | undefined> {
   const { artifact } = content;
   log.info(
@@ -81,7 +106,7 @@ export async function readRecord(content: ArtifactContent, log: Log): Promise<Ha
 
 /** The image, if this engine has it already. */
 export async function alreadyHere(
-  plan: LoadPlan,
+  plan: EachPlan,
   { engine, log }: Pick<LoadTools, 'engine' | 'log'>,
   record: HandoverRecord | undefined,
 ): Promise<Omit<LoadResult, 'artifact' | 'record'> | undefined> {
@@ -92,46 +117,59 @@ export async function alreadyHere(
   if (image === undefined || differences(record, image).length > 0) return undefined;
   log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
   await tagFurther({ engine, log }, image, record, others(record, name));
-  return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
+  return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
 }
 
 function others(record: HandoverRecord, name: string): readonly Reference[] {
   return record.references.filter((reference) => formatReference(reference) !== name);
 }
 
-async function requireSpace(plan: LoadPlan, content: ArtifactContent, info: EngineInfo): Promise<void> {
+/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
+export function spaceNeeded(info: EngineInfo, size: number): number {
+  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
+  return info.imageStore === 'classic' ? 2 * size : size;
+}
+
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+export function engineFolder(info: EngineInfo): string | undefined {
+  return info.dataRoot === '' || info.hostName !== hostname() ? undefined : info.dataRoot;
+}
+
+async function requireSpace(
+  plan: Pick<LoadPlan, 'tarballPath'>,
+  content: ArtifactContent,
+  info: EngineInfo,
+): Promise<void> {
   const { size } = content.artifact;
   if (plan.tarballPath !== undefined) await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
-  if (info.dataRoot === '' || info.hostName !== hostname()) return;
-  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-  const needed = info.imageStore === 'classic' ? 2 * size : size;
+  const folder = engineFolder(info);
+  if (folder === undefined) return;
   await requireDiskSpace(
-    info.dataRoot,
-    needed,
+    folder,
+    spaceNeeded(info, size),
     'Loading the image into the engine',
     'Free space first: docker system prune -af; df -h.',
   );
 }
 
-interface LoadJob {
-  readonly content: ArtifactContent;
-  readonly record: HandoverRecord | undefined;
+interface LoadJob extends Handover {
   readonly guard: TagGuard;
   readonly info: EngineInfo;
 }
 
-async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
+async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
   const { content, record, guard, info } = job;
   for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
   await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
   const { tarball, loaded, size } = await feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
 
-  const { expected, references } = tarball.image(plan.reference);
+  const { expected, references, further } = tarball.image(plan.reference);
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const image = await verifiedTag(tools, reference, expected, loaded);
   if (record !== undefined) await tagFurther(tools, image, record, others(record, formatReference(reference)));
+  for (const other of further) await verifyFurther(plan, tools, other, job, loaded);
   await kept?.commit();
   return {
     source: 'artifact',
@@ -142,5 +180,21 @@ async function load(plan: LoadPlan, tools: LoadTools, job: LoadJob): Promise<Loa
     record,
     size,
     loaded: true,
+    further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
   };
+}
+
+async function verifyFurther(
+  plan: EachPlan,
+  tools: LoadTools,
+  { expected, references }: TarballContents,
+  { info }: LoadJob,
+  loaded: readonly string[],
+): Promise<void> {
+  requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
+  for (const reference of references) await verifiedTag(tools, reference, expected, loaded);
+}
+
+function firstOf(references: readonly Reference[]): string {
+  return references.map(formatReference)[0] ?? '';
 }

@@ -10,34 +10,37 @@ import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
-import { loadOrPull } from './fallback-image.ts';
-import { readLoadInputs } from './inputs.ts';
 import { loadOutputs } from './outputs.ts';
-import { planLoad } from './plan.ts';
 import { readRunInputs } from './run-inputs.ts';
 import { planRun } from './run-plan.ts';
-import { loadSummary } from './summary.ts';
+import { readImagesInputs } from './images-inputs.ts';
+import { planImages } from './images-plan.ts';
+import { imagesSummary } from './images-summary.ts';
+import { loadImages } from './load-images.ts';
+import type { ArtifactStore } from '../shared/artifacts/store.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
   limit(readTimeLimit(inputs));
-  const loadInputs = readLoadInputs(inputs);
-  const plan = planLoad(loadInputs);
+  const given = readImagesInputs(inputs);
+  const plan = planImages(given, context.maxRetentionDays);
   const { other, fallback } = planRun(readRunInputs(inputs), plan, context.producer.repository);
-  const cli = dockerCli(signal);
+  const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
+  const ownStore = (): ArtifactStore =>
+    runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
   await using store =
-    other === undefined
-      ? runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal })
-      : otherRunStore({ ...context, ...other, say: log.info, maskSecret, signal });
-  const result = await loadOrPull(plan, fallback, {
-    engine: containerEngine(plan.engine, context.tempRoot, signal),
-    registry: dockerRegistry(cli, { pauseMs: loadInputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
+    other === undefined ? ownStore() : otherRunStore({ ...context, ...other, say: log.info, maskSecret, signal });
+  const pauseMs = given.registryRetrySeconds * 1000;
+  const result = await loadImages(plan, fallback, {
+    engine: containerEngine(engine, context.tempRoot, signal),
+    registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
     store,
+    ownStore,
     log,
     timeline: times,
     runAttempt: context.producer.runAttempt,
   });
   setOutputs(loadOutputs(result, { id: context.producer.runId, url: context.runUrl }));
-  await addSummary(loadSummary(result, times.spans()));
+  await addSummary(imagesSummary(result, times.spans()));
 });

@@ -39,7 +39,7 @@ export async function findMissingLayers(
     skippedBytes,
     open: (onBytes) => ({
       chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-      image: () => ({ expected: record, references: record.references }),
+      image: () => ({ expected: record, references: record.references, further: [] }),
     }),
   };
 }

@@ -1,5 +1,5 @@
-import { formatPlatform } from '../shared/image/platform.ts';
-import type { LoadResult } from './load-image.ts';
+import { formatMapping } from './image-mapping.ts';
+import type { ImagesResult } from './load-images.ts';
 
 /** This job's own run. */
 export interface OwnRun {
@@ -7,19 +7,23 @@ export interface OwnRun {
   readonly url: string;
 }
 
-export function loadOutputs(result: LoadResult, own: OwnRun): Readonly<Record<string, string>> {
-  const { artifact } = result;
-  const run = artifact === undefined ? { id: '', url: '' } : (artifact.run ?? own);
+/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
+export function loadOutputs({ images, loaded }: ImagesResult, own: OwnRun): Readonly<Record<string, string>> {
+  const [image] = images.length === 1 ? images : [];
+  const [result] = images.length === 1 ? loaded : [];
+  const [first] = images;
+  const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
   return {
-    image: result.reference,
-    'image-id': result.image.imageId,
-    'config-digest': result.expected.configDigest ?? '',
-    platform: formatPlatform(result.expected.platform),
-    'artifact-id': String(artifact?.id ?? ''),
+    image: result?.reference ?? '',
+    'image-id': result?.image.imageId ?? '',
+    'config-digest': image?.configDigest ?? '',
+    platform: image?.platform ?? '',
+    'artifact-id': String(image?.artifact?.id ?? ''),
     'run-id': String(run.id),
     'run-url': run.url,
-    size: String(result.size),
-    source: result.source,
-    loaded: String(result.loaded),
+    size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
+    source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
+    loaded: String(loaded.some((each) => each.loaded)),
+    images: formatMapping(images),
   };
 }

@@ -32,17 +32,23 @@ const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then
 
 /** Where an image comes from. */
 export type ImagePlace = (typeof places)[number];
+/** The part of it that doesn't depend on the artifact. */
+export type EachPlan = Omit<LoadPlan, 'artifactName'>;
 
 /** What an image without a reference of its own is called. */
 export const fallbackReference = parseTaggedReference('charon:local');
 
 /** @throws HandoverError `invalid-input` */
 export function planLoad(inputs: LoadInputs): LoadPlan {
+  return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
+}
+
+/** @throws HandoverError `invalid-input` */
+export function planEach(inputs: LoadInputs): EachPlan {
   const engine = parseEngineName(inputs.engine);
   const from = choosePlace(inputs.from);
   if (from !== 'artifact') requireDocker(engine, `\`from: ${from}\``);
   return {
-    artifactName: requireArtifactName(inputs.artifactName),
     reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
     tarballPath: inputs.tarball,
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),

@@ -45,7 +45,15 @@ export async function loadFromRegistry(
   const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
   guard.keep();
   const loaded = before === undefined;
-  return { ...verified, source: loaded ? 'registry' : 'engine', artifact: undefined, record, size: 0, loaded };
+  return {
+    ...verified,
+    source: loaded ? 'registry' : 'engine',
+    artifact: undefined,
+    record,
+    size: 0,
+    loaded,
+    further: [],
+  };
 }
 
 interface PulledImage {

@@ -4,7 +4,7 @@ import { requireDocker } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { parseReference, type Reference } from '../shared/image/reference.ts';
 import { quoteForeign } from '../shared/text.ts';
-import type { LoadPlan } from './plan.ts';
+import type { ImagesPlan } from './images-plan.ts';
 import type { RunInputs } from './run-inputs.ts';
 
 /** Where the artifact comes from, and what is taken when it isn't there. */
@@ -18,8 +18,8 @@ export interface RunPlan {
  * @param ownRepository `owner/name` of this job's repository
  * @throws HandoverError `invalid-input`
  */
-export function planRun(inputs: RunInputs, load: LoadPlan, ownRepository: string): RunPlan {
-  const fallback = planFallback(inputs, load);
+export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: string): RunPlan {
+  const fallback = planFallback(inputs, images);
   const choice = planChoice(inputs);
   if (choice === undefined) return { other: undefined, fallback };
   const repository = inputs.repository ?? ownRepository;
@@ -32,8 +32,8 @@ export function planRun(inputs: RunInputs, load: LoadPlan, ownRepository: string
       'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.',
     );
   }
-  const { artifactName } = load;
-  const search = { choice, repository, artifactName, allowForkRuns: inputs.allowForkRuns };
+  const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
+  const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
   return { other: { search, token: inputs.githubToken }, fallback };
 }
 
@@ -80,8 +80,12 @@ function given(inputs: Readonly<Record<string, string | undefined>>): readonly s
   return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
 }
 
-function planFallback({ fallbackImage }: RunInputs, { tarballPath, engine }: LoadPlan): Reference | undefined {
+function planFallback({ fallbackImage }: RunInputs, images: ImagesPlan): Reference | undefined {
   if (fallbackImage === undefined) return undefined;
+  if (images.kind !== 'one') {
+    throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+  }
+  const { tarballPath, engine } = images.plan;
   requireDocker(engine, '`fallback-image`');
   if (tarballPath !== undefined) {
     throw invalid(

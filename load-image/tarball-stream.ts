@@ -45,11 +45,20 @@ async function* prepend(first: Buffer, rest: AsyncIterable<Buffer>): AsyncGenera
   yield* rest;
 }
 
+/** What a tarball says of one image in it. */
+export interface TarballContents {
+  readonly expected: ExpectedImage;
+  readonly references: readonly Reference[];
+}
+
 /** A tarball on its way from the artifact to the engine. */
 export interface TarballStream {
   readonly chunks: AsyncIterable<Buffer>;
-  /** What the tarball itself says of the image, once all of `chunks` has been taken. Without a record only. */
-  image(wanted: Reference | undefined): { readonly expected: ExpectedImage; readonly references: readonly Reference[] };
+  /**
+   * What the tarball itself says of the image, once all of `chunks` has been taken. Without a record and a wish, a tarball
+   * may hold further images, each with a reference.
+   */
+  image(wanted: Reference | undefined): TarballContents & { readonly further: readonly TarballContents[] };
 }
 
 /**
@@ -69,15 +78,21 @@ export function openTarball(
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
   const plain = plainTarball(tee(checked), name);
   if (record !== undefined)
-    return { chunks: plain, image: () => ({ expected: record, references: record.references }) };
+    return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
   let images: readonly TarballImage[] = [];
   return {
     chunks: inspected(plain, (found) => (images = found)),
     image: (wanted) => {
-      const image = chooseImage(images, wanted);
-      return { expected: { ...image, ...image.config }, references: image.references };
+      const [first, ...further] = images;
+      const all = wanted === undefined && images.every(({ references }) => references.length > 0);
+      if (all && first !== undefined) return { ...contentsOf(first), further: further.map(contentsOf) };
+      return { ...contentsOf(chooseImage(images, wanted)), further: [] };
     },
   };
+}
+
+function contentsOf(image: TarballImage): TarballContents {
+  return { expected: { ...image, ...image.config }, references: image.references };
 }
 
 /** Checks size, and where the artifact service gave no digest also the digest, against the record. */

@@ -13,3 +13,20 @@ export interface Progress {
   add(bytes: number): void;
   done(): void;
 }
+
+/** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
+export function namedLog(log: Log, name: string): Log {
+  return {
+    info: (message) => {
+      log.info(`${name}: ${message}`);
+    },
+    notice: (message) => {
+      log.notice(`${name}: ${message}`);
+    },
+    warning: (message) => {
+      log.warning(`${name}: ${message}`);
+    },
+    chapter: (_title, work) => work(),
+    progress: (what, totalBytes) => log.progress(`${name}: ${what}`, totalBytes),
+  };
+}

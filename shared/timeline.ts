@@ -26,3 +26,8 @@ export function timeline(): Timeline {
     spans: () => spans,
   };
 }
+
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+export function namedTimeline(timeline: Timeline, name: string): Timeline {
+  return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+}

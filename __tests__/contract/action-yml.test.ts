@@ -31,6 +31,7 @@ const writtenOutputs = (file: string): readonly string[] =>
 const timeLimit = 'shared/action/time-limit.ts';
 // The joined action is about this run alone.
 const runInputs = 'load-image/run-inputs.ts';
+const imagesInputs = 'load-image/images-inputs.ts';
 const actions = [
   {
     file: 'export-image/action.yml',
@@ -39,7 +40,7 @@ const actions = [
   },
   {
     file: 'load-image/action.yml',
-    inputs: ['load-image/inputs.ts', runInputs, timeLimit],
+    inputs: ['load-image/inputs.ts', imagesInputs, runInputs, timeLimit],
     outputs: 'load-image/outputs.ts',
   },
   {
@@ -70,7 +71,7 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
 test('the joined action has the defaults of the two', () => {
   const joined = new Map(readEntries('action.yml', 'inputs').map((entry) => [entry.name, entry.default]));
   for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
-    const own = ['tarball', ...readInputs(runInputs)];
+    const own = ['tarball', ...readInputs(runInputs), ...readInputs(imagesInputs)];
     for (const entry of readEntries(file, 'inputs')) {
       if (!own.includes(entry.name)) expect([entry.name, joined.get(entry.name)]).toEqual([entry.name, entry.default]);
     }

@@ -1,20 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import type { LoadInputs } from '../../load-image/inputs.ts';
 import { chooseTarball, fallbackReference, planLoad } from '../../load-image/plan.ts';
+import { loadInputs as inputs } from '../fixtures/load-inputs.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
-const inputs: LoadInputs = {
-  artifactName: 'docker-image',
-  image: undefined,
-  tarball: undefined,
-  expectedConfigDigest: undefined,
-  expectedRevision: undefined,
-  checkPlatform: true,
-  from: 'artifact',
-  registryImage: undefined,
-  registryRetrySeconds: 10,
-  engine: 'docker',
-};
 const hex = 'c'.repeat(64);
 
 describe('planLoad', () => {

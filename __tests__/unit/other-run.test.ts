@@ -1,11 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import type { ImagesPlan } from '../../load-image/images-plan.ts';
 import { planLoad } from '../../load-image/plan.ts';
 import type { RunInputs } from '../../load-image/run-inputs.ts';
 import { planRun, type RunPlan } from '../../load-image/run-plan.ts';
 import { chooseRun, type RunSearch } from '../../shared/artifacts/other-run.ts';
 import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/workflow-runs.ts';
 import { formatReference } from '../../shared/image/reference.ts';
+import { loadInputs } from '../fixtures/load-inputs.ts';
 
 const none: RunInputs = {
   runId: undefined,
@@ -17,19 +19,8 @@ const none: RunInputs = {
   allowForkRuns: false,
   fallbackImage: undefined,
 };
-const load = planLoad({
-  artifactName: 'docker-image',
-  image: undefined,
-  tarball: undefined,
-  expectedConfigDigest: undefined,
-  expectedRevision: undefined,
-  checkPlatform: true,
-  from: 'artifact',
-  registryImage: undefined,
-  registryRetrySeconds: 10,
-  engine: 'docker',
-});
-const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, load, 'org/charon');
+const images: ImagesPlan = { kind: 'one', plan: planLoad(loadInputs), digests: undefined };
+const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, images, 'org/charon');
 
 describe('planRun', () => {
   test('without choices: this run, no fallback, and no token is needed', () => {
@@ -52,7 +43,7 @@ describe('planRun', () => {
     ],
   ])('S3.3: %j', (inputs, choice) => {
     expect(plan(inputs).other).toEqual({
-      search: { choice, repository: 'org/charon', artifactName: 'docker-image', allowForkRuns: false },
+      search: { choice, repository: 'org/charon', wanted: ['docker-image'], allowForkRuns: false },
       token: 'token',
     });
   });
@@ -104,7 +95,7 @@ describe('chooseRun', () => {
   const search: RunSearch = {
     choice: { workflow: 'ci.yml', branch: 'main', event: undefined },
     repository: 'org/charon',
-    artifactName: 'docker-image',
+    wanted: ['docker-image'],
     allowForkRuns: false,
   };
 

@@ -40967,6 +40967,7 @@ function quoteForeign(text, limit = 300) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   I: () => (/* binding */ timeline)
 /* harmony export */ });
+/* unused harmony export namedTimeline */
 function timeline() {
     const began = performance.now();
     const spans = [];
@@ -40982,6 +40983,10 @@ function timeline() {
         },
         spans: () => spans,
     };
+}
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+function namedTimeline(timeline, name) {
+    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
 }
 
 

@@ -35442,8 +35442,15 @@ async function findArtifact(store, name, runAttempt) {
     const found = artifacts.find((artifact) => artifact.name === name);
     if (found !== undefined)
         return found;
+    throw artifactNotFound([name], artifacts, runAttempt);
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt) {
     const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
                 '`retention-days` of export-image.'
@@ -35545,7 +35552,7 @@ async function findMissingLayers({ engine, log }, info, content, record) {
         skippedBytes,
         open: (onBytes) => ({
             chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => ({ expected: record, references: record.references }),
+            image: () => ({ expected: record, references: record.references, further: [] }),
         }),
     };
 }
@@ -35608,15 +35615,21 @@ function openTarball(content, record, onBytes, tee) {
     const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
     const plain = plainTarball(tee(checked), name);
     if (record !== undefined)
-        return { chunks: plain, image: () => ({ expected: record, references: record.references }) };
+        return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
     let images = [];
     return {
         chunks: inspected(plain, (found) => (images = found)),
         image: (wanted) => {
-            const image = chooseImage(images, wanted);
-            return { expected: { ...image, ...image.config }, references: image.references };
+            const [first, ...further] = images;
+            const all = wanted === undefined && images.every(({ references }) => references.length > 0);
+            if (all && first !== undefined)
+                return { ...contentsOf(first), further: further.map(contentsOf) };
+            return { ...contentsOf(chooseImage(images, wanted)), further: [] };
         },
     };
+}
+function contentsOf(image) {
+    return { expected: { ...image, ...image.config }, references: image.references };
 }
 /** Checks size, and where the artifact service gave no digest also the digest, against the record. */
 async function* asRecorded(chunks, record, withDigest) {
@@ -35875,12 +35888,19 @@ const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with mor
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
+    const { engine, store, log, timeline } = tools;
+    const info = await engine.info();
+    const content = await log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+}
+/**
+ * The same for an artifact that has been opened.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+async function loadHandover(plan, tools, { content, record }, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { engine, store, log, timeline } = tools;
-        const info = await engine.info();
-        const content = await log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
-        const record = await readRecord(content, log);
+        const { engine, log, timeline } = tools;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
         const present = await alreadyHere(plan, tools, record);
@@ -35902,7 +35922,10 @@ async function loadImage(plan, tools) {
             await result_1;
     }
 }
-/** What was handed over; undefined for an artifact that export-image did not make. */
+/**
+ * What the artifact says of its image; undefined when it has no record.
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
 async function readRecord(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,shared_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -35923,20 +35946,28 @@ async function alreadyHere(plan, { engine, log }, record) {
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
+    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
+}
+/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
+function spaceNeeded(info, size) {
+    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
+    return info.imageStore === 'classic' ? 2 * size : size;
+}
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+function engineFolder(info) {
+    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
     if (plan.tarballPath !== undefined)
         await requireDiskSpace(plan.tarballPath, size, 'The tarball', load_image_spaceAdvice);
-    if (info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)())
+    const folder = engineFolder(info);
+    if (folder === undefined)
         return;
-    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-    const needed = info.imageStore === 'classic' ? 2 * size : size;
-    await requireDiskSpace(info.dataRoot, needed, 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+    await requireDiskSpace(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
@@ -35948,13 +35979,15 @@ async function load(plan, tools, job) {
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
         const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
         const { tarball, loaded, size } = await feed_feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
-        const { expected, references } = tarball.image(plan.reference);
+        const { expected, references, further } = tarball.image(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
         const image = await verifiedTag(tools, reference, expected, loaded);
         if (record !== undefined)
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
+        for (const other of further)
+            await verifyFurther(plan, tools, other, job, loaded);
         await kept?.commit();
         return {
             source: 'artifact',
@@ -35965,6 +35998,7 @@ async function load(plan, tools, job) {
             record,
             size,
             loaded: true,
+            further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
         };
     }
     catch (e_2) {
@@ -35976,6 +36010,14 @@ async function load(plan, tools, job) {
         if (result_2)
             await result_2;
     }
+}
+async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
+    requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
+    for (const reference of references)
+        await verifiedTag(tools, reference, expected, loaded);
+}
+function firstOf(references) {
+    return references.map(image_reference/* formatReference */.FH)[0] ?? '';
 }
 
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
@@ -36069,7 +36111,15 @@ async function loadFromRegistry(plan, tools, record) {
         const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
         guard.keep();
         const loaded = before === undefined;
-        return { ...verified, source: loaded ? 'registry' : 'engine', artifact: undefined, record, size: 0, loaded };
+        return {
+            ...verified,
+            source: loaded ? 'registry' : 'engine',
+            artifact: undefined,
+            record,
+            size: 0,
+            loaded,
+            further: [],
+        };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36518,6 +36568,7 @@ function handoverOutputs({ source, loaded, exported }) {
 /* harmony export */   Oj: () => (/* binding */ planLoad),
 /* harmony export */   gW: () => (/* binding */ chooseTarball)
 /* harmony export */ });
+/* unused harmony export planEach */
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9686);
 /* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
@@ -36539,12 +36590,15 @@ const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then
 const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
 function planLoad(inputs) {
+    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .t)(inputs.artifactName), ...planEach(inputs) };
+}
+/** @throws HandoverError `invalid-input` */
+function planEach(inputs) {
     const engine = (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .parseEngineName */ .D)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
         (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
     return {
-        artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .t)(inputs.artifactName),
         reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
         tarballPath: inputs.tarball,
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
@@ -42020,6 +42074,7 @@ function quoteForeign(text, limit = 300) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   I: () => (/* binding */ timeline)
 /* harmony export */ });
+/* unused harmony export namedTimeline */
 function timeline() {
     const began = performance.now();
     const spans = [];
@@ -42035,6 +42090,10 @@ function timeline() {
         },
         spans: () => spans,
     };
+}
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+function namedTimeline(timeline, name) {
+    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
 }
 
 

@@ -33168,21 +33168,490 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 9834:
+/***/ 4247:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $y: () => (/* binding */ mappedRecord),
+/* harmony export */   C4: () => (/* binding */ formatMapping),
+/* harmony export */   W9: () => (/* binding */ mappedLoad),
+/* harmony export */   td: () => (/* binding */ digestsFileName)
+/* harmony export */ });
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+
+
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
+/** @param name the artifact's, or what stands for it */
+function mappedLoad(name, result) {
+    const { artifact, record, reference, expected, further } = result;
+    const first = mapped(name, artifact, reference, expected, record);
+    if (further.length === 0)
+        return [first];
+    const others = further.map((other) => mapped(name, artifact, other.reference, other.expected, undefined));
+    return [first, ...others].map((image) => ({ ...image, name: image.reference }));
+}
+function mappedRecord(artifact, record) {
+    const reference = record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
+    return mapped(artifact.name, artifact, reference, record, record);
+}
+function mapped(name, artifact, reference, image, record) {
+    return {
+        name,
+        artifact,
+        reference,
+        configDigest: image.configDigest ?? '',
+        manifestDigest: image.manifestDigests[0] ?? '',
+        pushedReference: record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(record.pushedReference),
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(image.platform),
+        size: artifact?.size ?? 0,
+    };
+}
+/** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
+function formatMapping(images, indent) {
+    const entries = images.map((image) => [
+        image.name,
+        {
+            reference: image.reference,
+            'config-digest': image.configDigest,
+            'manifest-digest': image.manifestDigest,
+            'pushed-reference': image.pushedReference,
+            platform: image.platform,
+            size: image.size,
+        },
+    ]);
+    const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
+    return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
+}
+
+
+/***/ }),
+
+/***/ 6305:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  p: () => (/* binding */ loadOrPull)
+  I: () => (/* binding */ readImagesInputs)
 });
 
+;// CONCATENATED MODULE: ./build/load-image/inputs.js
+/** @throws HandoverError `invalid-input` */
+function readLoadInputs(inputs) {
+    return {
+        artifactName: inputs.text('artifact-name'),
+        image: inputs.optional('image'),
+        tarball: inputs.optional('tarball'),
+        expectedConfigDigest: inputs.optional('expected-config-digest'),
+        expectedRevision: inputs.optional('expected-revision'),
+        checkPlatform: inputs.boolean('check-platform'),
+        from: inputs.text('from'),
+        registryImage: inputs.optional('registry-image'),
+        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
+        engine: inputs.text('engine'),
+    };
+}
+
+;// CONCATENATED MODULE: ./build/load-image/images-inputs.js
+
+/** @throws HandoverError `invalid-input` */
+function readImagesInputs(inputs) {
+    return {
+        ...readLoadInputs(inputs),
+        artifactNames: inputs.list('artifact-name'),
+        load: inputs.boolean('load'),
+        digestsArtifact: inputs.optional('digests-artifact'),
+        digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
+    };
+}
+
+
+/***/ }),
+
+/***/ 5795:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   y: () => (/* binding */ planImages)
+/* harmony export */ });
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_artifact_pattern_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(693);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1162);
+
+
+
+
+/**
+ * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
+ * @throws HandoverError `invalid-input`
+ */
+function planImages(inputs, maxRetentionDays = Infinity) {
+    const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
+    const digests = digestsArtifact === undefined
+        ? undefined
+        : {
+            artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(digestsArtifact),
+            retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
+        };
+    const wanted = [...new Set(artifactNames)];
+    const [artifactName = '', ...more] = wanted;
+    const isOne = more.length === 0 && !(0,_shared_image_artifact_pattern_js__WEBPACK_IMPORTED_MODULE_3__/* .isPattern */ .P)(artifactName);
+    if (!isOne)
+        requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
+    if (!inputs.load)
+        requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
+    if (isOne && inputs.load)
+        return { kind: 'one', plan: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)({ ...inputs, artifactName }), digests };
+    for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
+        if (part !== '')
+            (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(part);
+    if (isOne)
+        (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(artifactName);
+    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests };
+}
+function whySeveral(wanted) {
+    return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
+}
+function requireNoneOf(inputs, names, why) {
+    const { image, tarball, expectedConfigDigest } = inputs;
+    const from = inputs.from === 'artifact' ? undefined : inputs.from;
+    const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+    const set = names.filter((name) => given[name] !== undefined);
+    if (set.length === 0)
+        return;
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
+}
+
+
+/***/ }),
+
+/***/ 5334:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  l: () => (/* binding */ imagesSummary)
+});
+
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/markdown.js
+
+/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+function cell(text) {
+    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+}
+/** Text in code style that can't break out of it. */
+function code(text) {
+    return `\`${text.replaceAll('`', "'")}\``;
+}
+/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+function shortDigest(digest) {
+    return digest.slice(0, 'sha256:'.length + 12);
+}
+/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
+    if (spans.length === 0)
+        return '';
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        const name = span.name.replace(/[:;#,]/g, ' ');
+        return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+// EXTERNAL MODULE: ./build/load-image/image-mapping.js
+var image_mapping = __nccwpck_require__(4247);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/layer-table.js
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,shared_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
+
+;// CONCATENATED MODULE: ./build/load-image/summary.js
+
+
+
+
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which had this very image',
+};
+/** The job summary of a load that worked. */
+function loadSummary(result, spans) {
+    const { artifact, record, expected, fallback } = result;
+    const from = record?.producer;
+    const facts = [
+        ['Image', code(result.reference)],
+        ['Image ID here', code(result.image.imageId)],
+        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
+        ['Layers', String(expected.diffIds.length)],
+        ['Source', sources[result.source]],
+        ...(fallback === undefined
+            ? []
+            : [
+                ['Pulled from', code(fallback.reference)],
+                ['Why not the artifact', fallback.reason],
+            ]),
+        ...(artifact === undefined
+            ? []
+            : [
+                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
+                ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing'],
+            ]),
+        ...(from === undefined
+            ? []
+            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+        ['Checked against', checkedAgainst(result)],
+    ];
+    const layers = record === undefined ? [] : [layerTable(record.layers)];
+    return [
+        `### ${title(result)} ${code(result.reference)}`,
+        markdownTable(['', ''], facts),
+        ...layers,
+        gantt(spans),
+        '',
+    ].join('\n\n');
+}
+function title({ fallback, loaded }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
+}
+
+;// CONCATENATED MODULE: ./build/load-image/images-summary.js
+
+
+
+
+/** The job summary of a step that worked: of one image in detail, of several as a table. */
+function imagesSummary(result, spans) {
+    const { images, loaded, digests } = result;
+    const [only] = images.length === 1 ? loaded : [];
+    const uploaded = digests === undefined ? '' : `The digests are ${code(image_mapping/* digestsFileName */.td)} in the artifact ${code(digests.name)}.\n\n`;
+    if (only !== undefined)
+        return loadSummary(only, spans) + uploaded;
+    const known = loaded.length === 0;
+    const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
+    const rows = images.map((image) => [
+        code(image.name),
+        code(image.reference),
+        code(image.configDigest),
+        image.manifestDigest === '' ? '' : code(image.manifestDigest),
+        image.pushedReference === '' ? '' : code(image.pushedReference),
+        image.platform,
+        (0,shared_text/* formatBytes */.z3)(image.size),
+        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
+    ]);
+    const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
+    const title = known ? 'Digests of' : 'Loaded and verified';
+    return [
+        `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
+        markdownTable([...head, ...(known ? [] : ['Here'])], rows),
+        `${uploaded}${gantt(spans)}`,
+        '',
+    ].join('\n\n');
+}
+
+
+/***/ }),
+
+/***/ 574:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  z: () => (/* binding */ loadImages)
+});
+
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/disk-space.js
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,promises_.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,promises_.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,external_node_path_.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,shared_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,shared_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/record.js
+var record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/log.js
+/** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
+function namedLog(log, name) {
+    return {
+        info: (message) => {
+            log.info(`${name}: ${message}`);
+        },
+        notice: (message) => {
+            log.notice(`${name}: ${message}`);
+        },
+        warning: (message) => {
+            log.warning(`${name}: ${message}`);
+        },
+        chapter: (_title, work) => work(),
+        progress: (what, totalBytes) => log.progress(`${name}: ${what}`, totalBytes),
+    };
+}
+
+// EXTERNAL MODULE: ./build/shared/timeline.js
+var shared_timeline = __nccwpck_require__(917);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/load-image/image-mapping.js
+var image_mapping = __nccwpck_require__(4247);
+;// CONCATENATED MODULE: ./build/load-image/digests-artifact.js
+
+
+
+
+/**
+ * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
+ * when each image that it names is named by the new one, too.
+ * @param names what the new mapping will name
+ * @throws HandoverError `artifact-name-taken`
+ */
+async function claimDigests(store, { artifactName: name, retentionDays }, names) {
+    const existing = (await store.list()).find((artifact) => artifact.name === name);
+    const held = existing === undefined ? [] : await mappedNames(store, existing);
+    if (held?.every((other) => names.includes(other)) !== true)
+        throw taken(name, held);
+    return {
+        upload: async (images) => {
+            const text = Buffer.from(`${(0,image_mapping/* formatMapping */.C4)(images, 2)}\n`);
+            if (existing !== undefined)
+                await store.remove(name);
+            const file = { name: image_mapping/* digestsFileName */.td, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+            return store.upload({ name, retentionDays, files: external_node_stream_.Readable.from([file]), onBytes: () => undefined });
+        },
+    };
+}
+/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
+async function mappedNames(store, artifact) {
+    try {
+        const content = await store.open(artifact);
+        if (content.files.length !== 1)
+            return undefined;
+        const mapping = (0,json/* parseJson */.qF)((await content.text(image_mapping/* digestsFileName */.td)) ?? '');
+        return (0,json/* isObject */.Gv)(mapping) ? Object.keys(mapping) : undefined;
+    }
+    catch {
+        return undefined;
+    }
+}
+function taken(name, held) {
+    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
@@ -33372,8 +33841,15 @@ async function findArtifact(store, name, runAttempt) {
     const found = artifacts.find((artifact) => artifact.name === name);
     if (found !== undefined)
         return found;
+    throw artifactNotFound([name], artifacts, runAttempt);
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt) {
     const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    throw new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact "${name}"; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
                 '`retention-days` of export-image.'
@@ -33382,78 +33858,6 @@ async function findArtifact(store, name, runAttempt) {
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/disk-space.js
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,shared_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,shared_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
 
 
@@ -33659,13 +34063,11 @@ async function findMissingLayers({ engine, log }, info, content, record) {
         skippedBytes,
         open: (onBytes) => ({
             chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => ({ expected: record, references: record.references }),
+            image: () => ({ expected: record, references: record.references, further: [] }),
         }),
     };
 }
 
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
@@ -33729,8 +34131,8 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan.js + 1 modules
-var load_image_plan = __nccwpck_require__(1327);
+// EXTERNAL MODULE: ./build/load-image/plan.js
+var load_image_plan = __nccwpck_require__(1162);
 ;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
 
 
@@ -33787,15 +34189,21 @@ function openTarball(content, record, onBytes, tee) {
     const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
     const plain = plainTarball(tee(checked), name);
     if (record !== undefined)
-        return { chunks: plain, image: () => ({ expected: record, references: record.references }) };
+        return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
     let images = [];
     return {
         chunks: inspected(plain, (found) => (images = found)),
         image: (wanted) => {
-            const image = chooseImage(images, wanted);
-            return { expected: { ...image, ...image.config }, references: image.references };
+            const [first, ...further] = images;
+            const all = wanted === undefined && images.every(({ references }) => references.length > 0);
+            if (all && first !== undefined)
+                return { ...contentsOf(first), further: further.map(contentsOf) };
+            return { ...contentsOf(chooseImage(images, wanted)), further: [] };
         },
     };
+}
+function contentsOf(image) {
+    return { expected: { ...image, ...image.config }, references: image.references };
 }
 /** Checks size, and where the artifact service gave no digest also the digest, against the record. */
 async function* asRecorded(chunks, record, withDigest) {
@@ -34056,12 +34464,19 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
+    const { engine, store, log, timeline } = tools;
+    const info = await engine.info();
+    const content = await log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+}
+/**
+ * The same for an artifact that has been opened.
+ * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ */
+async function loadHandover(plan, tools, { content, record }, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { engine, store, log, timeline } = tools;
-        const info = await engine.info();
-        const content = await log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
-        const record = await readRecord(content, log);
+        const { engine, log, timeline } = tools;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
         const present = await alreadyHere(plan, tools, record);
@@ -34083,7 +34498,10 @@ async function loadImage(plan, tools) {
             await result_1;
     }
 }
-/** What was handed over; undefined for an artifact that export-image did not make. */
+/**
+ * What the artifact says of its image; undefined when it has no record.
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
 async function readRecord(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,shared_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -34104,20 +34522,28 @@ async function alreadyHere(plan, { engine, log }, record) {
         return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false };
+    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
+}
+/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
+function spaceNeeded(info, size) {
+    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
+    return info.imageStore === 'classic' ? 2 * size : size;
+}
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+function engineFolder(info) {
+    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
     if (plan.tarballPath !== undefined)
         await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
-    if (info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)())
+    const folder = engineFolder(info);
+    if (folder === undefined)
         return;
-    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-    const needed = info.imageStore === 'classic' ? 2 * size : size;
-    await requireDiskSpace(info.dataRoot, needed, 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+    await requireDiskSpace(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
@@ -34129,13 +34555,15 @@ async function load(plan, tools, job) {
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
         const kept = __addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice), true);
         const { tarball, loaded, size } = await feed_feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
-        const { expected, references } = tarball.image(plan.reference);
+        const { expected, references, further } = tarball.image(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
         const image = await verifiedTag(tools, reference, expected, loaded);
         if (record !== undefined)
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
+        for (const other of further)
+            await verifyFurther(plan, tools, other, job, loaded);
         await kept?.commit();
         return {
             source: 'artifact',
@@ -34146,6 +34574,7 @@ async function load(plan, tools, job) {
             record,
             size,
             loaded: true,
+            further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
         };
     }
     catch (e_2) {
@@ -34157,6 +34586,14 @@ async function load(plan, tools, job) {
         if (result_2)
             await result_2;
     }
+}
+async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
+    requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
+    for (const reference of references)
+        await verifiedTag(tools, reference, expected, loaded);
+}
+function firstOf(references) {
+    return references.map(image_reference/* formatReference */.FH)[0] ?? '';
 }
 
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
@@ -34250,7 +34687,15 @@ async function loadFromRegistry(plan, tools, record) {
         const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
         guard.keep();
         const loaded = before === undefined;
-        return { ...verified, source: loaded ? 'registry' : 'engine', artifact: undefined, record, size: 0, loaded };
+        return {
+            ...verified,
+            source: loaded ? 'registry' : 'engine',
+            artifact: undefined,
+            record,
+            size: 0,
+            loaded,
+            further: [],
+        };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34481,7 +34926,7 @@ async function pull(plan, fallback, tools, reason) {
             await engine.tag(pulledFrom, reference);
         guard.keep();
         log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
-        const facts = { artifact: undefined, record: undefined, size: 0, loaded: true };
+        const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] };
         return { ...facts, source: 'registry', reference, image, expected, fallback: { reference: pulledFrom, reason } };
     }
     catch (e_1) {
@@ -34510,29 +34955,292 @@ function missing(reference) {
     return new errors/* HandoverError */.Cu('image-missing', `docker pull of ${reference} went well, but docker image inspect finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
 }
 
+;// CONCATENATED MODULE: ./build/load-image/loads-at-once.js
+// Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
+const most = 3;
+/**
+ * How many images are loaded at once: as many as the disk takes even when the largest come together, but at least one.
+ * @param needs bytes that each load needs on the disk
+ * @param freeBytes bytes that are free there; undefined when that can't be told
+ */
+function loadsAtOnce(needs, freeBytes) {
+    const largest = [...needs].sort((one, other) => other - one).slice(0, most);
+    let sum = 0;
+    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
+    return Math.max(1, fitting.length);
+}
 
-/***/ }),
+// EXTERNAL MODULE: ./build/shared/image/artifact-pattern.js
+var artifact_pattern = __nccwpck_require__(693);
+;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
 
-/***/ 1356:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   _: () => (/* binding */ readLoadInputs)
-/* harmony export */ });
-/** @throws HandoverError `invalid-input` */
-function readLoadInputs(inputs) {
-    return {
-        artifactName: inputs.text('artifact-name'),
-        image: inputs.optional('image'),
-        tarball: inputs.optional('tarball'),
-        expectedConfigDigest: inputs.optional('expected-config-digest'),
-        expectedRevision: inputs.optional('expected-revision'),
-        checkPlatform: inputs.boolean('check-platform'),
-        from: inputs.text('from'),
-        registryImage: inputs.optional('registry-image'),
-        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
-        engine: inputs.text('engine'),
+/**
+ * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * @returns the outcomes in the same order
+ */
+async function sideBySide(before, atOnce, work) {
+    const after = [];
+    const waiting = before.entries();
+    const worker = async () => {
+        for (const [position, outcome] of waiting)
+            after[position] = await next(outcome, work);
     };
+    await Promise.all(Array.from({ length: atOnce }, worker));
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * The values, if all went well.
+ * @param done what went well, as a participle: `loaded`
+ * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof errors/* HandoverError */.Cu));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof errors/* HandoverError */.Cu ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new errors/* HandoverError */.Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
+}
+
+;// CONCATENATED MODULE: ./build/load-image/open-handovers.js
+
+
+
+
+
+const opensAtOnce = 8;
+/**
+ * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
+ * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ */
+async function openHandovers(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === image_mapping/* digestsFileName */.td;
+        return isMapping && !wanted.includes(artifact.name)
+            ? undefined
+            : { content, record: await readRecord(content, log) };
+    });
+    const handovers = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (handovers.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return handovers;
+}
+/**
+ * @param artifacts newest first
+ * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name))),
+    };
+}
+
+;// CONCATENATED MODULE: ./build/load-image/load-images.js
+var load_images_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var load_images_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * @param fallback what to pull when the one image's artifact isn't there
+ * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
+ * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
+ */
+async function loadImages(plan, fallback, tools) {
+    if (plan.kind === 'one') {
+        const { artifactName } = plan.plan;
+        return withDigests(plan.digests, tools, [artifactName], async () => {
+            const loaded = await loadOrPull(plan.plan, fallback, tools);
+            return { images: (0,image_mapping/* mappedLoad */.W9)(artifactName, loaded), loaded: [loaded] };
+        });
+    }
+    const { log, timeline } = tools;
+    const opened = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => openHandovers(plan.wanted, tools)));
+    const names = opened.map(({ name }) => name);
+    return withDigests(plan.digests, tools, names, async () => plan.kind === 'several'
+        ? loadedResult(await loadSideBySide(plan.each, tools, opened))
+        : { images: await readMapping(plan.each, opened), loaded: [] });
+}
+function loadedResult(loaded) {
+    return { images: loaded.flatMap((result) => (0,image_mapping/* mappedLoad */.W9)(result.artifact?.name ?? result.reference, result)), loaded };
+}
+async function withDigests(plan, { ownStore, log }, names, work) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (plan === undefined)
+            return { ...(await work()), digests: undefined };
+        const store = load_images_addDisposableResource(env_1, ownStore(), true);
+        const claim = await claimDigests(store, plan, names);
+        const result = await work();
+        const digests = await claim.upload(result.images);
+        log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
+        return { ...result, digests };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = load_images_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function readMapping(each, opened) {
+    // The engine has no say here: its platform is looked at when the image is loaded.
+    const expectations = { ...each, checkPlatform: false };
+    const read = await sideBySide(opened, 1, ({ content: { artifact }, record }) => {
+        if (record === undefined)
+            throw withoutRecord(artifact);
+        requireExpected(expectations, record, record.platform);
+        return Promise.resolve((0,image_mapping/* mappedRecord */.$y)(artifact, record));
+    });
+    return requireAll(read, 'read');
+}
+function withoutRecord({ name }) {
+    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${record/* recordName */.xD}: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
+}
+async function loadSideBySide(each, tools, opened) {
+    const { engine, log, timeline } = tools;
+    const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    requireOwnReferences(handovers);
+    const info = await engine.info();
+    const atOnce = await chooseAtOnce(info, handovers);
+    const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
+    const loaded = await log.chapter(title, () => sideBySide(opened, atOnce, (handover, name) => {
+        const named = { ...tools, log: namedLog(log, name), timeline: (0,shared_timeline/* namedTimeline */.J)(timeline, name) };
+        return loadHandover(each, named, handover, info);
+    }));
+    return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, result)), 'loaded');
+}
+async function chooseAtOnce(info, handovers) {
+    const folder = engineFolder(info);
+    const space = folder === undefined ? undefined : await diskSpace(folder);
+    return loadsAtOnce(handovers.map(({ content }) => spaceNeeded(info, content.artifact.size)), space?.freeBytes);
+}
+// Of two images with the same reference, the one that is loaded last would win.
+function requireOwnReferences(handovers) {
+    const owners = new Map();
+    for (const { content, record } of handovers) {
+        for (const reference of record?.references.map(image_reference/* formatReference */.FH) ?? []) {
+            const mine = { name: content.artifact.name, configDigest: record?.configDigest ?? '' };
+            const owner = owners.get(reference) ?? mine;
+            owners.set(reference, owner);
+            if (owner.configDigest !== mine.configDigest)
+                throw sameReference(reference, owner.name, mine.name);
+        }
+    }
+}
+function sameReference(reference, one, other) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
+}
+// An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
+async function requireStillThere({ engine }, result) {
+    for (const { reference, expected } of [result, ...result.further]) {
+        const image = await engine.inspect(reference);
+        if (image !== undefined && differences(expected, image).length === 0)
+            continue;
+        throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
+    }
+    return result;
 }
 
 
@@ -34554,13 +35262,13 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(743);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
-/* harmony import */ var _fallback_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9834);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1356);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4823);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1327);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4823);
 /* harmony import */ var _run_inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1212);
-/* harmony import */ var _run_plan_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1866);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(7366);
+/* harmony import */ var _run_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1866);
+/* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
+/* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
+/* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(574);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34637,24 +35345,25 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-
     try {
         const inputs = (0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)();
         limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)(inputs));
-        const loadInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readLoadInputs */ ._)(inputs);
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planLoad */ .Oj)(loadInputs);
-        const { other, fallback } = (0,_run_plan_js__WEBPACK_IMPORTED_MODULE_14__/* .planRun */ .n)((0,_run_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal);
+        const given = (0,_images_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readImagesInputs */ .I)(inputs);
+        const plan = (0,_images_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planImages */ .y)(given, context.maxRetentionDays);
+        const { other, fallback } = (0,_run_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planRun */ .n)((0,_run_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
+        const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
         const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, other === undefined
-            ? (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal })
-            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_fallback_image_js__WEBPACK_IMPORTED_MODULE_11__/* .loadOrPull */ .p)(plan, fallback, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)(cli, { pauseMs: loadInputs.registryRetrySeconds * 1000, warning: log.warning, signal }),
+        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal });
+        const store = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
+        const pauseMs = given.registryRetrySeconds * 1000;
+        const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_15__/* .loadImages */ .z)(plan, fallback, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal), { pauseMs, warning: log.warning, signal }),
             store,
+            ownStore,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .loadSummary */ .R)(result, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_images_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .imagesSummary */ .l)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34678,69 +35387,49 @@ __webpack_async_result__();
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   j: () => (/* binding */ loadOutputs)
 /* harmony export */ });
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_mapping_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4247);
 
-function loadOutputs(result, own) {
-    const { artifact } = result;
-    const run = artifact === undefined ? { id: '', url: '' } : (artifact.run ?? own);
+/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
+function loadOutputs({ images, loaded }, own) {
+    const [image] = images.length === 1 ? images : [];
+    const [result] = images.length === 1 ? loaded : [];
+    const [first] = images;
+    const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
     return {
-        image: result.reference,
-        'image-id': result.image.imageId,
-        'config-digest': result.expected.configDigest ?? '',
-        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(result.expected.platform),
-        'artifact-id': String(artifact?.id ?? ''),
+        image: result?.reference ?? '',
+        'image-id': result?.image.imageId ?? '',
+        'config-digest': image?.configDigest ?? '',
+        platform: image?.platform ?? '',
+        'artifact-id': String(image?.artifact?.id ?? ''),
         'run-id': String(run.id),
         'run-url': run.url,
-        size: String(result.size),
-        source: result.source,
-        loaded: String(result.loaded),
+        size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
+        source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
+        loaded: String(loaded.some((each) => each.loaded)),
+        images: (0,_image_mapping_js__WEBPACK_IMPORTED_MODULE_0__/* .formatMapping */ .C4)(images),
     };
 }
 
 
 /***/ }),
 
-/***/ 1327:
+/***/ 1162:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  gW: () => (/* binding */ chooseTarball),
-  If: () => (/* binding */ fallbackReference),
-  Oj: () => (/* binding */ planLoad)
-});
-
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/engine-name.js
-var engine_name = __nccwpck_require__(9686);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/image/artifact-name.js
-
-
-/**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
- * @throws HandoverError `invalid-input`
- */
-function requireArtifactName(name) {
-    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
-    if (wrong === undefined && name.trim() !== '')
-        return name;
-    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/load-image/plan.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   If: () => (/* binding */ fallbackReference),
+/* harmony export */   L0: () => (/* binding */ planEach),
+/* harmony export */   Oj: () => (/* binding */ planLoad),
+/* harmony export */   gW: () => (/* binding */ chooseTarball)
+/* harmony export */ });
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9686);
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9853);
 
 
 
@@ -34751,22 +35440,25 @@ var reference = __nccwpck_require__(9607);
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
-const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
+const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
 function planLoad(inputs) {
-    const engine = (0,engine_name/* parseEngineName */.D)(inputs.engine);
+    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .t)(inputs.artifactName), ...planEach(inputs) };
+}
+/** @throws HandoverError `invalid-input` */
+function planEach(inputs) {
+    const engine = (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .parseEngineName */ .D)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
-        (0,engine_name/* requireDocker */.c)(engine, `\`from: ${from}\``);
+        (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
     return {
-        artifactName: requireArtifactName(inputs.artifactName),
-        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
+        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
         tarballPath: inputs.tarball,
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
         engine,
     };
 }
@@ -34774,28 +35466,28 @@ function choosePlace(text) {
     const place = places.find((one) => one === text);
     if (place !== undefined)
         return place;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
 function expectedDigest(text) {
     if (text === undefined)
         return undefined;
-    const digest = (0,image_digest/* parseDigest */.m)(text);
+    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)(text);
     if (digest !== undefined)
         return digest;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
 /**
  * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
  * @throws HandoverError `image-not-found` listing the files
  */
 function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== record/* recordName */.xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test((0,external_node_path_.basename)(name)));
+    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
@@ -34844,8 +35536,8 @@ function readRunInputs(inputs) {
  * @param ownRepository `owner/name` of this job's repository
  * @throws HandoverError `invalid-input`
  */
-function planRun(inputs, load, ownRepository) {
-    const fallback = planFallback(inputs, load);
+function planRun(inputs, images, ownRepository) {
+    const fallback = planFallback(inputs, images);
     const choice = planChoice(inputs);
     if (choice === undefined)
         return { other: undefined, fallback };
@@ -34856,8 +35548,8 @@ function planRun(inputs, load, ownRepository) {
     if (inputs.githubToken === undefined) {
         throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
     }
-    const { artifactName } = load;
-    const search = { choice, repository, artifactName, allowForkRuns: inputs.allowForkRuns };
+    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
+    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
     return { other: { search, token: inputs.githubToken }, fallback };
 }
 function planChoice({ runId, workflow, branch, event, repository }) {
@@ -34892,9 +35584,13 @@ function planRunId(runId, others) {
 function given(inputs) {
     return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
 }
-function planFallback({ fallbackImage }, { tarballPath, engine }) {
+function planFallback({ fallbackImage }, images) {
     if (fallbackImage === undefined)
         return undefined;
+    if (images.kind !== 'one') {
+        throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+    }
+    const { tarballPath, engine } = images.plan;
     (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireDocker */ .c)(engine, '`fallback-image`');
     if (tarballPath !== undefined) {
         throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
@@ -34904,137 +35600,6 @@ function planFallback({ fallbackImage }, { tarballPath, engine }) {
 }
 function invalid(message, hint = 'Correct it under `with:`.') {
     return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', message, hint);
-}
-
-
-/***/ }),
-
-/***/ 7366:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  R: () => (/* binding */ loadSummary)
-});
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/markdown.js
-
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
-}
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
-}
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
-}
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
-    if (spans.length === 0)
-        return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
-    return [
-        '```mermaid',
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./build/shared/layer-table.js
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,shared_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/summary.js
-
-
-
-
-const sources = {
-    artifact: 'the artifact',
-    registry: 'the registry',
-    engine: 'this engine, which had this very image',
-};
-/** The job summary of a load that worked. */
-function loadSummary(result, spans) {
-    const { artifact, record, expected, fallback } = result;
-    const from = record?.producer;
-    const facts = [
-        ['Image', code(result.reference)],
-        ['Image ID here', code(result.image.imageId)],
-        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
-        ['Layers', String(expected.diffIds.length)],
-        ['Source', sources[result.source]],
-        ...(fallback === undefined
-            ? []
-            : [
-                ['Pulled from', code(fallback.reference)],
-                ['Why not the artifact', fallback.reason],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
-                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-                ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing'],
-            ]),
-        ...(from === undefined
-            ? []
-            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', checkedAgainst(result)],
-    ];
-    const layers = record === undefined ? [] : [layerTable(record.layers)];
-    return [
-        `### ${title(result)} ${code(result.reference)}`,
-        markdownTable(['', ''], facts),
-        ...layers,
-        gantt(spans),
-        '',
-    ].join('\n\n');
-}
-function title({ fallback, loaded }) {
-    if (fallback !== undefined)
-        return '⚠️ Pulled instead:';
-    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
-}
-function checkedAgainst({ record, artifact, fallback }) {
-    if (fallback !== undefined)
-        return 'what the inputs expect, and this engine’s platform';
-    if (record !== undefined)
-        return 'the record of the export';
-    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
 
@@ -37871,7 +38436,10 @@ var shared_text = __nccwpck_require__(9853);
 var artifact_content = __nccwpck_require__(9150);
 // EXTERNAL MODULE: ./build/shared/artifacts/http.js
 var artifacts_http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/image/artifact-pattern.js
+var artifact_pattern = __nccwpck_require__(693);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
+
 
 
 // So many successful runs are looked at for the artifact, newest first.
@@ -37891,12 +38459,12 @@ async function runById(runs, search, runId) {
     if (run.isOfFork && !search.allowForkRuns)
         throw refused(run);
     const all = await runs.artifacts(runId);
-    const wanted = all.filter(({ name }) => name === search.artifactName);
     const artifacts = all.filter(({ expired }) => !expired);
-    if (wanted.some(({ expired }) => !expired))
+    const missing = firstMissing(search.wanted, artifacts);
+    if (missing === undefined)
         return { run, artifacts };
-    const [expired] = wanted;
-    throw expired === undefined ? notInRun(search, run, artifacts) : expiredIn(run, expired);
+    const expired = all.find(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(missing, name));
+    throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 async function latestRun(runs, search, filter, say) {
     const seen = [];
@@ -37908,15 +38476,16 @@ async function latestRun(runs, search, filter, say) {
             say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
             continue;
         }
-        const found = await runs.artifacts(run.id, search.artifactName);
+        const found = await runs.artifacts(run.id, onlyName(search.wanted));
         const artifacts = found.filter(({ expired }) => !expired);
-        if (artifacts.length > 0)
+        const missing = firstMissing(search.wanted, artifacts);
+        if (missing === undefined)
             return { run, artifacts };
-        const [expired] = found;
+        const expired = found.find(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(missing, name));
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
-        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${search.artifactName}".`);
+        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
         seen.push(run);
         if (seen.length === mostRuns)
             break;
@@ -37926,6 +38495,15 @@ async function latestRun(runs, search, filter, say) {
         throw noRun(search, filter, forks);
     throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
+/** The first name or pattern that stands for none of the artifacts. */
+function firstMissing(wanted, artifacts) {
+    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name)));
+}
+/** What the REST API can filter by. */
+function onlyName(wanted) {
+    const [name, ...others] = wanted;
+    return others.length > 0 || name === undefined || (0,artifact_pattern/* isPattern */.P)(name) ? undefined : name;
+}
 function refused(run) {
     return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
         'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
@@ -37934,14 +38512,14 @@ function refused(run) {
 function expiredIn(run, artifact) {
     return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
 }
-function notInRun(search, run, artifacts) {
+function notInRun(missing, run, artifacts) {
     const there = [...new Set(artifacts.map(({ name }) => `"${(0,shared_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
-    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${search.artifactName}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
+    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
         'not listed any more.');
 }
 function inNoRun(search, filter, newest, count) {
     return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
-        `"${search.artifactName}"; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
+        `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
 }
 function noRun(search, filter, forks) {
     const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
@@ -39814,6 +40392,77 @@ function asError(error) {
 
 /***/ }),
 
+/***/ 2704:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   t: () => (/* binding */ requireArtifactName)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/**
+ * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * @throws HandoverError `invalid-input`
+ */
+function requireArtifactName(name) {
+    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
+    if (wrong === undefined && name.trim() !== '')
+        return name;
+    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+}
+
+
+/***/ }),
+
+/***/ 693:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   M: () => (/* binding */ matchesPattern),
+/* harmony export */   P: () => (/* binding */ isPattern)
+/* harmony export */ });
+/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+function isPattern(text) {
+    return /[*?]/.test(text);
+}
+/**
+ * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
+ * time in proportion to both lengths at most, whatever the pattern.
+ */
+function matchesPattern(pattern, name) {
+    let at = 0;
+    let position = 0;
+    // Where the last `*` stands, and up to where it has swallowed the name.
+    let star = -1;
+    let swallowed = 0;
+    while (position < name.length) {
+        if (pattern[at] === '*') {
+            star = at;
+            at += 1;
+            swallowed = position;
+        }
+        else if (pattern[at] === '?' || pattern[at] === name[position]) {
+            at += 1;
+            position += 1;
+        }
+        else if (star >= 0) {
+            swallowed += 1;
+            position = swallowed;
+            at = star + 1;
+        }
+        else {
+            return false;
+        }
+    }
+    return /^\**$/.test(pattern.slice(at));
+}
+
+
+/***/ }),
+
 /***/ 3968:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -40496,7 +41145,8 @@ function quoteForeign(text, limit = 300) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline)
+/* harmony export */   I: () => (/* binding */ timeline),
+/* harmony export */   J: () => (/* binding */ namedTimeline)
 /* harmony export */ });
 function timeline() {
     const began = performance.now();
@@ -40513,6 +41163,10 @@ function timeline() {
         },
         spans: () => spans,
     };
+}
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+function namedTimeline(timeline, name) {
+    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
 }
 
 

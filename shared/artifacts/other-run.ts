@@ -1,4 +1,5 @@
 import { HandoverError } from '../errors.ts';
+import { isPattern, matchesPattern } from '../image/artifact-pattern.ts';
 import { quoteForeign } from '../text.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
 
@@ -9,7 +10,8 @@ export interface RunSearch {
   readonly choice: RunChoice;
   /** `owner/name` of the runs. */
   readonly repository: string;
-  readonly artifactName: string;
+  /** Names of artifacts, and patterns; each must stand for one that the run has. */
+  readonly wanted: readonly string[];
   readonly allowForkRuns: boolean;
 }
 
@@ -41,11 +43,11 @@ async function runById(runs: WorkflowRuns, search: RunSearch, runId: number): Pr
   const run = await runs.get(runId);
   if (run.isOfFork && !search.allowForkRuns) throw refused(run);
   const all = await runs.artifacts(runId);
-  const wanted = all.filter(({ name }) => name === search.artifactName);
   const artifacts = all.filter(({ expired }) => !expired);
-  if (wanted.some(({ expired }) => !expired)) return { run, artifacts };
-  const [expired] = wanted;
-  throw expired === undefined ? notInRun(search, run, artifacts) : expiredIn(run, expired);
+  const missing = firstMissing(search.wanted, artifacts);
+  if (missing === undefined) return { run, artifacts };
+  const expired = all.find(({ name }) => matchesPattern(missing, name));
+  throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 
 async function latestRun(
@@ -65,19 +67,31 @@ async function latestRun(
       );
       continue;
     }
-    const found = await runs.artifacts(run.id, search.artifactName);
+    const found = await runs.artifacts(run.id, onlyName(search.wanted));
     const artifacts = found.filter(({ expired }) => !expired);
-    if (artifacts.length > 0) return { run, artifacts };
-    const [expired] = found;
+    const missing = firstMissing(search.wanted, artifacts);
+    if (missing === undefined) return { run, artifacts };
+    const expired = found.find(({ name }) => matchesPattern(missing, name));
     if (expired !== undefined) newestExpired ??= expiredIn(run, expired);
     const why = expired === undefined ? 'never had' : 'no longer has';
-    say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${search.artifactName}".`);
+    say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
     seen.push(run);
     if (seen.length === mostRuns) break;
   }
   const [newest] = seen;
   if (newest === undefined) throw noRun(search, filter, forks);
   throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+}
+
+/** The first name or pattern that stands for none of the artifacts. */
+function firstMissing(wanted: readonly string[], artifacts: readonly RunArtifact[]): string | undefined {
+  return wanted.find((pattern) => !artifacts.some(({ name }) => matchesPattern(pattern, name)));
+}
+
+/** What the REST API can filter by. */
+function onlyName(wanted: readonly string[]): string | undefined {
+  const [name, ...others] = wanted;
+  return others.length > 0 || name === undefined || isPattern(name) ? undefined : name;
 }
 
 function refused(run: WorkflowRun): HandoverError {
@@ -98,11 +112,11 @@ function expiredIn(run: WorkflowRun, artifact: RunArtifact): HandoverError {
   );
 }
 
-function notInRun(search: RunSearch, run: WorkflowRun, artifacts: readonly RunArtifact[]): HandoverError {
+function notInRun(missing: string, run: WorkflowRun, artifacts: readonly RunArtifact[]): HandoverError {
   const there = [...new Set(artifacts.map(({ name }) => `"${quoteForeign(name)}"`))].slice(0, 30).join(', ');
   return new HandoverError(
     'artifact-not-found',
-    `Run ${String(run.id)} (${run.url}) has no artifact "${search.artifactName}"; it has ${there || 'none'}.`,
+    `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`,
     'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
       'not listed any more.',
   );
@@ -112,7 +126,7 @@ function inNoRun(search: RunSearch, filter: RunFilter, newest: WorkflowRun, coun
   return new HandoverError(
     'artifact-not-found',
     `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
-      `"${search.artifactName}"; the newest is ${newest.url}.`,
+      `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`,
     'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.',
   );
 }

@@ -3,7 +3,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
 import { podmanName } from '../../../shared/docker/podman-output.ts';
-import { type FakeImage, type FakeState, readState, writeState } from './state.ts';
+import { type FakeImage, type FakeState, updateState } from './state.ts';
 
 // A docker command for scenarios: it records its arguments, keeps images in a file, and reads the tarball it is fed.
 // Called as podman, it speaks as podman 4 does (seen in Debian's package).
@@ -11,8 +11,8 @@ import { type FakeImage, type FakeState, readState, writeState } from './state.t
 const file = process.env['FAKE_DOCKER_STATE'] ?? '';
 const args = process.argv.slice(2);
 const isPodman = process.env['FAKE_ENGINE'] === 'podman';
-let state = readState(file);
-save({ ...state, calls: [...state.calls, isPodman ? ['podman', ...args] : args] });
+const call = isPodman ? ['podman', ...args] : args;
+let state = updateState(file, (now) => ({ ...now, calls: [...now.calls, call] }));
 
 const [command = '', verb = ''] = args;
 if (state.fail === 'hang-info') await sleep(30_000);
@@ -31,9 +31,12 @@ else if (command === 'image' && verb === 'untag' && isPodman) remove(args[3] ?? 
 else if (command === 'image' && verb === 'ls') list();
 else fail(`unknown docker command: ${args.join(' ')}`, 125);
 
-function save(next: FakeState): void {
-  state = next;
-  writeState(file, state);
+function setImages(change: (images: FakeState['images']) => FakeState['images']): void {
+  state = updateState(file, (now) => ({ ...now, images: change(now.images) }));
+}
+
+function setRegistry(change: (registry: FakeState['registry']) => FakeState['registry']): void {
+  state = updateState(file, (now) => ({ ...now, registry: change(now.registry) }));
 }
 
 function fail(message: string, exitCode = 1): void {
@@ -89,7 +92,7 @@ async function build(): Promise<void> {
   if (args.includes('--iidfile') && idFile !== undefined) {
     writeFileSync(idFile, 'sha256:built');
     const built = { imageId: 'sha256:built', tags: [], diffIds: [], architecture: 'amd64', labels: {} };
-    save({ ...state, images: [...state.images, built] });
+    setImages((images) => [...images, built]);
   }
 }
 
@@ -111,12 +114,12 @@ function buildPushes(names: readonly string[], directory: string | undefined): v
 
 function nextFailure(): string | undefined {
   const [failure, ...failures] = state.registry.failures;
-  save({ ...state, registry: { ...state.registry, failures } });
+  setRegistry((registry) => ({ ...registry, failures }));
   return failure;
 }
 
 function pushed(names: readonly string[]): void {
-  save({ ...state, registry: { ...state.registry, pushed: [...state.registry.pushed, ...names] } });
+  setRegistry((registry) => ({ ...registry, pushed: [...registry.pushed, ...names] }));
 }
 
 function push(name: string): void {
@@ -136,12 +139,14 @@ function pull(name: string): void {
     fail(`Error response from daemon: ${String(failure)}`);
     return;
   }
-  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((tag) => tag !== name) }));
-  const same = others.find((other) => other.imageId === image.imageId);
-  const named = name.includes('@')
-    ? { pinned: [...(same?.pinned ?? []), name] }
-    : { tags: [...(same?.tags ?? []), name] };
-  save({ ...state, images: [...others.filter((other) => other !== same), { ...(same ?? image), ...named }] });
+  setImages((images) => {
+    const others = images.map((other) => ({ ...other, tags: other.tags.filter((tag) => tag !== name) }));
+    const same = others.find((other) => other.imageId === image.imageId);
+    const named = name.includes('@')
+      ? { pinned: [...(same?.pinned ?? []), name] }
+      : { tags: [...(same?.tags ?? []), name] };
+    return [...others.filter((other) => other !== same), { ...(same ?? image), ...named }];
+  });
 }
 
 function readManifest(name: string): void {
@@ -156,38 +161,50 @@ async function load(): Promise<void> {
     fail('open /var/lib/docker/tmp/docker-import-1/repositories: no space left on device');
     return;
   }
+  const images: readonly ArchiveImage[] = JSON.parse(files.get('manifest.json')?.toString() ?? '[]');
+  if (images.length === 0) fail('invalid archive: does not contain a manifest.json');
+  for (const image of images) if (!loadOne(image, files)) return;
+}
+
+interface ArchiveImage {
+  readonly Config: string;
+  readonly RepoTags?: readonly string[] | null;
+  readonly Layers?: readonly string[];
+}
+
+/** @returns false when the load is over */
+function loadOne(image: ArchiveImage, files: ReadonlyMap<string, Buffer>): boolean {
   const text = (name: string): string => files.get(name)?.toString() ?? 'null';
-  const [image] = JSON.parse(text('manifest.json'));
-  if (image === undefined) {
-    fail('invalid archive: does not contain a manifest.json');
-    return;
-  }
   const config = JSON.parse(text(image.Config));
-  const index = files.has('index.json') ? JSON.parse(text('index.json')) : undefined;
   const configId = `sha256:${createHash('sha256')
     .update(files.get(image.Config) ?? '')
     .digest('hex')}`;
-  const tags = namesOf(image.RepoTags ?? [], index?.manifests ?? []);
+  const manifests: readonly Descriptor[] = JSON.parse(text('index.json'))?.manifests ?? [];
+  const tags = namesOf(image.RepoTags ?? [], manifests);
   const missing = lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
   if (missing !== undefined) {
     fail(`open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
-    return;
+    return false;
   }
-  if (state.fail === 'silent-load') return;
+  if (state.fail === 'silent-load') return false;
+  const own = manifests.find(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
   const loaded: FakeImage = {
     imageId:
-      state.store === 'containerd' && !isPodman ? (index?.manifests?.[0]?.digest ?? 'sha256:made-here') : configId,
+      state.store === 'containerd' && !isPodman ? ((own ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
     tags: [...new Set([...(find(configId)?.tags ?? []), ...tags])],
     diffIds: config.rootfs.diff_ids,
     architecture: config.architecture,
     labels: config.config?.Labels ?? {},
   };
-  const others = state.images.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
-  save({ ...state, images: [...others.filter((other) => other.imageId !== loaded.imageId), loaded] });
+  setImages((others) => {
+    const rest = others.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
+    return [...rest.filter((other) => other.imageId !== loaded.imageId), loaded];
+  });
   for (const name of tags) process.stdout.write(`Loaded image: ${name}\n`);
   if (tags.length === 0) process.stdout.write(`Loaded image ID: ${loaded.imageId}\n`);
   if (state.fail === 'unpack')
     process.stdout.write(`Error unpacking image ${tags.join()}: failed to extract layer: short read\n`);
+  return true;
 }
 
 /** Podman takes containerd's name from an index with one entry, else those of the Docker archive. */
@@ -198,6 +215,7 @@ function namesOf(repoTags: readonly string[], manifests: readonly Descriptor[]):
 }
 
 interface Descriptor {
+  readonly digest: string;
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
@@ -281,11 +299,12 @@ function tag(source: string, reference: string): void {
     failNoImage(source);
     return;
   }
-  const images = state.images.map((other) => {
-    const tags = other.tags.filter((name) => name !== reference);
-    return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
-  });
-  save({ ...state, images });
+  setImages((images) =>
+    images.map((other) => {
+      const tags = other.tags.filter((name) => name !== reference);
+      return { ...other, tags: other.imageId === image.imageId ? [...tags, reference] : tags };
+    }),
+  );
 }
 
 function remove(name: string): void {
@@ -294,13 +313,14 @@ function remove(name: string): void {
     failNoImage(name);
     return;
   }
-  const tags = found.tags.filter((tag) => tag !== name);
-  const pinned = found.pinned?.filter((reference) => reference !== name) ?? [];
-  const stays = found.imageId !== name && tags.length + pinned.length > 0;
-  save({
-    ...state,
-    images: state.images.flatMap((image) => (image !== found ? [image] : stays ? [{ ...found, tags, pinned }] : [])),
-  });
+  setImages((images) =>
+    images.flatMap((image) => {
+      if (image.imageId !== found.imageId) return [image];
+      const tags = image.tags.filter((tag) => tag !== name);
+      const pinned = image.pinned?.filter((reference) => reference !== name) ?? [];
+      return image.imageId !== name && tags.length + pinned.length > 0 ? [{ ...image, tags, pinned }] : [];
+    }),
+  );
 }
 
 function list(): void {

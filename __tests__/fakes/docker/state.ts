@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 export interface FakeImage {
   readonly imageId: string;
@@ -72,5 +73,32 @@ export function readState(file: string): FakeState {
 }
 
 export function writeState(file: string, state: FakeState): void {
-  writeFileSync(file, JSON.stringify(state));
+  // Commands run side by side: nobody may read half a file.
+  const written = `${file}.${String(process.pid)}`;
+  writeFileSync(written, JSON.stringify(state));
+  renameSync(written, file);
+}
+
+/** Changes the state as it is now, while no other command does. */
+export function updateState(file: string, change: (state: FakeState) => FakeState): FakeState {
+  const lock = `${file}.lock`;
+  while (!tryLock(lock)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  try {
+    const state = change(readState(file));
+    writeState(file, state);
+    return state;
+  } finally {
+    rmdirSync(lock);
+  }
+}
+
+function tryLock(lock: string): boolean {
+  try {
+    mkdirSync(lock);
+    return true;
+  } catch (error) {
+    // Where the folder has gone, the scenario has ended.
+    if (!existsSync(dirname(lock))) throw error;
+    return false;
+  }
 }

@@ -1,0 +1,71 @@
+import { cpSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { writeLargeContext } from '../../dev/test-images.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => void (engines = await startEngines()), 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+afterEach(() => service.close());
+
+const components = ['engine', 'operate-ui', 'runtime'] as const;
+
+test('S3.1, S3.2: three images that share layers are loaded side by side, run, and have the digests of the mapping', async () => {
+  for (const name of components) {
+    const context = join(engines.directory, name);
+    cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(join(context, 'app.txt'), name);
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM scratch\nCOPY rootfs /\nCOPY app.txt /app.txt\nCMD ["cat", "/app.txt"]\n',
+    );
+    const tarball = join(engines.directory, `${name}.tar`);
+    const inputs = { context, image: `${name}:local`, tarball, 'artifact-name': `docker-image-${name}` };
+    const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+    expect(exported.log).not.toContain('::error');
+  }
+  const digests = await stepOn(service, engines.classic, 'load-image', {
+    'artifact-name': 'docker-image-*',
+    load: 'false',
+    'digests-artifact': 'docker-image-digests',
+  });
+  const mapping: unknown = JSON.parse(digests.outputs['images'] ?? '');
+  for (const store of ['classic', 'containerd'] as const) {
+    const { docker } = engines[store];
+    const references = components.map((name) => `${name}:local`);
+    if (store === 'containerd') docker('image', 'rm', '-f', ...references);
+    for (const loadedNow of ['true', 'false']) {
+      const loaded = await stepOn(service, engines[store], 'load-image', { 'artifact-name': 'docker-image-*' });
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs['loaded']).toBe(loadedNow);
+      expect(JSON.parse(loaded.outputs['images'] ?? '')).toEqual(mapping);
+    }
+    for (const name of components) expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
+    docker('image', 'rm', '-f', ...references);
+  }
+}, 180_000);
+
+test('S3.1: three images of 200 MB at once stay within 300 MB of memory', async () => {
+  const context = join(engines.directory, 'large');
+  await writeLargeContext(context, { megabytes: 200, smallFiles: 4000 });
+  for (const name of components) {
+    const inputs = {
+      context,
+      labels: `component=${name}`,
+      'build-contexts': `busybox=${engines.rootFilesystem}`,
+      network: 'host',
+      image: `${name}:local`,
+      tarball: join(engines.directory, 'large.tar'),
+      'artifact-name': name,
+    };
+    const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+    expect(exported.log).not.toContain('::error');
+  }
+  const loaded = await stepOn(service, engines.classic, 'load-image', { 'artifact-name': components.join('\n') });
+  expect(loaded.log).not.toContain('::error');
+  expect(loaded.peakMemoryKb).toBeLessThan(300_000);
+}, 400_000);

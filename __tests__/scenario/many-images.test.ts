@@ -1,0 +1,320 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import { recordName } from '../../shared/image/record.ts';
+import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
+import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+const components = ['engine', 'operate-ui', 'runtime'] as const;
+type Component = (typeof components)[number];
+
+let scenario: Scenario;
+let images: Readonly<Record<Component, FixtureImage>>;
+afterEach(() => scenario.end());
+
+/** What a matrix leaves: an artifact and an image of its own for each component. */
+async function begin(options: ScenarioOptions & { readonly without?: Component } = {}): Promise<void> {
+  scenario = await startScenario(options);
+  const make = (): FixtureImage => makeImage({ layerBytes: 200_000 });
+  images = { engine: make(), 'operate-ui': make(), runtime: make() };
+  for (const name of components) if (name !== options.without) await handOver(name);
+}
+
+async function handOver(
+  name: Component,
+  reference = `${name}:local`,
+  artifact = `docker-image-${name}`,
+): Promise<void> {
+  const path = join(scenario.directory, `${name}.tar`);
+  await writeFile(path, savedTarball(images[name], [reference]));
+  const inputs = { 'source-tarball': path, image: reference, 'artifact-name': artifact };
+  const outcome = await scenario.handOver(inputs, { jobKey: name });
+  expect(outcome.exitCode).toBe(0);
+}
+
+async function upload(name: string, file: string, bytes: Buffer): Promise<void> {
+  const files = Readable.from([{ name: file, size: bytes.length, chunks: Readable.from([bytes]) }]);
+  await scenario.store().upload({ name, retentionDays: 1, files, onBytes: () => undefined });
+}
+
+const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
+const sortedTags = (): readonly string[] => [...tags()].sort();
+const blobOf = (name: string): string =>
+  scenario.service.artifacts.findLast((artifact) => artifact.name === name)?.blob ?? '';
+const mappingOf = (outcome: StepOutcome): unknown => JSON.parse(outcome.outputs['images'] ?? '');
+const entry = (name: Component): object => ({
+  reference: `${name}:local`,
+  'config-digest': images[name].configDigest,
+  'manifest-digest': images[name].manifestDigest,
+  'pushed-reference': '',
+  platform: 'linux/amd64',
+  size: scenario.service.artifacts.findLast((artifact) => artifact.name === `docker-image-${name}`)?.size,
+});
+const wholeMapping = (): object => Object.fromEntries(components.map((name) => [`docker-image-${name}`, entry(name)]));
+
+async function digestsIn(name: string): Promise<{ files: readonly string[]; text: string }> {
+  const store = scenario.store();
+  const found = (await store.list()).find((artifact) => artifact.name === name);
+  if (found === undefined) throw new Error(`no artifact ${name}`);
+  const content = await store.open(found);
+  return {
+    files: content.files.map((file) => file.name),
+    text: (await content.text('docker-image-digests.json')) ?? '',
+  };
+}
+
+describe('S3.1: the images of a matrix', () => {
+  test.each([
+    ['a pattern', 'docker-image-*'],
+    ['names, one a line', 'docker-image-engine\ndocker-image-operate-ui\ndocker-image-runtime\n'],
+    [
+      'names between commas, one twice',
+      'docker-image-runtime, docker-image-engine,docker-image-*-ui,docker-image-runtime',
+    ],
+  ])('S3.1: %s loads them all, each verified', async (_, names) => {
+    await begin();
+    const outcome = await scenario.loads({ 'artifact-name': names });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.exitCode).toBe(0);
+    expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local', 'runtime:local']);
+    expect(mappingOf(outcome)).toEqual(wholeMapping());
+    expect(outcome.outputs).toMatchObject({ loaded: 'true', image: '', 'config-digest': '' });
+    expect(outcome.summary).toContain('Loaded and verified 3 images');
+    for (const name of components) {
+      expect(outcome.log).toContain(`docker-image-${name}: Verified: ${name}:local`);
+      expect(outcome.summary).toContain(images[name].configDigest);
+    }
+  });
+
+  test('S3.1: a pattern that stands for one gives the outputs of one', async () => {
+    await begin();
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-?ngine' });
+    expect(outcome.outputs).toMatchObject({ image: 'engine:local', 'config-digest': images.engine.configDigest });
+    expect(tags()).toEqual(['engine:local']);
+  });
+
+  test('S3.1: one name gives the mapping, too', async () => {
+    await begin();
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine' });
+    expect(mappingOf(outcome)).toEqual({ 'docker-image-engine': entry('engine') });
+    expect(outcome.summary).toContain('Loaded and verified `engine:local`');
+  });
+
+  test('S3.1: of each name the newest counts, over all attempts', async () => {
+    await begin();
+    images = { ...images, runtime: makeImage() };
+    const path = join(scenario.directory, 'again.tar');
+    await writeFile(path, savedTarball(images.runtime, ['runtime:local']));
+    const inputs = { 'source-tarball': path, image: 'runtime:local', 'artifact-name': 'docker-image-runtime' };
+    await scenario.handOver(inputs, { jobKey: 'runtime', job: { attempt: 2 } });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' }, { job: { attempt: 2 } });
+    expect(mappingOf(outcome)).toEqual(wholeMapping());
+  });
+
+  test('S3.1: an engine that has them all loads none', async () => {
+    await begin();
+    await scenario.loads({ 'artifact-name': 'docker-image-*' });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
+    expect(outcome.outputs).toMatchObject({ loaded: 'false', size: '0' });
+    expect(outcome.summary).toContain('was here');
+  });
+
+  test('S3.1: one that is missing is artifact-not-found by its name, and nothing is loaded', async () => {
+    await begin({ without: 'runtime' });
+    const names = 'docker-image-engine\ndocker-image-runtime\ndocker-imaeg-*';
+    const outcome = await scenario.loads({ 'artifact-name': names });
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('no artifact "docker-image-runtime" and no "docker-imaeg-*"');
+    expect(errorMessage(outcome)).toContain('it has "docker-image-operate-ui", "docker-image-engine"');
+    expect(tags()).toEqual([]);
+  });
+
+  test('S3.1: one that is damaged is named; the others are loaded and stay', async () => {
+    await begin();
+    await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(errorMessage(outcome)).toContain('1 of 3 images could not be loaded.');
+    expect(errorMessage(outcome)).toContain('Verified and loaded: docker-image-engine, docker-image-operate-ui.');
+    expect(errorMessage(outcome)).toMatch(/^- docker-image-runtime: .*\(artifact-corrupt\)$/m);
+    expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local']);
+  });
+
+  test('S3.1: of two that fail for different reasons both are named, as load-failed', async () => {
+    await begin();
+    await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
+    await scenario.service.blobs.remove(blobOf('docker-image-engine'));
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
+    expect(errorCode(outcome)).toBe('load-failed');
+    expect(errorMessage(outcome)).toMatch(/^- docker-image-runtime: .*\(artifact-corrupt\)$/m);
+    expect(errorMessage(outcome)).toMatch(/^- docker-image-engine: .*\(artifact-expired\)$/m);
+    expect(tags()).toEqual(['operate-ui:local']);
+  });
+
+  test('S3.1: two different images of one reference are refused before anything is loaded', async () => {
+    await begin({ without: 'runtime' });
+    await handOver('runtime', 'engine:local');
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('"docker-image-engine" and "docker-image-runtime" hold different images');
+    expect(tags()).toEqual([]);
+  });
+
+  test('S3.1: two artifacts of other makers that set the same tag don’t both turn green', async () => {
+    // The second one comes long after the first one has been verified.
+    scenario = await startScenario({ service: { link: { bytesPerSecond: 1_000_000 } } });
+    await upload('foreign-1', 'a.tar', savedTarball(makeImage({ layerBytes: 100 }), ['charon:local']));
+    await upload('foreign-2', 'b.tar', savedTarball(makeImage({ layerBytes: 1_500_000 }), ['charon:local']));
+    const outcome = await scenario.loads({ 'artifact-name': 'foreign-*' });
+    expect(outcome.exitCode).toBe(1);
+    expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(errorMessage(outcome)).toContain(
+      '- foreign-1: charon:local was loaded and verified, but is another image now',
+    );
+  });
+
+  test.each([
+    ['image', 'charon:local'],
+    ['tarball', '/tmp/charon.tar'],
+    ['expected-config-digest', `sha256:${'0'.repeat(64)}`],
+  ])('S3.1: %s makes no sense for several', async (input, value) => {
+    await begin({ without: 'runtime' });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', [input]: value });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain(`\`${input}\` can be true of one loaded image only`);
+  });
+
+  test('S3.1: a cancel ends them all, and leaves no tag', async () => {
+    await begin({ service: { link: { bytesPerSecond: 400_000 } } });
+    const controller = new AbortController();
+    const outcome = await scenario.loads(
+      { 'artifact-name': 'docker-image-*' },
+      {
+        signal: controller.signal,
+        onOutput: (text) => {
+          if (text.includes('at most 3 at once')) controller.abort();
+        },
+      },
+    );
+    expect(errorCode(outcome)).toBe('cancelled');
+    expect(tags()).toEqual([]);
+  });
+});
+
+describe('S3.2: the digests for later jobs', () => {
+  test('S3.2: load: false gives the mapping for some kilobytes, without docker', async () => {
+    await begin();
+    const { service, docker } = scenario;
+    const before = { down: service.traffic.down, calls: docker.state().calls.length };
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', load: 'false' }, { env: { PATH: '' } });
+    expect(outcome.exitCode).toBe(0);
+    expect(mappingOf(outcome)).toEqual(wholeMapping());
+    expect(outcome.outputs).toMatchObject({ loaded: 'false', size: '0', image: '' });
+    expect(service.traffic.down - before.down).toBeLessThan(3 * 100_000);
+    expect(docker.state().calls).toHaveLength(before.calls);
+    expect(outcome.summary).toContain('Digests of 3 images');
+  });
+
+  test('S3.2: of one image it gives the digest as an output, and expectations are checked', async () => {
+    await begin();
+    const inputs = { 'artifact-name': 'docker-image-engine', load: 'false' };
+    const outcome = await scenario.loads(inputs);
+    expect(outcome.outputs).toMatchObject({ 'config-digest': images.engine.configDigest, platform: 'linux/amd64' });
+    const wrong = await scenario.loads({ ...inputs, 'expected-config-digest': `sha256:${'0'.repeat(64)}` });
+    expect(errorCode(wrong)).toBe('image-mismatch');
+    const asked = await scenario.loads({ ...inputs, image: 'charon:local' });
+    expect(errorCode(asked)).toBe('invalid-input');
+    expect(scenario.docker.state().calls).toEqual([]);
+  });
+
+  test('S3.2: an artifact without a record has no digest to tell: the error names it', async () => {
+    await begin({ without: 'runtime' });
+    await upload('docker-image-runtime', 'runtime.tar', savedTarball(images.runtime, ['runtime:local']));
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', load: 'false' });
+    expect(errorCode(outcome)).toBe('image-not-found');
+    expect(errorMessage(outcome)).toContain(`"docker-image-runtime" has no ${recordName}`);
+  });
+
+  test.each(['true', 'false'])('S3.2: load: %s uploads the mapping as docker-image-digests.json', async (load) => {
+    await begin();
+    const inputs = { 'artifact-name': 'docker-image-*', load, 'digests-artifact': 'docker-image-digests' };
+    const outcome = await scenario.loads(inputs);
+    expect(outcome.log).not.toContain('::error');
+    const { files, text } = await digestsIn('docker-image-digests');
+    expect(files).toEqual(['docker-image-digests.json']);
+    expect(JSON.parse(text)).toEqual(wholeMapping());
+    expect(outcome.summary).toContain('`docker-image-digests`');
+
+    // The pattern stands for the new artifact, too, which holds no image.
+    const later = await scenario.loads({ 'artifact-name': 'docker-image-*', load });
+    expect(later.log).not.toContain('::error');
+    expect(mappingOf(later)).toEqual(wholeMapping());
+  });
+
+  test('S3.2: a re-run replaces its mapping; one that names other images is artifact-name-taken', async () => {
+    await begin();
+    const inputs = { 'artifact-name': 'docker-image-engine', load: 'false', 'digests-artifact': 'digests' };
+    await scenario.loads(inputs);
+    const all = { ...inputs, 'artifact-name': 'docker-image-*' };
+    const again = await scenario.loads(all, { job: { attempt: 2 } });
+    expect(again.exitCode).toBe(0);
+    expect(JSON.parse((await digestsIn('digests')).text)).toEqual(wholeMapping());
+    const other = await scenario.loads(inputs);
+    expect(errorCode(other)).toBe('artifact-name-taken');
+    expect(errorMessage(other)).toContain('docker-image-operate-ui');
+    const image = await scenario.loads({ ...all, 'digests-artifact': 'docker-image-runtime' });
+    expect(errorCode(image)).toBe('artifact-name-taken');
+    expect(scenario.service.artifacts.some(({ name }) => name === 'docker-image-runtime')).toBe(true);
+  });
+});
+
+describe.each(['classic', 'containerd'] as const)(
+  'S3.1: one artifact with several images, on the %s store',
+  (store) => {
+    const together = (): Buffer =>
+      savedTogether([
+        [images.engine, ['engine:local', 'engine:1']],
+        [images.runtime, ['runtime:local']],
+      ]);
+
+    test('S3.1: each is loaded and verified, and the mapping lists them by reference', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both' });
+      expect(outcome.log).not.toContain('::error');
+      expect(sortedTags()).toEqual(['engine:1', 'engine:local', 'runtime:local']);
+      const size = scenario.service.artifacts.find(({ name }) => name === 'both')?.size;
+      expect(mappingOf(outcome)).toEqual({
+        'engine:local': { ...entry('engine'), size },
+        'runtime:local': { ...entry('runtime'), size },
+      });
+      expect(outcome.log).toContain('Verified: runtime:local');
+      expect(outcome.summary).toContain('Loaded and verified 2 images');
+    });
+
+    test('S3.1: `image` takes one of them; one without a reference is an error that lists them', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both', image: 'runtime:local' });
+      expect(outcome.outputs).toMatchObject({ image: 'runtime:local', 'config-digest': images.runtime.configDigest });
+      const nameless = savedTogether([
+        [images.engine, ['engine:local']],
+        [images.runtime, []],
+      ]);
+      await upload('nameless', 'both.tar', nameless);
+      expect(errorCode(await scenario.loads({ 'artifact-name': 'nameless' }))).toBe('image-not-found');
+    });
+
+    test('S3.1: when a further one is for another platform, none stays', async () => {
+      await begin({ docker: { store }, without: 'runtime' });
+      images = { ...images, runtime: makeImage({ architecture: 'arm64' }) };
+      await upload('both', 'both.tar', together());
+      const outcome = await scenario.loads({ 'artifact-name': 'both' });
+      expect(errorCode(outcome)).toBe('platform-mismatch');
+      expect(tags()).toEqual([]);
+    });
+  },
+);

@@ -1,0 +1,161 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { isPattern, matchesPattern } from '../../shared/image/artifact-pattern.ts';
+import { formatMapping, type MappedImage } from '../../load-image/image-mapping.ts';
+import type { ImagesInputs } from '../../load-image/images-inputs.ts';
+import { planImages } from '../../load-image/images-plan.ts';
+import { loadsAtOnce } from '../../load-image/loads-at-once.ts';
+import { loadInputs } from '../fixtures/load-inputs.ts';
+import { selectArtifacts } from '../../load-image/open-handovers.ts';
+
+const inputs: ImagesInputs = {
+  ...loadInputs,
+  artifactNames: ['docker-image'],
+  load: true,
+  digestsArtifact: undefined,
+  digestsRetentionDays: 1,
+};
+
+describe('matchesPattern', () => {
+  test.each([
+    ['docker-image-*', 'docker-image-runtime', true],
+    ['docker-image-*', 'docker-image-', true],
+    ['docker-image-*', 'docker-image', false],
+    ['*-ui', 'docker-image-operate-ui', true],
+    ['*-ui', 'docker-image-operate-ui-2', false],
+    ['docker-*-u?', 'docker-image-operate-ui', true],
+    ['a*b*c', 'aXbXbXc', true],
+    ['a*b*c', 'aXbXbX', false],
+    ['?', '', false],
+    ['*', '', true],
+    ['**', 'x', true],
+    ['a.c', 'abc', false],
+    ['[ab]', 'a', false],
+    ['(a+)+$*', 'aaaa', false],
+    ['Image-*', 'image-a', false],
+  ])('%j and %j: %j', (pattern, name, matches) => {
+    expect(matchesPattern(pattern, name)).toBe(matches);
+  });
+
+  const name = fc.string().filter((text) => !isPattern(text));
+
+  test('property: a name stands for itself, and for no other', () => {
+    fc.assert(
+      fc.property(name, name, (one, other) => {
+        expect(matchesPattern(one, one)).toBe(true);
+        expect(matchesPattern(one, other)).toBe(one === other);
+      }),
+    );
+  });
+
+  test('property: a name with parts of it as * or ? stands for it', () => {
+    fc.assert(
+      fc.property(name, name, name, (first, middle, last) => {
+        expect(matchesPattern(`${first}*${last}`, `${first}${middle}${last}`)).toBe(true);
+        expect(matchesPattern(`${first}${'?'.repeat(middle.length)}${last}`, `${first}${middle}${last}`)).toBe(true);
+      }),
+    );
+  });
+
+  test('property: it agrees with a matcher that tries everything', () => {
+    const tries = (pattern: string, text: string): boolean => {
+      const [first, ...rest] = pattern;
+      if (first === undefined) return text === '';
+      if (first === '*') return tries(rest.join(''), text) || (text !== '' && tries(pattern, text.slice(1)));
+      return text !== '' && (first === '?' || first === text[0]) && tries(rest.join(''), text.slice(1));
+    };
+    const short = fc.array(fc.constantFrom('a', 'b', '*', '?'), { maxLength: 7 }).map((parts) => parts.join(''));
+    const text = fc.array(fc.constantFrom('a', 'b'), { maxLength: 7 }).map((parts) => parts.join(''));
+    fc.assert(
+      fc.property(short, text, (pattern, given) => {
+        expect(matchesPattern(pattern, given)).toBe(tries(pattern, given));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('planImages', () => {
+  test('one name is the plan of one image', () => {
+    expect(planImages(inputs)).toMatchObject({
+      kind: 'one',
+      plan: { artifactName: 'docker-image', checkPlatform: true },
+    });
+    expect(planImages({ ...inputs, artifactNames: ['a', 'a'] })).toMatchObject({ kind: 'one' });
+  });
+
+  test.each([
+    [['a', 'b'], true, 'several'],
+    [['a*'], true, 'several'],
+    [['a'], false, 'mapping'],
+    [['a', 'b?'], false, 'mapping'],
+  ] as const)('%j with load: %j is %s', (artifactNames, load, kind) => {
+    expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({ kind, wanted: artifactNames });
+  });
+
+  test('the mapping is kept as long as asked, within what the repository allows', () => {
+    const asked = { ...inputs, digestsArtifact: 'digests', digestsRetentionDays: 30 };
+    expect(planImages(asked).digests).toEqual({ artifactName: 'digests', retentionDays: 30 });
+    expect(planImages(asked, 5).digests).toEqual({ artifactName: 'digests', retentionDays: 5 });
+  });
+
+  test.each([
+    ['a slash in one of several', { artifactNames: ['a', 'b/c'] }, '"b/c"'],
+    ['a slash in a pattern', { artifactNames: ['b/c*'] }, '"b/c"'],
+    ['a name that can’t be, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
+    ['a pattern for the digests', { digestsArtifact: 'digests-*' }, '"*"'],
+    ['a tarball that isn’t loaded', { load: false, tarball: '/tmp/x' }, 'With `load: false`'],
+    ['a reference of several', { artifactNames: ['a', 'b'], image: 'x' }, 'stands for several images'],
+  ])('%s is refused', (_, change, message) => {
+    expect(() => planImages({ ...inputs, ...change })).toThrow(
+      expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
+    );
+  });
+});
+
+test('selectArtifacts: the newest of each name, sorted, and what stands for nothing', () => {
+  const artifacts = [
+    { id: 4, name: 'b', size: 1 },
+    { id: 3, name: 'a', size: 1 },
+    { id: 2, name: 'b', size: 1 },
+    { id: 1, name: 'c', size: 1 },
+  ];
+  const { selected, missing } = selectArtifacts(['b', '?', 'd*', 'e'], artifacts);
+  expect(selected.map(({ id }) => id)).toEqual([3, 4, 1]);
+  expect(missing).toEqual(['d*', 'e']);
+  expect(selectArtifacts(['b'], artifacts).selected.map(({ id }) => id)).toEqual([4]);
+});
+
+test.each([
+  [[1, 1, 1, 1, 1], undefined, 3],
+  [[1, 1], undefined, 2],
+  [[5, 5, 5], 15, 3],
+  [[5, 5, 5], 14, 2],
+  [[1, 1, 9, 8], 17, 2],
+  [[1, 1, 9, 8], 16, 1],
+  [[100], 1, 1],
+  [[], 1, 1],
+])('of loads that need %j bytes each, where %j are free, so many run at once: %j', (needs, free, count) => {
+  expect(loadsAtOnce(needs, free)).toBe(count);
+});
+
+test('property: the mapping is JSON that says what went in, whatever the names', () => {
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.string().filter((text) => text !== '__proto__')), (names) => {
+      const images = names.map((name, position): MappedImage => ({
+        name,
+        artifact: undefined,
+        reference: `app:${String(position)}`,
+        configDigest: '',
+        manifestDigest: '',
+        pushedReference: '',
+        platform: 'linux/amd64',
+        size: position,
+      }));
+      const mapping: unknown = JSON.parse(formatMapping(images));
+      expect(mapping).toEqual(
+        Object.fromEntries(images.map(({ name, size }) => [name, expect.objectContaining({ size })])),
+      );
+    }),
+  );
+});
