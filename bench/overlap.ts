@@ -63,8 +63,8 @@ async function load(
 }
 
 function headOf(image: ImageContents, layout: string, reference: string): Feed['head'] {
-  return planTarball(layout, image, [parseTaggedReference(reference)]).entries.flatMap(({ name, source }) =>
-    Buffer.isBuffer(source) && !name.endsWith('/') ? [[name, source] as const] : [],
+  return planTarball(layout, [{ image, references: [parseTaggedReference(reference)] }]).entries.flatMap(
+    ({ name, source }) => (Buffer.isBuffer(source) && !name.endsWith('/') ? [[name, source] as const] : []),
   );
 }
 

@@ -19,7 +19,7 @@ import { claimName } from './name-claim.ts';
 import { describeSource, type ExportPlan } from './plan.ts';
 import { finishPush, pushedByBuild, type PushOutcome } from './push.ts';
 import { openSourceTarball } from './source-tarball.ts';
-import { imageRecord } from './unsealed-record.ts';
+import { imageRecord, type TaggedImage } from './unsealed-record.ts';
 
 /** What happened. */
 export interface ExportResult {
@@ -62,10 +62,11 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   if (plan.source.kind === 'build') requireCached(source.steps, plan.requireCache, log);
   const image = await readOciLayout(layout, plan.platform, source.replaced);
   const references = [requireReference(plan.reference), ...plan.tags];
-  const tarball = planTarball(layout, image, references);
+  const further = await saveFurther(plan, { ...tools, tempDir: temp.path }, layout);
+  const tarball = planTarball(layout, [{ image, references }, ...further]);
   await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
 
-  const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+  const facts = { image, references, further, tarball, path: plan.tarballPath, producer: tools.producer };
   const unsealed = imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, source.push) });
   await using file = await partialFile(plan.tarballPath, spaceAdvice);
   await claim.release();
@@ -94,6 +95,23 @@ async function fillLayout(
   if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
   const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
   return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+
+/** Saves the further images into the same layout, which keeps each layer once. */
+async function saveFurther(
+  { further, platform, compression }: ExportPlan,
+  tools: ExportTools & SourceTools,
+  directory: string,
+): Promise<readonly TaggedImage[]> {
+  const images: TaggedImage[] = [];
+  for (const reference of further) {
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+    const { replaced } = await tools.log.chapter(`Save ${formatReference(reference)}`, () =>
+      tools.timeline.measure('Save', save),
+    );
+    images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+  }
+  return images;
 }
 
 function requireCached(steps: readonly BuildStep[], required: boolean, log: Log): void {

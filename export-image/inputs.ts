@@ -35,6 +35,7 @@ export interface ExportInputs {
   readonly platform: string;
   readonly sourceImage: string | undefined;
   readonly sourceTarball: string | undefined;
+  readonly furtherImages: readonly string[];
   readonly build: BuildInputs;
   readonly requireCache: boolean;
   readonly compression: string;
@@ -65,6 +66,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     platform: inputs.text('platform'),
     sourceImage: inputs.unlessNone('source-image'),
     sourceTarball: inputs.unlessNone('source-tarball'),
+    furtherImages: inputs.lines('further-images'),
     build: readBuildInputs(inputs),
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),

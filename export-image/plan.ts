@@ -36,6 +36,8 @@ export interface ExportPlan {
   /** The immutable tag of the event at hand, if it names a commit. */
   readonly immutableTag: string | undefined;
   readonly platform: Platform;
+  /** Images of this engine that go into the same tarball. */
+  readonly further: readonly TaggedReference[];
   readonly tarballPath: string;
   readonly artifactName: string;
   readonly retentionDays: number;
@@ -82,6 +84,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     tags: tags.filter((tag) => formatReference(tag) !== own),
     immutableTag: immutableTag(event),
     platform,
+    further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
@@ -133,6 +136,30 @@ function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedRefe
     'invalid-input',
     `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
+  );
+}
+
+/** @param taken references of the image itself */
+function chooseFurther(
+  given: readonly string[],
+  source: ExportSource,
+  taken: readonly (Reference | undefined)[],
+): readonly TaggedReference[] {
+  const further = given.map(parseTaggedReference);
+  if (further.length > 0 && source.kind === 'tarball') {
+    throw new HandoverError(
+      'invalid-input',
+      'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.',
+      'Save all of the images into that tarball, or give them as `source-image` and `further-images`.',
+    );
+  }
+  const names = [...taken.filter((one) => one !== undefined), ...further].map(formatReference);
+  const twice = names.find((name, position) => names.indexOf(name) !== position);
+  if (twice === undefined || further.length === 0) return further;
+  throw new HandoverError(
+    'invalid-input',
+    `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`,
+    'Give each image a reference of its own.',
   );
 }
 

@@ -34,9 +34,13 @@ export function mappedLoad(name: string, result: LoadResult): readonly MappedIma
   return [first, ...others].map((image) => ({ ...image, name: image.reference }));
 }
 
-export function mappedRecord(artifact: Artifact, record: HandoverRecord): MappedImage {
-  const reference = record.references.map(formatReference)[0] ?? '';
-  return mapped(artifact.name, artifact, reference, record, record);
+/** What is known of an artifact's images from its record alone. */
+export function mappedRecord(artifact: Artifact, record: HandoverRecord): readonly MappedImage[] {
+  const images = [record, ...(record.further ?? [])].map((image, position) => {
+    const reference = image.references.map(formatReference)[0] ?? '';
+    return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
+  });
+  return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
 }
 
 function mapped(

@@ -13,7 +13,7 @@ import type { Timeline } from '../shared/timeline.ts';
 import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan.ts';
-import type { TarballContents } from './tarball-stream.ts';
+import { recordedContents, type TarballContents } from './tarball-stream.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -115,9 +115,22 @@ export async function alreadyHere(
   const name = formatReference(reference);
   const image = await engine.inspect(name);
   if (image === undefined || differences(record, image).length > 0) return undefined;
+  const { further } = recordedContents(record);
+  if (!(await hasAll(engine, further))) return undefined;
   log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
   await tagFurther({ engine, log }, image, record, others(record, name));
-  return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
+  const facts = { source: 'engine', size: 0, loaded: false } as const;
+  return { ...facts, reference: name, image, expected: record, further: further.map(namedContents) };
+}
+
+async function hasAll(engine: Engine, contents: readonly TarballContents[]): Promise<boolean> {
+  for (const { references, expected } of contents) {
+    for (const reference of references) {
+      const image = await engine.inspect(formatReference(reference));
+      if (image === undefined || differences(expected, image).length > 0) return false;
+    }
+  }
+  return true;
 }
 
 function others(record: HandoverRecord, name: string): readonly Reference[] {
@@ -159,7 +172,9 @@ interface LoadJob extends Handover {
 
 async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<LoadResult> {
   const { content, record, guard, info } = job;
-  for (const reference of record?.references ?? []) guard.watch(formatReference(reference));
+  for (const { references } of record === undefined ? [] : [record, ...(record.further ?? [])]) {
+    for (const reference of references) guard.watch(formatReference(reference));
+  }
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
   await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
   const { tarball, loaded, size } = await feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
@@ -180,7 +195,7 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
     record,
     size,
     loaded: true,
-    further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
+    further: further.map(namedContents),
   };
 }
 
@@ -195,6 +210,6 @@ async function verifyFurther(
   for (const reference of references) await verifiedTag(tools, reference, expected, loaded);
 }
 
-function firstOf(references: readonly Reference[]): string {
-  return references.map(formatReference)[0] ?? '';
+function namedContents({ references, expected }: TarballContents): LoadResult['further'][number] {
+  return { reference: references.map(formatReference)[0] ?? '', expected };
 }

@@ -41,8 +41,8 @@ export interface ImagesResult {
 }
 
 /**
- * @param fallback what to pull when the one image's artifact isn't there
  * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
+ * @param fallback what to pull when the one image's artifact isn't there
  * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
  */
 export async function loadImages(
@@ -96,7 +96,7 @@ async function readMapping(each: EachPlan, opened: readonly Outcome<Handover>[])
     requireExpected(expectations, record, record.platform);
     return Promise.resolve(mappedRecord(artifact, record));
   });
-  return requireAll(read, 'read');
+  return requireAll(read, 'read').flat();
 }
 
 function withoutRecord({ name }: Artifact): HandoverError {

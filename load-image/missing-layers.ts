@@ -5,7 +5,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
 import { formatBytes } from '../shared/text.ts';
 import { partialTarballChunks, planPartialTarball } from './partial-tarball.ts';
-import type { TarballStream } from './tarball-stream.ts';
+import { recordedContents, type TarballStream } from './tarball-stream.ts';
 
 /** Only what the engine lacks of an image. */
 export interface MissingLayers {
@@ -39,7 +39,7 @@ export async function findMissingLayers(
     skippedBytes,
     open: (onBytes) => ({
       chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-      image: () => ({ expected: record, references: record.references, further: [] }),
+      image: () => recordedContents(record),
     }),
   };
 }

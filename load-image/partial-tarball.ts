@@ -33,6 +33,8 @@ export function planPartialTarball(
 ): PartialTarball | undefined {
   const { layers, diffIds } = record;
   if (record.tarballCompression !== 'none' || layers.length !== diffIds.length) return undefined;
+  // Their layers lie in the tarball too, and the record doesn't tell where.
+  if (record.further !== undefined) return undefined;
   const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
   const needed = new Set(layers.slice(held).map((layer) => layer.digest));
   const entries = new Map<Digest, LayerEntry>();

@@ -77,8 +77,7 @@ export function openTarball(
   const bytes = content.read(name, onBytes);
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
   const plain = plainTarball(tee(checked), name);
-  if (record !== undefined)
-    return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
+  if (record !== undefined) return { chunks: plain, image: () => recordedContents(record) };
   let images: readonly TarballImage[] = [];
   return {
     chunks: inspected(plain, (found) => (images = found)),
@@ -89,6 +88,12 @@ export function openTarball(
       return { ...contentsOf(chooseImage(images, wanted)), further: [] };
     },
   };
+}
+
+/** What a record says of the images in its tarball. */
+export function recordedContents(record: HandoverRecord): ReturnType<TarballStream['image']> {
+  const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
+  return { expected: record, references: record.references, further };
 }
 
 function contentsOf(image: TarballImage): TarballContents {

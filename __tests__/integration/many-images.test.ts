@@ -49,6 +49,47 @@ test('S3.1, S3.2: three images that share layers are loaded side by side, run, a
   }
 }, 180_000);
 
+test.each([
+  ['classic', 'containerd'],
+  ['containerd', 'classic'],
+] as const)(
+  'S3.1: further images of a %s engine share one artifact, each layer once, and are all on the %s one',
+  async (from, to) => {
+    const base = join(engines.directory, `base-${from}`);
+    cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    for (const name of components) {
+      writeFileSync(join(base, 'app.txt'), name);
+      const steps =
+        'COPY rootfs /\nRUN head -c 5000000 /dev/urandom > /noise\nCOPY app.txt /\nCMD ["cat", "/app.txt"]\n';
+      writeFileSync(join(base, 'Dockerfile'), `FROM scratch\n${steps}`);
+      engines[from].docker('buildx', 'build', '--network=host', '--load', '-t', `${name}:local`, base);
+    }
+    const [first, ...others] = components.map((name) => `${name}:local`);
+    const exported = await stepOn(service, engines[from], 'export-image', {
+      'source-image': first ?? '',
+      'further-images': others.join('\n'),
+      tarball: join(engines.directory, 'several.tar'),
+    });
+    expect(exported.log).not.toContain('::error');
+    expect(Number(exported.outputs['tarball-size'])).toBeLessThan(2 * 5_000_000);
+    engines[to].docker('system', 'prune', '-af');
+    for (const loadedNow of ['true', 'false']) {
+      const loaded = await stepOn(service, engines[to], 'load-image', {});
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs['loaded']).toBe(loadedNow);
+      expect(Object.keys(JSON.parse(loaded.outputs['images'] ?? ''))).toEqual([first, ...others]);
+    }
+    for (const name of components)
+      expect(engines[to].docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
+    // The one that the engine lacks is found out, and all are sent.
+    engines[to].docker('image', 'rm', '-f', others[0] ?? '');
+    const again = await stepOn(service, engines[to], 'load-image', {});
+    expect(again.outputs['loaded']).toBe('true');
+    for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
+  },
+  180_000,
+);
+
 test('S3.1: three images of 200 MB at once stay within 300 MB of memory', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 200, smallFiles: 4000 });

@@ -23,6 +23,7 @@ describe('what is planned without any choice', () => {
       immutableTag: undefined,
       platform: { os: 'linux', architecture: 'amd64' },
       compression: { format: 'zstd', level: 1 },
+      further: [],
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
       retentionDays: 1,
@@ -109,6 +110,23 @@ describe('the source', () => {
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
   ])('S2.8: the log says where %j comes from', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);
+  });
+});
+
+describe('S3.1: further images', () => {
+  test('have references of their own', () => {
+    const { further } = plan({ furtherImages: ['runtime:1', 'ghcr.io/Org/engine:2'] });
+    expect(further.map(formatReference)).toEqual(['runtime:1', 'ghcr.io/org/engine:2']);
+  });
+
+  test.each([
+    ['the image itself', { furtherImages: ['charon:local'] }, 'charon:local is given twice'],
+    ['the same one again', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is given twice'],
+    ['something malformed', { furtherImages: ['A b'] }, 'A b'],
+    ['a tarball', { sourceTarball: '/t.tar', furtherImages: ['a:1'] }, 'further-images'],
+  ])('can’t be %s', (_, change, words) => {
+    const error = { code: 'invalid-input', message: expect.stringContaining(words) };
+    expect(() => plan(change)).toThrow(expect.objectContaining(error));
   });
 });
 

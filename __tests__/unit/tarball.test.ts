@@ -47,7 +47,7 @@ describe('writing', () => {
     const image = makeImage({ layers: 3 });
     const layout = join(directory, 'layout');
     await writeLayout(image, layout);
-    const plan = planTarball(layout, await readOciLayout(layout, platform), references);
+    const plan = planTarball(layout, [{ image: await readOciLayout(layout, platform), references }]);
     const bytes = await collect(tarballChunks(plan));
     expect(bytes.length).toBe(plan.size);
     for (const [digest, offset] of plan.layerOffsets) {
@@ -75,7 +75,9 @@ describe('writing', () => {
     const image = makeImage();
     const twice = [join(directory, 'one'), join(directory, 'two')].map(async (layout) => {
       await writeLayout(image, layout);
-      return collect(tarballChunks(planTarball(layout, await readOciLayout(layout, platform), references)));
+      return collect(
+        tarballChunks(planTarball(layout, [{ image: await readOciLayout(layout, platform), references }])),
+      );
     });
     const [one, two] = await Promise.all(twice);
     expect(one?.equals(two ?? Buffer.alloc(0))).toBe(true);

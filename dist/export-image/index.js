@@ -33257,7 +33257,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 150:
+/***/ 6084:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33507,20 +33507,23 @@ function writeChecksum(block) {
 
 /**
  * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
+ * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
  */
-function planTarball(layout, image, references) {
+function planTarball(layout, images) {
     const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
-    const small = [
+    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    const small = new Map([
         ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', json(indexOf(image, references))],
-        ['manifest.json', json(archiveManifestOf(image, references, blob))],
+        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
         ['blobs/', Buffer.alloc(0)],
         ['blobs/sha256/', Buffer.alloc(0)],
-        [blob(image.configDigest), image.configBytes],
-        [blob(image.manifestDigest), image.manifestBytes],
-    ];
-    const layers = new Map(image.layers.map((layer) => [layer.digest, layer.size]));
+        ...images.flatMap(({ image }) => [
+            [blob(image.configDigest), image.configBytes],
+            [blob(image.manifestDigest), image.manifestBytes],
+        ]),
+    ]);
+    const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
     const entries = [];
     let position = 0;
     const add = (name, size, source) => {
@@ -33537,7 +33540,7 @@ function planTarball(layout, image, references) {
     }
     return { entries, size: position + endOfArchive.length, layerOffsets };
 }
-function indexOf(image, references) {
+function describe(image, references) {
     const { os, architecture, variant } = image.config.platform;
     const descriptor = {
         mediaType: image.manifestMediaType,
@@ -33546,23 +33549,20 @@ function indexOf(image, references) {
         platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
     };
     // containerd names an image after the first annotation, the OCI tools after the second.
-    const manifests = references.map((reference) => ({
+    return references.map((reference) => ({
         ...descriptor,
         annotations: {
             'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-    return { schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests };
 }
 function archiveManifestOf(image, references, blob) {
-    return [
-        {
-            Config: blob(image.configDigest),
-            RepoTags: references.map(image_reference/* formatReference */.FH),
-            Layers: image.layers.map((layer) => blob(layer.digest)),
-        },
-    ];
+    return {
+        Config: blob(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: image.layers.map((layer) => blob(layer.digest)),
+    };
 }
 function json(value) {
     return Buffer.from(JSON.stringify(value));
@@ -33666,6 +33666,25 @@ var external_node_crypto_ = __nccwpck_require__(7598);
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/json.js
 var shared_json = __nccwpck_require__(8444);
+;// CONCATENATED MODULE: ./build/shared/image/record-error.js
+
+
+/** The record's file name within the artifact. */
+const recordName = 'image-handover.json';
+/** The version of its format. */
+const recordSchema = 1;
+/** @param found what the record says its schema is */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > recordSchema;
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param why in words that go on after a colon */
+function corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
 
 
@@ -33673,22 +33692,25 @@ var shared_json = __nccwpck_require__(8444);
 
 
 
-/** The record's file name within the artifact. */
-const recordName = 'image-handover.json';
-const schema = 1;
 const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
+const maxImages = 100;
+
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, pushedReference, ...rest } = record;
+    const { pushedReference, further, ...rest } = record;
     const text = {
-        schema,
-        references: references.map(image_reference/* formatReference */.FH),
-        platform: (0,image_platform/* formatPlatform */.Bq)(platform),
+        schema: recordSchema,
         ...rest,
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+    const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -33700,17 +33722,13 @@ function parseRecord(text) {
     const value = (0,shared_json/* parseJson */.qF)(text);
     if (!(0,shared_json/* isObject */.Gv)(value))
         throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
-    if (value['schema'] !== schema)
+    if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,shared_json/* stringOr */.JI)(value['created'], undefined);
     const record = {
-        references: references(value['references']),
-        platform: platform(value['platform']),
-        configDigest: digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
+        ...record_image(value),
         layers: record_layers(value),
-        labels: (0,shared_json/* stringMapOf */.pn)(value['labels']),
+        ...(value['further'] === undefined ? {} : { further: (0,shared_json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
@@ -33721,6 +33739,16 @@ function parseRecord(text) {
     };
     requireLayersInside(record);
     return record;
+}
+function record_image(value) {
+    return {
+        references: references(value['references']),
+        platform: platform(value['platform']),
+        configDigest: digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,shared_json/* stringMapOf */.pn)(value['labels']),
+    };
 }
 function references(value) {
     const texts = (0,shared_json/* stringsOf */.iw)(value);
@@ -33803,15 +33831,6 @@ function byteCount(from, name) {
     if (!(0,shared_json/* isByteCount */.A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
-}
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > schema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(schema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-function corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/handover-files.js
@@ -33997,7 +34016,7 @@ async function writeOciLayout(chunks, layout, compression) {
 async function writeIndexOf(archive, layout, replaced) {
     const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
+    const [config, ...layers] = await Promise.all(digests.map((digest) => oci_layout_writer_describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
@@ -34006,7 +34025,7 @@ async function writeIndexOf(archive, layout, replaced) {
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
 }
-async function describe(layout, digest, replaced) {
+async function oci_layout_writer_describe(layout, digest, replaced) {
     const layer = replaced.get(digest);
     if (layer !== undefined)
         return layer;
@@ -34620,26 +34639,28 @@ function source_tarball_invalid(message, cause) {
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
 /** The record of an image whose tarball is planned. */
-function imageRecord({ image, references, tarball, path, producer, ...pushed }) {
+function imageRecord(planned) {
+    const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
     return {
-        references,
-        platform: config.platform,
-        configDigest: image.configDigest,
-        manifestDigests: [image.manifestDigest],
-        diffIds: config.diffIds,
+        ...recordedImage(planned),
         layers: image.layers.map(({ digest, size, mediaType }) => {
             const offset = tarball.layerOffsets.get(digest);
             return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
         }),
-        labels: config.labels,
+        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
         ...(config.created === undefined ? {} : { created: config.created }),
         tarballName: (0,external_node_path_.basename)(path),
         tarballSize: tarball.size,
         tarballCompression: 'none',
         producer,
-        ...(pushed.pushedReference === undefined ? {} : { pushedReference: pushed.pushedReference }),
+        ...(pushedReference === undefined ? {} : { pushedReference }),
     };
+}
+function recordedImage({ image, references }) {
+    const { config, configDigest, manifestDigest } = image;
+    const { platform, diffIds, labels } = config;
+    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -34738,9 +34759,10 @@ async function exportImage(plan, tools) {
             requireCached(source.steps, plan.requireCache, log);
         const image = await readOciLayout(layout, plan.platform, source.replaced);
         const references = [requireReference(plan.reference), ...plan.tags];
-        const tarball = planTarball(layout, image, references);
+        const further = await saveFurther(plan, { ...tools, tempDir: temp.path }, layout);
+        const tarball = planTarball(layout, [{ image, references }, ...further]);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+        const facts = { image, references, further, tarball, path: plan.tarballPath, producer: tools.producer };
         const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
         await claim.release();
@@ -34771,6 +34793,16 @@ async function fillLayout({ source, platform, push, requireCache, compression },
         throw new RangeError('a tarball is handed over as it is');
     const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
     return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+/** Saves the further images into the same layout, which keeps each layer once. */
+async function saveFurther({ further, platform, compression }, tools, directory) {
+    const images = [];
+    for (const reference of further) {
+        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    }
+    return images;
 }
 function requireCached(steps, required, log) {
     const executed = steps.filter((step) => !step.cached);
@@ -34841,6 +34873,7 @@ function readExportInputs(inputs) {
         platform: inputs.text('platform'),
         sourceImage: inputs.unlessNone('source-image'),
         sourceTarball: inputs.unlessNone('source-tarball'),
+        furtherImages: inputs.lines('further-images'),
         build: readBuildInputs(inputs),
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
@@ -34901,7 +34934,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(150);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6084);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -35559,6 +35592,7 @@ function planExport(inputs, facts) {
         tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
         platform,
+        further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: requireArtifactName(inputs.artifactName),
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
@@ -35613,6 +35647,18 @@ function chooseReference(inputs, source) {
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
     throw new errors/* HandoverError */.Cu('invalid-input', `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+}
+/** @param taken references of the image itself */
+function chooseFurther(given, source, taken) {
+    const further = given.map(image_reference/* parseTaggedReference */.$R);
+    if (further.length > 0 && source.kind === 'tarball') {
+        throw new errors/* HandoverError */.Cu('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
+    }
+    const names = [...taken.filter((one) => one !== undefined), ...further].map(image_reference/* formatReference */.FH);
+    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    if (twice === undefined || further.length === 0)
+        return further;
+    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
 }
 /** `native` is the runner's own platform. */
 function choosePlatform(text, runner) {

@@ -33731,6 +33731,7 @@ function planExport(inputs, facts) {
         tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
         platform,
+        further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: (0,artifact_name/* requireArtifactName */.t)(inputs.artifactName),
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
@@ -33785,6 +33786,18 @@ function chooseReference(inputs, source) {
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
     throw new errors/* HandoverError */.Cu('invalid-input', `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+}
+/** @param taken references of the image itself */
+function chooseFurther(given, source, taken) {
+    const further = given.map(image_reference/* parseTaggedReference */.$R);
+    if (further.length > 0 && source.kind === 'tarball') {
+        throw new errors/* HandoverError */.Cu('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
+    }
+    const names = [...taken.filter((one) => one !== undefined), ...further].map(image_reference/* formatReference */.FH);
+    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    if (twice === undefined || further.length === 0)
+        return further;
+    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
 }
 /** `native` is the runner's own platform. */
 function choosePlatform(text, runner) {
@@ -34264,20 +34277,23 @@ function writeChecksum(block) {
 
 /**
  * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
+ * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
  */
-function planTarball(layout, image, references) {
+function planTarball(layout, images) {
     const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
-    const small = [
+    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    const small = new Map([
         ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', json(indexOf(image, references))],
-        ['manifest.json', json(archiveManifestOf(image, references, blob))],
+        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
         ['blobs/', Buffer.alloc(0)],
         ['blobs/sha256/', Buffer.alloc(0)],
-        [blob(image.configDigest), image.configBytes],
-        [blob(image.manifestDigest), image.manifestBytes],
-    ];
-    const layers = new Map(image.layers.map((layer) => [layer.digest, layer.size]));
+        ...images.flatMap(({ image }) => [
+            [blob(image.configDigest), image.configBytes],
+            [blob(image.manifestDigest), image.manifestBytes],
+        ]),
+    ]);
+    const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
     const entries = [];
     let position = 0;
     const add = (name, size, source) => {
@@ -34294,7 +34310,7 @@ function planTarball(layout, image, references) {
     }
     return { entries, size: position + endOfArchive.length, layerOffsets };
 }
-function indexOf(image, references) {
+function describe(image, references) {
     const { os, architecture, variant } = image.config.platform;
     const descriptor = {
         mediaType: image.manifestMediaType,
@@ -34303,23 +34319,20 @@ function indexOf(image, references) {
         platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
     };
     // containerd names an image after the first annotation, the OCI tools after the second.
-    const manifests = references.map((reference) => ({
+    return references.map((reference) => ({
         ...descriptor,
         annotations: {
             'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-    return { schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests };
 }
 function archiveManifestOf(image, references, blob) {
-    return [
-        {
-            Config: blob(image.configDigest),
-            RepoTags: references.map(image_reference/* formatReference */.FH),
-            Layers: image.layers.map((layer) => blob(layer.digest)),
-        },
-    ];
+    return {
+        Config: blob(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: image.layers.map((layer) => blob(layer.digest)),
+    };
 }
 function json(value) {
     return Buffer.from(JSON.stringify(value));
@@ -34421,8 +34434,8 @@ var temp_dir = __nccwpck_require__(3082);
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var image_record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
+var image_record = __nccwpck_require__(475);
 ;// CONCATENATED MODULE: ./build/export-image/handover-files.js
 
 
@@ -34606,7 +34619,7 @@ async function writeOciLayout(chunks, layout, compression) {
 async function writeIndexOf(archive, layout, replaced) {
     const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
+    const [config, ...layers] = await Promise.all(digests.map((digest) => oci_layout_writer_describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
@@ -34615,7 +34628,7 @@ async function writeIndexOf(archive, layout, replaced) {
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
 }
-async function describe(layout, digest, replaced) {
+async function oci_layout_writer_describe(layout, digest, replaced) {
     const layer = replaced.get(digest);
     if (layer !== undefined)
         return layer;
@@ -35231,26 +35244,28 @@ function source_tarball_invalid(message, cause) {
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
 /** The record of an image whose tarball is planned. */
-function imageRecord({ image, references, tarball, path, producer, ...pushed }) {
+function imageRecord(planned) {
+    const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
     return {
-        references,
-        platform: config.platform,
-        configDigest: image.configDigest,
-        manifestDigests: [image.manifestDigest],
-        diffIds: config.diffIds,
+        ...recordedImage(planned),
         layers: image.layers.map(({ digest, size, mediaType }) => {
             const offset = tarball.layerOffsets.get(digest);
             return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
         }),
-        labels: config.labels,
+        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
         ...(config.created === undefined ? {} : { created: config.created }),
         tarballName: (0,external_node_path_.basename)(path),
         tarballSize: tarball.size,
         tarballCompression: 'none',
         producer,
-        ...(pushed.pushedReference === undefined ? {} : { pushedReference: pushed.pushedReference }),
+        ...(pushedReference === undefined ? {} : { pushedReference }),
     };
+}
+function recordedImage({ image, references }) {
+    const { config, configDigest, manifestDigest } = image;
+    const { platform, diffIds, labels } = config;
+    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -35349,9 +35364,10 @@ async function exportImage(plan, tools) {
             requireCached(source.steps, plan.requireCache, log);
         const image = await readOciLayout(layout, plan.platform, source.replaced);
         const references = [requireReference(plan.reference), ...plan.tags];
-        const tarball = planTarball(layout, image, references);
+        const further = await saveFurther(plan, { ...tools, tempDir: temp.path }, layout);
+        const tarball = planTarball(layout, [{ image, references }, ...further]);
         await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const facts = { image, references, tarball, path: plan.tarballPath, producer: tools.producer };
+        const facts = { image, references, further, tarball, path: plan.tarballPath, producer: tools.producer };
         const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
         await claim.release();
@@ -35382,6 +35398,16 @@ async function fillLayout({ source, platform, push, requireCache, compression },
         throw new RangeError('a tarball is handed over as it is');
     const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
     return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+/** Saves the further images into the same layout, which keeps each layer once. */
+async function saveFurther({ further, platform, compression }, tools, directory) {
+    const images = [];
+    for (const reference of further) {
+        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    }
+    return images;
 }
 function requireCached(steps, required, log) {
     const executed = steps.filter((step) => !step.cached);
@@ -35473,6 +35499,9 @@ function planPartialTarball(record, chains) {
     const { layers, diffIds } = record;
     if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
         return undefined;
+    // Their layers lie in the tarball too, and the record doesn't tell where.
+    if (record.further !== undefined)
+        return undefined;
     const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
     const needed = new Set(layers.slice(held).map((layer) => layer.digest));
     const entries = new Map();
@@ -35528,33 +35557,6 @@ async function* checkedLayer(expected, chunks) {
     }
     if (held !== undefined)
         yield held;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
-
-
-/**
- * Looks which layers of the image the engine lacks.
- * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
- *   doesn't tell in which form it has them: it is sent all.
- */
-async function findMissingLayers({ engine, log }, info, content, record) {
-    if (info.imageStore !== 'classic')
-        return undefined;
-    const partial = planPartialTarball(record, await engine.chains());
-    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
-    if (partial === undefined || read === undefined)
-        return undefined;
-    const { skippedLayers, skippedBytes, entries } = partial;
-    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
-        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
-    return {
-        skippedBytes,
-        open: (onBytes) => ({
-            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => ({ expected: record, references: record.references, further: [] }),
-        }),
-    };
 }
 
 // EXTERNAL MODULE: ./build/load-image/plan.js
@@ -35615,7 +35617,7 @@ function openTarball(content, record, onBytes, tee) {
     const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
     const plain = plainTarball(tee(checked), name);
     if (record !== undefined)
-        return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
+        return { chunks: plain, image: () => recordedContents(record) };
     let images = [];
     return {
         chunks: inspected(plain, (found) => (images = found)),
@@ -35627,6 +35629,11 @@ function openTarball(content, record, onBytes, tee) {
             return { ...contentsOf(chooseImage(images, wanted)), further: [] };
         },
     };
+}
+/** What a record says of the images in its tarball. */
+function recordedContents(record) {
+    const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
+    return { expected: record, references: record.references, further };
 }
 function contentsOf(image) {
     return { expected: { ...image, ...image.config }, references: image.references };
@@ -35667,6 +35674,34 @@ async function* inspected(chunks, done) {
 }
 function tarball_stream_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
+
+
+
+/**
+ * Looks which layers of the image the engine lacks.
+ * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
+ *   doesn't tell in which form it has them: it is sent all.
+ */
+async function findMissingLayers({ engine, log }, info, content, record) {
+    if (info.imageStore !== 'classic')
+        return undefined;
+    const partial = planPartialTarball(record, await engine.chains());
+    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
+    if (partial === undefined || read === undefined)
+        return undefined;
+    const { skippedLayers, skippedBytes, entries } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
+    return {
+        skippedBytes,
+        open: (onBytes) => ({
+            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
+            image: () => recordedContents(record),
+        }),
+    };
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/feed.js
@@ -35882,6 +35917,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
@@ -35944,9 +35980,23 @@ async function alreadyHere(plan, { engine, log }, record) {
     const image = await engine.inspect(name);
     if (image === undefined || differences(record, image).length > 0)
         return undefined;
+    const { further } = recordedContents(record);
+    if (!(await hasAll(engine, further)))
+        return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
+    const facts = { source: 'engine', size: 0, loaded: false };
+    return { ...facts, reference: name, image, expected: record, further: further.map(namedContents) };
+}
+async function hasAll(engine, contents) {
+    for (const { references, expected } of contents) {
+        for (const reference of references) {
+            const image = await engine.inspect((0,image_reference/* formatReference */.FH)(reference));
+            if (image === undefined || differences(expected, image).length > 0)
+                return false;
+        }
+    }
+    return true;
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
@@ -35973,8 +36023,10 @@ async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { content, record, guard, info } = job;
-        for (const reference of record?.references ?? [])
-            guard.watch((0,image_reference/* formatReference */.FH)(reference));
+        for (const { references } of record === undefined ? [] : [record, ...(record.further ?? [])]) {
+            for (const reference of references)
+                guard.watch((0,image_reference/* formatReference */.FH)(reference));
+        }
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
         const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
@@ -35998,7 +36050,7 @@ async function load(plan, tools, job) {
             record,
             size,
             loaded: true,
-            further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
+            further: further.map(namedContents),
         };
     }
     catch (e_2) {
@@ -36016,8 +36068,8 @@ async function verifyFurther(plan, tools, { expected, references }, { info }, lo
     for (const reference of references)
         await verifiedTag(tools, reference, expected, loaded);
 }
-function firstOf(references) {
-    return references.map(image_reference/* formatReference */.FH)[0] ?? '';
+function namedContents({ references, expected }) {
+    return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
 }
 
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
@@ -36323,6 +36375,7 @@ function readExportInputs(inputs) {
         platform: inputs.text('platform'),
         sourceImage: inputs.unlessNone('source-image'),
         sourceTarball: inputs.unlessNone('source-tarball'),
+        furtherImages: inputs.lines('further-images'),
         build: readBuildInputs(inputs),
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
@@ -36574,7 +36627,7 @@ function handoverOutputs({ source, loaded, exported }) {
 /* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
 /* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(475);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
 /* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9853);
 
@@ -41384,42 +41437,74 @@ function runsOn(image, host) {
 
 /***/ }),
 
-/***/ 9621:
+/***/ 475:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Hh: () => (/* binding */ parseRecord),
-/* harmony export */   bM: () => (/* binding */ formatRecord),
-/* harmony export */   xD: () => (/* binding */ recordName)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
 
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  bM: () => (/* binding */ formatRecord),
+  Hh: () => (/* binding */ parseRecord),
+  xD: () => (/* reexport */ recordName)
+});
 
-
-
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+;// CONCATENATED MODULE: ./build/shared/image/record-error.js
 
 
 /** The record's file name within the artifact. */
 const recordName = 'image-handover.json';
-const schema = 1;
+/** The version of its format. */
+const recordSchema = 1;
+/** @param found what the record says its schema is */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > recordSchema;
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param why in words that go on after a colon */
+function corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/record.js
+
+
+
+
+
+
 const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
+const maxImages = 100;
+
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, pushedReference, ...rest } = record;
+    const { pushedReference, further, ...rest } = record;
     const text = {
-        schema,
-        references: references.map(_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH),
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform),
+        schema: recordSchema,
         ...rest,
-        ...(pushedReference === undefined ? {} : { pushedReference: (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(pushedReference) }),
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
+        ...(pushedReference === undefined ? {} : { pushedReference: (0,reference/* formatReference */.FH)(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+    const names = { references: references.map(reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -41428,24 +41513,20 @@ function formatRecord(record) {
 function parseRecord(text) {
     if (text.length > maxRecordBytes)
         throw corrupt('it is larger than 4 MiB');
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 80)}"`);
-    if (value['schema'] !== schema)
+    const value = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
+    if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['created'], undefined);
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const record = {
-        references: references(value['references']),
-        platform: platform(value['platform']),
-        configDigest: digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
-        layers: layers(value),
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['labels']),
+        ...record_image(value),
+        layers: record_layers(value),
+        ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: digest(value, 'tarballDigest'),
+        tarballDigest: record_digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
@@ -41453,12 +41534,22 @@ function parseRecord(text) {
     requireLayersInside(record);
     return record;
 }
+function record_image(value) {
+    return {
+        references: references(value['references']),
+        platform: platform(value['platform']),
+        configDigest: record_digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,json/* stringMapOf */.pn)(value['labels']),
+    };
+}
 function references(value) {
-    const texts = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(value);
+    const texts = (0,json/* stringsOf */.iw)(value);
     if (texts.length === 0)
         throw corrupt('it has no references');
     try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parseTaggedReference */ .$R);
+        return texts.map(reference/* parseTaggedReference */.$R);
     }
     catch (error) {
         throw corrupt('a reference in it is malformed', error);
@@ -41466,7 +41557,7 @@ function references(value) {
 }
 function pinned(value) {
     try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePinnedReference */ .Pe)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+        return (0,reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its pushed reference is malformed', error);
@@ -41474,20 +41565,20 @@ function pinned(value) {
 }
 function platform(value) {
     try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .parsePlatform */ .FL)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its platform is malformed', error);
     }
 }
-function layers(value) {
-    const items = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']);
+function record_layers(value) {
+    const items = (0,json/* objectsOf */.iZ)(value['layers']);
     if (items.length > maxLayers)
         throw corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
-        digest: digest(item, 'digest'),
+        digest: record_digest(item, 'digest'),
         size: byteCount(item, 'size'),
-        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(item['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
@@ -41497,17 +41588,17 @@ function requireLayersInside(record) {
         throw corrupt(`layer ${outside.digest} lies outside the tarball`);
 }
 function producer(value) {
-    const from = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) ? value : {};
+    const from = (0,json/* isObject */.Gv)(value) ? value : {};
     return {
-        repository: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['repository'], ''),
-        runId: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['runId'], ''),
-        runAttempt: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['commit'], ''),
-        jobKey: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['jobKey'], ''),
+        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
+        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
+        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
+        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
     };
 }
 function fileName(value) {
-    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, '');
+    const name = (0,json/* stringOr */.JI)(value, '');
     if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
         throw corrupt('its tarball name is not a file name');
     return name;
@@ -41515,34 +41606,25 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
 }
-function digest(from, name) {
+function record_digest(from, name) {
     const value = from[name];
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(value))
+    if (!(0,digest/* isDigest */.Bc)(value))
         throw corrupt(`its ${name} is not a digest`);
     return value;
 }
 function digests(from, name) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(from[name]);
-    if (value.length > maxLayers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc))
+    const value = (0,json/* stringsOf */.iw)(from[name]);
+    if (value.length > maxLayers || !value.every(digest/* isDigest */.Bc))
         throw corrupt(`its ${name} are not digests`);
     return value;
 }
 function byteCount(from, name) {
     const value = from[name];
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(value))
+    if (!(0,json/* isByteCount */.A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
-}
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > schema;
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(schema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-function corrupt(why, cause) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
 
 

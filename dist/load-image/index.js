@@ -33192,9 +33192,13 @@ function mappedLoad(name, result) {
     const others = further.map((other) => mapped(name, artifact, other.reference, other.expected, undefined));
     return [first, ...others].map((image) => ({ ...image, name: image.reference }));
 }
+/** What is known of an artifact's images from its record alone. */
 function mappedRecord(artifact, record) {
-    const reference = record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
-    return mapped(artifact.name, artifact, reference, record, record);
+    const images = [record, ...(record.further ?? [])].map((image, position) => {
+        const reference = image.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
+        return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
+    });
+    return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
 }
 function mapped(name, artifact, reference, image, record) {
     return {
@@ -33576,8 +33580,8 @@ function explainDiskFull(error, path, advice) {
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
+var record = __nccwpck_require__(475);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/log.js
@@ -33984,6 +33988,9 @@ function planPartialTarball(record, chains) {
     const { layers, diffIds } = record;
     if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
         return undefined;
+    // Their layers lie in the tarball too, and the record doesn't tell where.
+    if (record.further !== undefined)
+        return undefined;
     const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
     const needed = new Set(layers.slice(held).map((layer) => layer.digest));
     const entries = new Map();
@@ -34039,33 +34046,6 @@ async function* checkedLayer(expected, chunks) {
     }
     if (held !== undefined)
         yield held;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
-
-
-/**
- * Looks which layers of the image the engine lacks.
- * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
- *   doesn't tell in which form it has them: it is sent all.
- */
-async function findMissingLayers({ engine, log }, info, content, record) {
-    if (info.imageStore !== 'classic')
-        return undefined;
-    const partial = planPartialTarball(record, await engine.chains());
-    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
-    if (partial === undefined || read === undefined)
-        return undefined;
-    const { skippedLayers, skippedBytes, entries } = partial;
-    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
-        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
-    return {
-        skippedBytes,
-        open: (onBytes) => ({
-            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => ({ expected: record, references: record.references, further: [] }),
-        }),
-    };
 }
 
 // EXTERNAL MODULE: external "node:zlib"
@@ -34189,7 +34169,7 @@ function openTarball(content, record, onBytes, tee) {
     const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
     const plain = plainTarball(tee(checked), name);
     if (record !== undefined)
-        return { chunks: plain, image: () => ({ expected: record, references: record.references, further: [] }) };
+        return { chunks: plain, image: () => recordedContents(record) };
     let images = [];
     return {
         chunks: inspected(plain, (found) => (images = found)),
@@ -34201,6 +34181,11 @@ function openTarball(content, record, onBytes, tee) {
             return { ...contentsOf(chooseImage(images, wanted)), further: [] };
         },
     };
+}
+/** What a record says of the images in its tarball. */
+function recordedContents(record) {
+    const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
+    return { expected: record, references: record.references, further };
 }
 function contentsOf(image) {
     return { expected: { ...image, ...image.config }, references: image.references };
@@ -34241,6 +34226,34 @@ async function* inspected(chunks, done) {
 }
 function invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
+
+
+
+/**
+ * Looks which layers of the image the engine lacks.
+ * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
+ *   doesn't tell in which form it has them: it is sent all.
+ */
+async function findMissingLayers({ engine, log }, info, content, record) {
+    if (info.imageStore !== 'classic')
+        return undefined;
+    const partial = planPartialTarball(record, await engine.chains());
+    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
+    if (partial === undefined || read === undefined)
+        return undefined;
+    const { skippedLayers, skippedBytes, entries } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
+    return {
+        skippedBytes,
+        open: (onBytes) => ({
+            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
+            image: () => recordedContents(record),
+        }),
+    };
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/feed.js
@@ -34458,6 +34471,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
@@ -34520,9 +34534,23 @@ async function alreadyHere(plan, { engine, log }, record) {
     const image = await engine.inspect(name);
     if (image === undefined || differences(record, image).length > 0)
         return undefined;
+    const { further } = recordedContents(record);
+    if (!(await hasAll(engine, further)))
+        return undefined;
     log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
     await tagFurther({ engine, log }, image, record, others(record, name));
-    return { source: 'engine', reference: name, image, expected: record, size: 0, loaded: false, further: [] };
+    const facts = { source: 'engine', size: 0, loaded: false };
+    return { ...facts, reference: name, image, expected: record, further: further.map(namedContents) };
+}
+async function hasAll(engine, contents) {
+    for (const { references, expected } of contents) {
+        for (const reference of references) {
+            const image = await engine.inspect((0,image_reference/* formatReference */.FH)(reference));
+            if (image === undefined || differences(expected, image).length > 0)
+                return false;
+        }
+    }
+    return true;
 }
 function others(record, name) {
     return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
@@ -34549,8 +34577,10 @@ async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { content, record, guard, info } = job;
-        for (const reference of record?.references ?? [])
-            guard.watch((0,image_reference/* formatReference */.FH)(reference));
+        for (const { references } of record === undefined ? [] : [record, ...(record.further ?? [])]) {
+            for (const reference of references)
+                guard.watch((0,image_reference/* formatReference */.FH)(reference));
+        }
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
         const kept = __addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice), true);
@@ -34574,7 +34604,7 @@ async function load(plan, tools, job) {
             record,
             size,
             loaded: true,
-            further: further.map((other) => ({ reference: firstOf(other.references), expected: other.expected })),
+            further: further.map(namedContents),
         };
     }
     catch (e_2) {
@@ -34592,8 +34622,8 @@ async function verifyFurther(plan, tools, { expected, references }, { info }, lo
     for (const reference of references)
         await verifiedTag(tools, reference, expected, loaded);
 }
-function firstOf(references) {
-    return references.map(image_reference/* formatReference */.FH)[0] ?? '';
+function namedContents({ references, expected }) {
+    return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
 }
 
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
@@ -35140,8 +35170,8 @@ var load_images_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 /**
- * @param fallback what to pull when the one image's artifact isn't there
  * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
+ * @param fallback what to pull when the one image's artifact isn't there
  * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
  */
 async function loadImages(plan, fallback, tools) {
@@ -35193,7 +35223,7 @@ async function readMapping(each, opened) {
         requireExpected(expectations, record, record.platform);
         return Promise.resolve((0,image_mapping/* mappedRecord */.$y)(artifact, record));
     });
-    return requireAll(read, 'read');
+    return requireAll(read, 'read').flat();
 }
 function withoutRecord({ name }) {
     return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${record/* recordName */.xD}: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
@@ -35427,7 +35457,7 @@ function loadOutputs({ images, loaded }, own) {
 /* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
 /* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(475);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
 /* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9853);
 
@@ -40668,42 +40698,75 @@ function runsOn(image, host) {
 
 /***/ }),
 
-/***/ 9621:
+/***/ 475:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Hh: () => (/* binding */ parseRecord),
-/* harmony export */   xD: () => (/* binding */ recordName)
-/* harmony export */ });
-/* unused harmony export formatRecord */
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
 
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Hh: () => (/* binding */ parseRecord),
+  xD: () => (/* reexport */ recordName)
+});
 
+// UNUSED EXPORTS: formatRecord
 
-
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+;// CONCATENATED MODULE: ./build/shared/image/record-error.js
 
 
 /** The record's file name within the artifact. */
 const recordName = 'image-handover.json';
-const schema = 1;
+/** The version of its format. */
+const record_error_recordSchema = 1;
+/** @param found what the record says its schema is */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > record_error_recordSchema;
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(record_error_recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param why in words that go on after a colon */
+function corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/record.js
+
+
+
+
+
+
 const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
+const maxImages = 100;
+
 /** The record as the text that goes into the artifact. */
 function formatRecord(record) {
-    const { references, platform, pushedReference, ...rest } = record;
+    const { pushedReference, further, ...rest } = record;
     const text = {
-        schema,
-        references: references.map(formatReference),
-        platform: formatPlatform(platform),
+        schema: recordSchema,
         ...rest,
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
     };
     return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -40712,24 +40775,20 @@ function formatRecord(record) {
 function parseRecord(text) {
     if (text.length > maxRecordBytes)
         throw corrupt('it is larger than 4 MiB');
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 80)}"`);
-    if (value['schema'] !== schema)
+    const value = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
+    if (value['schema'] !== record_error_recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['created'], undefined);
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const record = {
-        references: references(value['references']),
-        platform: platform(value['platform']),
-        configDigest: digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
-        layers: layers(value),
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['labels']),
+        ...record_image(value),
+        layers: record_layers(value),
+        ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: digest(value, 'tarballDigest'),
+        tarballDigest: record_digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
@@ -40737,12 +40796,22 @@ function parseRecord(text) {
     requireLayersInside(record);
     return record;
 }
+function record_image(value) {
+    return {
+        references: references(value['references']),
+        platform: record_platform(value['platform']),
+        configDigest: record_digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,json/* stringMapOf */.pn)(value['labels']),
+    };
+}
 function references(value) {
-    const texts = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(value);
+    const texts = (0,json/* stringsOf */.iw)(value);
     if (texts.length === 0)
         throw corrupt('it has no references');
     try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parseTaggedReference */ .$R);
+        return texts.map(reference/* parseTaggedReference */.$R);
     }
     catch (error) {
         throw corrupt('a reference in it is malformed', error);
@@ -40750,28 +40819,28 @@ function references(value) {
 }
 function pinned(value) {
     try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePinnedReference */ .Pe)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+        return (0,reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its pushed reference is malformed', error);
     }
 }
-function platform(value) {
+function record_platform(value) {
     try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .parsePlatform */ .FL)((0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, ''));
+        return (0,platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its platform is malformed', error);
     }
 }
-function layers(value) {
-    const items = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']);
+function record_layers(value) {
+    const items = (0,json/* objectsOf */.iZ)(value['layers']);
     if (items.length > maxLayers)
         throw corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
-        digest: digest(item, 'digest'),
+        digest: record_digest(item, 'digest'),
         size: byteCount(item, 'size'),
-        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(item['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
@@ -40781,17 +40850,17 @@ function requireLayersInside(record) {
         throw corrupt(`layer ${outside.digest} lies outside the tarball`);
 }
 function producer(value) {
-    const from = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) ? value : {};
+    const from = (0,json/* isObject */.Gv)(value) ? value : {};
     return {
-        repository: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['repository'], ''),
-        runId: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['runId'], ''),
-        runAttempt: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['commit'], ''),
-        jobKey: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(from['jobKey'], ''),
+        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
+        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
+        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
+        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
     };
 }
 function fileName(value) {
-    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value, '');
+    const name = (0,json/* stringOr */.JI)(value, '');
     if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
         throw corrupt('its tarball name is not a file name');
     return name;
@@ -40799,34 +40868,25 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
 }
-function digest(from, name) {
+function record_digest(from, name) {
     const value = from[name];
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(value))
+    if (!(0,digest/* isDigest */.Bc)(value))
         throw corrupt(`its ${name} is not a digest`);
     return value;
 }
 function digests(from, name) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(from[name]);
-    if (value.length > maxLayers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc))
+    const value = (0,json/* stringsOf */.iw)(from[name]);
+    if (value.length > maxLayers || !value.every(digest/* isDigest */.Bc))
         throw corrupt(`its ${name} are not digests`);
     return value;
 }
 function byteCount(from, name) {
     const value = from[name];
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(value))
+    if (!(0,json/* isByteCount */.A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
-}
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > schema;
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(schema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-function corrupt(why, cause) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
 
 

@@ -1,4 +1,3 @@
-import { HandoverError } from '../errors.ts';
 import {
   isByteCount,
   isObject,
@@ -12,20 +11,19 @@ import {
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
+import { corrupt, recordName, recordSchema, wrongSchema } from './record-error.ts';
 import {
   formatReference,
   parsePinnedReference,
   parseTaggedReference,
   type PinnedReference,
-  type Reference,
+  type TaggedReference,
 } from './reference.ts';
 import type { TarballCompression } from './tarball-compression.ts';
 
-/** The record's file name within the artifact. */
-export const recordName = 'image-handover.json';
-const schema = 1;
 const maxRecordBytes = 4 * 1024 * 1024;
 const maxLayers = 1000;
+const maxImages = 100;
 
 export interface RecordLayer {
   readonly digest: Digest;
@@ -35,6 +33,8 @@ export interface RecordLayer {
   /** Where the layer's bytes start within the plain tarball; unknown for a tarball that we didn't write. */
   readonly offset?: number;
 }
+
+export { recordName } from './record-error.ts';
 
 /** Who made the artifact. */
 export interface Producer {
@@ -46,16 +46,22 @@ export interface Producer {
   readonly jobKey: string;
 }
 
-/** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
-export interface HandoverRecord {
-  readonly references: readonly (Reference & { readonly tag: string })[];
+/** One image, and what it must be on every engine. */
+export interface RecordedImage {
+  readonly references: readonly TaggedReference[];
   readonly platform: Platform;
   readonly configDigest: Digest;
   /** Digests of the image's manifest, then of indexes around it. */
   readonly manifestDigests: readonly Digest[];
   readonly diffIds: readonly Digest[];
-  readonly layers: readonly RecordLayer[];
   readonly labels: Readonly<Record<string, string>>;
+}
+
+/** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
+export interface HandoverRecord extends RecordedImage {
+  readonly layers: readonly RecordLayer[];
+  /** Images that are in the tarball besides. */
+  readonly further?: readonly RecordedImage[];
   readonly created?: string;
   /** The tarball's file name within the artifact. */
   readonly tarballName: string;
@@ -69,15 +75,27 @@ export interface HandoverRecord {
 
 /** The record as the text that goes into the artifact. */
 export function formatRecord(record: HandoverRecord): string {
-  const { references, platform, pushedReference, ...rest } = record;
+  const { pushedReference, further, ...rest } = record;
   const text = {
-    schema,
-    references: references.map(formatReference),
-    platform: formatPlatform(platform),
+    schema: recordSchema,
     ...rest,
+    ...formatImage(record),
+    ...(further === undefined ? {} : { further: further.map(formatImage) }),
     ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
   return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+
+function formatImage({
+  references,
+  platform,
+  configDigest,
+  manifestDigests,
+  diffIds,
+  labels,
+}: RecordedImage): JsonObject {
+  const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
+  return { ...names, configDigest, manifestDigests, diffIds, labels };
 }
 
 /**
@@ -88,16 +106,12 @@ export function parseRecord(text: string): HandoverRecord {
   if (text.length > maxRecordBytes) throw corrupt('it is larger than 4 MiB');
   const value = parseJson(text);
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
-  if (value['schema'] !== schema) throw wrongSchema(value['schema']);
+  if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);
   const created = stringOr(value['created'], undefined);
   const record: HandoverRecord = {
-    references: references(value['references']),
-    platform: platform(value['platform']),
-    configDigest: digest(value, 'configDigest'),
-    manifestDigests: digests(value, 'manifestDigests'),
-    diffIds: digests(value, 'diffIds'),
+    ...image(value),
     layers: layers(value),
-    labels: stringMapOf(value['labels']),
+    ...(value['further'] === undefined ? {} : { further: objectsOf(value['further']).slice(0, maxImages).map(image) }),
     ...(created === undefined ? {} : { created }),
     tarballName: fileName(value['tarballName']),
     tarballSize: byteCount(value, 'tarballSize'),
@@ -108,6 +122,17 @@ export function parseRecord(text: string): HandoverRecord {
   };
   requireLayersInside(record);
   return record;
+}
+
+function image(value: JsonObject): RecordedImage {
+  return {
+    references: references(value['references']),
+    platform: platform(value['platform']),
+    configDigest: digest(value, 'configDigest'),
+    manifestDigests: digests(value, 'manifestDigests'),
+    diffIds: digests(value, 'diffIds'),
+    labels: stringMapOf(value['labels']),
+  };
 }
 
 function references(value: unknown): HandoverRecord['references'] {
@@ -191,24 +216,4 @@ function byteCount(from: JsonObject, name: string): number {
   const value = from[name];
   if (!isByteCount(value)) throw corrupt(`its ${name} is not a byte count`);
   return value;
-}
-
-function wrongSchema(found: unknown): HandoverError {
-  const newer = typeof found === 'number' && found > schema;
-  return new HandoverError(
-    'artifact-corrupt',
-    `The record ${recordName} has schema ${quoteForeign(String(found))}; this version reads schema ${String(schema)}.`,
-    newer
-      ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-      : 'Use the same version of export-image and load-image.',
-  );
-}
-
-function corrupt(why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'artifact-corrupt',
-    `The record ${recordName} in the artifact can't be used: ${why}.`,
-    'Run the job that exports the image again.',
-    cause,
-  );
 }

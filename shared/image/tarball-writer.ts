@@ -25,22 +25,31 @@ export interface TarballPlan {
   readonly layerOffsets: ReadonlyMap<Digest, number>;
 }
 
+/** An image and the references it is stored under. */
+export interface NamedImage {
+  readonly image: ImageContents;
+  readonly references: readonly Reference[];
+}
+
 /**
  * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order.
+ * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
  */
-export function planTarball(layout: string, image: ImageContents, references: readonly Reference[]): TarballPlan {
+export function planTarball(layout: string, images: readonly NamedImage[]): TarballPlan {
   const blob = (digest: Digest): string => `blobs/sha256/${hexOf(digest)}`;
-  const small: readonly (readonly [string, Buffer])[] = [
+  const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+  const small = new Map<string, Buffer>([
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-    ['index.json', json(indexOf(image, references))],
-    ['manifest.json', json(archiveManifestOf(image, references, blob))],
+    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
+    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
     ['blobs/', Buffer.alloc(0)],
     ['blobs/sha256/', Buffer.alloc(0)],
-    [blob(image.configDigest), image.configBytes],
-    [blob(image.manifestDigest), image.manifestBytes],
-  ];
-  const layers = new Map(image.layers.map((layer) => [layer.digest, layer.size]));
+    ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
+      [blob(image.configDigest), image.configBytes],
+      [blob(image.manifestDigest), image.manifestBytes],
+    ]),
+  ]);
+  const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
   const entries: Entry[] = [];
   let position = 0;
   const add = (name: string, size: number, source: Entry['source']): number => {
@@ -57,7 +66,7 @@ export function planTarball(layout: string, image: ImageContents, references: re
   return { entries, size: position + endOfArchive.length, layerOffsets };
 }
 
-function indexOf(image: ImageContents, references: readonly Reference[]): unknown {
+function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
   const { os, architecture, variant } = image.config.platform;
   const descriptor = {
     mediaType: image.manifestMediaType,
@@ -66,14 +75,13 @@ function indexOf(image: ImageContents, references: readonly Reference[]): unknow
     platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
-  const manifests = references.map((reference) => ({
+  return references.map((reference) => ({
     ...descriptor,
     annotations: {
       'io.containerd.image.name': canonicalReference(reference),
       'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
     },
   }));
-  return { schemaVersion: 2, mediaType: mediaTypes.index, manifests };
 }
 
 function archiveManifestOf(
@@ -81,13 +89,11 @@ function archiveManifestOf(
   references: readonly Reference[],
   blob: (digest: Digest) => string,
 ): unknown {
-  return [
-    {
-      Config: blob(image.configDigest),
-      RepoTags: references.map(formatReference),
-      Layers: image.layers.map((layer) => blob(layer.digest)),
-    },
-  ];
+  return {
+    Config: blob(image.configDigest),
+    RepoTags: references.map(formatReference),
+    Layers: image.layers.map((layer) => blob(layer.digest)),
+  };
 }
 
 function json(value: unknown): Buffer {
