@@ -124,7 +124,7 @@ export default tseslint.config(
     files: ['shared/image/*.ts'],
     rules: rule([...base, [fs, 'This file is pure; only readers and writers of tarballs and layouts touch files.']]),
   },
-  { files: ['shared/image/{oci-layout,oci-layout-writer,tarball-writer}.ts'], rules: rule(base) },
+  { files: ['shared/image/{oci-layout,oci-layout-writer,arriving-blobs,tarball-writer}.ts'], rules: rule(base) },
   {
     files: ['shared/docker/*.ts'],
     rules: rule([...without('@actions/exec'), [['**/artifacts/*', '**/action/*'], 'shared/docker knows docker only.']]),

@@ -14,7 +14,7 @@ import { blobPath, readOciLayout } from '../shared/image/oci-layout.ts';
 import { parsePlatform } from '../shared/image/platform.ts';
 import { parseTaggedReference } from '../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/image/tar-header.ts';
-import { planTarball } from '../shared/image/tarball-writer.ts';
+import { smallEntries } from '../shared/image/tarball-writer.ts';
 import { emptyEngine } from './contenders.ts';
 import { median, seconds } from './results.ts';
 import { sh } from './world.ts';
@@ -62,10 +62,8 @@ async function load(
   if (child.exitCode !== 0) throw new Error(`docker load exited with ${String(child.exitCode)}`);
 }
 
-function headOf(image: ImageContents, layout: string, reference: string): Feed['head'] {
-  return planTarball(layout, [{ image, references: [parseTaggedReference(reference)] }]).entries.flatMap(
-    ({ name, source }) => (Buffer.isBuffer(source) && !name.endsWith('/') ? [[name, source] as const] : []),
-  );
+function headOf(image: ImageContents, reference: string): Feed['head'] {
+  return [...smallEntries([{ image, references: [parseTaggedReference(reference)] }])];
 }
 
 /** The image of the first `count` layers. */
@@ -90,7 +88,7 @@ function link(): (bytes: number) => Promise<void> {
 
 const ways = {
   'one stream': async (engine: DockerEngine, layout: string, image: ImageContents) => {
-    await load(engine, layout, { head: headOf(image, layout, 'charon:local'), layers: image.layers }, link());
+    await load(engine, layout, { head: headOf(image, 'charon:local'), layers: image.layers }, link());
   },
   'growing prefixes': async (engine: DockerEngine, layout: string, image: ImageContents) => {
     const arrival = link();
@@ -100,12 +98,7 @@ const ways = {
       const tag = whole ? 'charon:local' : `charon-prefix:${String(count)}`;
       const part = whole ? image : prefixOf(image, count);
       // What the link brings during a load is there afterwards: the clock doesn't stop, as if it were kept on disk for nothing.
-      await load(
-        engine,
-        layout,
-        { head: headOf(part, layout, tag), layers: image.layers.slice(count - 1, count) },
-        arrival,
-      );
+      await load(engine, layout, { head: headOf(part, tag), layers: image.layers.slice(count - 1, count) }, arrival);
       if (!whole) tags.push(tag);
     }
     await sh(engine.env, 'docker', 'image', 'rm', ...tags);

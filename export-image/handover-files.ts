@@ -9,29 +9,31 @@ export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest'>;
 
 /** Where the tarball's bytes come from while they are uploaded. */
 export interface TarballSource {
-  readonly size: number;
+  readonly name: string;
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
   /** Each chunk is valid until the next is asked for. */
   readonly chunks: AsyncIterable<Buffer>;
 }
 
 /**
  * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
+ * @param unsealed asked for when the tarball has passed
  * @param sealed told of the finished record
  */
-// eslint-disable-next-line @typescript-eslint/require-await -- the store takes an async iterable
 export async function* handoverFiles(
-  unsealed: UnsealedRecord,
   tarball: TarballSource,
+  unsealed: () => Promise<UnsealedRecord>,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const hash = createHash('sha256');
   yield {
-    name: unsealed.tarballName,
+    name: tarball.name,
     size: tarball.size,
     chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
   };
   const tarballDigest: Digest = `sha256:${hash.digest('hex')}`;
-  const record: HandoverRecord = { ...unsealed, tarballDigest };
+  const record: HandoverRecord = { ...(await unsealed()), tarballDigest };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };

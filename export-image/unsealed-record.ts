@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import type { ImageContents } from '../shared/image/image-contents.ts';
 import type { Producer, RecordedImage } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
-import type { TarballPlan } from '../shared/image/tarball-writer.ts';
+import type { WrittenTarball } from '../shared/image/tarball-writer.ts';
 import type { UnsealedRecord } from './handover-files.ts';
 
 /** An image and the references it is handed over under. */
@@ -13,13 +13,13 @@ export interface TaggedImage {
 
 export interface PlannedHandover extends TaggedImage {
   readonly further: readonly TaggedImage[];
-  readonly tarball: Pick<TarballPlan, 'size' | 'layerOffsets'>;
+  readonly tarball: WrittenTarball;
   readonly path: string;
   readonly producer: Producer;
   readonly pushedReference?: PinnedReference | undefined;
 }
 
-/** The record of an image whose tarball is planned. */
+/** The record of an image whose tarball has been written. */
 export function imageRecord(planned: PlannedHandover): UnsealedRecord {
   const { image, further, tarball, path, producer, pushedReference } = planned;
   const { config } = image;

@@ -30,9 +30,9 @@ export async function findMissingLayers(
   const partial = planPartialTarball(record, await engine.chains());
   const read: ReadRange | undefined = partial === undefined ? undefined : await content.ranges(record.tarballName);
   if (partial === undefined || read === undefined) return undefined;
-  const { skippedLayers, skippedBytes, entries } = partial;
+  const { sentLayers, skippedLayers, skippedBytes } = partial;
   log.info(
-    `The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+    `The engine has ${String(skippedLayers)} of ${String(skippedLayers + sentLayers)} layers already: ` +
       `${formatBytes(skippedBytes)} less to download.`,
   );
   return {

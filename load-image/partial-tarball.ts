@@ -1,23 +1,22 @@
 import { createHash } from 'node:crypto';
 import { HandoverError } from '../shared/errors.ts';
-import { type Digest, hexOf } from '../shared/image/digest.ts';
+import type { Digest } from '../shared/image/digest.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import { endOfArchive, tarBlock, tarHeader, tarPadding } from '../shared/image/tar-header.ts';
+import { tarBlock, tarPadding } from '../shared/image/tar-header.ts';
 
-/** Where a layer's content lies within the tarball, in bytes. */
-interface LayerEntry {
-  readonly digest: Digest;
+/** A part of the tarball, in bytes; the content of a layer is checked against its digest. */
+interface Part {
   readonly start: number;
   readonly end: number;
+  readonly digest?: Digest;
 }
 
 /** A tarball without the layers that the engine has. */
 export interface PartialTarball {
-  /** Bytes before the first layer: the small entries. */
-  readonly headBytes: number;
-  /** The layers to send, in the tarball's order. */
-  readonly entries: readonly LayerEntry[];
-  /** Layers of the image that needn't be sent, and their bytes. */
+  /** What is sent, in the tarball's order. */
+  readonly parts: readonly Part[];
+  readonly sentLayers: number;
+  /** Layers of the image that needn't be sent, and the bytes of their entries. */
   readonly skippedLayers: number;
   readonly skippedBytes: number;
 }
@@ -37,21 +36,35 @@ export function planPartialTarball(
   if (record.further !== undefined) return undefined;
   const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
   const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-  const entries = new Map<Digest, LayerEntry>();
+  const contents = new Map<Digest, Required<Part>>();
   for (const { digest, size, offset } of layers) {
     if (offset === undefined || offset < tarBlock) return undefined;
-    entries.set(digest, { digest, start: offset, end: offset + size });
+    contents.set(digest, { digest, start: offset, end: offset + size });
   }
-  const all = [...entries.values()].sort((one, other) => one.start - other.start);
-  const skipped = all.filter((entry) => !needed.has(entry.digest));
-  const [first] = all;
-  if (first === undefined || skipped.length === 0) return undefined;
+  const all = [...contents.values()].sort((one, other) => one.start - other.start);
+  const skipped = all.filter(({ digest }) => !needed.has(digest));
+  if (skipped.length === 0) return undefined;
   return {
-    headBytes: first.start - tarBlock,
-    entries: all.filter((entry) => needed.has(entry.digest)),
+    parts: partsOf(all, needed, record.tarballSize),
+    sentLayers: all.length - skipped.length,
     skippedLayers: skipped.length,
-    skippedBytes: skipped.reduce((sum, entry) => sum + entry.end - entry.start, 0),
+    skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + tarPadding(end - start), 0),
   };
+}
+
+/** The layers that are needed, and all that is no layer: what lies between their entries. */
+function partsOf(all: readonly Required<Part>[], needed: ReadonlySet<Digest>, tarballSize: number): readonly Part[] {
+  const parts: Part[] = [];
+  let position = 0;
+  for (const content of all) {
+    const { digest, start, end } = content;
+    const isNeeded = needed.has(digest);
+    parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
+    if (isNeeded) parts.push(content);
+    // A layer that is sent takes its padding along with what follows.
+    position = isNeeded ? end : end + tarPadding(end - start);
+  }
+  return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
 }
 
 function commonLength(one: readonly Digest[], other: readonly Digest[]): number {
@@ -61,21 +74,18 @@ function commonLength(one: readonly Digest[], other: readonly Digest[]): number 
 
 /**
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands before the layers is proven afterwards, by the image that comes out.
+ * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
  * @throws HandoverError `artifact-corrupt` while iterating
  */
 export async function* partialTarballChunks(
-  partial: PartialTarball,
+  { parts }: PartialTarball,
   read: (start: number, end: number) => AsyncIterable<Buffer>,
 ): AsyncGenerator<Buffer> {
-  yield* read(0, partial.headBytes);
-  for (const { digest, start, end } of partial.entries) {
-    yield tarHeader(`blobs/sha256/${hexOf(digest)}`, end - start);
-    yield* checkedLayer(digest, read(start, end));
-    if (tarPadding(end - start) > 0) yield Buffer.alloc(tarPadding(end - start));
+  for (const { start, end, digest } of parts) {
+    const chunks = read(start, end);
+    yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
   }
-  yield endOfArchive;
 }
 
 async function* checkedLayer(expected: Digest, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

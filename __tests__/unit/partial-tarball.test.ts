@@ -66,7 +66,7 @@ describe('which layers are sent', () => {
       record,
       chains.map((chain) => chain.map(diffId)),
     );
-    const digests = (partial?.entries ?? record.layers).map((entry) => entry.digest);
+    const digests = (partial?.parts ?? record.layers).map((part) => part.digest);
     return [...new Set(names)].filter((name) => digests.includes(digestOf(contentOf(name))));
   };
 

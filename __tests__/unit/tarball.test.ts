@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { extract } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { arrivingBlobs, begun } from '../../shared/image/arriving-blobs.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
 import { blobPath, readOciLayout } from '../../shared/image/oci-layout.ts';
@@ -18,7 +19,7 @@ import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { tarHeader } from '../../shared/image/tar-header.ts';
 import { compressionOf, decompress } from '../../shared/image/tarball-compression.ts';
 import { chooseImage, inspectTarball, type TarballImage } from '../../shared/image/tarball-reader.ts';
-import { planTarball, tarballChunks } from '../../shared/image/tarball-writer.ts';
+import { tarballChunks, type WrittenTarball } from '../../shared/image/tarball-writer.ts';
 import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
 import { json, makeImage, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
 
@@ -42,22 +43,31 @@ async function collect(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
+async function writeTarball(layout: string): Promise<{ bytes: Buffer; written: WrittenTarball | undefined }> {
+  let written: WrittenTarball | undefined;
+  const image = await readOciLayout(layout, platform);
+  const images = () => Promise.resolve([{ image, references }]);
+  const blobs = arrivingBlobs(layout, Promise.resolve());
+  const bytes = await collect(tarballChunks(layout, blobs, images, (facts) => (written = facts)));
+  return { bytes, written };
+}
+
 describe('writing', () => {
-  test('the tarball is as long as planned, is read by tar, and tells the same image', async () => {
+  test('the tarball is as long as told, is read by tar, and tells the same image', async () => {
     const image = makeImage({ layers: 3 });
     const layout = join(directory, 'layout');
     await writeLayout(image, layout);
-    const plan = planTarball(layout, [{ image: await readOciLayout(layout, platform), references }]);
-    const bytes = await collect(tarballChunks(plan));
-    expect(bytes.length).toBe(plan.size);
-    for (const [digest, offset] of plan.layerOffsets) {
+    const { bytes, written } = await writeTarball(layout);
+    expect(written?.size).toBe(bytes.length);
+    expect([...(written?.layerOffsets.keys() ?? [])].sort()).toEqual([...image.layerDigests].sort());
+    for (const [digest, offset] of written?.layerOffsets ?? []) {
       const size = image.blobs.get(digest)?.length ?? 0;
       expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
     }
     const path = join(directory, 'image.tar');
     await writeFile(path, bytes);
     const names = execFileSync('tar', ['-tf', path]).toString().trim().split('\n');
-    expect(names.slice(0, 3)).toEqual(['oci-layout', 'index.json', 'manifest.json']);
+    expect(names.slice(-3)).toEqual(['oci-layout', 'index.json', 'manifest.json']);
     const [found] = await inspect(bytes);
     expect(found).toMatchObject({
       configDigest: image.configDigest,
@@ -75,9 +85,7 @@ describe('writing', () => {
     const image = makeImage();
     const twice = [join(directory, 'one'), join(directory, 'two')].map(async (layout) => {
       await writeLayout(image, layout);
-      return collect(
-        tarballChunks(planTarball(layout, [{ image: await readOciLayout(layout, platform), references }])),
-      );
+      return (await writeTarball(layout)).bytes;
     });
     const [one, two] = await Promise.all(twice);
     expect(one?.equals(two ?? Buffer.alloc(0))).toBe(true);
@@ -120,6 +128,49 @@ describe('writing', () => {
 function* pieces(bytes: Buffer, length: number): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
 }
+
+describe('blobs that arrive', () => {
+  const name = (text: string): string => digestOf(text).slice(7);
+  const folderOf = async (layout: string): Promise<string> => {
+    const folder = join(directory, layout, 'blobs', 'sha256');
+    await mkdir(folder, { recursive: true });
+    return folder;
+  };
+
+  test('are given out while others are still written, each once, and those of the last moment too', async () => {
+    const folder = await folderOf('arriving');
+    let end: () => void = () => undefined;
+    const written = new Promise<void>((resolve) => (end = resolve));
+    const blobs = arrivingBlobs(join(directory, 'arriving'), written);
+    await writeFile(join(folder, name('one')), '1');
+    expect(await blobs.next()).toEqual({ done: false, value: digestOf('one') });
+    await writeFile(join(folder, 'not-a-digest'), '');
+    await writeFile(join(folder, name('two')), '2');
+    end();
+    const rest: string[] = [];
+    for await (const digest of blobs) rest.push(digest);
+    expect(rest).toEqual([digestOf('two')]);
+  });
+
+  test('end with the failure of whoever writes them; before the first of them, at once', async () => {
+    await folderOf('failing');
+    const written = Promise.reject(new Error('no disk'));
+    await expect(begun(arrivingBlobs(join(directory, 'failing'), written))).rejects.toThrow('no disk');
+  });
+
+  test('that lack a layer of the image make no tarball', async () => {
+    const layout = join(directory, 'lacking');
+    await writeLayout(makeImage(), layout);
+    const image = await readOciLayout(layout, platform);
+    const chunks = tarballChunks(
+      layout,
+      arrivingBlobs(join(directory, 'nowhere'), Promise.resolve()),
+      () => Promise.resolve([{ image, references }]),
+      () => 0,
+    );
+    await expect(collect(chunks)).rejects.toMatchObject({ code: 'tarball-invalid' });
+  });
+});
 
 describe('reading', () => {
   test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {

@@ -33070,6 +33070,13 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:string_
 
 /***/ }),
 
+/***/ 8500:
+/***/ ((module) => {
+
+module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
+
+/***/ }),
+
 /***/ 1692:
 /***/ ((module) => {
 
@@ -33257,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 6084:
+/***/ 7585:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33338,6 +33345,72 @@ function explainDiskFull(error, path, advice) {
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/partial-file.js
+
+
+
+
+/**
+ * @param path where the file is to be in the end; its folder is made
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `invalid-input` when the path can't be written
+ */
+async function partialFile(path, advice) {
+    const partial = `${path}.partial-${String(process.pid)}`;
+    const file = await openNew(path, partial);
+    let closed = false;
+    const close = async () => {
+        if (!closed)
+            await file.close();
+        closed = true;
+    };
+    return {
+        tee: async function* (chunks) {
+            for await (const chunk of chunks) {
+                const writing = writeAll(file, chunk).catch((error) => {
+                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                });
+                writing.catch(() => undefined); // thrown below
+                // The chunk is used further while it is written, and given up only when both are done.
+                yield chunk;
+                await writing;
+            }
+        },
+        commit: async () => {
+            await close();
+            await (0,promises_.rename)(partial, path);
+        },
+        [Symbol.asyncDispose]: async () => {
+            await close();
+            await (0,promises_.rm)(partial, { force: true });
+        },
+    };
+}
+async function writeAll(file, chunk) {
+    for (let written = 0; written < chunk.length;) {
+        written += (await file.write(chunk, written)).bytesWritten;
+    }
+}
+async function openNew(path, partial) {
+    const existing = await (0,promises_.stat)(path).catch(() => undefined);
+    if (existing?.isDirectory() === true)
+        throw unwritable(path, 'it is a folder');
+    try {
+        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
+        return await (0,promises_.open)(partial, 'w');
+    }
+    catch (error) {
+        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    }
+}
+function unwritable(path, why, cause) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js
@@ -33418,450 +33491,6 @@ function invalid(message) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/file-chunks.js
-
-const chunkBytes = 1024 * 1024;
-/**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
- */
-async function* transientFileChunks(path) {
-    const file = await (0,promises_.open)(path);
-    let reading;
-    try {
-        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        reading = file.read(current, 0, chunkBytes, null);
-        for (;;) {
-            const { bytesRead } = await reading;
-            if (bytesRead === 0)
-                return;
-            reading = file.read(other, 0, chunkBytes, null);
-            reading.catch(() => undefined); // reported when its turn comes
-            yield current.subarray(0, bytesRead);
-            [current, other] = [other, current];
-        }
-    }
-    finally {
-        await reading?.catch(() => undefined);
-        await file.close();
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function writeChecksum(block) {
-    block.fill(' ', 148, 156);
-    const sum = block.reduce((total, byte) => total + byte, 0);
-    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
-
-
-
-
-
-
-
-/**
- * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
- */
-function planTarball(layout, images) {
-    const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
-    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
-    const small = new Map([
-        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
-        ['blobs/', Buffer.alloc(0)],
-        ['blobs/sha256/', Buffer.alloc(0)],
-        ...images.flatMap(({ image }) => [
-            [blob(image.configDigest), image.configBytes],
-            [blob(image.manifestDigest), image.manifestBytes],
-        ]),
-    ]);
-    const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
-    const entries = [];
-    let position = 0;
-    const add = (name, size, source) => {
-        const offset = position + tarBlock;
-        entries.push({ name, size, offset, source });
-        position = offset + size + tarPadding(size);
-        return offset;
-    };
-    for (const [name, bytes] of small)
-        add(name, bytes.length, bytes);
-    const layerOffsets = new Map();
-    for (const [digest, size] of layers) {
-        layerOffsets.set(digest, add(blob(digest), size, { path: blobPath(layout, digest) }));
-    }
-    return { entries, size: position + endOfArchive.length, layerOffsets };
-}
-function describe(image, references) {
-    const { os, architecture, variant } = image.config.platform;
-    const descriptor = {
-        mediaType: image.manifestMediaType,
-        digest: image.manifestDigest,
-        size: image.manifestBytes.length,
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
-    };
-    // containerd names an image after the first annotation, the OCI tools after the second.
-    return references.map((reference) => ({
-        ...descriptor,
-        annotations: {
-            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
-            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
-        },
-    }));
-}
-function archiveManifestOf(image, references, blob) {
-    return {
-        Config: blob(image.configDigest),
-        RepoTags: references.map(image_reference/* formatReference */.FH),
-        Layers: image.layers.map((layer) => blob(layer.digest)),
-    };
-}
-function json(value) {
-    return Buffer.from(JSON.stringify(value));
-}
-/**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB, each valid until the next is asked for.
- * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
- */
-async function* tarballChunks(plan) {
-    for (const entry of plan.entries) {
-        yield tarHeader(entry.name, entry.size);
-        if (Buffer.isBuffer(entry.source))
-            yield entry.source;
-        else
-            yield* layerChunks(entry.source.path, entry);
-        if (tarPadding(entry.size) > 0)
-            yield Buffer.alloc(tarPadding(entry.size));
-    }
-    yield endOfArchive;
-}
-async function* layerChunks(path, entry) {
-    let read = 0;
-    for await (const chunk of transientFileChunks(path)) {
-        read += chunk.length;
-        if (read > entry.size)
-            break;
-        yield chunk;
-    }
-    if (read === entry.size)
-        return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${entry.name} changed while it was read: ${String(read)} bytes instead of ${String(entry.size)}.`, 'Run the export again.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/partial-file.js
-
-
-
-
-/**
- * @param path where the file is to be in the end; its folder is made
- * @param advice what to do when the disk is full
- * @throws HandoverError `invalid-input` when the path can't be written
- */
-async function partialFile(path, advice) {
-    const partial = `${path}.partial-${String(process.pid)}`;
-    const file = await openNew(path, partial);
-    let closed = false;
-    const close = async () => {
-        if (!closed)
-            await file.close();
-        closed = true;
-    };
-    return {
-        tee: async function* (chunks) {
-            for await (const chunk of chunks) {
-                const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
-                });
-                writing.catch(() => undefined); // thrown below
-                // The chunk is used further while it is written, and given up only when both are done.
-                yield chunk;
-                await writing;
-            }
-        },
-        commit: async () => {
-            await close();
-            await (0,promises_.rename)(partial, path);
-        },
-        [Symbol.asyncDispose]: async () => {
-            await close();
-            await (0,promises_.rm)(partial, { force: true });
-        },
-    };
-}
-async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
-    }
-}
-async function openNew(path, partial) {
-    const existing = await (0,promises_.stat)(path).catch(() => undefined);
-    if (existing?.isDirectory() === true)
-        throw unwritable(path, 'it is a folder');
-    try {
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
-        return await (0,promises_.open)(partial, 'w');
-    }
-    catch (error) {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    }
-}
-function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
-}
-
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/json.js
-var shared_json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/image/record-error.js
-
-
-/** The record's file name within the artifact. */
-const recordName = 'image-handover.json';
-/** The version of its format. */
-const recordSchema = 1;
-/** @param found what the record says its schema is */
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-/** @param why in words that go on after a colon */
-function corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/record.js
-
-
-
-
-
-
-const maxRecordBytes = 4 * 1024 * 1024;
-const maxLayers = 1000;
-const maxImages = 100;
-
-/** The record as the text that goes into the artifact. */
-function formatRecord(record) {
-    const { pushedReference, further, ...rest } = record;
-    const text = {
-        schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
-    };
-    return `${JSON.stringify(text, undefined, 2)}\n`;
-}
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
-    const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels };
-}
-/**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
- */
-function parseRecord(text) {
-    if (text.length > maxRecordBytes)
-        throw corrupt('it is larger than 4 MiB');
-    const value = (0,shared_json/* parseJson */.qF)(text);
-    if (!(0,shared_json/* isObject */.Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
-    if (value['schema'] !== recordSchema)
-        throw wrongSchema(value['schema']);
-    const created = (0,shared_json/* stringOr */.JI)(value['created'], undefined);
-    const record = {
-        ...record_image(value),
-        layers: record_layers(value),
-        ...(value['further'] === undefined ? {} : { further: (0,shared_json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
-        ...(created === undefined ? {} : { created }),
-        tarballName: fileName(value['tarballName']),
-        tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: digest(value, 'tarballDigest'),
-        tarballCompression: compression(value['tarballCompression']),
-        producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
-    };
-    requireLayersInside(record);
-    return record;
-}
-function record_image(value) {
-    return {
-        references: references(value['references']),
-        platform: platform(value['platform']),
-        configDigest: digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
-        labels: (0,shared_json/* stringMapOf */.pn)(value['labels']),
-    };
-}
-function references(value) {
-    const texts = (0,shared_json/* stringsOf */.iw)(value);
-    if (texts.length === 0)
-        throw corrupt('it has no references');
-    try {
-        return texts.map(image_reference/* parseTaggedReference */.$R);
-    }
-    catch (error) {
-        throw corrupt('a reference in it is malformed', error);
-    }
-}
-function pinned(value) {
-    try {
-        return (0,image_reference/* parsePinnedReference */.Pe)((0,shared_json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,image_platform/* parsePlatform */.FL)((0,shared_json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its platform is malformed', error);
-    }
-}
-function record_layers(value) {
-    const items = (0,shared_json/* objectsOf */.iZ)(value['layers']);
-    if (items.length > maxLayers)
-        throw corrupt(`it lists ${String(items.length)} layers`);
-    return items.map((item) => ({
-        digest: digest(item, 'digest'),
-        size: byteCount(item, 'size'),
-        mediaType: (0,shared_json/* stringOr */.JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
-    }));
-}
-function requireLayersInside(record) {
-    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-    if (outside !== undefined)
-        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
-}
-function producer(value) {
-    const from = (0,shared_json/* isObject */.Gv)(value) ? value : {};
-    return {
-        repository: (0,shared_json/* stringOr */.JI)(from['repository'], ''),
-        runId: (0,shared_json/* stringOr */.JI)(from['runId'], ''),
-        runAttempt: (0,shared_json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,shared_json/* stringOr */.JI)(from['commit'], ''),
-        jobKey: (0,shared_json/* stringOr */.JI)(from['jobKey'], ''),
-    };
-}
-function fileName(value) {
-    const name = (0,shared_json/* stringOr */.JI)(value, '');
-    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
-        throw corrupt('its tarball name is not a file name');
-    return name;
-}
-function compression(value) {
-    if (value === 'none' || value === 'gzip' || value === 'zstd')
-        return value;
-    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
-}
-function digest(from, name) {
-    const value = from[name];
-    if (!(0,image_digest/* isDigest */.Bc)(value))
-        throw corrupt(`its ${name} is not a digest`);
-    return value;
-}
-function digests(from, name) {
-    const value = (0,shared_json/* stringsOf */.iw)(from[name]);
-    if (value.length > maxLayers || !value.every(image_digest/* isDigest */.Bc))
-        throw corrupt(`its ${name} are not digests`);
-    return value;
-}
-function byteCount(from, name) {
-    const value = from[name];
-    if (!(0,shared_json/* isByteCount */.A0)(value))
-        throw corrupt(`its ${name} is not a byte count`);
-    return value;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/handover-files.js
-
-
-
-/**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param sealed told of the finished record
- */
-// eslint-disable-next-line @typescript-eslint/require-await -- the store takes an async iterable
-async function* handoverFiles(unsealed, tarball, sealed) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    yield {
-        name: unsealed.tarballName,
-        size: tarball.size,
-        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
-    };
-    const tarballDigest = `sha256:${hash.digest('hex')}`;
-    const record = { ...unsealed, tarballDigest };
-    sealed(record);
-    const text = Buffer.from(formatRecord(record));
-    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
-}
-async function* hashed(chunks, update) {
-    for await (const chunk of chunks) {
-        update(chunk);
-        yield chunk;
-    }
-}
-
 ;// CONCATENATED MODULE: ./build/shared/image/near-misses.js
 /**
  * Local references that a reader may have meant: the same repository under another tag, or the same text in another
@@ -33878,8 +33507,12 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -33954,6 +33587,54 @@ async function* layer_compression_frames(chunks, pool) {
     yield frame.subarray(0, length);
 }
 
+;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function writeChecksum(block) {
+    block.fill(' ', 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout-writer.js
 
 
@@ -34016,7 +33697,7 @@ async function writeOciLayout(chunks, layout, compression) {
 async function writeIndexOf(archive, layout, replaced) {
     const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => oci_layout_writer_describe(layout, digest, replaced)));
+    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
@@ -34025,7 +33706,7 @@ async function writeIndexOf(archive, layout, replaced) {
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
 }
-async function oci_layout_writer_describe(layout, digest, replaced) {
+async function describe(layout, digest, replaced) {
     const layer = replaced.get(digest);
     if (layer !== undefined)
         return layer;
@@ -34046,10 +33727,12 @@ function nowhere() {
     });
 }
 async function writeBlob(content, layout, digest, compression) {
-    const path = blobPath(layout, digest);
+    // A blob is renamed into place when it is whole: others read it from then on.
+    const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
     const { head, all } = await withHead(content);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(partial));
+        await (0,promises_.rename)(partial, blobPath(layout, digest));
         return undefined;
     }
     const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -34058,10 +33741,10 @@ async function writeBlob(content, layout, digest, compression) {
             hash.update(part);
             yield part;
         }
-    }, (0,external_node_fs_.createWriteStream)(path));
+    }, (0,external_node_fs_.createWriteStream)(partial));
     const compressed = `sha256:${hash.digest('hex')}`;
-    await (0,promises_.rename)(path, blobPath(layout, compressed));
-    const { size } = await (0,promises_.stat)(blobPath(layout, compressed));
+    const { size } = await (0,promises_.stat)(partial);
+    await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }
 /** The first block of a tar or the first bytes of something else, and the whole with them. */
@@ -34085,6 +33768,8 @@ async function withHead(content) {
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
 ;// CONCATENATED MODULE: ./build/export-image/build-and-push.js
@@ -34144,8 +33829,8 @@ async function pushOutOfCache(run, build, push, platform, registry) {
 }
 /** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
 async function pushedDigest(metadataFile) {
-    const metadata = (0,shared_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
-    const digest = (0,shared_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
 }
 
@@ -34318,6 +34003,229 @@ async function notFound(engine, name) {
         : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.');
 }
 
+;// CONCATENATED MODULE: ./build/export-image/filled-layout.js
+
+
+
+
+/**
+ * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
+ * @param kept takes what a push still needs, to be disposed of after it
+ * @throws HandoverError of any code of the producer
+ */
+async function fillLayout(plan, tools, directory, kept) {
+    const source = await takeSource(plan, tools, directory);
+    kept.use(source.kept);
+    if (plan.source.kind === 'build')
+        requireCached(source.steps, plan.requireCache, tools.log);
+    const image = await readOciLayout(directory, plan.platform, source.replaced);
+    const references = [requireReference(plan.reference), ...plan.tags];
+    const further = await saveFurther(plan, tools, directory);
+    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+}
+async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
+    const { log, timeline } = tools;
+    const layout = { directory, compression };
+    if (source.kind === 'engine') {
+        const save = () => saveIntoLayout(tools, source.reference, layout, push);
+        return log.chapter('Save', () => timeline.measure('Save', save));
+    }
+    if (source.kind !== 'build')
+        throw new RangeError('a tarball is handed over as it is');
+    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+async function saveFurther({ further, platform, compression }, tools, directory) {
+    const images = [];
+    for (const reference of further) {
+        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    }
+    return images;
+}
+function requireCached(steps, required, log) {
+    const executed = steps.filter((step) => !step.cached);
+    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
+    if (!required || executed.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
+        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
+        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
+}
+function requireReference(reference) {
+    if (reference === undefined)
+        throw new RangeError('a build is always planned with a reference');
+    return reference;
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/record-error.js
+
+
+/** The record's file name within the artifact. */
+const recordName = 'image-handover.json';
+/** The version of its format. */
+const recordSchema = 1;
+/** @param found what the record says its schema is */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > recordSchema;
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param why in words that go on after a colon */
+function corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/record.js
+
+
+
+
+
+
+const maxRecordBytes = 4 * 1024 * 1024;
+const maxLayers = 1000;
+const maxImages = 100;
+
+/** The record as the text that goes into the artifact. */
+function formatRecord(record) {
+    const { pushedReference, further, ...rest } = record;
+    const text = {
+        schema: recordSchema,
+        ...rest,
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
+        ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
+    };
+    return `${JSON.stringify(text, undefined, 2)}\n`;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+    const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels };
+}
+/**
+ * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ */
+function parseRecord(text) {
+    if (text.length > maxRecordBytes)
+        throw corrupt('it is larger than 4 MiB');
+    const value = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
+    if (value['schema'] !== recordSchema)
+        throw wrongSchema(value['schema']);
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const record = {
+        ...record_image(value),
+        layers: record_layers(value),
+        ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
+        ...(created === undefined ? {} : { created }),
+        tarballName: fileName(value['tarballName']),
+        tarballSize: byteCount(value, 'tarballSize'),
+        tarballDigest: digest(value, 'tarballDigest'),
+        tarballCompression: compression(value['tarballCompression']),
+        producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+    };
+    requireLayersInside(record);
+    return record;
+}
+function record_image(value) {
+    return {
+        references: references(value['references']),
+        platform: platform(value['platform']),
+        configDigest: digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,json/* stringMapOf */.pn)(value['labels']),
+    };
+}
+function references(value) {
+    const texts = (0,json/* stringsOf */.iw)(value);
+    if (texts.length === 0)
+        throw corrupt('it has no references');
+    try {
+        return texts.map(image_reference/* parseTaggedReference */.$R);
+    }
+    catch (error) {
+        throw corrupt('a reference in it is malformed', error);
+    }
+}
+function pinned(value) {
+    try {
+        return (0,image_reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its pushed reference is malformed', error);
+    }
+}
+function platform(value) {
+    try {
+        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its platform is malformed', error);
+    }
+}
+function record_layers(value) {
+    const items = (0,json/* objectsOf */.iZ)(value['layers']);
+    if (items.length > maxLayers)
+        throw corrupt(`it lists ${String(items.length)} layers`);
+    return items.map((item) => ({
+        digest: digest(item, 'digest'),
+        size: byteCount(item, 'size'),
+        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
+        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+    }));
+}
+function requireLayersInside(record) {
+    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
+    if (outside !== undefined)
+        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+}
+function producer(value) {
+    const from = (0,json/* isObject */.Gv)(value) ? value : {};
+    return {
+        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
+        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
+        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
+        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
+    };
+}
+function fileName(value) {
+    const name = (0,json/* stringOr */.JI)(value, '');
+    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
+        throw corrupt('its tarball name is not a file name');
+    return name;
+}
+function compression(value) {
+    if (value === 'none' || value === 'gzip' || value === 'zstd')
+        return value;
+    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+}
+function digest(from, name) {
+    const value = from[name];
+    if (!(0,image_digest/* isDigest */.Bc)(value))
+        throw corrupt(`its ${name} is not a digest`);
+    return value;
+}
+function digests(from, name) {
+    const value = (0,json/* stringsOf */.iw)(from[name]);
+    if (value.length > maxLayers || !value.every(image_digest/* isDigest */.Bc))
+        throw corrupt(`its ${name} are not digests`);
+    return value;
+}
+function byteCount(from, name) {
+    const value = from[name];
+    if (!(0,json/* isByteCount */.A0)(value))
+        throw corrupt(`its ${name} is not a byte count`);
+    return value;
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
 
 
@@ -34351,6 +34259,35 @@ async function ownerOf(store, artifact) {
 
 // EXTERNAL MODULE: ./build/export-image/plan.js + 8 modules
 var export_image_plan = __nccwpck_require__(6546);
+;// CONCATENATED MODULE: ./build/shared/file-chunks.js
+
+const chunkBytes = 1024 * 1024;
+/**
+ * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
+ * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ */
+async function* transientFileChunks(path) {
+    const file = await (0,promises_.open)(path);
+    let reading;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        reading = file.read(current, 0, chunkBytes, null);
+        for (;;) {
+            const { bytesRead } = await reading;
+            if (bytesRead === 0)
+                return;
+            reading = file.read(other, 0, chunkBytes, null);
+            reading.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, bytesRead);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        await reading?.catch(() => undefined);
+        await file.close();
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34636,9 +34573,201 @@ function source_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.', cause);
 }
 
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/image/arriving-blobs.js
+
+
+
+
+const lookEveryMs = 25;
+/**
+ * The blobs of an OCI layout that is being written, each once and as soon as it is there. Whoever writes one renames it into
+ * place when it is whole: BuildKit's client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
+ * @param written settles when the layout is written; its failure ends the iteration
+ */
+async function* arrivingBlobs(layout, written) {
+    const state = { isWritten: false };
+    written.then(() => (state.isWritten = true), () => (state.isWritten = true));
+    const seen = new Set();
+    for (let isLast = false; !isLast;) {
+        // What comes between this look and the next one is seen by the next: the last look is behind the end.
+        isLast = state.isWritten;
+        const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
+        for (const name of names.filter((each) => !seen.has(each)).sort()) {
+            seen.add(name);
+            const digest = (0,image_digest/* parseDigest */.m)(name);
+            if (digest !== undefined)
+                yield digest;
+        }
+        if (!isLast)
+            await Promise.race([(0,external_node_timers_promises_.setTimeout)(lookEveryMs), written]);
+    }
+    await written;
+}
+/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+async function begun(items) {
+    const first = await items.next();
+    return (async function* () {
+        if (first.done !== true)
+            yield first.value;
+        yield* items;
+    })();
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
+
+
+
+
+
+
+
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param blobs those of the layout, in any order
+ * @param images asked for when all blobs have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer's file changes or is not there; what `blobs` and `images` throw
+ */
+async function* tarballChunks(layout, blobs, images, told) {
+    const layerOffsets = new Map();
+    let position = 0;
+    const count = (chunk) => {
+        position += chunk.length;
+        return chunk;
+    };
+    for (const folder of ['blobs/', 'blobs/sha256/'])
+        yield count(tarHeader(folder, 0));
+    for await (const digest of blobs) {
+        const path = blobPath(layout, digest);
+        const size = await layerSize(path);
+        if (size === undefined)
+            continue;
+        yield count(tarHeader(nameOf(digest), size));
+        layerOffsets.set(digest, position);
+        for await (const chunk of layerChunks(path, size))
+            yield count(chunk);
+        yield count(Buffer.alloc(tarPadding(size)));
+    }
+    const named = await images();
+    requireLayers(named, layerOffsets);
+    for (const [name, bytes] of smallEntries(named)) {
+        yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
+    }
+    yield count(endOfArchive);
+    told({ size: position, layerOffsets });
+}
+function nameOf(digest) {
+    return `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
+}
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+function smallEntries(images) {
+    const descriptors = images.flatMap(({ image, references }) => tarball_writer_describe(image, references));
+    return new Map([
+        ...images.flatMap(({ image }) => [
+            [nameOf(image.configDigest), image.configBytes],
+            [nameOf(image.manifestDigest), image.manifestBytes],
+        ]),
+        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(image, references)))],
+    ]);
+}
+function requireLayers(images, written) {
+    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+    if (missing !== undefined)
+        throw tarball_writer_invalid(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+function tarball_writer_describe(image, references) {
+    const { os, architecture, variant } = image.config.platform;
+    const descriptor = {
+        mediaType: image.manifestMediaType,
+        digest: image.manifestDigest,
+        size: image.manifestBytes.length,
+        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    };
+    // containerd names an image after the first annotation, the OCI tools after the second.
+    return references.map((reference) => ({
+        ...descriptor,
+        annotations: {
+            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
+            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+        },
+    }));
+}
+function archiveManifestOf(image, references) {
+    return {
+        Config: nameOf(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: image.layers.map((layer) => nameOf(layer.digest)),
+    };
+}
+function tarball_writer_json(value) {
+    return Buffer.from(JSON.stringify(value));
+}
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+async function layerSize(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
+        return isJson ? undefined : (await file.stat()).size;
+    }
+    finally {
+        await file.close();
+    }
+}
+async function* layerChunks(path, size) {
+    let read = 0;
+    for await (const chunk of transientFileChunks(path)) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        yield chunk;
+    }
+    if (read !== size)
+        throw tarball_writer_invalid(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+function tarball_writer_invalid(message) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/handover-files.js
+
+
+
+/**
+ * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
+ * @param unsealed asked for when the tarball has passed
+ * @param sealed told of the finished record
+ */
+async function* handoverFiles(tarball, unsealed, sealed) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    yield {
+        name: tarball.name,
+        size: tarball.size,
+        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+    };
+    const tarballDigest = `sha256:${hash.digest('hex')}`;
+    const record = { ...(await unsealed()), tarballDigest };
+    sealed(record);
+    const text = Buffer.from(formatRecord(record));
+    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+}
+async function* hashed(chunks, update) {
+    for await (const chunk of chunks) {
+        update(chunk);
+        yield chunk;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
-/** The record of an image whose tarball is planned. */
+/** The record of an image whose tarball has been written. */
 function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
@@ -34661,6 +34790,77 @@ function recordedImage({ image, references }) {
     const { config, configDigest, manifestDigest } = image;
     const { platform, diffIds, labels } = config;
     return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+}
+
+;// CONCATENATED MODULE: ./build/export-image/upload.js
+
+
+
+
+
+
+
+
+
+/** What to do when the tarball's filesystem is full. */
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+/**
+ * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
+ * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ */
+async function uploadFilling(plan, tools, layout) {
+    const { directory, filled, file, claim } = layout;
+    // What is judged when the build is over must not be uploaded before.
+    if (plan.requireCache || plan.push !== undefined)
+        await filled;
+    const blobs = await begun(arrivingBlobs(directory, filled));
+    await claim.release();
+    const images = async () => (await filled).images;
+    let written;
+    const fitting = whileItFits(blobs, directory, plan.tarballPath);
+    const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
+    const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
+    return upload(plan, tools, source, async () => {
+        if (written === undefined)
+            throw new RangeError('the record comes behind the tarball');
+        const { images: named, push } = await filled;
+        const [first, ...further] = named;
+        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+        return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
+    });
+}
+// The size of the whole is known only at the end: so each layer is asked for its own.
+async function* whileItFits(blobs, directory, path) {
+    for await (const digest of blobs) {
+        const { size } = await (0,promises_.stat)(blobPath(directory, digest));
+        await requireDiskSpace(path, size, `Layer ${digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        yield digest;
+    }
+}
+/**
+ * Uploads a tarball with its record.
+ * @param unsealed asked for when the tarball has passed
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`
+ */
+async function upload(plan, { store, log }, tarball, unsealed) {
+    const progress = log.progress('Uploaded', tarball.size);
+    let record;
+    try {
+        const artifact = await store.upload({
+            name: plan.artifactName,
+            retentionDays: plan.retentionDays,
+            files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
+            onBytes: (bytes) => {
+                progress.add(bytes);
+            },
+        });
+        if (record === undefined)
+            throw new RangeError('the upload ended before the record was written');
+        return { record, artifact };
+    }
+    finally {
+        progress.done();
+    }
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -34729,13 +34929,9 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
-
-
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
 /**
- * Builds or takes the image, writes the tarball, and uploads it with its record while it is being written.
+ * Builds or takes the image, writes the tarball, and uploads it with its record: all three at the same time.
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
  */
 async function exportImage(plan, tools) {
@@ -34749,28 +34945,21 @@ async function exportImage(plan, tools) {
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
-        const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const source = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const directory = (0,external_node_path_.join)(temp.path, 'layout');
+        const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.use(source.kept);
-        if (plan.source.kind === 'build')
-            requireCached(source.steps, plan.requireCache, log);
-        const image = await readOciLayout(layout, plan.platform, source.replaced);
-        const references = [requireReference(plan.reference), ...plan.tags];
-        const further = await saveFurther(plan, { ...tools, tempDir: temp.path }, layout);
-        const tarball = planTarball(layout, [{ image, references }, ...further]);
-        await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const facts = { image, references, further, tarball, path: plan.tarballPath, producer: tools.producer };
-        const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
-        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
-        await claim.release();
-        const handedOver = await log.chapter('Write and upload', () => timeline.measure('Write and upload', () => upload(plan, tools, unsealed, { size: tarball.size, chunks: file.tee(tarballChunks(tarball)) })));
+        const uploaded = timeline.measure('Write and upload', () => uploadFilling(plan, tools, { directory, filled, file, claim }));
+        // Nothing is removed before both are over. What has broken the layout has broken the upload too.
+        await Promise.allSettled([filled, uploaded]);
+        const { steps, push: way } = await filled;
+        const { record, artifact } = await uploaded;
         await file.commit();
-        logTarball(log, plan.tarballPath, handedOver.record, image);
-        const push = await (0,export_image_push/* finishPush */._B)(plan.push, source.push, tools);
-        return { ...handedOver, tarballPath: plan.tarballPath, steps: source.steps, push };
+        logTarball(log, plan.tarballPath, record);
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, way, tools);
+        return { record, artifact, tarballPath: plan.tarballPath, steps, push };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34782,72 +34971,17 @@ async function exportImage(plan, tools) {
             await result_1;
     }
 }
-async function fillLayout({ source, platform, push, requireCache, compression }, tools, directory) {
-    const { log, timeline } = tools;
-    const layout = { directory, compression };
-    if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout, push);
-        return log.chapter('Save', () => timeline.measure('Save', save));
-    }
-    if (source.kind !== 'build')
-        throw new RangeError('a tarball is handed over as it is');
-    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
-    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-}
-/** Saves the further images into the same layout, which keeps each layer once. */
-async function saveFurther({ further, platform, compression }, tools, directory) {
-    const images = [];
-    for (const reference of further) {
-        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
-        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
-    }
-    return images;
-}
-function requireCached(steps, required, log) {
-    const executed = steps.filter((step) => !step.cached);
-    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!required || executed.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
-        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
-        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
-}
 async function handOverFile(plan, tools, path, claim) {
     const { log, timeline } = tools;
     const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
     await claim.release();
-    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, source.unsealed, source)));
+    const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
+    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, tarball, () => Promise.resolve(source.unsealed))));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
     return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
-async function upload(plan, tools, unsealed, tarball) {
-    const progress = tools.log.progress('Uploaded', tarball.size);
-    let record;
-    try {
-        const artifact = await tools.store.upload({
-            name: plan.artifactName,
-            retentionDays: plan.retentionDays,
-            files: handoverFiles(unsealed, tarball, (sealed) => (record = sealed)),
-            onBytes: (bytes) => {
-                progress.add(bytes);
-            },
-        });
-        if (record === undefined)
-            throw new RangeError('the upload ended before the record was written');
-        return { record, artifact };
-    }
-    finally {
-        progress.done();
-    }
-}
-function requireReference(reference) {
-    if (reference === undefined)
-        throw new RangeError('a build is always planned with a reference');
-    return reference;
-}
-function logTarball(log, path, record, image) {
-    log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${image.configDigest}`);
+function logTarball(log, path, record) {
+    log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
@@ -34934,7 +35068,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6084);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7585);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -38692,8 +38826,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
+// EXTERNAL MODULE: ./build/shared/retry.js
+var retry = __nccwpck_require__(3766);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
@@ -39191,7 +39325,7 @@ async function upload(request, folder) {
         const path = (0,external_node_path_.join)(folder, file.name);
         await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes(file.size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
@@ -39268,9 +39402,9 @@ async function* storedZip(entries) {
             size += chunk.length;
             yield chunk;
         }
-        if (size !== entry.size)
+        if (entry.size !== undefined && size !== entry.size)
             throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
         yield descriptor;
         position += header.length + size + descriptor.length;
         written.push({ name, offset, size, crc });
@@ -39278,8 +39412,12 @@ async function* storedZip(entries) {
     const directory = Buffer.concat(written.map(centralHeader));
     yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
 }
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
 function localHeader(name, size) {
-    const large = size >= limit32;
+    const large = isLarge(size);
     const header = Buffer.alloc(30);
     header.writeUInt32LE(0x04034b50, 0);
     header.writeUInt16LE(version, 4);
@@ -39289,12 +39427,11 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
     // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size, size]) : Buffer.alloc(0);
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
 }
-function dataDescriptor(crc, size) {
-    const large = size >= limit32;
+function dataDescriptor(crc, size, large) {
     const descriptor = Buffer.alloc(large ? 24 : 16);
     descriptor.writeUInt32LE(0x08074b50, 0);
     descriptor.writeUInt32LE(crc, 4);
@@ -40789,7 +40926,7 @@ function stringMapOf(value) {
 /* unused harmony export registryAttempts */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3810);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9426);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3766);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
 
 
@@ -40855,19 +40992,14 @@ function withoutNames(said, references) {
 
 /***/ }),
 
-/***/ 9426:
+/***/ 3766:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ backoff),
-  L: () => (/* binding */ retry)
-});
-
-;// CONCATENATED MODULE: external "node:timers/promises"
-const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
-;// CONCATENATED MODULE: ./build/shared/retry.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ backoff),
+/* harmony export */   L: () => (/* binding */ retry)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
 async function retry(work, options) {
@@ -40881,7 +41013,7 @@ async function retry(work, options) {
                 throw error;
             const delayMs = options.delayMs(attempt, error);
             options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
         }
     }
 }

@@ -34027,7 +34027,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 9867:
+/***/ 2947:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34108,6 +34108,72 @@ function explainDiskFull(error, path, advice) {
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/partial-file.js
+
+
+
+
+/**
+ * @param path where the file is to be in the end; its folder is made
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `invalid-input` when the path can't be written
+ */
+async function partialFile(path, advice) {
+    const partial = `${path}.partial-${String(process.pid)}`;
+    const file = await openNew(path, partial);
+    let closed = false;
+    const close = async () => {
+        if (!closed)
+            await file.close();
+        closed = true;
+    };
+    return {
+        tee: async function* (chunks) {
+            for await (const chunk of chunks) {
+                const writing = writeAll(file, chunk).catch((error) => {
+                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                });
+                writing.catch(() => undefined); // thrown below
+                // The chunk is used further while it is written, and given up only when both are done.
+                yield chunk;
+                await writing;
+            }
+        },
+        commit: async () => {
+            await close();
+            await (0,promises_.rename)(partial, path);
+        },
+        [Symbol.asyncDispose]: async () => {
+            await close();
+            await (0,promises_.rm)(partial, { force: true });
+        },
+    };
+}
+async function writeAll(file, chunk) {
+    for (let written = 0; written < chunk.length;) {
+        written += (await file.write(chunk, written)).bytesWritten;
+    }
+}
+async function openNew(path, partial) {
+    const existing = await (0,promises_.stat)(path).catch(() => undefined);
+    if (existing?.isDirectory() === true)
+        throw unwritable(path, 'it is a folder');
+    try {
+        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
+        return await (0,promises_.open)(partial, 'w');
+    }
+    catch (error) {
+        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    }
+}
+function unwritable(path, why, cause) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js
@@ -34188,283 +34254,6 @@ function invalid(message) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/file-chunks.js
-
-const chunkBytes = 1024 * 1024;
-/**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
- */
-async function* transientFileChunks(path) {
-    const file = await (0,promises_.open)(path);
-    let reading;
-    try {
-        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        reading = file.read(current, 0, chunkBytes, null);
-        for (;;) {
-            const { bytesRead } = await reading;
-            if (bytesRead === 0)
-                return;
-            reading = file.read(other, 0, chunkBytes, null);
-            reading.catch(() => undefined); // reported when its turn comes
-            yield current.subarray(0, bytesRead);
-            [current, other] = [other, current];
-        }
-    }
-    finally {
-        await reading?.catch(() => undefined);
-        await file.close();
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function writeChecksum(block) {
-    block.fill(' ', 148, 156);
-    const sum = block.reduce((total, byte) => total + byte, 0);
-    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
-
-
-
-
-
-
-
-/**
- * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
- */
-function planTarball(layout, images) {
-    const blob = (digest) => `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
-    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
-    const small = new Map([
-        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
-        ['blobs/', Buffer.alloc(0)],
-        ['blobs/sha256/', Buffer.alloc(0)],
-        ...images.flatMap(({ image }) => [
-            [blob(image.configDigest), image.configBytes],
-            [blob(image.manifestDigest), image.manifestBytes],
-        ]),
-    ]);
-    const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
-    const entries = [];
-    let position = 0;
-    const add = (name, size, source) => {
-        const offset = position + tarBlock;
-        entries.push({ name, size, offset, source });
-        position = offset + size + tarPadding(size);
-        return offset;
-    };
-    for (const [name, bytes] of small)
-        add(name, bytes.length, bytes);
-    const layerOffsets = new Map();
-    for (const [digest, size] of layers) {
-        layerOffsets.set(digest, add(blob(digest), size, { path: blobPath(layout, digest) }));
-    }
-    return { entries, size: position + endOfArchive.length, layerOffsets };
-}
-function describe(image, references) {
-    const { os, architecture, variant } = image.config.platform;
-    const descriptor = {
-        mediaType: image.manifestMediaType,
-        digest: image.manifestDigest,
-        size: image.manifestBytes.length,
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
-    };
-    // containerd names an image after the first annotation, the OCI tools after the second.
-    return references.map((reference) => ({
-        ...descriptor,
-        annotations: {
-            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
-            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
-        },
-    }));
-}
-function archiveManifestOf(image, references, blob) {
-    return {
-        Config: blob(image.configDigest),
-        RepoTags: references.map(image_reference/* formatReference */.FH),
-        Layers: image.layers.map((layer) => blob(layer.digest)),
-    };
-}
-function json(value) {
-    return Buffer.from(JSON.stringify(value));
-}
-/**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB, each valid until the next is asked for.
- * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
- */
-async function* tarballChunks(plan) {
-    for (const entry of plan.entries) {
-        yield tarHeader(entry.name, entry.size);
-        if (Buffer.isBuffer(entry.source))
-            yield entry.source;
-        else
-            yield* layerChunks(entry.source.path, entry);
-        if (tarPadding(entry.size) > 0)
-            yield Buffer.alloc(tarPadding(entry.size));
-    }
-    yield endOfArchive;
-}
-async function* layerChunks(path, entry) {
-    let read = 0;
-    for await (const chunk of transientFileChunks(path)) {
-        read += chunk.length;
-        if (read > entry.size)
-            break;
-        yield chunk;
-    }
-    if (read === entry.size)
-        return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${entry.name} changed while it was read: ${String(read)} bytes instead of ${String(entry.size)}.`, 'Run the export again.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/partial-file.js
-
-
-
-
-/**
- * @param path where the file is to be in the end; its folder is made
- * @param advice what to do when the disk is full
- * @throws HandoverError `invalid-input` when the path can't be written
- */
-async function partialFile(path, advice) {
-    const partial = `${path}.partial-${String(process.pid)}`;
-    const file = await openNew(path, partial);
-    let closed = false;
-    const close = async () => {
-        if (!closed)
-            await file.close();
-        closed = true;
-    };
-    return {
-        tee: async function* (chunks) {
-            for await (const chunk of chunks) {
-                const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
-                });
-                writing.catch(() => undefined); // thrown below
-                // The chunk is used further while it is written, and given up only when both are done.
-                yield chunk;
-                await writing;
-            }
-        },
-        commit: async () => {
-            await close();
-            await (0,promises_.rename)(partial, path);
-        },
-        [Symbol.asyncDispose]: async () => {
-            await close();
-            await (0,promises_.rm)(partial, { force: true });
-        },
-    };
-}
-async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
-    }
-}
-async function openNew(path, partial) {
-    const existing = await (0,promises_.stat)(path).catch(() => undefined);
-    if (existing?.isDirectory() === true)
-        throw unwritable(path, 'it is a folder');
-    try {
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
-        return await (0,promises_.open)(partial, 'w');
-    }
-    catch (error) {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    }
-}
-function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
-}
-
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
-var image_record = __nccwpck_require__(475);
-;// CONCATENATED MODULE: ./build/export-image/handover-files.js
-
-
-
-/**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param sealed told of the finished record
- */
-// eslint-disable-next-line @typescript-eslint/require-await -- the store takes an async iterable
-async function* handoverFiles(unsealed, tarball, sealed) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    yield {
-        name: unsealed.tarballName,
-        size: tarball.size,
-        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
-    };
-    const tarballDigest = `sha256:${hash.digest('hex')}`;
-    const record = { ...unsealed, tarballDigest };
-    sealed(record);
-    const text = Buffer.from((0,image_record/* formatRecord */.bM)(record));
-    yield { name: image_record/* recordName */.xD, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
-}
-async function* hashed(chunks, update) {
-    for await (const chunk of chunks) {
-        update(chunk);
-        yield chunk;
-    }
-}
-
 ;// CONCATENATED MODULE: ./build/shared/image/near-misses.js
 /**
  * Local references that a reader may have meant: the same repository under another tag, or the same text in another
@@ -34481,8 +34270,12 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -34557,6 +34350,54 @@ async function* layer_compression_frames(chunks, pool) {
     yield frame.subarray(0, length);
 }
 
+;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function writeChecksum(block) {
+    block.fill(' ', 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout-writer.js
 
 
@@ -34619,7 +34460,7 @@ async function writeOciLayout(chunks, layout, compression) {
 async function writeIndexOf(archive, layout, replaced) {
     const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => oci_layout_writer_describe(layout, digest, replaced)));
+    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
@@ -34628,7 +34469,7 @@ async function writeIndexOf(archive, layout, replaced) {
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
 }
-async function oci_layout_writer_describe(layout, digest, replaced) {
+async function describe(layout, digest, replaced) {
     const layer = replaced.get(digest);
     if (layer !== undefined)
         return layer;
@@ -34649,10 +34490,12 @@ function nowhere() {
     });
 }
 async function writeBlob(content, layout, digest, compression) {
-    const path = blobPath(layout, digest);
+    // A blob is renamed into place when it is whole: others read it from then on.
+    const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
     const { head, all } = await withHead(content);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(partial));
+        await (0,promises_.rename)(partial, blobPath(layout, digest));
         return undefined;
     }
     const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -34661,10 +34504,10 @@ async function writeBlob(content, layout, digest, compression) {
             hash.update(part);
             yield part;
         }
-    }, (0,external_node_fs_.createWriteStream)(path));
+    }, (0,external_node_fs_.createWriteStream)(partial));
     const compressed = `sha256:${hash.digest('hex')}`;
-    await (0,promises_.rename)(path, blobPath(layout, compressed));
-    const { size } = await (0,promises_.stat)(blobPath(layout, compressed));
+    const { size } = await (0,promises_.stat)(partial);
+    await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }
 /** The first block of a tar or the first bytes of something else, and the whole with them. */
@@ -34689,7 +34532,7 @@ async function withHead(content) {
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
 // EXTERNAL MODULE: ./build/shared/json.js
-var shared_json = __nccwpck_require__(8444);
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
 ;// CONCATENATED MODULE: ./build/export-image/build-and-push.js
@@ -34749,8 +34592,8 @@ async function pushOutOfCache(run, build, push, platform, registry) {
 }
 /** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
 async function pushedDigest(metadataFile) {
-    const metadata = (0,shared_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
-    const digest = (0,shared_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
 }
 
@@ -34923,6 +34766,64 @@ async function notFound(engine, name) {
         : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.');
 }
 
+;// CONCATENATED MODULE: ./build/export-image/filled-layout.js
+
+
+
+
+/**
+ * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
+ * @param kept takes what a push still needs, to be disposed of after it
+ * @throws HandoverError of any code of the producer
+ */
+async function fillLayout(plan, tools, directory, kept) {
+    const source = await takeSource(plan, tools, directory);
+    kept.use(source.kept);
+    if (plan.source.kind === 'build')
+        requireCached(source.steps, plan.requireCache, tools.log);
+    const image = await readOciLayout(directory, plan.platform, source.replaced);
+    const references = [requireReference(plan.reference), ...plan.tags];
+    const further = await saveFurther(plan, tools, directory);
+    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+}
+async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
+    const { log, timeline } = tools;
+    const layout = { directory, compression };
+    if (source.kind === 'engine') {
+        const save = () => saveIntoLayout(tools, source.reference, layout, push);
+        return log.chapter('Save', () => timeline.measure('Save', save));
+    }
+    if (source.kind !== 'build')
+        throw new RangeError('a tarball is handed over as it is');
+    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+async function saveFurther({ further, platform, compression }, tools, directory) {
+    const images = [];
+    for (const reference of further) {
+        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    }
+    return images;
+}
+function requireCached(steps, required, log) {
+    const executed = steps.filter((step) => !step.cached);
+    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
+    if (!required || executed.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
+        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
+        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
+}
+function requireReference(reference) {
+    if (reference === undefined)
+        throw new RangeError('a build is always planned with a reference');
+    return reference;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
+var image_record = __nccwpck_require__(475);
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
 
 
@@ -34956,6 +34857,35 @@ async function ownerOf(store, artifact) {
 
 // EXTERNAL MODULE: ./build/export-image/plan.js + 6 modules
 var export_image_plan = __nccwpck_require__(3845);
+;// CONCATENATED MODULE: ./build/shared/file-chunks.js
+
+const chunkBytes = 1024 * 1024;
+/**
+ * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
+ * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ */
+async function* transientFileChunks(path) {
+    const file = await (0,promises_.open)(path);
+    let reading;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        reading = file.read(current, 0, chunkBytes, null);
+        for (;;) {
+            const { bytesRead } = await reading;
+            if (bytesRead === 0)
+                return;
+            reading = file.read(other, 0, chunkBytes, null);
+            reading.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, bytesRead);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        await reading?.catch(() => undefined);
+        await file.close();
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -35241,9 +35171,201 @@ function source_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.', cause);
 }
 
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/image/arriving-blobs.js
+
+
+
+
+const lookEveryMs = 25;
+/**
+ * The blobs of an OCI layout that is being written, each once and as soon as it is there. Whoever writes one renames it into
+ * place when it is whole: BuildKit's client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
+ * @param written settles when the layout is written; its failure ends the iteration
+ */
+async function* arrivingBlobs(layout, written) {
+    const state = { isWritten: false };
+    written.then(() => (state.isWritten = true), () => (state.isWritten = true));
+    const seen = new Set();
+    for (let isLast = false; !isLast;) {
+        // What comes between this look and the next one is seen by the next: the last look is behind the end.
+        isLast = state.isWritten;
+        const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
+        for (const name of names.filter((each) => !seen.has(each)).sort()) {
+            seen.add(name);
+            const digest = (0,image_digest/* parseDigest */.m)(name);
+            if (digest !== undefined)
+                yield digest;
+        }
+        if (!isLast)
+            await Promise.race([(0,external_node_timers_promises_.setTimeout)(lookEveryMs), written]);
+    }
+    await written;
+}
+/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+async function begun(items) {
+    const first = await items.next();
+    return (async function* () {
+        if (first.done !== true)
+            yield first.value;
+        yield* items;
+    })();
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
+
+
+
+
+
+
+
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param blobs those of the layout, in any order
+ * @param images asked for when all blobs have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer's file changes or is not there; what `blobs` and `images` throw
+ */
+async function* tarballChunks(layout, blobs, images, told) {
+    const layerOffsets = new Map();
+    let position = 0;
+    const count = (chunk) => {
+        position += chunk.length;
+        return chunk;
+    };
+    for (const folder of ['blobs/', 'blobs/sha256/'])
+        yield count(tarHeader(folder, 0));
+    for await (const digest of blobs) {
+        const path = blobPath(layout, digest);
+        const size = await layerSize(path);
+        if (size === undefined)
+            continue;
+        yield count(tarHeader(nameOf(digest), size));
+        layerOffsets.set(digest, position);
+        for await (const chunk of layerChunks(path, size))
+            yield count(chunk);
+        yield count(Buffer.alloc(tarPadding(size)));
+    }
+    const named = await images();
+    requireLayers(named, layerOffsets);
+    for (const [name, bytes] of smallEntries(named)) {
+        yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
+    }
+    yield count(endOfArchive);
+    told({ size: position, layerOffsets });
+}
+function nameOf(digest) {
+    return `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
+}
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+function smallEntries(images) {
+    const descriptors = images.flatMap(({ image, references }) => tarball_writer_describe(image, references));
+    return new Map([
+        ...images.flatMap(({ image }) => [
+            [nameOf(image.configDigest), image.configBytes],
+            [nameOf(image.manifestDigest), image.manifestBytes],
+        ]),
+        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(image, references)))],
+    ]);
+}
+function requireLayers(images, written) {
+    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+    if (missing !== undefined)
+        throw tarball_writer_invalid(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+function tarball_writer_describe(image, references) {
+    const { os, architecture, variant } = image.config.platform;
+    const descriptor = {
+        mediaType: image.manifestMediaType,
+        digest: image.manifestDigest,
+        size: image.manifestBytes.length,
+        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    };
+    // containerd names an image after the first annotation, the OCI tools after the second.
+    return references.map((reference) => ({
+        ...descriptor,
+        annotations: {
+            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
+            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+        },
+    }));
+}
+function archiveManifestOf(image, references) {
+    return {
+        Config: nameOf(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: image.layers.map((layer) => nameOf(layer.digest)),
+    };
+}
+function tarball_writer_json(value) {
+    return Buffer.from(JSON.stringify(value));
+}
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+async function layerSize(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
+        return isJson ? undefined : (await file.stat()).size;
+    }
+    finally {
+        await file.close();
+    }
+}
+async function* layerChunks(path, size) {
+    let read = 0;
+    for await (const chunk of transientFileChunks(path)) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        yield chunk;
+    }
+    if (read !== size)
+        throw tarball_writer_invalid(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+function tarball_writer_invalid(message) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/handover-files.js
+
+
+
+/**
+ * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
+ * @param unsealed asked for when the tarball has passed
+ * @param sealed told of the finished record
+ */
+async function* handoverFiles(tarball, unsealed, sealed) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    yield {
+        name: tarball.name,
+        size: tarball.size,
+        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+    };
+    const tarballDigest = `sha256:${hash.digest('hex')}`;
+    const record = { ...(await unsealed()), tarballDigest };
+    sealed(record);
+    const text = Buffer.from((0,image_record/* formatRecord */.bM)(record));
+    yield { name: image_record/* recordName */.xD, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+}
+async function* hashed(chunks, update) {
+    for await (const chunk of chunks) {
+        update(chunk);
+        yield chunk;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
 
-/** The record of an image whose tarball is planned. */
+/** The record of an image whose tarball has been written. */
 function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
@@ -35266,6 +35388,77 @@ function recordedImage({ image, references }) {
     const { config, configDigest, manifestDigest } = image;
     const { platform, diffIds, labels } = config;
     return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+}
+
+;// CONCATENATED MODULE: ./build/export-image/upload.js
+
+
+
+
+
+
+
+
+
+/** What to do when the tarball's filesystem is full. */
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+/**
+ * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
+ * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ */
+async function uploadFilling(plan, tools, layout) {
+    const { directory, filled, file, claim } = layout;
+    // What is judged when the build is over must not be uploaded before.
+    if (plan.requireCache || plan.push !== undefined)
+        await filled;
+    const blobs = await begun(arrivingBlobs(directory, filled));
+    await claim.release();
+    const images = async () => (await filled).images;
+    let written;
+    const fitting = whileItFits(blobs, directory, plan.tarballPath);
+    const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
+    const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
+    return upload(plan, tools, source, async () => {
+        if (written === undefined)
+            throw new RangeError('the record comes behind the tarball');
+        const { images: named, push } = await filled;
+        const [first, ...further] = named;
+        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+        return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
+    });
+}
+// The size of the whole is known only at the end: so each layer is asked for its own.
+async function* whileItFits(blobs, directory, path) {
+    for await (const digest of blobs) {
+        const { size } = await (0,promises_.stat)(blobPath(directory, digest));
+        await requireDiskSpace(path, size, `Layer ${digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        yield digest;
+    }
+}
+/**
+ * Uploads a tarball with its record.
+ * @param unsealed asked for when the tarball has passed
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`
+ */
+async function upload(plan, { store, log }, tarball, unsealed) {
+    const progress = log.progress('Uploaded', tarball.size);
+    let record;
+    try {
+        const artifact = await store.upload({
+            name: plan.artifactName,
+            retentionDays: plan.retentionDays,
+            files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
+            onBytes: (bytes) => {
+                progress.add(bytes);
+            },
+        });
+        if (record === undefined)
+            throw new RangeError('the upload ended before the record was written');
+        return { record, artifact };
+    }
+    finally {
+        progress.done();
+    }
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -35334,13 +35527,9 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
-
-
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
 /**
- * Builds or takes the image, writes the tarball, and uploads it with its record while it is being written.
+ * Builds or takes the image, writes the tarball, and uploads it with its record: all three at the same time.
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
  */
 async function exportImage(plan, tools) {
@@ -35354,28 +35543,21 @@ async function exportImage(plan, tools) {
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
-        const layout = (0,external_node_path_.join)(temp.path, 'layout');
-        const source = await fillLayout(plan, { ...tools, tempDir: temp.path }, layout).catch((error) => {
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const directory = (0,external_node_path_.join)(temp.path, 'layout');
+        const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.use(source.kept);
-        if (plan.source.kind === 'build')
-            requireCached(source.steps, plan.requireCache, log);
-        const image = await readOciLayout(layout, plan.platform, source.replaced);
-        const references = [requireReference(plan.reference), ...plan.tags];
-        const further = await saveFurther(plan, { ...tools, tempDir: temp.path }, layout);
-        const tarball = planTarball(layout, [{ image, references }, ...further]);
-        await requireDiskSpace(plan.tarballPath, tarball.size, 'The tarball', spaceAdvice);
-        const facts = { image, references, further, tarball, path: plan.tarballPath, producer: tools.producer };
-        const unsealed = imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, source.push) });
-        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
-        await claim.release();
-        const handedOver = await log.chapter('Write and upload', () => timeline.measure('Write and upload', () => upload(plan, tools, unsealed, { size: tarball.size, chunks: file.tee(tarballChunks(tarball)) })));
+        const uploaded = timeline.measure('Write and upload', () => uploadFilling(plan, tools, { directory, filled, file, claim }));
+        // Nothing is removed before both are over. What has broken the layout has broken the upload too.
+        await Promise.allSettled([filled, uploaded]);
+        const { steps, push: way } = await filled;
+        const { record, artifact } = await uploaded;
         await file.commit();
-        logTarball(log, plan.tarballPath, handedOver.record, image);
-        const push = await (0,export_image_push/* finishPush */._B)(plan.push, source.push, tools);
-        return { ...handedOver, tarballPath: plan.tarballPath, steps: source.steps, push };
+        logTarball(log, plan.tarballPath, record);
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, way, tools);
+        return { record, artifact, tarballPath: plan.tarballPath, steps, push };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -35387,72 +35569,17 @@ async function exportImage(plan, tools) {
             await result_1;
     }
 }
-async function fillLayout({ source, platform, push, requireCache, compression }, tools, directory) {
-    const { log, timeline } = tools;
-    const layout = { directory, compression };
-    if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout, push);
-        return log.chapter('Save', () => timeline.measure('Save', save));
-    }
-    if (source.kind !== 'build')
-        throw new RangeError('a tarball is handed over as it is');
-    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
-    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-}
-/** Saves the further images into the same layout, which keeps each layer once. */
-async function saveFurther({ further, platform, compression }, tools, directory) {
-    const images = [];
-    for (const reference of further) {
-        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
-        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
-    }
-    return images;
-}
-function requireCached(steps, required, log) {
-    const executed = steps.filter((step) => !step.cached);
-    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!required || executed.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
-        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
-        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
-}
 async function handOverFile(plan, tools, path, claim) {
     const { log, timeline } = tools;
     const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
     await claim.release();
-    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, source.unsealed, source)));
+    const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
+    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, tarball, () => Promise.resolve(source.unsealed))));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
     return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
-async function upload(plan, tools, unsealed, tarball) {
-    const progress = tools.log.progress('Uploaded', tarball.size);
-    let record;
-    try {
-        const artifact = await tools.store.upload({
-            name: plan.artifactName,
-            retentionDays: plan.retentionDays,
-            files: handoverFiles(unsealed, tarball, (sealed) => (record = sealed)),
-            onBytes: (bytes) => {
-                progress.add(bytes);
-            },
-        });
-        if (record === undefined)
-            throw new RangeError('the upload ended before the record was written');
-        return { record, artifact };
-    }
-    finally {
-        progress.done();
-    }
-}
-function requireReference(reference) {
-    if (reference === undefined)
-        throw new RangeError('a build is always planned with a reference');
-    return reference;
-}
-function logTarball(log, path, record, image) {
-    log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${image.configDigest}`);
+function logTarball(log, path, record) {
+    log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
@@ -35489,7 +35616,6 @@ var tag_guard = __nccwpck_require__(9324);
 
 
 
-
 /**
  * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
  * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
@@ -35504,23 +35630,37 @@ function planPartialTarball(record, chains) {
         return undefined;
     const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
     const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-    const entries = new Map();
+    const contents = new Map();
     for (const { digest, size, offset } of layers) {
         if (offset === undefined || offset < tarBlock)
             return undefined;
-        entries.set(digest, { digest, start: offset, end: offset + size });
+        contents.set(digest, { digest, start: offset, end: offset + size });
     }
-    const all = [...entries.values()].sort((one, other) => one.start - other.start);
-    const skipped = all.filter((entry) => !needed.has(entry.digest));
-    const [first] = all;
-    if (first === undefined || skipped.length === 0)
+    const all = [...contents.values()].sort((one, other) => one.start - other.start);
+    const skipped = all.filter(({ digest }) => !needed.has(digest));
+    if (skipped.length === 0)
         return undefined;
     return {
-        headBytes: first.start - tarBlock,
-        entries: all.filter((entry) => needed.has(entry.digest)),
+        parts: partsOf(all, needed, record.tarballSize),
+        sentLayers: all.length - skipped.length,
         skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, entry) => sum + entry.end - entry.start, 0),
+        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + tarPadding(end - start), 0),
     };
+}
+/** The layers that are needed, and all that is no layer: what lies between their entries. */
+function partsOf(all, needed, tarballSize) {
+    const parts = [];
+    let position = 0;
+    for (const content of all) {
+        const { digest, start, end } = content;
+        const isNeeded = needed.has(digest);
+        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
+        if (isNeeded)
+            parts.push(content);
+        // A layer that is sent takes its padding along with what follows.
+        position = isNeeded ? end : end + tarPadding(end - start);
+    }
+    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
 }
 function commonLength(one, other) {
     const end = one.findIndex((digest, position) => digest !== other[position]);
@@ -35528,19 +35668,15 @@ function commonLength(one, other) {
 }
 /**
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands before the layers is proven afterwards, by the image that comes out.
+ * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
  * @throws HandoverError `artifact-corrupt` while iterating
  */
-async function* partialTarballChunks(partial, read) {
-    yield* read(0, partial.headBytes);
-    for (const { digest, start, end } of partial.entries) {
-        yield tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, end - start);
-        yield* checkedLayer(digest, read(start, end));
-        if (tarPadding(end - start) > 0)
-            yield Buffer.alloc(tarPadding(end - start));
+async function* partialTarballChunks({ parts }, read) {
+    for (const { start, end, digest } of parts) {
+        const chunks = read(start, end);
+        yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
     }
-    yield endOfArchive;
 }
 async function* checkedLayer(expected, chunks) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -35692,8 +35828,8 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
     if (partial === undefined || read === undefined)
         return undefined;
-    const { skippedLayers, skippedBytes, entries } = partial;
-    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+    const { sentLayers, skippedLayers, skippedBytes } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + sentLayers)} layers already: ` +
         `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
     return {
         skippedBytes,
@@ -36467,7 +36603,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(997);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_20__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9867);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(2947);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -39970,7 +40106,7 @@ async function upload(request, folder) {
         const path = (0,external_node_path_.join)(folder, file.name);
         await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes(file.size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
@@ -40047,9 +40183,9 @@ async function* storedZip(entries) {
             size += chunk.length;
             yield chunk;
         }
-        if (size !== entry.size)
+        if (entry.size !== undefined && size !== entry.size)
             throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
         yield descriptor;
         position += header.length + size + descriptor.length;
         written.push({ name, offset, size, crc });
@@ -40057,8 +40193,12 @@ async function* storedZip(entries) {
     const directory = Buffer.concat(written.map(centralHeader));
     yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
 }
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
 function localHeader(name, size) {
-    const large = size >= limit32;
+    const large = isLarge(size);
     const header = Buffer.alloc(30);
     header.writeUInt32LE(0x04034b50, 0);
     header.writeUInt16LE(version, 4);
@@ -40068,12 +40208,11 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
     // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size, size]) : Buffer.alloc(0);
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
 }
-function dataDescriptor(crc, size) {
-    const large = size >= limit32;
+function dataDescriptor(crc, size, large) {
     const descriptor = Buffer.alloc(large ? 24 : 16);
     descriptor.writeUInt32LE(0x08074b50, 0);
     descriptor.writeUInt32LE(crc, 4);

@@ -33978,7 +33978,6 @@ function writeChecksum(block) {
 
 
 
-
 /**
  * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
  * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
@@ -33993,23 +33992,37 @@ function planPartialTarball(record, chains) {
         return undefined;
     const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
     const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-    const entries = new Map();
+    const contents = new Map();
     for (const { digest, size, offset } of layers) {
         if (offset === undefined || offset < tarBlock)
             return undefined;
-        entries.set(digest, { digest, start: offset, end: offset + size });
+        contents.set(digest, { digest, start: offset, end: offset + size });
     }
-    const all = [...entries.values()].sort((one, other) => one.start - other.start);
-    const skipped = all.filter((entry) => !needed.has(entry.digest));
-    const [first] = all;
-    if (first === undefined || skipped.length === 0)
+    const all = [...contents.values()].sort((one, other) => one.start - other.start);
+    const skipped = all.filter(({ digest }) => !needed.has(digest));
+    if (skipped.length === 0)
         return undefined;
     return {
-        headBytes: first.start - tarBlock,
-        entries: all.filter((entry) => needed.has(entry.digest)),
+        parts: partsOf(all, needed, record.tarballSize),
+        sentLayers: all.length - skipped.length,
         skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, entry) => sum + entry.end - entry.start, 0),
+        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + tarPadding(end - start), 0),
     };
+}
+/** The layers that are needed, and all that is no layer: what lies between their entries. */
+function partsOf(all, needed, tarballSize) {
+    const parts = [];
+    let position = 0;
+    for (const content of all) {
+        const { digest, start, end } = content;
+        const isNeeded = needed.has(digest);
+        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
+        if (isNeeded)
+            parts.push(content);
+        // A layer that is sent takes its padding along with what follows.
+        position = isNeeded ? end : end + tarPadding(end - start);
+    }
+    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
 }
 function commonLength(one, other) {
     const end = one.findIndex((digest, position) => digest !== other[position]);
@@ -34017,19 +34030,15 @@ function commonLength(one, other) {
 }
 /**
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands before the layers is proven afterwards, by the image that comes out.
+ * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
  * @throws HandoverError `artifact-corrupt` while iterating
  */
-async function* partialTarballChunks(partial, read) {
-    yield* read(0, partial.headBytes);
-    for (const { digest, start, end } of partial.entries) {
-        yield tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, end - start);
-        yield* checkedLayer(digest, read(start, end));
-        if (tarPadding(end - start) > 0)
-            yield Buffer.alloc(tarPadding(end - start));
+async function* partialTarballChunks({ parts }, read) {
+    for (const { start, end, digest } of parts) {
+        const chunks = read(start, end);
+        yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
     }
-    yield endOfArchive;
 }
 async function* checkedLayer(expected, chunks) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -34244,8 +34253,8 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
     if (partial === undefined || read === undefined)
         return undefined;
-    const { skippedLayers, skippedBytes, entries } = partial;
-    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + entries.length)} layers already: ` +
+    const { sentLayers, skippedLayers, skippedBytes } = partial;
+    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + sentLayers)} layers already: ` +
         `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
     return {
         skippedBytes,
@@ -39318,7 +39327,7 @@ async function upload(request, folder) {
         const path = (0,external_node_path_.join)(folder, file.name);
         await (0,external_node_stream_promises_namespaceObject.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes(file.size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
@@ -39392,9 +39401,9 @@ async function* storedZip(entries) {
             size += chunk.length;
             yield chunk;
         }
-        if (size !== entry.size)
+        if (entry.size !== undefined && size !== entry.size)
             throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
         yield descriptor;
         position += header.length + size + descriptor.length;
         written.push({ name, offset, size, crc });
@@ -39402,8 +39411,12 @@ async function* storedZip(entries) {
     const directory = Buffer.concat(written.map(centralHeader));
     yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
 }
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
 function localHeader(name, size) {
-    const large = size >= limit32;
+    const large = isLarge(size);
     const header = Buffer.alloc(30);
     header.writeUInt32LE(0x04034b50, 0);
     header.writeUInt16LE(version, 4);
@@ -39413,12 +39426,11 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
     // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size, size]) : Buffer.alloc(0);
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
 }
-function dataDescriptor(crc, size) {
-    const large = size >= limit32;
+function dataDescriptor(crc, size, large) {
     const descriptor = Buffer.alloc(large ? 24 : 16);
     descriptor.writeUInt32LE(0x08074b50, 0);
     descriptor.writeUInt32LE(crc, 4);
@@ -40498,10 +40510,10 @@ function matchesPattern(pattern, name) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
-/* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
+/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
 const pattern = /^sha256:[0-9a-f]{64}$/;

@@ -85,7 +85,7 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
     const path = join(folder, file.name);
     await pipeline(file.chunks, createWriteStream(path));
     paths.push(path);
-    request.onBytes(file.size);
+    request.onBytes((await stat(path)).size);
   }
   const options = { compressionLevel: 0, retentionDays: request.retentionDays };
   const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);

@@ -21,7 +21,8 @@ export interface Artifact {
 /** One file that goes into an artifact. */
 export interface ArtifactFile {
   readonly name: string;
-  readonly size: number;
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
   readonly chunks: AsyncIterable<Buffer>;
 }
 

@@ -7,10 +7,10 @@ const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 
-/** One file of the zip. `chunks` is asked for when its turn has come, and must give `size` bytes. */
+/** One file of the zip. `chunks` is asked for when its turn has come, and must give `size` bytes where that is known. */
 export interface ZipEntry {
   readonly name: string;
-  readonly size: number;
+  readonly size: number | undefined;
   readonly chunks: AsyncIterable<Buffer>;
 }
 
@@ -41,9 +41,9 @@ export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<Zip
       size += chunk.length;
       yield chunk;
     }
-    if (size !== entry.size)
+    if (entry.size !== undefined && size !== entry.size)
       throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-    const descriptor = dataDescriptor(crc, size);
+    const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
     yield descriptor;
     position += header.length + size + descriptor.length;
     written.push({ name, offset, size, crc });
@@ -52,8 +52,13 @@ export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<Zip
   yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
 }
 
-function localHeader(name: Buffer, size: number): Buffer {
-  const large = size >= limit32;
+// A file of unknown size may turn out to be large.
+function isLarge(size: number | undefined): boolean {
+  return size === undefined || size >= limit32;
+}
+
+function localHeader(name: Buffer, size: number | undefined): Buffer {
+  const large = isLarge(size);
   const header = Buffer.alloc(30);
   header.writeUInt32LE(0x04034b50, 0);
   header.writeUInt16LE(version, 4);
@@ -63,13 +68,12 @@ function localHeader(name: Buffer, size: number): Buffer {
   header.writeUInt32LE(large ? limit32 : 0, 22);
   header.writeUInt16LE(name.length, 26);
   // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-  const extra = large ? zip64Extra([size, size]) : Buffer.alloc(0);
+  const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
   header.writeUInt16LE(extra.length, 28);
   return Buffer.concat([header, name, extra]);
 }
 
-function dataDescriptor(crc: number, size: number): Buffer {
-  const large = size >= limit32;
+function dataDescriptor(crc: number, size: number, large: boolean): Buffer {
   const descriptor = Buffer.alloc(large ? 24 : 16);
   descriptor.writeUInt32LE(0x08074b50, 0);
   descriptor.writeUInt32LE(crc, 4);

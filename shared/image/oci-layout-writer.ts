@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
 import { HandoverError } from '../errors.ts';
-import { type Digest, parseDigest } from './digest.ts';
+import { type Digest, hexOf, parseDigest } from './digest.ts';
 import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
 import { formatManifest, parseArchiveManifest } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
@@ -110,10 +110,12 @@ async function writeBlob(
   digest: Digest,
   compression: LayerCompression,
 ): Promise<ReplacedLayer | undefined> {
-  const path = blobPath(layout, digest);
+  // A blob is renamed into place when it is whole: others read it from then on.
+  const partial = join(layout, `partial-${hexOf(digest)}`);
   const { head, all } = await withHead(content);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-    await pipeline(all, createWriteStream(path));
+    await pipeline(all, createWriteStream(partial));
+    await rename(partial, blobPath(layout, digest));
     return undefined;
   }
   const hash = createHash('sha256');
@@ -125,11 +127,11 @@ async function writeBlob(
         yield part;
       }
     },
-    createWriteStream(path),
+    createWriteStream(partial),
   );
   const compressed: Digest = `sha256:${hash.digest('hex')}`;
-  await rename(path, blobPath(layout, compressed));
-  const { size } = await stat(blobPath(layout, compressed));
+  const { size } = await stat(partial);
+  await rename(partial, blobPath(layout, compressed));
   return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }
 

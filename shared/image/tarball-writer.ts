@@ -1,3 +1,4 @@
+import { open } from 'node:fs/promises';
 import { HandoverError } from '../errors.ts';
 import { transientFileChunks } from '../file-chunks.ts';
 import { type Digest, hexOf } from './digest.ts';
@@ -5,25 +6,7 @@ import type { ImageContents } from './image-contents.ts';
 import { mediaTypes } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
-import { endOfArchive, tarBlock, tarHeader, tarPadding } from './tar-header.ts';
-
-interface Entry {
-  readonly name: string;
-  readonly size: number;
-  /** Where the entry's content starts in the tar, in bytes. */
-  readonly offset: number;
-  /** Small content is held here; a layer is read from its file. */
-  readonly source: Buffer | { readonly path: string };
-}
-
-/** A tarball that is decided but not written: every size and offset is known beforehand. */
-export interface TarballPlan {
-  readonly entries: readonly Entry[];
-  /** Size of the whole tarball in bytes. */
-  readonly size: number;
-  /** Where each layer's content starts, by digest. */
-  readonly layerOffsets: ReadonlyMap<Digest, number>;
-}
+import { endOfArchive, looksLikeTar, tarBlock, tarHeader, tarPadding } from './tar-header.ts';
 
 /** An image and the references it is stored under. */
 export interface NamedImage {
@@ -31,39 +14,75 @@ export interface NamedImage {
   readonly references: readonly Reference[];
 }
 
+/** What is known of a tarball when all of it has passed. */
+export interface WrittenTarball {
+  /** Bytes. */
+  readonly size: number;
+  /** Where each layer's content starts, in bytes. */
+  readonly layerOffsets: ReadonlyMap<Digest, number>;
+}
+
 /**
- * Plans the tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar
- * (what `docker save` has written since Docker 25), small entries first, then each layer once, in order, however many of the images have it.
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param blobs those of the layout, in any order
+ * @param images asked for when all blobs have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer's file changes or is not there; what `blobs` and `images` throw
  */
-export function planTarball(layout: string, images: readonly NamedImage[]): TarballPlan {
-  const blob = (digest: Digest): string => `blobs/sha256/${hexOf(digest)}`;
+export async function* tarballChunks(
+  layout: string,
+  blobs: AsyncIterable<Digest>,
+  images: () => Promise<readonly NamedImage[]>,
+  told: (written: WrittenTarball) => void,
+): AsyncGenerator<Buffer> {
+  const layerOffsets = new Map<Digest, number>();
+  let position = 0;
+  const count = (chunk: Buffer): Buffer => {
+    position += chunk.length;
+    return chunk;
+  };
+  for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
+  for await (const digest of blobs) {
+    const path = blobPath(layout, digest);
+    const size = await layerSize(path);
+    if (size === undefined) continue;
+    yield count(tarHeader(nameOf(digest), size));
+    layerOffsets.set(digest, position);
+    for await (const chunk of layerChunks(path, size)) yield count(chunk);
+    yield count(Buffer.alloc(tarPadding(size)));
+  }
+  const named = await images();
+  requireLayers(named, layerOffsets);
+  for (const [name, bytes] of smallEntries(named)) {
+    yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
+  }
+  yield count(endOfArchive);
+  told({ size: position, layerOffsets });
+}
+
+function nameOf(digest: Digest): string {
+  return `blobs/sha256/${hexOf(digest)}`;
+}
+
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
   const descriptors = images.flatMap(({ image, references }) => describe(image, references));
-  const small = new Map<string, Buffer>([
+  return new Map<string, Buffer>([
+    ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
+      [nameOf(image.configDigest), image.configBytes],
+      [nameOf(image.manifestDigest), image.manifestBytes],
+    ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
     ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
-    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references, blob)))],
-    ['blobs/', Buffer.alloc(0)],
-    ['blobs/sha256/', Buffer.alloc(0)],
-    ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
-      [blob(image.configDigest), image.configBytes],
-      [blob(image.manifestDigest), image.manifestBytes],
-    ]),
+    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references)))],
   ]);
-  const layers = new Map(images.flatMap(({ image }) => image.layers.map((layer) => [layer.digest, layer.size])));
-  const entries: Entry[] = [];
-  let position = 0;
-  const add = (name: string, size: number, source: Entry['source']): number => {
-    const offset = position + tarBlock;
-    entries.push({ name, size, offset, source });
-    position = offset + size + tarPadding(size);
-    return offset;
-  };
-  for (const [name, bytes] of small) add(name, bytes.length, bytes);
-  const layerOffsets = new Map<Digest, number>();
-  for (const [digest, size] of layers) {
-    layerOffsets.set(digest, add(blob(digest), size, { path: blobPath(layout, digest) }));
-  }
-  return { entries, size: position + endOfArchive.length, layerOffsets };
+}
+
+function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Digest, number>): void {
+  const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+  if (missing !== undefined) throw invalid(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 
 function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
@@ -84,15 +103,11 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
   }));
 }
 
-function archiveManifestOf(
-  image: ImageContents,
-  references: readonly Reference[],
-  blob: (digest: Digest) => string,
-): unknown {
+function archiveManifestOf(image: ImageContents, references: readonly Reference[]): unknown {
   return {
-    Config: blob(image.configDigest),
+    Config: nameOf(image.configDigest),
     RepoTags: references.map(formatReference),
-    Layers: image.layers.map((layer) => blob(layer.digest)),
+    Layers: image.layers.map((layer) => nameOf(layer.digest)),
   };
 }
 
@@ -100,31 +115,33 @@ function json(value: unknown): Buffer {
   return Buffer.from(JSON.stringify(value));
 }
 
-/**
- * The planned tarball's bytes in order, in chunks of at most 1 MiB, each valid until the next is asked for.
- * @throws HandoverError `tarball-invalid` when a layer's file is not as long as planned
- */
-export async function* tarballChunks(plan: TarballPlan): AsyncGenerator<Buffer> {
-  for (const entry of plan.entries) {
-    yield tarHeader(entry.name, entry.size);
-    if (Buffer.isBuffer(entry.source)) yield entry.source;
-    else yield* layerChunks(entry.source.path, entry);
-    if (tarPadding(entry.size) > 0) yield Buffer.alloc(tarPadding(entry.size));
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+async function layerSize(path: string): Promise<number | undefined> {
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+    const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
+    return isJson ? undefined : (await file.stat()).size;
+  } finally {
+    await file.close();
   }
-  yield endOfArchive;
 }
 
-async function* layerChunks(path: string, entry: Entry): AsyncGenerator<Buffer> {
+async function* layerChunks(path: string, size: number): AsyncGenerator<Buffer> {
   let read = 0;
   for await (const chunk of transientFileChunks(path)) {
     read += chunk.length;
-    if (read > entry.size) break;
+    if (read > size) break;
     yield chunk;
   }
-  if (read === entry.size) return;
-  throw new HandoverError(
+  if (read !== size)
+    throw invalid(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+
+function invalid(message: string): HandoverError {
+  return new HandoverError(
     'tarball-invalid',
-    `${entry.name} changed while it was read: ${String(read)} bytes instead of ${String(entry.size)}.`,
-    'Run the export again.',
+    message,
+    'Run the export again; if it repeats, report the builder and its version.',
   );
 }

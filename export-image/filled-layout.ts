@@ -1,0 +1,89 @@
+import { HandoverError } from '../shared/errors.ts';
+import type { BuildStep } from '../shared/docker/build-progress.ts';
+import { readOciLayout } from '../shared/image/oci-layout.ts';
+import { formatReference, type TaggedReference } from '../shared/image/reference.ts';
+import type { Log } from '../shared/log.ts';
+import type { Timeline } from '../shared/timeline.ts';
+import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
+import type { ExportPlan } from './plan.ts';
+import type { PushWay } from './push.ts';
+import type { TaggedImage } from './unsealed-record.ts';
+
+/** An OCI layout with all that is handed over. */
+export interface FilledLayout {
+  readonly images: readonly [TaggedImage, ...TaggedImage[]];
+  readonly steps: readonly BuildStep[];
+  readonly push: PushWay | undefined;
+}
+
+type Tools = SourceTools & { readonly timeline: Timeline };
+
+/**
+ * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
+ * @param kept takes what a push still needs, to be disposed of after it
+ * @throws HandoverError of any code of the producer
+ */
+export async function fillLayout(
+  plan: ExportPlan,
+  tools: Tools,
+  directory: string,
+  kept: AsyncDisposableStack,
+): Promise<FilledLayout> {
+  const source = await takeSource(plan, tools, directory);
+  kept.use(source.kept);
+  if (plan.source.kind === 'build') requireCached(source.steps, plan.requireCache, tools.log);
+  const image = await readOciLayout(directory, plan.platform, source.replaced);
+  const references = [requireReference(plan.reference), ...plan.tags];
+  const further = await saveFurther(plan, tools, directory);
+  return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+}
+
+async function takeSource(
+  { source, platform, push, requireCache, compression }: ExportPlan,
+  tools: Tools,
+  directory: string,
+): Promise<SourcedImage> {
+  const { log, timeline } = tools;
+  const layout = { directory, compression };
+  if (source.kind === 'engine') {
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.reference, layout, push);
+    return log.chapter('Save', () => timeline.measure('Save', save));
+  }
+  if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
+  const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+  return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+
+async function saveFurther(
+  { further, platform, compression }: ExportPlan,
+  tools: Tools,
+  directory: string,
+): Promise<readonly TaggedImage[]> {
+  const images: TaggedImage[] = [];
+  for (const reference of further) {
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, reference, { directory, compression }, undefined);
+    const { replaced } = await tools.log.chapter(`Save ${formatReference(reference)}`, () =>
+      tools.timeline.measure('Save', save),
+    );
+    images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+  }
+  return images;
+}
+
+function requireCached(steps: readonly BuildStep[], required: boolean, log: Log): void {
+  const executed = steps.filter((step) => !step.cached);
+  log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
+  if (!required || executed.length === 0) return;
+  throw new HandoverError(
+    'cache-missed',
+    `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
+      executed.map((step) => step.name).join('; '),
+    'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
+      '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.',
+  );
+}
+
+function requireReference(reference: TaggedReference | undefined): TaggedReference {
+  if (reference === undefined) throw new RangeError('a build is always planned with a reference');
+  return reference;
+}

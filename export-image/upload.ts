@@ -1,0 +1,104 @@
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { requireDiskSpace } from '../shared/disk-space.ts';
+import { arrivingBlobs, begun } from '../shared/image/arriving-blobs.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import { blobPath } from '../shared/image/oci-layout.ts';
+import type { HandoverRecord, Producer } from '../shared/image/record.ts';
+import { tarballChunks, type WrittenTarball } from '../shared/image/tarball-writer.ts';
+import type { Log } from '../shared/log.ts';
+import type { PartialFile } from '../shared/partial-file.ts';
+import type { FilledLayout } from './filled-layout.ts';
+import { handoverFiles, type TarballSource, type UnsealedRecord } from './handover-files.ts';
+import type { NameClaim } from './name-claim.ts';
+import type { ExportPlan } from './plan.ts';
+import { pushedByBuild } from './push.ts';
+import { imageRecord } from './unsealed-record.ts';
+
+/** What to do when the tarball's filesystem is full. */
+export const spaceAdvice =
+  'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+
+/** The artifact as it was finalised. */
+export interface HandedOver {
+  readonly record: HandoverRecord;
+  readonly artifact: Artifact;
+}
+
+export interface UploadTools {
+  readonly store: ArtifactStore;
+  readonly log: Log;
+  readonly producer: Producer;
+}
+
+/** A layout that is being filled, and what becomes of it. */
+export interface FillingLayout {
+  readonly directory: string;
+  readonly filled: Promise<FilledLayout>;
+  /** Where the tarball is written to. */
+  readonly file: PartialFile;
+  readonly claim: NameClaim;
+}
+
+/**
+ * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
+ * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ */
+export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout: FillingLayout): Promise<HandedOver> {
+  const { directory, filled, file, claim } = layout;
+  // What is judged when the build is over must not be uploaded before.
+  if (plan.requireCache || plan.push !== undefined) await filled;
+  const blobs = await begun(arrivingBlobs(directory, filled));
+  await claim.release();
+  const images = async (): Promise<FilledLayout['images']> => (await filled).images;
+  let written: WrittenTarball | undefined;
+  const fitting = whileItFits(blobs, directory, plan.tarballPath);
+  const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
+  const source = { name: basename(plan.tarballPath), size: undefined, chunks };
+  return upload(plan, tools, source, async () => {
+    if (written === undefined) throw new RangeError('the record comes behind the tarball');
+    const { images: named, push } = await filled;
+    const [first, ...further] = named;
+    const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+    return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
+  });
+}
+
+// The size of the whole is known only at the end: so each layer is asked for its own.
+async function* whileItFits(blobs: AsyncIterable<Digest>, directory: string, path: string): AsyncGenerator<Digest> {
+  for await (const digest of blobs) {
+    const { size } = await stat(blobPath(directory, digest));
+    await requireDiskSpace(path, size, `Layer ${digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+    yield digest;
+  }
+}
+
+/**
+ * Uploads a tarball with its record.
+ * @param unsealed asked for when the tarball has passed
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`
+ */
+export async function upload(
+  plan: ExportPlan,
+  { store, log }: UploadTools,
+  tarball: TarballSource,
+  unsealed: () => Promise<UnsealedRecord>,
+): Promise<HandedOver> {
+  const progress = log.progress('Uploaded', tarball.size);
+  let record: HandoverRecord | undefined;
+  try {
+    const artifact = await store.upload({
+      name: plan.artifactName,
+      retentionDays: plan.retentionDays,
+      files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
+      onBytes: (bytes) => {
+        progress.add(bytes);
+      },
+    });
+    if (record === undefined) throw new RangeError('the upload ended before the record was written');
+    return { record, artifact };
+  } finally {
+    progress.done();
+  }
+}
