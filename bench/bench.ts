@@ -88,9 +88,12 @@ async function benchLink(
   add(await race({ ...about, what: 'Consumer', tarball }, consumers, consuming, () => emptyEngine(consumer)));
   if (link === 'unlimited') {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
-    await sh(consumer.env, 'docker', 'load', '--input', join(folder, 'ours.tar'));
     const present = consumers.slice(0, 4);
-    add(await race({ ...about, what: 'Consumer that has it', tarball }, present, consuming, () => Promise.resolve()));
+    // The recipe's tarball has another manifest under the same tag.
+    const again = async (): Promise<void> => {
+      await sh(consumer.env, 'docker', 'load', '--input', join(folder, 'ours.tar'));
+    };
+    add(await race({ ...about, what: 'Consumer that has it', tarball }, present, consuming, again));
   }
   await service.stop();
 }

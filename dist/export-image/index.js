@@ -33519,8 +33519,6 @@ var consumers_ = __nccwpck_require__(8321);
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
 var tar_stream = __nccwpck_require__(6118);
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
 // EXTERNAL MODULE: external "node:zlib"
@@ -33528,10 +33526,11 @@ var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
 
 
-
-const frameBytes = 4 * 1024 * 1024;
-// Each frame is one task of Node's pool of four threads; more in flight would only hold memory.
-const framesInFlight = Math.min(4, Math.max(2, (0,external_node_os_.availableParallelism)()));
+const frameBytes = 2 * 1024 * 1024;
+// What doesn't compress grows by less than a thousandth.
+const outputBytes = frameBytes + 64 * 1024;
+// As many as Node's pool has threads; more would only hold memory.
+const framesInFlight = 4;
 const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
 const zstdFrame = (0,external_node_util_.promisify)(external_node_zlib_.zstdCompress);
 /** How a layer of that format is called in a manifest. */
@@ -33540,7 +33539,7 @@ function layerMediaType(format) {
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
 /**
- * A layer's tar, compressed in parallel: independent frames of 4 MiB each, one behind the other. Such files are whole gzip
+ * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
  * Holds at most nine frames.
  */
@@ -33563,11 +33562,14 @@ async function* compressLayer(chunks, compression) {
         yield await compressed;
 }
 function compressFrame(frame, { format, level }) {
+    // Room for the whole result: else Node comes back from its thread for every 16 KiB of it.
+    const chunkSize = outputBytes;
     if (format === 'gzip')
-        return gzipFrame(frame, level === undefined ? {} : { level });
-    return zstdFrame(frame, { params: level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level } });
+        return gzipFrame(frame, level === undefined ? { chunkSize } : { chunkSize, level });
+    const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
+    return zstdFrame(frame, { chunkSize, params });
 }
-/** The bytes in pieces of 4 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
+/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
 async function* layer_compression_frames(chunks, pool) {
     let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
     let length = 0;

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
 import { constants, gzip, zstdCompress } from 'node:zlib';
 
@@ -11,9 +10,11 @@ export interface LayerCompression {
   readonly level: number | undefined;
 }
 
-const frameBytes = 4 * 1024 * 1024;
-// Each frame is one task of Node's pool of four threads; more in flight would only hold memory.
-const framesInFlight = Math.min(4, Math.max(2, availableParallelism()));
+const frameBytes = 2 * 1024 * 1024;
+// What doesn't compress grows by less than a thousandth.
+const outputBytes = frameBytes + 64 * 1024;
+// As many as Node's pool has threads; more would only hold memory.
+const framesInFlight = 4;
 
 const gzipFrame = promisify(gzip);
 const zstdFrame = promisify(zstdCompress);
@@ -25,7 +26,7 @@ export function layerMediaType(format: LayerFormat): string {
 }
 
 /**
- * A layer's tar, compressed in parallel: independent frames of 4 MiB each, one behind the other. Such files are whole gzip
+ * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
  * Holds at most nine frames.
  */
@@ -50,11 +51,14 @@ export async function* compressLayer(
 }
 
 function compressFrame(frame: Buffer, { format, level }: LayerCompression): Promise<Buffer> {
-  if (format === 'gzip') return gzipFrame(frame, level === undefined ? {} : { level });
-  return zstdFrame(frame, { params: level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level } });
+  // Room for the whole result: else Node comes back from its thread for every 16 KiB of it.
+  const chunkSize = outputBytes;
+  if (format === 'gzip') return gzipFrame(frame, level === undefined ? { chunkSize } : { chunkSize, level });
+  const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
+  return zstdFrame(frame, { chunkSize, params });
 }
 
-/** The bytes in pieces of 4 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
+/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
 async function* frames(chunks: AsyncIterable<Buffer>, pool: Buffer[]): AsyncGenerator<Buffer> {
   let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
   let length = 0;
