@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { planExport } from '../export-image/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
 import { exportSummary } from '../export-image/summary.ts';
@@ -37,7 +36,6 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
-    sleep: (ms) => sleep(ms, undefined, { signal }),
   });
   setOutputs(handoverOutputs(result));
   const exported = result.exported === undefined ? '' : exportSummary(result.exported, []);

@@ -1,5 +1,7 @@
+import { Readable } from 'node:stream';
 import { afterEach, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import type { ArtifactFile } from '../../shared/artifacts/store.ts';
 import type { Job } from '../fakes/artifact-service/service.ts';
 import { fakeDocker } from '../fakes/docker/fake-docker.ts';
 import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts';
@@ -51,6 +53,37 @@ test('S2.5: two jobs that start at once both end with the image', async () => {
     expect(outcome.outputs).toMatchObject({ image: 'charon:local', 'config-digest': scenario.image.configDigest });
   }
   expect(scenario.service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
+  await other.remove();
+});
+
+test('S2.5: a job that comes second to the name keeps its own image, even if the first one never ends its upload', async () => {
+  scenario = await startScenario();
+  let end: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => (end = resolve));
+  const files = (async function* (): AsyncGenerator<ArtifactFile> {
+    await ended;
+    yield { name: 'charon.tar', size: 0, chunks: Readable.from([]) };
+  })();
+  const request = { name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined };
+  const first = scenario.store().upload(request);
+  const outcome = await have('b', { jobId: 'b' });
+  end();
+  await first;
+  expect(outcome.log).not.toContain('::error');
+  expect(outcome.log).toContain('keeps the image that it builds');
+  expect(outcome.outputs).toMatchObject({ source: 'build', image: 'charon:local', 'artifact-id': '' });
+  expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
+});
+
+test('an artifact that is listed, but whose content is gone, is built anew', async () => {
+  scenario = await startScenario();
+  await have('a');
+  const other = await fakeDocker({ ...scenario.docker.state(), images: [] });
+  await scenario.service.blobs.remove(scenario.service.artifacts[0]?.blob ?? '');
+  const again = await have('a', { attempt: 2 }, other);
+  expect(again.log).not.toContain('::error');
+  expect(again.outputs['source']).toBe('build');
+  expect(other.state().images).toMatchObject([{ tags: ['charon:local'] }]);
   await other.remove();
 });
 

@@ -34027,7 +34027,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 2947:
+/***/ 5573:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -36444,49 +36444,105 @@ async function findRecord(plan, { store, log, runAttempt }) {
     return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
 }
 
+;// CONCATENATED MODULE: ./build/handover/own-copy.js
+
+// For a job that is late: its image stays in this job, and is loaded from its own tarball.
+/** A store that takes an artifact and keeps nothing of it: the tarball on this runner is what is left. */
+function storeOfNothing() {
+    const none = () => {
+        throw new RangeError('this store has no artifacts');
+    };
+    return {
+        list: () => Promise.resolve([]),
+        open: none,
+        remove: none,
+        upload: async ({ name, files }) => {
+            let size = 0;
+            for await (const file of files)
+                size += await drain(file);
+            return { id: 0, name, size };
+        },
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+}
+async function drain(file) {
+    let size = 0;
+    for await (const chunk of file.chunks)
+        size += chunk.length;
+    return size;
+}
+/** The tarball of an export, as an artifact's content. */
+function ownContent({ artifact, record, tarballPath }) {
+    return {
+        artifact,
+        files: [{ name: record.tarballName, size: record.tarballSize }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => counted((0,external_node_fs_.createReadStream)(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+        ranges: () => Promise.resolve(undefined),
+    };
+}
+async function* counted(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/handover/handover.js
+
+
 
 
 
 /**
  * Loads the image if this run, in any attempt, has handed it over; else builds it, hands it over and loads it here.
- * Of two jobs that start at once, the one that comes second to the name loads what the first one handed over.
+ * Of two jobs that start at once, the one that comes second to the name keeps the image that it has built itself.
  * @throws HandoverError of any code
  */
 async function handover(plans, tools) {
     const { log } = tools;
     const name = plans.load.artifactName;
-    if ((await tools.store.list()).some((artifact) => artifact.name === name)) {
-        log.info(`This run has the artifact "${name}" already: loading it.`);
-        return { source: 'artifact', exported: undefined, loaded: await loadFrom(plans.load, tools) };
-    }
-    log.info(`This run has no artifact "${name}" yet: building it here.`);
-    const exported = await exportUnlessTaken(plans.export, tools);
-    const loaded = await loadFrom(plans.load, tools);
-    return { source: exported === undefined ? 'artifact' : 'build', exported, loaded };
-}
-async function exportUnlessTaken(plan, tools) {
+    const there = await loadIfThere(plans.load, tools);
+    if (there !== undefined)
+        return { source: 'artifact', exported: undefined, loaded: there };
+    log.info(`This run has no artifact "${name}": building it here.`);
     try {
-        return await exportImage(plan, tools);
+        const exported = await exportImage(plans.export, tools);
+        return { source: 'build', exported, loaded: await loadFrom(plans.load, tools) };
     }
     catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'artifact-name-taken')
+        if (!isOneOf(error, ['artifact-name-taken']))
             throw error;
-        await waitForArtifact(plan.artifactName, tools, error);
+        log.info(`Another job has handed over "${name}" meanwhile: this one keeps the image that it builds.`);
+        return keepOwn(plans, tools);
+    }
+}
+async function loadIfThere(plan, tools) {
+    const name = plan.artifactName;
+    if (!(await tools.store.list()).some((artifact) => artifact.name === name))
+        return undefined;
+    tools.log.info(`This run has the artifact "${name}" already: loading it.`);
+    try {
+        return await loadFrom(plan, tools);
+    }
+    catch (error) {
+        // An attempt of another day may have left no more than its name.
+        if (!isOneOf(error, ['artifact-expired', 'artifact-not-found']))
+            throw error;
+        tools.log.info(error.message);
         return undefined;
     }
 }
-const waitMs = 10 * 60 * 1000;
-const pauseMs = 3000;
-// The name is reserved by a job that is still uploading: its artifact is listed when it is finalised.
-async function waitForArtifact(name, tools, taken) {
-    tools.log.info(`Another job is handing over "${name}": waiting for it.`);
-    const giveUpAt = Date.now() + waitMs;
-    while (!(await tools.store.list()).some((artifact) => artifact.name === name)) {
-        if (Date.now() > giveUpAt)
-            throw taken;
-        await tools.sleep(pauseMs);
-    }
+async function keepOwn(plans, tools) {
+    const exported = await exportImage(plans.export, { ...tools, store: storeOfNothing() });
+    const content = ownContent(exported);
+    const info = await tools.engine.info();
+    const loaded = await loadHandover(plans.load, tools, { content, record: exported.record }, info);
+    // The artifact of that name is the other job's.
+    return { source: 'build', exported, loaded: { ...loaded, artifact: undefined } };
+}
+function isOneOf(error, codes) {
+    return error instanceof errors/* HandoverError */.Cu && codes.includes(error.code);
 }
 
 
@@ -36589,27 +36645,26 @@ function readHandoverInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3845);
-/* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
-/* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(447);
-/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1162);
-/* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
-/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6650);
-/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9176);
-/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1698);
-/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(5339);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(997);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_20__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(2947);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9936);
+/* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3845);
+/* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
+/* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(447);
+/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1162);
+/* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
+/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6650);
+/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1137);
+/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9176);
+/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1698);
+/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(5083);
+/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6016);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(5339);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(997);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5573);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36682,33 +36737,31 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_8__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_11__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)()));
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_19__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)());
-        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_14__/* .dockerCli */ .R)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_20__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_12__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_9__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_17__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_15__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_16__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_10__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)());
+        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planLoad */ .Oj)(inputs.load) };
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerCli */ .R)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
+        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_16__/* .handover */ .c)(plans, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
-            sleep: (ms) => (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(ms, undefined, { signal }),
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_18__/* .handoverOutputs */ .O)(result));
-        const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .exportSummary */ .P)(result.exported, []);
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_10__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .loadSummary */ .R)(result.loaded, times.spans()));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_17__/* .handoverOutputs */ .O)(result));
+        const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__/* .exportSummary */ .P)(result.exported, []);
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .loadSummary */ .R)(result.loaded, times.spans()));
         if (result.exported !== undefined)
-            (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_2__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
+            (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_1__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
     catch (e_1) {
         env_1.error = e_1;
