@@ -9,7 +9,6 @@ import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
 import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
-import type { Timeline } from '../shared/timeline.ts';
 import { fillLayout } from './filled-layout.ts';
 import type { SourceTools } from './image-source.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
@@ -28,7 +27,6 @@ export interface ExportResult {
 }
 
 export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools {
-  readonly timeline: Timeline;
   readonly tempRoot: string;
 }
 
@@ -39,7 +37,7 @@ const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
  */
 export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise<ExportResult> {
-  const { log, timeline } = tools;
+  const { log } = tools;
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
   for (const notice of plan.notices) log.notice(notice);
   const claim = await claimName(tools.store, plan.artifactName, tools.producer);
@@ -52,9 +50,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
-  const uploaded = timeline.measure('Write and upload', () =>
-    uploadFilling(plan, tools, { directory, filled, file, claim }),
-  );
+  const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
   // Nothing is removed before both are over. What has broken the layout has broken the upload too.
   await Promise.allSettled([filled, uploaded]);
   const { steps, push: way } = await filled;

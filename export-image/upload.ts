@@ -9,6 +9,7 @@ import type { HandoverRecord, Producer } from '../shared/image/record.ts';
 import { tarballChunks, type WrittenTarball } from '../shared/image/tarball-writer.ts';
 import type { Log } from '../shared/log.ts';
 import type { PartialFile } from '../shared/partial-file.ts';
+import type { Timeline } from '../shared/timeline.ts';
 import type { FilledLayout } from './filled-layout.ts';
 import { handoverFiles, type TarballSource, type UnsealedRecord } from './handover-files.ts';
 import type { NameClaim } from './name-claim.ts';
@@ -30,6 +31,7 @@ export interface UploadTools {
   readonly store: ArtifactStore;
   readonly log: Log;
   readonly producer: Producer;
+  readonly timeline: Timeline;
 }
 
 /** A layout that is being filled, and what becomes of it. */
@@ -56,13 +58,14 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
   const fitting = whileItFits(blobs, directory, plan.tarballPath);
   const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
   const source = { name: basename(plan.tarballPath), size: undefined, chunks };
-  return upload(plan, tools, source, async () => {
+  const unsealed = async (): Promise<UnsealedRecord> => {
     if (written === undefined) throw new RangeError('the record comes behind the tarball');
     const { images: named, push } = await filled;
     const [first, ...further] = named;
     const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
     return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
-  });
+  };
+  return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
 }
 
 // The size of the whole is known only at the end: so each layer is asked for its own.

@@ -35420,14 +35420,15 @@ async function uploadFilling(plan, tools, layout) {
     const fitting = whileItFits(blobs, directory, plan.tarballPath);
     const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
     const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
-    return upload(plan, tools, source, async () => {
+    const unsealed = async () => {
         if (written === undefined)
             throw new RangeError('the record comes behind the tarball');
         const { images: named, push } = await filled;
         const [first, ...further] = named;
         const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
-    });
+    };
+    return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
 }
 // The size of the whole is known only at the end: so each layer is asked for its own.
 async function* whileItFits(blobs, directory, path) {
@@ -35537,7 +35538,7 @@ const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it
 async function exportImage(plan, tools) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, timeline } = tools;
+        const { log } = tools;
         log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
@@ -35551,7 +35552,7 @@ async function exportImage(plan, tools) {
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
             throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
         });
-        const uploaded = timeline.measure('Write and upload', () => uploadFilling(plan, tools, { directory, filled, file, claim }));
+        const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: way } = await filled;
