@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import type { ExportResult } from '../export-image/export-image.ts';
 import type { ArtifactContent, ArtifactFile, ArtifactStore, UploadRequest } from '../shared/artifacts/store.ts';
+import { countedChunks } from '../shared/counted-chunks.ts';
 
 // For a job that is late: its image stays in this job, and is loaded from its own tarball.
 
@@ -34,14 +35,7 @@ export function ownContent({ artifact, record, tarballPath }: ExportResult): Art
     artifact,
     files: [{ name: record.tarballName, size: record.tarballSize }],
     text: () => Promise.resolve(undefined),
-    read: (_name, onBytes) => counted(createReadStream(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+    read: (_name, onBytes) => countedChunks(createReadStream(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
     ranges: () => Promise.resolve(undefined),
   };
-}
-
-async function* counted(chunks: AsyncIterable<Buffer>, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks) {
-    onBytes(chunk.length);
-    yield chunk;
-  }
 }

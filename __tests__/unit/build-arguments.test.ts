@@ -2,29 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
 import { buildArguments, isGhaCache, parseSecrets } from '../../export-image/build-arguments.ts';
 import type { BuildInputs } from '../../export-image/inputs.ts';
+import { buildInputs } from '../fixtures/export-inputs.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 
-const plain: BuildInputs = {
-  context: '.',
-  file: undefined,
-  target: undefined,
-  buildArgs: [],
-  buildContexts: [],
-  labels: [],
-  secrets: [],
-  secretFiles: [],
-  ssh: [],
-  cacheFrom: [],
-  cacheTo: [],
-  builder: undefined,
-  network: undefined,
-  noCache: false,
-  pull: false,
-  allow: [],
-  addHosts: [],
-  shmSize: undefined,
-  ulimit: [],
-};
+const plain: BuildInputs = { ...buildInputs, context: '.', cacheFrom: [] };
 const platform = parsePlatform('linux/amd64');
 const compression = { format: 'zstd', level: 1 } as const;
 const layout = { kind: 'oci-layout', directory: '/tmp/layout', compression } as const;

@@ -35065,7 +35065,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5339);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7504);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
@@ -38554,7 +38554,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 5339:
+/***/ 7504:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38565,6 +38565,15 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+;// CONCATENATED MODULE: ./build/shared/counted-chunks.js
+/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+async function* countedChunks(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
 // The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;
@@ -38755,6 +38764,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
+
 const maxTextBytes = 8 * 1024 * 1024;
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -38772,7 +38782,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -38796,15 +38806,9 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end), onBytes);
         },
     };
-}
-async function* counted(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
 }
 async function readText(reader, artifact, member) {
     if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
@@ -39258,6 +39262,7 @@ var temp_dir = __nccwpck_require__(3082);
 
 
 
+
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 function officialStore(tempRoot) {
     const folders = [];
@@ -39312,13 +39317,7 @@ async function official_store_open(artifact, path) {
         artifact,
         files,
         text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: async function* (name, onBytes) {
-            const chunks = (0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 });
-            for await (const chunk of chunks) {
-                onBytes(chunk.length);
-                yield chunk;
-            }
-        },
+        read: (name, onBytes) => countedChunks((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
 }

@@ -36445,7 +36445,10 @@ async function findRecord(plan, { store, log, runAttempt }) {
     return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
 }
 
+// EXTERNAL MODULE: ./build/shared/counted-chunks.js
+var counted_chunks = __nccwpck_require__(7481);
 ;// CONCATENATED MODULE: ./build/handover/own-copy.js
+
 
 // For a job that is late: its image stays in this job, and is loaded from its own tarball.
 /** A store that takes an artifact and keeps nothing of it: the tarball on this runner is what is left. */
@@ -36478,15 +36481,9 @@ function ownContent({ artifact, record, tarballPath }) {
         artifact,
         files: [{ name: record.tarballName, size: record.tarballSize }],
         text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => counted((0,external_node_fs_.createReadStream)(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+        read: (_name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
-}
-async function* counted(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
 }
 
 ;// CONCATENATED MODULE: ./build/handover/handover.js
@@ -39401,6 +39398,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/counted-chunks.js
+var counted_chunks = __nccwpck_require__(7481);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
 // The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;
@@ -39591,6 +39590,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
+
 const maxTextBytes = 8 * 1024 * 1024;
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -39608,7 +39608,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -39632,15 +39632,9 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end), onBytes);
         },
     };
-}
-async function* counted(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
 }
 async function readText(reader, artifact, member) {
     if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
@@ -40094,6 +40088,7 @@ var temp_dir = __nccwpck_require__(3082);
 
 
 
+
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 function officialStore(tempRoot) {
     const folders = [];
@@ -40148,13 +40143,7 @@ async function official_store_open(artifact, path) {
         artifact,
         files,
         text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: async function* (name, onBytes) {
-            const chunks = (0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 });
-            for await (const chunk of chunks) {
-                onBytes(chunk.length);
-                yield chunk;
-            }
-        },
+        read: (name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
 }
@@ -40435,6 +40424,23 @@ function transferFailed(what, error) {
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 7481:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ countedChunks)
+/* harmony export */ });
+/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+async function* countedChunks(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
 }
 
 

@@ -38113,6 +38113,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   H: () => (/* binding */ openArtifact)
 });
 
+// EXTERNAL MODULE: ./build/shared/counted-chunks.js
+var counted_chunks = __nccwpck_require__(7481);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
@@ -38305,6 +38307,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
+
 const maxTextBytes = 8 * 1024 * 1024;
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -38322,7 +38325,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -38346,15 +38349,9 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end), onBytes);
         },
     };
-}
-async function* counted(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
 }
 async function readText(reader, artifact, member) {
     if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
@@ -39245,11 +39242,14 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: external "node:stream/promises"
 const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
+// EXTERNAL MODULE: ./build/shared/counted-chunks.js
+var counted_chunks = __nccwpck_require__(7481);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
+
 
 
 
@@ -39311,13 +39311,7 @@ async function official_store_open(artifact, path) {
         artifact,
         files,
         text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: async function* (name, onBytes) {
-            const chunks = (0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 });
-            for await (const chunk of chunks) {
-                onBytes(chunk.length);
-                yield chunk;
-            }
-        },
+        read: (name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
 }
@@ -39612,6 +39606,23 @@ function maskedUrl(url, maskSecret) {
     if (signature !== null)
         maskSecret(signature);
     return url;
+}
+
+
+/***/ }),
+
+/***/ 7481:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ countedChunks)
+/* harmony export */ });
+/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+async function* countedChunks(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
 }
 
 

@@ -1,3 +1,4 @@
+import { countedChunks } from '../counted-chunks.ts';
 import { HandoverError } from '../errors.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact, ArtifactContent } from './store.ts';
@@ -24,7 +25,7 @@ function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
     files: [{ name: artifact.name, size: reader.size }],
     text: () => Promise.resolve(undefined),
     read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-    ranges: () => Promise.resolve((start, end, onBytes) => counted(reader.stream(start, end), onBytes)),
+    ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end), onBytes)),
   };
 }
 
@@ -47,16 +48,9 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
       const member = find(name);
       if (member?.stored !== true) return undefined;
       const at = dataOffset(member, await readLocalHeader(reader, member));
-      return (start, end, onBytes) => counted(reader.stream(at + start, at + end), onBytes);
+      return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end), onBytes);
     },
   };
-}
-
-async function* counted(chunks: AsyncIterable<Buffer>, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks) {
-    onBytes(chunk.length);
-    yield chunk;
-  }
 }
 
 async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {

@@ -3,6 +3,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { countedChunks } from '../counted-chunks.ts';
 import { HandoverError } from '../errors.ts';
 import { parseDigest } from '../image/digest.ts';
 import { makeTempDir, type TempDir } from '../temp-dir.ts';
@@ -68,13 +69,7 @@ async function open(artifact: Artifact, path: string): Promise<ArtifactContent> 
     artifact,
     files,
     text: async (name) => (names.includes(name) ? readFile(join(path, name), 'utf8') : undefined),
-    read: async function* (name, onBytes) {
-      const chunks: AsyncIterable<Buffer> = createReadStream(join(path, name), { highWaterMark: 1024 * 1024 });
-      for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-      }
-    },
+    read: (name, onBytes) => countedChunks(createReadStream(join(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
     ranges: () => Promise.resolve(undefined),
   };
 }
