@@ -22,7 +22,7 @@ export interface Contender {
   readonly run: (arena: Arena, round: string) => Promise<number | undefined>;
 }
 
-const buildArguments = (context: string, ...output: readonly string[]): readonly string[] => [
+export const buildArguments = (context: string, ...output: readonly string[]): readonly string[] => [
   ...['buildx', 'build', '--network=host', '--provenance=false', '--sbom=false', '--platform=linux/amd64'],
   ...output,
   context,
@@ -147,6 +147,8 @@ export const producers: readonly Contender[] = [
   },
 ];
 
+/** The whole tarball through `docker load`. */
+export const withoutOverlap = 'ours with `overlap: false`';
 /** The engine's own work, from page cache. */
 export const loadFloor = 'floor: docker load of our tarball';
 
@@ -170,16 +172,18 @@ async function createContainer(arena: Arena, image: string): Promise<void> {
   await sh(arena.engine.env, 'docker', 'rm', id);
 }
 
+const load =
+  (overlap: boolean) =>
+  async (arena: Arena): Promise<number> => {
+    const inputs = { 'artifact-name': 'ours-0', overlap: String(overlap) };
+    const { peakMemoryKb } = await step('load-image', arena, inputs);
+    await createContainer(arena, 'charon:local');
+    return peakMemoryKb;
+  };
+
 /** From the start of the step to "a container can run". */
 export const consumers: readonly Contender[] = [
-  {
-    name: 'ours',
-    run: async (arena) => {
-      const { peakMemoryKb } = await step('load-image', arena, { 'artifact-name': 'ours-0' });
-      await createContainer(arena, 'charon:local');
-      return peakMemoryKb;
-    },
-  },
+  { name: 'ours', run: load(true) },
   { name: 'docs recipe (zip level 6)', run: download(6) },
   { name: 'tuned recipe (zip level 0)', run: download(0) },
   {
@@ -199,6 +203,7 @@ export const consumers: readonly Contender[] = [
       return undefined;
     },
   },
+  { name: withoutOverlap, run: load(false) },
 ];
 
 /** Export and load of layers that are new, so that they have to be compressed: the way from the build to the test. */
@@ -212,17 +217,4 @@ export function compressions(consumer: DockerEngine): readonly Contender[] {
       return undefined;
     },
   }));
-}
-
-/** Builds again without a cache, but compresses nothing yet. */
-export async function buildAnew({ engine, context }: Arena): Promise<void> {
-  await sh(engine.env, 'docker', 'builder', 'prune', '-af');
-  await sh(engine.env, 'docker', ...buildArguments(context, '--output', 'type=cacheonly'));
-}
-
-/** Empties a consumer's engine. */
-export async function emptyEngine(engine: DockerEngine): Promise<void> {
-  const ids = (await sh(engine.env, 'docker', 'image', 'ls', '-aq')).trim();
-  if (ids !== '') await sh(engine.env, 'docker', 'image', 'rm', '-f', ...new Set(ids.split('\n')));
-  await sh(engine.env, 'docker', 'system', 'prune', '-af');
 }

@@ -46,7 +46,7 @@ export function slopePlot(races: readonly Race[]): string {
 }
 
 function slopeChart(title: string, races: readonly Race[], left: number, top: number): readonly string[] {
-  const names = races[0]?.series.map(({ name }) => name).filter((name) => /^ours|^docs|^floor/.test(name)) ?? [];
+  const names = races[0]?.series.map(({ name }) => name).filter((name) => /^ours$|^docs|^floor/.test(name)) ?? [];
   const most = Math.max(1, ...races.flatMap((race) => names.map((name) => timeOf(race, name))));
   const largest = Math.max(1, ...races.map(({ heading }) => heading.megabytes));
   const x = (megabytes: number): number => left + chart.left + (megabytes / largest) * (chart.width - 20);

@@ -1,6 +1,6 @@
 import type { Arena, Contender } from './contenders.ts';
 import { type Heading, type Race, raceTable, type Sample } from './results.ts';
-import { clientCpuSeconds } from './world.ts';
+import { clientCpuSeconds, sh } from './world.ts';
 
 /**
  * Lets contenders take turns; each round begins with another one, so that none always runs behind the same one.
@@ -18,6 +18,8 @@ export async function race(
       const contender = contenders[(round + turn) % contenders.length];
       if (contender === undefined) continue;
       await prepare();
+      // What the one before has left to be written to the disk would slow down the next.
+      await sh({}, 'sync');
       samples.get(contender.name)?.push(await measure(contender, arena, String(round)));
     }
   }

@@ -66,8 +66,11 @@ export interface SourcedImage {
  */
 export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
+  // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
+  const info = tools.engine.info();
+  info.catch(() => undefined);
   const builder = await buildx.builder(request.build.builder);
-  const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
+  const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
   const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
   if (direct) return buildAndPush(tools, request, secretFiles);

@@ -3,14 +3,18 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
+import type { Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
 import { findMissingLayers } from './missing-layers.ts';
-import { openTarball, type TarballStream } from './tarball-stream.ts';
+import { loadOverlapped } from './overlap.ts';
+import { openTarball, recordedContents, type TarballStream } from './tarball-stream.ts';
 
 export interface FeedJob {
   readonly content: ArtifactContent;
   readonly record: HandoverRecord | undefined;
   readonly info: EngineInfo;
+  /** Whether the engine may fetch layers one by one. */
+  readonly overlap: boolean;
   /** Told of each reference and ID that the engine loaded, even when the load fails. */
   readonly onLoaded: (loaded: string) => void;
   /** Sees the tarball as it is in the artifact; undefined when no file is wanted. */
@@ -19,7 +23,8 @@ export interface FeedJob {
 
 /** What the engine was fed. */
 export interface Fed {
-  readonly tarball: TarballStream;
+  /** What it says of the image. */
+  readonly contents: (wanted: Reference | undefined) => ReturnType<TarballStream['image']>;
   /** References and IDs that the engine says it loaded. */
   readonly loaded: readonly string[];
   /** Bytes that were downloaded. */
@@ -36,19 +41,32 @@ interface FeedTools {
  * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
  */
 export async function feed(tools: FeedTools, job: FeedJob): Promise<Fed> {
-  const { content, record, info, onLoaded, tee } = job;
-  const { size } = content.artifact;
-  const wantsFile = tee !== undefined;
-  const missing = record === undefined || wantsFile ? undefined : await findMissingLayers(tools, info, content, record);
-  if (missing !== undefined) {
-    try {
-      return await send(tools, size - missing.skippedBytes, onLoaded, missing.open);
-    } catch (error) {
-      if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
-      tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
-    }
+  const { content, record, onLoaded, tee } = job;
+  // A file is wanted whole, and without a record nobody knows where layers lie.
+  const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record);
+  if (byLayer !== undefined) return byLayer;
+  const open = (onBytes: (bytes: number) => void): TarballStream =>
+    openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
+  return send(tools, content.artifact.size, onLoaded, open);
+}
+
+/** @returns undefined when the whole tarball has to be sent */
+async function feedLayers(
+  tools: FeedTools,
+  { content, info, overlap, onLoaded }: FeedJob,
+  record: HandoverRecord,
+): Promise<Fed | undefined> {
+  const overlapped = overlap ? await loadOverlapped(tools, content, record, onLoaded) : undefined;
+  if (overlapped !== undefined) return { ...overlapped, contents: () => recordedContents(record) };
+  const missing = await findMissingLayers(tools, info, content, record);
+  if (missing === undefined) return undefined;
+  try {
+    return await send(tools, content.artifact.size - missing.skippedBytes, onLoaded, missing.open);
+  } catch (error) {
+    if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
+    tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+    return undefined;
   }
-  return send(tools, size, onLoaded, (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks)));
 }
 
 async function send(
@@ -65,7 +83,7 @@ async function send(
   });
   try {
     const loaded = await engine.load(tarball.chunks, onLoaded);
-    return { tarball, loaded, size };
+    return { contents: (wanted) => tarball.image(wanted), loaded, size };
   } finally {
     progress.done();
   }

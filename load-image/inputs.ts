@@ -8,6 +8,7 @@ export interface LoadInputs {
   readonly expectedConfigDigest: string | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  readonly overlap: boolean;
   readonly from: string;
   readonly registryImage: string | undefined;
   readonly registryRetrySeconds: number;
@@ -23,6 +24,7 @@ export function readLoadInputs(inputs: Inputs): LoadInputs {
     expectedConfigDigest: inputs.optional('expected-config-digest'),
     expectedRevision: inputs.optional('expected-revision'),
     checkPlatform: inputs.boolean('check-platform'),
+    overlap: inputs.boolean('overlap'),
     from: inputs.text('from'),
     registryImage: inputs.optional('registry-image'),
     registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),

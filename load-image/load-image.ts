@@ -58,10 +58,12 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
  */
 export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
   const { engine, store, log, timeline } = tools;
-  const info = await engine.info();
-  const content = await log.chapter('Find the artifact', () =>
+  const found = log.chapter('Find the artifact', () =>
     timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
   );
+  found.catch(() => undefined); // thrown below; an engine that isn't there comes first
+  const info = await engine.info();
+  const content = await found;
   return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
 }
 
@@ -177,9 +179,10 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   }
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
   await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
-  const { tarball, loaded, size } = await feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
+  const fed = { content, record, info, overlap: plan.overlap, onLoaded: guard.watch, tee: kept?.tee };
+  const { contents, loaded, size } = await feed(tools, fed);
 
-  const { expected, references, further } = tarball.image(plan.reference);
+  const { expected, references, further } = contents(plan.reference);
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const image = await verifiedTag(tools, reference, expected, loaded);

@@ -22,6 +22,8 @@ export interface LoadPlan {
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
+  /** Whether the engine may fetch layers one by one. */
+  readonly overlap: boolean;
   readonly from: ImagePlace;
   /** What to pull; undefined takes the record's. */
   readonly registryImage: PinnedReference | undefined;
@@ -54,6 +56,7 @@ export function planEach(inputs: LoadInputs): EachPlan {
     expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
     expectedRevision: inputs.expectedRevision,
     checkPlatform: inputs.checkPlatform,
+    overlap: inputs.overlap,
     from,
     registryImage: inputs.registryImage === undefined ? undefined : parsePinnedReference(inputs.registryImage),
     engine,

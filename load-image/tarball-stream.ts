@@ -5,6 +5,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import { compressionOf, decompress } from '../shared/image/tarball-compression.ts';
 import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/tarball-reader.ts';
+import { watchedChunks } from '../shared/watched-chunks.ts';
 import { chooseTarball } from './plan.ts';
 import type { ExpectedImage } from './verify.ts';
 
@@ -14,7 +15,7 @@ import type { ExpectedImage } from './verify.ts';
  */
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
-  const source = rethrowing(chunks, (error) => (broken = error));
+  const source = watchedChunks(chunks, (error) => (broken = error));
   const first = await source.next();
   if (first.done === true) throw invalid(`${name} in the artifact is empty.`);
   const compression = compressionOf(first.value);
@@ -28,15 +29,6 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
   } catch (error) {
     if (broken !== undefined) throw asError(broken);
     throw invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
-  }
-}
-
-async function* rethrowing(chunks: AsyncIterable<Buffer>, onError: (error: unknown) => void): AsyncGenerator<Buffer> {
-  try {
-    yield* chunks;
-  } catch (error) {
-    onError(error);
-    throw error;
   }
 }
 

@@ -43,8 +43,9 @@ test.each([
       expect(loaded.log).not.toContain('::error');
       expect(engines[to].docker('run', '--rm', '--network=none', 'charon:local')).toBe(text);
       const size = Number(loaded.outputs['size']);
-      if (text === 'two' && to === 'classic') expect(size).toBeLessThan(100_000);
-      else expect(size).toBeGreaterThan(base);
+      if (text === 'two') expect(size).toBeLessThan(100_000);
+      // The containerd store has what its own BuildKit made.
+      else expect(size > base).toBe(from === 'classic' || to === 'classic');
     }
     engines[to].docker('image', 'rm', '-f', 'charon:local');
     engines[to].docker('image', 'prune', '-f');

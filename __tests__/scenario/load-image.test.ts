@@ -25,7 +25,83 @@ async function uploadForeign(name: string, files: Readonly<Record<string, Buffer
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const loads = (): number => scenario.docker.state().calls.filter(([command]) => command === 'load').length;
 
-describe('layers that the engine has already', () => {
+describe('overlap: the engine fetches layer by layer', () => {
+  const image = makeImage({ layers: 3, layerBytes: 400_000, gzip: false });
+  const handOver = async (change: Parameters<Scenario['docker']['set']>[0] = {}): Promise<void> => {
+    await begin({ image });
+    await scenario.exports();
+    scenario.docker.set({ images: [], calls: [], ...change });
+  };
+  const pulls = (): number => scenario.docker.state().calls.filter(([command]) => command === 'pull').length;
+  const pinned = (): readonly string[] => scenario.docker.state().images.flatMap((one) => one.pinned ?? []);
+
+  test.each(['classic', 'containerd'] as const)(
+    'on the %s store, and has its own name alone afterwards',
+    async (store) => {
+      await handOver({ store });
+      const outcome = await scenario.loads();
+      expect(outcome.outputs).toMatchObject({ image: 'charon:local', loaded: 'true', source: 'artifact' });
+      expect(Number(outcome.outputs['size'])).toBeGreaterThan(1_200_000);
+      expect([pulls(), loads(), tags(), pinned()]).toEqual([1, 1, ['charon:local'], []]);
+    },
+  );
+
+  test.each(['classic', 'containerd'] as const)('on the %s store, only those that it lacks', async (store) => {
+    const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
+    await handOver({ store, images: [{ ...older, diffIds: [...image.diffIds.slice(0, 2), 'sha256:other'] }] });
+    const outcome = await scenario.loads();
+    expect(outcome.log).toContain('The engine had 2 of 3 layers already');
+    expect(Number(outcome.outputs['size'])).toBeLessThan(500_000);
+    expect([...tags()].sort()).toEqual(['charon:local', 'charon:old']);
+  });
+
+  test('an engine that is elsewhere gets the whole tarball through docker load, and it is said', async () => {
+    await handOver({ fail: 'far-away' });
+    const outcome = await scenario.loads();
+    expect(outcome.log).toMatch(/can't fetch layers from this step: .*connection refused.* docker load gets the whole/);
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect([pulls(), loads(), tags(), pinned()]).toEqual([1, 1, ['charon:local'], []]);
+  });
+
+  test.each<[string, Readonly<Record<string, string>>]>([
+    ['overlap: false', { overlap: 'false' }],
+    ['a tarball to be kept', { tarball: 'kept.tar' }],
+  ])('not with %s', async (_, inputs) => {
+    await handOver();
+    const { tarball } = inputs;
+    const outcome = await scenario.loads(
+      tarball === undefined ? inputs : { tarball: join(scenario.directory, tarball) },
+    );
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect([pulls(), loads()]).toEqual([0, 1]);
+  });
+
+  test('damage to a layer: artifact-corrupt, and no name is left', async () => {
+    await handOver();
+    const { service } = scenario;
+    for (const at of [200_000, 600_000, 1_000_000]) await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', at);
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect([tags(), pinned()]).toEqual([[], []]);
+  });
+
+  test('a load of the rest that fails leaves no name either', async () => {
+    await handOver({ fail: 'load' });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('load-failed');
+    expect([tags(), pinned()]).toEqual([[], []]);
+  });
+
+  test('the artifact’s content is gone: artifact-expired, not a second way to it', async () => {
+    await handOver();
+    scenario.service.faults.add({ on: 'get', after: 4, times: 50, effect: { kind: 'status', status: 404 } });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-expired');
+    expect([pulls(), loads(), tags(), pinned()]).toEqual([1, 0, [], []]);
+  });
+});
+
+describe('layers that the engine has already, without overlap', () => {
   // The build of export-image writes the tarball, so the record knows where each layer lies.
   const handOverLarge = async (fail: 'none' | 'lost-layers', store: 'classic' | 'containerd'): Promise<Scenario> => {
     const started = await begin({ image: makeImage({ layers: 3, layerBytes: 400_000, gzip: false }) });
@@ -38,7 +114,7 @@ describe('layers that the engine has already', () => {
 
   test('are not downloaded on the classic store, and the image is verified as ever', async () => {
     await handOverLarge('none', 'classic');
-    const outcome = await scenario.loads();
+    const outcome = await scenario.loads({ overlap: 'false' });
     expect(outcome.log).toContain('The engine has 2 of 3 layers already');
     expect(outcome.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
     expect(Number(outcome.outputs['size'])).toBeLessThan(500_000);
@@ -47,14 +123,14 @@ describe('layers that the engine has already', () => {
 
   test('are all sent to the containerd store', async () => {
     await handOverLarge('none', 'containerd');
-    const outcome = await scenario.loads();
+    const outcome = await scenario.loads({ overlap: 'false' });
     expect(outcome.outputs['loaded']).toBe('true');
     expect(Number(outcome.outputs['size'])).toBeGreaterThan(1_200_000);
   });
 
   test('and are gone when the load begins: all are sent then', async () => {
     await handOverLarge('lost-layers', 'classic');
-    const outcome = await scenario.loads();
+    const outcome = await scenario.loads({ overlap: 'false' });
     expect(outcome.log).toContain('sending all');
     expect(outcome.outputs['loaded']).toBe('true');
     expect(loads()).toBe(2);
@@ -64,7 +140,7 @@ describe('layers that the engine has already', () => {
     const { service } = await handOverLarge('none', 'classic');
     // One in each layer: they lie in any order.
     for (const at of [200_000, 600_000, 1_000_000]) await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', at);
-    const outcome = await scenario.loads();
+    const outcome = await scenario.loads({ overlap: 'false' });
     expect(errorCode(outcome)).toBe('artifact-corrupt');
     expect(errorMessage(outcome)).toContain('The layer sha256:');
     expect(tags()).not.toContain('charon:local');

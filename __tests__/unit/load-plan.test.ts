@@ -20,6 +20,7 @@ describe('planLoad', () => {
       expectedConfigDigest: undefined,
       expectedRevision: undefined,
       checkPlatform: true,
+      overlap: true,
       from: 'artifact',
       registryImage: undefined,
       engine: 'docker',

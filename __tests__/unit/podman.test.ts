@@ -115,7 +115,7 @@ describe('taking tags back', () => {
       return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
-    return { engine: podmanEngine({ program: 'podman', query, start }, '/nowhere'), list };
+    return { engine: podmanEngine({ program: 'podman', query, cleanUp: query, start }, '/nowhere'), list };
   };
 
   test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {

@@ -33911,8 +33911,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
  */
 async function buildIntoLayout(tools, request) {
     const { buildx, log } = tools;
+    // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
+    const info = tools.engine.info();
+    info.catch(() => undefined);
     const builder = await buildx.builder(request.build.builder);
-    const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
+    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
     if (direct)
@@ -35068,7 +35071,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7504);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(997);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
 /* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7585);
@@ -38604,7 +38607,10 @@ var external_node_crypto_ = __nccwpck_require__(7598);
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
+
 
 
 
@@ -38647,15 +38653,7 @@ async function* verifiedSlice(reader, artifact, start, end, onBytes) {
 }
 async function* inflate(compressed, name) {
     let broken;
-    const source = (async function* () {
-        try {
-            yield* compressed;
-        }
-        catch (error) {
-            broken = error;
-            throw error;
-        }
-    })();
+    const source = (0,watched_chunks/* watchedChunks */.b)(compressed, (error) => (broken = error));
     try {
         yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
     }
@@ -39816,13 +39814,14 @@ var shared_text = __nccwpck_require__(9853);
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
+    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
     return {
         program: name,
         query: async (args) => {
             signal.throwIfAborted();
-            const options = { silent: true, ignoreReturnCode: true };
-            return (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], options);
+            return toEnd(args);
         },
+        cleanUp: toEnd,
         start: async (args, tempDir) => {
             signal.throwIfAborted();
             const path = await program();
@@ -39882,7 +39881,7 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 997:
+/***/ 6129:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39905,6 +39904,185 @@ var image_digest = __nccwpck_require__(3968);
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
+;// CONCATENATED MODULE: ./build/shared/docker/loopback-registry.js
+
+
+
+
+
+
+/**
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
+ */
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    return {
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
+        },
+    };
+}
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
+}
+async function answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
+ * and unpacks one while others come.
+ * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ */
+async function fetchImage(cli, image) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
+        const { reference } = registry;
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => remove(cli, reference));
+        const output = await pull(cli, registry);
+        if (output.exitCode === 0)
+            return kept.move();
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.f)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function pull(cli, { reference, reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    return { stdout, stderr, exitCode };
+}
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference) {
+    await cli.cleanUp(['image', 'rm', reference]);
+}
+
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
@@ -39935,6 +40113,7 @@ var docker_output = __nccwpck_require__(3552);
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
@@ -39944,6 +40123,7 @@ function dockerEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        fetch: (image) => fetchImage(cli, image),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
@@ -40112,7 +40292,7 @@ function podmanName(reference) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -40134,7 +40314,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -40182,6 +40362,7 @@ function podmanEngine(cli, tempRoot) {
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        fetch: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
@@ -40205,7 +40386,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const before = await references(cli);
-        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const temp = podman_engine_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
         const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
         const names = [];
         for (const name of loaded)
@@ -40217,7 +40398,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = podman_engine_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -40242,7 +40423,7 @@ async function asTagged(cli, loaded, before, onLoaded) {
 async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const temp = __addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
         yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
     }
     catch (e_2) {
@@ -40250,7 +40431,7 @@ async function* save(cli, tempRoot, image) {
         env_2.hasError = true;
     }
     finally {
-        const result_2 = __disposeResources(env_2);
+        const result_2 = podman_engine_disposeResources(env_2);
         if (result_2)
             await result_2;
     }
@@ -41167,6 +41348,26 @@ function timeline() {
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 function namedTimeline(timeline, name) {
     return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+}
+
+
+/***/ }),
+
+/***/ 8693:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   b: () => (/* binding */ watchedChunks)
+/* harmony export */ });
+/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+async function* watchedChunks(chunks, onError) {
+    try {
+        yield* chunks;
+    }
+    catch (error) {
+        onError(error);
+        throw error;
+    }
 }
 
 

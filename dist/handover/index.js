@@ -34027,7 +34027,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 5573:
+/***/ 3423:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34674,8 +34674,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
  */
 async function buildIntoLayout(tools, request) {
     const { buildx, log } = tools;
+    // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
+    const info = tools.engine.info();
+    info.catch(() => undefined);
     const builder = await buildx.builder(request.build.builder);
-    const direct = builder.driver !== 'docker' || (await tools.engine.info()).imageStore === 'containerd';
+    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
     const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
     if (direct)
@@ -35700,9 +35703,12 @@ async function* checkedLayer(expected, chunks) {
         yield held;
 }
 
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
 // EXTERNAL MODULE: ./build/load-image/plan.js
 var load_image_plan = __nccwpck_require__(1162);
 ;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
+
 
 
 
@@ -35714,7 +35720,7 @@ var load_image_plan = __nccwpck_require__(1162);
  */
 async function* plainTarball(chunks, name) {
     let broken;
-    const source = rethrowing(chunks, (error) => (broken = error));
+    const source = (0,watched_chunks/* watchedChunks */.b)(chunks, (error) => (broken = error));
     const first = await source.next();
     if (first.done === true)
         throw tarball_stream_invalid(`${name} in the artifact is empty.`);
@@ -35731,15 +35737,6 @@ async function* plainTarball(chunks, name) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
         throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
-}
-async function* rethrowing(chunks, onError) {
-    try {
-        yield* chunks;
-    }
-    catch (error) {
-        onError(error);
-        throw error;
     }
 }
 async function* prepend(first, rest) {
@@ -35845,7 +35842,243 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     };
 }
 
+;// CONCATENATED MODULE: ./build/shared/image/small-tar.js
+
+
+
+
+/**
+ * The files of a small tar, by name.
+ * @throws Error when it isn't a tar
+ */
+async function readSmallTar(bytes) {
+    const files = new Map();
+    const parser = (0,tar_stream.extract)();
+    parser.on('entry', ({ name }, stream, next) => {
+        (0,consumers_.buffer)(stream).then((content) => {
+            files.set(name, content);
+            next();
+        }, next);
+    });
+    await (0,external_node_stream_promises_.pipeline)(external_node_stream_.Readable.from([bytes]), parser);
+    return files;
+}
+
+;// CONCATENATED MODULE: ./build/load-image/layer-turns.js
+/** Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. */
+class LayerTurns {
+    #waiting = [];
+    #taken = false;
+    /** The same chunks, once it is this layer's turn. */
+    async *pass(position, chunks) {
+        if (this.#taken)
+            await this.#turn(position);
+        this.#taken = true;
+        try {
+            yield* chunks();
+        }
+        finally {
+            this.#next();
+        }
+    }
+    #turn(position) {
+        return new Promise((start) => {
+            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+        });
+    }
+    #next() {
+        const [lowest, ...others] = this.#waiting;
+        this.#waiting = others;
+        // The turn goes straight on to the next one: nobody gets between.
+        this.#taken = lowest !== undefined;
+        lowest?.start();
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/offered-layers.js
+
+
+
+
+
+
+
+// Configs and manifests: some kilobytes.
+const maxRestBytes = 8 * 1024 * 1024;
+/**
+ * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
+ * a blob by its digest checks it.
+ * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
+ * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
+ */
+async function offerLayers(content, record) {
+    const bare = planPartialTarball(record, [record.diffIds]);
+    if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const rest = await joined(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const small = await smallBlobs(rest);
+    const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
+    if (manifestDigest === undefined)
+        return undefined;
+    const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
+    const image = ({ onAsked, onBytes }) => {
+        const turns = new LayerTurns();
+        const blobs = new Map(small);
+        for (const [position, { digest, size, mediaType, offset = 0 }] of [...layers.values()].entries()) {
+            const chunks = () => {
+                onAsked(digest);
+                return turns.pass(position, () => read(offset, offset + size, onBytes));
+            };
+            blobs.set(digest, { size, mediaType, chunks });
+        }
+        return { manifestDigest, blobs };
+    };
+    return { layers, rest, image };
+}
+/** Configs and manifests, by the digests that they have. */
+async function smallBlobs(tarball) {
+    const blobs = new Map();
+    for (const [name, bytes] of await readSmallTar(tarball)) {
+        if (!name.startsWith('blobs/sha256/'))
+            continue;
+        // A manifest names its own type; a config has none.
+        const value = (0,json/* parseJson */.qF)(bytes.toString());
+        const mediaType = (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], image_manifest/* mediaTypes */.Ib.config) : image_manifest/* mediaTypes */.Ib.config;
+        blobs.set((0,image_digest/* digestOf */.ol)(bytes), { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) });
+    }
+    return blobs;
+}
+async function joined(chunks) {
+    const parts = [];
+    for await (const chunk of chunks)
+        parts.push(chunk);
+    return Buffer.concat(parts);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap.js
+var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var overlap_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+/**
+ * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
+ * rest of the tarball, which names the image.
+ * @param onLoaded told of each reference and ID that the engine loaded, even when the load fails
+ * @returns undefined when that can't be done, and the tarball has to be loaded as it is
+ * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
+ */
+async function loadOverlapped({ engine, log }, content, record, onLoaded) {
+    const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
+    if (engine.fetch === undefined || offered === undefined)
+        return undefined;
+    const progress = log.progress('Downloaded', bytesIn(offered, () => true));
+    const asked = new Set();
+    let size = 0;
+    const watch = {
+        onAsked: (digest) => void asked.add(digest),
+        onBytes: (bytes) => {
+            size += bytes;
+            progress.add(bytes);
+        },
+    };
+    try {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            // What it is called until it has got its own name goes at the end.
+            const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+            fetched.use(await engine.fetch(offered.image(watch)));
+            const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), onLoaded);
+            tellSkipped(log, offered, asked);
+            return { loaded, size };
+        }
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
+        }
+        finally {
+            const result_1 = overlap_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
+            throw error;
+        log.info(`${error.message} So docker load gets the whole tarball.`);
+        return undefined;
+    }
+    finally {
+        progress.done();
+    }
+}
+function tellSkipped(log, offered, asked) {
+    const skipped = offered.layers.size - asked.size;
+    if (skipped === 0)
+        return;
+    const bytes = bytesIn(offered, (digest) => !asked.has(digest));
+    log.info(`The engine had ${String(skipped)} of ${String(offered.layers.size)} layers already: ${(0,shared_text/* formatBytes */.z3)(bytes)} less to download.`);
+}
+function bytesIn({ layers }, counts) {
+    return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/feed.js
+
 
 
 
@@ -35854,21 +36087,31 @@ async function findMissingLayers({ engine, log }, info, content, record) {
  * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
  */
 async function feed_feed(tools, job) {
-    const { content, record, info, onLoaded, tee } = job;
-    const { size } = content.artifact;
-    const wantsFile = tee !== undefined;
-    const missing = record === undefined || wantsFile ? undefined : await findMissingLayers(tools, info, content, record);
-    if (missing !== undefined) {
-        try {
-            return await send(tools, size - missing.skippedBytes, onLoaded, missing.open);
-        }
-        catch (error) {
-            if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
-                throw error;
-            tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
-        }
+    const { content, record, onLoaded, tee } = job;
+    // A file is wanted whole, and without a record nobody knows where layers lie.
+    const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record);
+    if (byLayer !== undefined)
+        return byLayer;
+    const open = (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
+    return send(tools, content.artifact.size, onLoaded, open);
+}
+/** @returns undefined when the whole tarball has to be sent */
+async function feedLayers(tools, { content, info, overlap, onLoaded }, record) {
+    const overlapped = overlap ? await loadOverlapped(tools, content, record, onLoaded) : undefined;
+    if (overlapped !== undefined)
+        return { ...overlapped, contents: () => recordedContents(record) };
+    const missing = await findMissingLayers(tools, info, content, record);
+    if (missing === undefined)
+        return undefined;
+    try {
+        return await send(tools, content.artifact.size - missing.skippedBytes, onLoaded, missing.open);
     }
-    return send(tools, size, onLoaded, (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks)));
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
+            throw error;
+        tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+        return undefined;
+    }
 }
 async function send({ engine, log }, total, onLoaded, open) {
     const progress = log.progress('Downloaded', total);
@@ -35879,7 +36122,7 @@ async function send({ engine, log }, total, onLoaded, open) {
     });
     try {
         const loaded = await engine.load(tarball.chunks, onLoaded);
-        return { tarball, loaded, size };
+        return { contents: (wanted) => tarball.image(wanted), loaded, size };
     }
     finally {
         progress.done();
@@ -36066,8 +36309,10 @@ const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with mor
  */
 async function loadImage(plan, tools) {
     const { engine, store, log, timeline } = tools;
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    found.catch(() => undefined); // thrown below; an engine that isn't there comes first
     const info = await engine.info();
-    const content = await log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    const content = await found;
     return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
 }
 /**
@@ -36171,8 +36416,9 @@ async function load(plan, tools, job) {
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
         const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
-        const { tarball, loaded, size } = await feed_feed(tools, { content, record, info, onLoaded: guard.watch, tee: kept?.tee });
-        const { expected, references, further } = tarball.image(plan.reference);
+        const fed = { content, record, info, overlap: plan.overlap, onLoaded: guard.watch, tee: kept?.tee };
+        const { contents, loaded, size } = await feed_feed(tools, fed);
+        const { expected, references, further } = contents(plan.reference);
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
@@ -36621,6 +36867,7 @@ function readLoadInputs(inputs) {
         expectedConfigDigest: inputs.optional('expected-config-digest'),
         expectedRevision: inputs.optional('expected-revision'),
         checkPlatform: inputs.boolean('check-platform'),
+        overlap: inputs.boolean('overlap'),
         from: inputs.text('from'),
         registryImage: inputs.optional('registry-image'),
         registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
@@ -36657,10 +36904,10 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(5339);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(997);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5573);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(3423);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -36848,6 +37095,7 @@ function planEach(inputs) {
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
+        overlap: inputs.overlap,
         from,
         registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
         engine,
@@ -39430,7 +39678,10 @@ var external_node_crypto_ = __nccwpck_require__(7598);
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
+
 
 
 
@@ -39473,15 +39724,7 @@ async function* verifiedSlice(reader, artifact, start, end, onBytes) {
 }
 async function* inflate(compressed, name) {
     let broken;
-    const source = (async function* () {
-        try {
-            yield* compressed;
-        }
-        catch (error) {
-            broken = error;
-            throw error;
-        }
-    })();
+    const source = (0,watched_chunks/* watchedChunks */.b)(compressed, (error) => (broken = error));
     try {
         yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
     }
@@ -40659,13 +40902,14 @@ var shared_text = __nccwpck_require__(9853);
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
+    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
     return {
         program: name,
         query: async (args) => {
             signal.throwIfAborted();
-            const options = { silent: true, ignoreReturnCode: true };
-            return (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], options);
+            return toEnd(args);
         },
+        cleanUp: toEnd,
         start: async (args, tempDir) => {
             signal.throwIfAborted();
             const path = await program();
@@ -40725,7 +40969,7 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 997:
+/***/ 6129:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40748,6 +40992,185 @@ var image_digest = __nccwpck_require__(3968);
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
+;// CONCATENATED MODULE: ./build/shared/docker/loopback-registry.js
+
+
+
+
+
+
+/**
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
+ */
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    return {
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
+        },
+    };
+}
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
+}
+async function answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
+ * and unpacks one while others come.
+ * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ */
+async function fetchImage(cli, image) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
+        const { reference } = registry;
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => remove(cli, reference));
+        const output = await pull(cli, registry);
+        if (output.exitCode === 0)
+            return kept.move();
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.f)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function pull(cli, { reference, reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    return { stdout, stderr, exitCode };
+}
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference) {
+    await cli.cleanUp(['image', 'rm', reference]);
+}
+
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
@@ -40778,6 +41201,7 @@ var docker_output = __nccwpck_require__(3552);
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
@@ -40787,6 +41211,7 @@ function dockerEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        fetch: (image) => fetchImage(cli, image),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
@@ -40955,7 +41380,7 @@ function podmanName(reference) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -40977,7 +41402,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -41025,6 +41450,7 @@ function podmanEngine(cli, tempRoot) {
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        fetch: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
@@ -41048,7 +41474,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const before = await references(cli);
-        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const temp = podman_engine_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
         const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
         const names = [];
         for (const name of loaded)
@@ -41060,7 +41486,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = podman_engine_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -41085,7 +41511,7 @@ async function asTagged(cli, loaded, before, onLoaded) {
 async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const temp = __addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
         yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
     }
     catch (e_2) {
@@ -41093,7 +41519,7 @@ async function* save(cli, tempRoot, image) {
         env_2.hasError = true;
     }
     finally {
-        const result_2 = __disposeResources(env_2);
+        const result_2 = podman_engine_disposeResources(env_2);
         if (result_2)
             await result_2;
     }
@@ -42379,6 +42805,26 @@ function timeline() {
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 function namedTimeline(timeline, name) {
     return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+}
+
+
+/***/ }),
+
+/***/ 8693:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   b: () => (/* binding */ watchedChunks)
+/* harmony export */ });
+/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+async function* watchedChunks(chunks, onError) {
+    try {
+        yield* chunks;
+    }
+    catch (error) {
+        onError(error);
+        throw error;
+    }
 }
 
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
 import { asError, HandoverError, messageOf } from '../errors.ts';
+import { watchedChunks } from '../watched-chunks.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact } from './store.ts';
 import type { ZipMember } from './zip-reader.ts';
@@ -65,14 +66,7 @@ async function* verifiedSlice(
 
 async function* inflate(compressed: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
-  const source = (async function* () {
-    try {
-      yield* compressed;
-    } catch (error) {
-      broken = error;
-      throw error;
-    }
-  })();
+  const source = watchedChunks(compressed, (error) => (broken = error));
   try {
     yield* pipeline(source, createInflateRaw({ chunkSize: 256 * 1024 }), () => undefined);
   } catch (error) {

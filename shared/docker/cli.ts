@@ -30,6 +30,8 @@ export interface DockerCli {
   readonly program: EngineName;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
   query(args: readonly string[]): Promise<CliOutput>;
+  /** The same, also when all else has been cancelled. */
+  cleanUp(args: readonly string[]): Promise<CliOutput>;
   /**
    * Starts a long command. Throws `docker-unavailable` when docker can't be started.
    * @param tempDir where the command is to put its temporary files, if that matters
@@ -41,13 +43,15 @@ export interface DockerCli {
 export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
+  const toEnd = async (args: readonly string[]): Promise<CliOutput> =>
+    getExecOutput(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
   return {
     program: name,
     query: async (args) => {
       signal.throwIfAborted();
-      const options = { silent: true, ignoreReturnCode: true };
-      return getExecOutput(quoteProgram(await program()), [...args], options);
+      return toEnd(args);
     },
+    cleanUp: toEnd,
     start: async (args, tempDir) => {
       signal.throwIfAborted();
       const path = await program();

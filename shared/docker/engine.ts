@@ -3,8 +3,10 @@ import { once } from 'node:events';
 import type { EngineName } from '../engine-name.ts';
 import { HandoverError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
+import type { OfferedImage } from '../image/offered-image.ts';
 import { parseJson, stringsOf } from '../json.ts';
 import { quoteForeign } from '../text.ts';
+import { type FetchedImage, fetchImage } from './fetch-image.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
 import {
@@ -34,6 +36,11 @@ export interface Engine {
    * of each even when the load fails. Throws `load-failed`; an error of `chunks` ends the load and is rethrown.
    */
   load(chunks: AsyncIterable<Buffer>, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
+  /**
+   * Lets the engine fetch an image from this process; undefined for an engine that fetches from nobody. The image goes
+   * again, unless it has got a tag, when the result is disposed of. Throws `load-failed`, and what its chunks throw.
+   */
+  readonly fetch: ((image: OfferedImage) => Promise<FetchedImage>) | undefined;
   /** The bytes of `docker save`. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
@@ -55,6 +62,7 @@ export function dockerEngine(cli: DockerCli): Engine {
     info: () => info(cli),
     inspect: (image) => inspect(cli, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+    fetch: (image) => fetchImage(cli, image),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');

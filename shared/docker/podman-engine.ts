@@ -18,6 +18,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
     load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
+    fetch: undefined,
     save: (image) => save(cli, tempRoot, image),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');

@@ -21,6 +21,7 @@ else if (command === 'buildx' && verb === 'inspect') inspectBuilder();
 else if (command === 'buildx' && verb === 'build') await build();
 else if (command === 'buildx' && verb === 'imagetools') readManifest(args.at(-1) ?? '');
 else if (command === 'push') push(args.at(-1) ?? '');
+else if (command === 'pull' && (args.at(-1) ?? '').startsWith('127.0.0.1:')) await fetchImage(args.at(-1) ?? '');
 else if (command === 'pull') pull(args.at(-1) ?? '');
 else if (command === 'load') await load();
 else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''));
@@ -149,6 +150,39 @@ function pull(name: string): void {
   });
 }
 
+// A registry on the loopback interface is a real one. As dockerd does: each blob that isn't here, and its digest checked.
+async function fetchImage(name: string): Promise<void> {
+  const [, host = '', repository = '', manifestDigest = ''] = /^([^/]+)\/(.+)@(.+)$/.exec(name) ?? [];
+  const get = async (kind: string, digest: string): Promise<string> => {
+    if (state.fail === 'far-away') throw new Error(`dial tcp ${host}: connect: connection refused`);
+    const response = await fetch(`http://${host}/v2/${repository}/${kind}/${digest}`);
+    const bytes = Buffer.from(await response.arrayBuffer());
+    if (!response.ok) throw new Error(`unexpected status from GET: ${String(response.status)}`);
+    const found = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    if (found !== digest) throw new Error(`filesystem layer verification failed for digest ${digest}`);
+    return bytes.toString();
+  };
+  try {
+    const manifest = JSON.parse(await get('manifests', manifestDigest));
+    const config = JSON.parse(await get('blobs', manifest.config.digest));
+    const diffIds: readonly string[] = config.rootfs.diff_ids;
+    const layers: readonly { readonly digest: string }[] = manifest.layers;
+    const lacking = layers.filter((_, position) => !holds(diffIds.slice(0, position + 1)));
+    await Promise.all(lacking.map(({ digest }) => get('blobs', digest)));
+    const imageId = state.store === 'containerd' ? manifestDigest : manifest.config.digest;
+    const { architecture } = config;
+    const image = { imageId, tags: [], pinned: [name], diffIds, architecture, labels: config.config?.Labels ?? {} };
+    setImages((images) => [...images, image]);
+  } catch (error) {
+    fail(`Error response from daemon: ${String(error)}`);
+  }
+}
+
+/** Whether an image has the same layers up to here. */
+function holds(diffIds: readonly string[]): boolean {
+  return state.images.some((other) => diffIds.every((diffId, position) => diffId === other.diffIds[position]));
+}
+
 function readManifest(name: string): void {
   const manifest = state.registry.manifests[name];
   if (manifest === undefined) fail(`ERROR: ${name}: not found`);
@@ -219,16 +253,13 @@ interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** The first layer that is neither in the tar nor, on the classic store, under an image with the same layers so far. */
+/** The first layer that is neither in the tar nor under an image with the same layers so far. */
 function lacking(
   layers: readonly string[],
   diffIds: readonly string[],
   files: ReadonlyMap<string, Buffer>,
 ): string | undefined {
-  const held = (count: number): boolean =>
-    state.store === 'classic' &&
-    state.fail !== 'lost-layers' &&
-    state.images.some((other) => diffIds.slice(0, count).every((diffId, at) => diffId === other.diffIds[at]));
+  const held = (count: number): boolean => state.fail !== 'lost-layers' && holds(diffIds.slice(0, count));
   return layers.find((name, position) => !files.has(name) && !held(position + 1));
 }
 

@@ -52,7 +52,9 @@ export interface FakeState {
     | 'buildx'
     | 'hang-build'
     | 'hang-info'
-    | 'lost-layers';
+    | 'lost-layers'
+    // It can't reach this machine's loopback interface.
+    | 'far-away';
 }
 
 export const emptyState: FakeState = {

@@ -15,7 +15,7 @@ import { parsePlatform } from '../shared/image/platform.ts';
 import { parseTaggedReference } from '../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/image/tar-header.ts';
 import { smallEntries } from '../shared/image/tarball-writer.ts';
-import { emptyEngine } from './contenders.ts';
+import { emptyEngine } from './clean-slate.ts';
 import { median, seconds } from './results.ts';
 import { sh } from './world.ts';
 

@@ -1,0 +1,74 @@
+import { Readable } from 'node:stream';
+import type { ArtifactContent } from '../shared/artifacts/store.ts';
+import type { Engine } from '../shared/docker/engine.ts';
+import { HandoverError } from '../shared/errors.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import type { HandoverRecord } from '../shared/image/record.ts';
+import type { Log } from '../shared/log.ts';
+import { formatBytes } from '../shared/text.ts';
+import { type OfferedLayers, offerLayers } from './offered-layers.ts';
+
+/** What the engine loaded. */
+export interface Overlapped {
+  /** References and IDs that the engine says it loaded. */
+  readonly loaded: readonly string[];
+  /** Bytes that were downloaded. */
+  readonly size: number;
+}
+
+/**
+ * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
+ * rest of the tarball, which names the image.
+ * @param onLoaded told of each reference and ID that the engine loaded, even when the load fails
+ * @returns undefined when that can't be done, and the tarball has to be loaded as it is
+ * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
+ */
+export async function loadOverlapped(
+  { engine, log }: { readonly engine: Engine; readonly log: Log },
+  content: ArtifactContent,
+  record: HandoverRecord,
+  onLoaded: (loaded: string) => void,
+): Promise<Overlapped | undefined> {
+  const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
+  if (engine.fetch === undefined || offered === undefined) return undefined;
+  const progress = log.progress(
+    'Downloaded',
+    bytesIn(offered, () => true),
+  );
+  const asked = new Set<Digest>();
+  let size = 0;
+  const watch = {
+    onAsked: (digest: Digest) => void asked.add(digest),
+    onBytes: (bytes: number) => {
+      size += bytes;
+      progress.add(bytes);
+    },
+  };
+  try {
+    // What it is called until it has got its own name goes at the end.
+    await using fetched = new AsyncDisposableStack();
+    fetched.use(await engine.fetch(offered.image(watch)));
+    const loaded = await engine.load(Readable.from([offered.rest]), onLoaded);
+    tellSkipped(log, offered, asked);
+    return { loaded, size };
+  } catch (error) {
+    if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
+    log.info(`${error.message} So docker load gets the whole tarball.`);
+    return undefined;
+  } finally {
+    progress.done();
+  }
+}
+
+function tellSkipped(log: Log, offered: OfferedLayers, asked: ReadonlySet<Digest>): void {
+  const skipped = offered.layers.size - asked.size;
+  if (skipped === 0) return;
+  const bytes = bytesIn(offered, (digest) => !asked.has(digest));
+  log.info(
+    `The engine had ${String(skipped)} of ${String(offered.layers.size)} layers already: ${formatBytes(bytes)} less to download.`,
+  );
+}
+
+function bytesIn({ layers }: OfferedLayers, counts: (digest: Digest) => boolean): number {
+  return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
+}
