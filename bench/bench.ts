@@ -6,9 +6,10 @@ import { type DockerEngine, type ImageStore, startDockerEngine } from '../dev/do
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
 import { buildAnew, emptyEngine } from './clean-slate.ts';
-import { type Arena, compressions, consumers, producers } from './contenders.ts';
+import { type Arena, compressions, type Contender, consumers, producers } from './contenders.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
+import { inSlope } from './plots.ts';
 import { race } from './race.ts';
 import { type Race, Results } from './results.ts';
 import { sh, startService } from './world.ts';
@@ -52,7 +53,7 @@ async function benchSize(megabytes: number): Promise<void> {
   for (const store of stores.filter((name): name is ImageStore => name === 'classic' || name === 'containerd')) {
     const [builder, consumer] = await Promise.all([startDockerEngine({ store }), startDockerEngine({ store })]);
     try {
-      // The slow link is for the size that the targets are set for; the largest is there for the slope.
+      // The slow link is for the size that the targets are set for.
       for (const link of megabytes === 1000 || sizes.length === 1 ? links : links.slice(0, 1)) {
         await benchLink(megabytes, link, context, builder, consumer);
       }
@@ -77,17 +78,21 @@ async function benchLink(
     { ...shared, engine: builder },
     { ...shared, engine: consumer },
   ];
-  const rounds = megabytes > 2000 ? 1 : Number(values.rounds);
+  // The largest is there for the slope alone.
+  const isLarge = megabytes > 2000;
+  const inRace = ({ name }: Contender): boolean => !isLarge || inSlope.test(name);
+  const [produce, consume] = [producers.filter(inRace), consumers.filter(inRace)];
+  const rounds = isLarge ? 1 : Number(values.rounds);
   const about = { megabytes, store: builder.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
-  for (const { run } of producers) await run(producing, '0');
+  for (const { run } of produce) await run(producing, '0');
   const tarball = statSync(join(folder, 'ours.tar')).size;
   const add = (result: Race): void => {
     results.race(result);
   };
-  add(await race({ ...about, what: 'Producer', tarball }, producers, producing, () => Promise.resolve()));
-  add(await race({ ...about, what: 'Consumer', tarball }, consumers, consuming, () => emptyEngine(consumer)));
-  if (link === 'unlimited') {
+  add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => Promise.resolve()));
+  add(await race({ ...about, what: 'Consumer', tarball }, consume, consuming, () => emptyEngine(consumer)));
+  if (link === 'unlimited' && !isLarge) {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
     const present = consumers.slice(0, 4);
     // The recipe's tarball has another manifest under the same tag.

@@ -29,6 +29,9 @@ export function barsPlot(races: readonly Race[]): string {
 
 const chart = { width: 330, height: 190, left: 50 } as const;
 
+/** The contenders that the slope shows. */
+export const inSlope = /^ours$|^docs|^floor/;
+
 /** Time against size, a chart per kind of race and store, on the unlimited link. */
 export function slopePlot(races: readonly Race[]): string {
   const kinds = ['Producer', 'Consumer'].flatMap((what) =>
@@ -46,7 +49,7 @@ export function slopePlot(races: readonly Race[]): string {
 }
 
 function slopeChart(title: string, races: readonly Race[], left: number, top: number): readonly string[] {
-  const names = races[0]?.series.map(({ name }) => name).filter((name) => /^ours$|^docs|^floor/.test(name)) ?? [];
+  const names = races[0]?.series.map(({ name }) => name).filter((name) => inSlope.test(name)) ?? [];
   const most = Math.max(1, ...races.flatMap((race) => names.map((name) => timeOf(race, name))));
   const largest = Math.max(1, ...races.map(({ heading }) => heading.megabytes));
   const x = (megabytes: number): number => left + chart.left + (megabytes / largest) * (chart.width - 20);
