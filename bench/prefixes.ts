@@ -21,11 +21,11 @@ import { sh } from './world.ts';
 
 // An experiment: does it pay to load an image layer by layer, as growing prefixes under temporary tags, while later layers
 // still download? The link is a clock: a byte can be used when its time has come. docs/decisions.md has the outcome.
-//   node dev/run.mjs bench/overlap.ts [MB] [rounds]
+//   node dev/run.mjs bench/prefixes.ts [MB] [rounds]
 
 const [megabytes = 1000, rounds = 5] = process.argv.slice(2).map(Number);
 const bytesPerMs = 100e3;
-const folder = mkdtempSync(join(tmpdir(), 'overlap-'));
+const folder = mkdtempSync(join(tmpdir(), 'prefixes-'));
 
 interface Feed {
   readonly head: readonly (readonly [string, Buffer])[];

@@ -67,12 +67,20 @@ async function smallBlobs(tarball: Buffer): Promise<ReadonlyMap<Digest, OfferedB
   const blobs = new Map<Digest, OfferedBlob>();
   for (const [name, bytes] of await readSmallTar(tarball)) {
     if (!name.startsWith('blobs/sha256/')) continue;
-    // A manifest names its own type; a config has none.
-    const value = parseJson(bytes.toString());
-    const mediaType = isObject(value) ? stringOr(value['mediaType'], mediaTypes.config) : mediaTypes.config;
-    blobs.set(digestOf(bytes), { size: bytes.length, mediaType, chunks: () => Readable.from([bytes]) });
+    blobs.set(digestOf(bytes), {
+      size: bytes.length,
+      mediaType: mediaTypeOf(bytes),
+      chunks: () => Readable.from([bytes]),
+    });
   }
   return blobs;
+}
+
+// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
+function mediaTypeOf(bytes: Buffer): string {
+  const value = parseJson(bytes.toString());
+  if (!isObject(value)) return mediaTypes.config;
+  return stringOr(value['mediaType'], value['layers'] === undefined ? mediaTypes.config : mediaTypes.manifest);
 }
 
 async function joined(chunks: AsyncIterable<Buffer>): Promise<Buffer> {

@@ -206,6 +206,22 @@ describe('during the work', () => {
   });
 });
 
+test('cancelled while the engine fetches layers: its name for them is taken away all the same', async () => {
+  const { exports, loads, service, docker } = await begin();
+  await exports();
+  docker.set({ images: [], calls: [] });
+  service.faults.add({ on: 'get', after: 4, times: 99, effect: { kind: 'hang', ms: 20_000 } });
+  const cancel = new AbortController();
+  const running = loads({}, { signal: cancel.signal });
+  const commands = (): readonly string[] => docker.state().calls.map((call) => call.join(' '));
+  while (!commands().some((command) => command.startsWith('pull'))) await sleep(20);
+  await sleep(300);
+  cancel.abort();
+  expect(errorCode(await running)).toBe('cancelled');
+  expect(commands().at(-1)).toMatch(/^image rm 127\.0\.0\.1:\d+\/handover-/);
+  expect(docker.state().images).toEqual([]);
+});
+
 // Not a shell: it would drop variables with a hyphen in their names, as inputs have.
 const mountThenRun = `
   const { spawnSync } = require('node:child_process');

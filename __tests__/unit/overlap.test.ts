@@ -2,9 +2,15 @@ import { setImmediate as settle } from 'node:timers/promises';
 import { Readable } from 'node:stream';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { LayerTurns } from '../../load-image/layer-turns.ts';
+import { type OfferedLayers, offerLayers } from '../../load-image/offered-layers.ts';
+import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { type LoopbackRegistry, loopbackRegistry } from '../../shared/docker/loopback-registry.ts';
-import { type Digest, digestOf } from '../../shared/image/digest.ts';
+import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import type { OfferedBlob } from '../../shared/image/offered-image.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+import type { HandoverRecord } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { type FixtureImage, json, makeImage, tar } from '../fixtures/image.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');
@@ -66,6 +72,114 @@ describe('the registry on the loopback interface', () => {
     const url = await start();
     await expect(fetch(`${url}/blobs/${broken}`).then((response) => response.text())).rejects.toThrow();
     expect(await registry.failed).toMatchObject({ message: 'the link is down' });
+  });
+});
+
+describe('the layers of an artifact, one by one', () => {
+  /** An artifact whose tarball begins with its layers, as export-image writes it. */
+  const handedOver = (
+    changeManifest: (manifest: object) => object = (manifest) => manifest,
+  ): { readonly record: HandoverRecord; readonly content: ArtifactContent; readonly image: FixtureImage } => {
+    const image = makeImage({ layers: 2, layerBytes: 3000, gzip: false });
+    const manifest = json(changeManifest(JSON.parse(image.blobs.get(image.manifestDigest)?.toString() ?? '')));
+    const layers = image.layerDigests.map((digest) => image.blobs.get(digest) ?? Buffer.alloc(0));
+    const name = (bytes: Buffer): string => `blobs/sha256/${hexOf(digestOf(bytes))}`;
+    const config = image.blobs.get(image.configDigest) ?? Buffer.alloc(0);
+    const tarball = tar([...layers, config, manifest].map((bytes): [string, Buffer] => [name(bytes), bytes]));
+    const record: HandoverRecord = {
+      references: [parseTaggedReference('charon:local')],
+      platform: parsePlatform('linux/amd64'),
+      configDigest: image.configDigest,
+      manifestDigests: [digestOf(manifest)],
+      diffIds: image.diffIds,
+      labels: {},
+      layers: layers.map((bytes) => ({
+        digest: digestOf(bytes),
+        size: bytes.length,
+        mediaType: 'application/vnd.oci.image.layer.v1.tar',
+        offset: tarball.indexOf(bytes),
+      })),
+      tarballName: 'charon.tar',
+      tarballSize: tarball.length,
+      tarballDigest: digestOf(tarball),
+      tarballCompression: 'none',
+      producer: { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' },
+    };
+    const content: ArtifactContent = {
+      artifact: { id: 1, name: 'docker-image', size: tarball.length },
+      files: [],
+      text: () => Promise.resolve(undefined),
+      read: () => Readable.from([tarball]),
+      ranges: () =>
+        Promise.resolve((start, end, onBytes) => {
+          onBytes(end - start);
+          return Readable.from([tarball.subarray(start, end)]);
+        }),
+    };
+    return { record, content, image };
+  };
+  const offer = async ({
+    content,
+    record,
+  }: Pick<ReturnType<typeof handedOver>, 'content' | 'record'>): Promise<OfferedLayers> => {
+    const offered = await offerLayers(content, record);
+    if (offered === undefined) throw new Error('nothing was offered');
+    return offered;
+  };
+  const nobody = { onAsked: () => undefined, onBytes: () => undefined };
+
+  test('each blob has its bytes and its type; the rest of the tarball has none of the layers', async () => {
+    const { record, content, image } = handedOver();
+    const offered = await offer({ record, content });
+    const asked: Digest[] = [];
+    let bytes = 0;
+    const { blobs } = offered.image({
+      onAsked: (digest) => void asked.push(digest),
+      onBytes: (more) => (bytes += more),
+    });
+    for (const [digest, { size, chunks }] of blobs) {
+      const parts: Buffer[] = [];
+      for await (const part of chunks()) parts.push(part);
+      expect([digestOf(Buffer.concat(parts)), Buffer.concat(parts).length]).toEqual([digest, size]);
+    }
+    expect([...blobs.values()].map(({ mediaType }) => mediaType).sort()).toEqual([
+      'application/vnd.oci.image.config.v1+json',
+      'application/vnd.oci.image.layer.v1.tar',
+      'application/vnd.oci.image.layer.v1.tar',
+      'application/vnd.oci.image.manifest.v1+json',
+    ]);
+    expect(asked).toEqual(image.layerDigests);
+    expect(bytes).toBe(record.layers.reduce((sum, { size }) => sum + size, 0));
+    expect(offered.rest.length).toBeLessThan(record.tarballSize - bytes);
+    expect(offered.rest.includes(hexOf(image.layerDigests[0] ?? record.configDigest))).toBe(true); // in the manifest
+    expect(offered.rest.includes(`blobs/sha256/${hexOf(image.layerDigests[0] ?? record.configDigest)}`)).toBe(false);
+  });
+
+  test('a manifest that doesn’t name its type is known by its layers', async () => {
+    const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
+    const { blobs, manifestDigest } = (await offer(changed)).image(nobody);
+    expect(blobs.get(manifestDigest)).toMatchObject({ mediaType: 'application/vnd.oci.image.manifest.v1+json' });
+  });
+
+  test.each<[string, (record: HandoverRecord) => HandoverRecord]>([
+    ['names a manifest that the tarball lacks', (record) => ({ ...record, manifestDigests: [digestOf('other')] })],
+    ['is of a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
+    [
+      'doesn’t tell where layers lie',
+      (record) => ({
+        ...record,
+        layers: record.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType })),
+      }),
+    ],
+  ])('not when the record %s', async (_, change) => {
+    const { record, content } = handedOver();
+    expect(await offerLayers(content, change(record))).toBeUndefined();
+  });
+
+  test('not when the artifact can’t be read in parts', async () => {
+    const { record, content } = handedOver();
+    const whole = { ...content, ranges: () => Promise.resolve(undefined) };
+    expect(await offerLayers(whole, record)).toBeUndefined();
   });
 });
 
