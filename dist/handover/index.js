@@ -35944,12 +35944,20 @@ async function smallBlobs(tarball) {
     for (const [name, bytes] of await readSmallTar(tarball)) {
         if (!name.startsWith('blobs/sha256/'))
             continue;
-        // A manifest names its own type; a config has none.
-        const value = (0,json/* parseJson */.qF)(bytes.toString());
-        const mediaType = (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], image_manifest/* mediaTypes */.Ib.config) : image_manifest/* mediaTypes */.Ib.config;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) });
+        blobs.set((0,image_digest/* digestOf */.ol)(bytes), {
+            size: bytes.length,
+            mediaType: mediaTypeOf(bytes),
+            chunks: () => external_node_stream_.Readable.from([bytes]),
+        });
     }
     return blobs;
+}
+// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
+function mediaTypeOf(bytes) {
+    const value = (0,json/* parseJson */.qF)(bytes.toString());
+    if (!(0,json/* isObject */.Gv)(value))
+        return image_manifest/* mediaTypes */.Ib.config;
+    return (0,json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
 }
 async function joined(chunks) {
     const parts = [];
