@@ -3,8 +3,9 @@ import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
-import { compressionOf, decompress } from '../shared/image/tarball-compression.ts';
+import { compressionOf, decompress, magicBytes } from '../shared/image/tarball-compression.ts';
 import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/tarball-reader.ts';
+import { withHead } from '../shared/stream-head.ts';
 import { watchedChunks } from '../shared/watched-chunks.ts';
 import { chooseTarball } from './plan.ts';
 import type { ExpectedImage } from './verify.ts';
@@ -16,10 +17,9 @@ import type { ExpectedImage } from './verify.ts';
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
   const source = watchedChunks(chunks, (error) => (broken = error));
-  const first = await source.next();
-  if (first.done === true) throw invalid(`${name} in the artifact is empty.`);
-  const compression = compressionOf(first.value);
-  const all = prepend(first.value, source);
+  const { head, all } = await withHead(source, magicBytes);
+  if (head.length === 0) throw invalid(`${name} in the artifact is empty.`);
+  const compression = compressionOf(head);
   if (compression === 'none') {
     yield* all;
     return;
@@ -30,11 +30,6 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
     if (broken !== undefined) throw asError(broken);
     throw invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
   }
-}
-
-async function* prepend(first: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  yield first;
-  yield* rest;
 }
 
 /** What a tarball says of one image in it. */

@@ -34027,7 +34027,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 3423:
+/***/ 6661:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34282,6 +34282,35 @@ var consumers_ = __nccwpck_require__(8321);
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
 var tar_stream = __nccwpck_require__(6118);
+;// CONCATENATED MODULE: ./build/shared/stream-head.js
+/**
+ * The first bytes, to look at, and the whole with them.
+ * @param bytes how many are wanted; there are fewer when the whole is shorter, and more when its chunks are longer
+ * @throws what the chunks throw
+ */
+async function withHead(chunks, bytes) {
+    const source = chunks[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (head.length < bytes) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        try {
+            if (head.length > 0)
+                yield head;
+            for (let next = await source.next(); next.done !== true; next = await source.next())
+                yield next.value;
+        }
+        finally {
+            await source.return?.();
+        }
+    };
+    return { head, all: all() };
+}
+
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
 // EXTERNAL MODULE: external "node:zlib"
@@ -34415,6 +34444,7 @@ function writeChecksum(block) {
 
 
 
+
 const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -34494,7 +34524,7 @@ function nowhere() {
 async function writeBlob(content, layout, digest, compression) {
     // A blob is renamed into place when it is whole: others read it from then on.
     const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
-    const { head, all } = await withHead(content);
+    const { head, all } = await withHead(content, tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
         await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(partial));
         await (0,promises_.rename)(partial, blobPath(layout, digest));
@@ -34511,24 +34541,6 @@ async function writeBlob(content, layout, digest, compression) {
     const { size } = await (0,promises_.stat)(partial);
     await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
-}
-/** The first block of a tar or the first bytes of something else, and the whole with them. */
-async function withHead(content) {
-    const source = content[Symbol.asyncIterator]();
-    let head = Buffer.alloc(0);
-    while (head.length < tarBlock) {
-        const next = await source.next();
-        if (next.done === true)
-            break;
-        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
-    }
-    const all = async function* () {
-        if (head.length > 0)
-            yield head;
-        for (let next = await source.next(); next.done !== true; next = await source.next())
-            yield next.value;
-    };
-    return { head, all: all() };
 }
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
@@ -34894,7 +34906,9 @@ async function* transientFileChunks(path) {
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
-/** How a tarball is compressed, from its first four bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
+/** How many bytes of a tarball tell its compression. */
+const magicBytes = 4;
+/** How a tarball is compressed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
 function compressionOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
@@ -35714,6 +35728,7 @@ var load_image_plan = __nccwpck_require__(1162);
 
 
 
+
 /**
  * The plain tarball, whatever its compression.
  * @throws HandoverError `tarball-invalid` while iterating, when the compressed data is damaged
@@ -35721,11 +35736,10 @@ var load_image_plan = __nccwpck_require__(1162);
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,watched_chunks/* watchedChunks */.b)(chunks, (error) => (broken = error));
-    const first = await source.next();
-    if (first.done === true)
+    const { head, all } = await withHead(source, magicBytes);
+    if (head.length === 0)
         throw tarball_stream_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(first.value);
-    const all = prepend(first.value, source);
+    const compression = compressionOf(head);
     if (compression === 'none') {
         yield* all;
         return;
@@ -35738,10 +35752,6 @@ async function* plainTarball(chunks, name) {
             throw (0,errors/* asError */.zR)(broken);
         throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-}
-async function* prepend(first, rest) {
-    yield first;
-    yield* rest;
 }
 /**
  * The artifact's tarball, uncompressed. Without a record its own manifest is read while the bytes pass by.
@@ -36915,7 +36925,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(3423);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6661);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {

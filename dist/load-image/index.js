@@ -33507,7 +33507,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 3491:
+/***/ 5911:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34070,7 +34070,9 @@ var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
-/** How a tarball is compressed, from its first four bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
+/** How many bytes of a tarball tell its compression. */
+const magicBytes = 4;
+/** How a tarball is compressed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
 function compressionOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
@@ -34128,11 +34130,41 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
+;// CONCATENATED MODULE: ./build/shared/stream-head.js
+/**
+ * The first bytes, to look at, and the whole with them.
+ * @param bytes how many are wanted; there are fewer when the whole is shorter, and more when its chunks are longer
+ * @throws what the chunks throw
+ */
+async function withHead(chunks, bytes) {
+    const source = chunks[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (head.length < bytes) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        try {
+            if (head.length > 0)
+                yield head;
+            for (let next = await source.next(); next.done !== true; next = await source.next())
+                yield next.value;
+        }
+        finally {
+            await source.return?.();
+        }
+    };
+    return { head, all: all() };
+}
+
 // EXTERNAL MODULE: ./build/shared/watched-chunks.js
 var watched_chunks = __nccwpck_require__(8693);
 // EXTERNAL MODULE: ./build/load-image/plan.js
 var load_image_plan = __nccwpck_require__(1162);
 ;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
+
 
 
 
@@ -34146,11 +34178,10 @@ var load_image_plan = __nccwpck_require__(1162);
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,watched_chunks/* watchedChunks */.b)(chunks, (error) => (broken = error));
-    const first = await source.next();
-    if (first.done === true)
+    const { head, all } = await withHead(source, magicBytes);
+    if (head.length === 0)
         throw invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(first.value);
-    const all = prepend(first.value, source);
+    const compression = compressionOf(head);
     if (compression === 'none') {
         yield* all;
         return;
@@ -34163,10 +34194,6 @@ async function* plainTarball(chunks, name) {
             throw (0,errors/* asError */.zR)(broken);
         throw invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-}
-async function* prepend(first, rest) {
-    yield first;
-    yield* rest;
 }
 /**
  * The artifact's tarball, uncompressed. Without a record its own manifest is read while the bytes pass by.
@@ -35570,7 +35597,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(3491);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5911);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");

@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
 import { HandoverError } from '../errors.ts';
+import { withHead } from '../stream-head.ts';
 import { type Digest, hexOf, parseDigest } from './digest.ts';
 import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
 import { formatManifest, parseArchiveManifest } from './manifest.ts';
@@ -112,7 +113,7 @@ async function writeBlob(
 ): Promise<ReplacedLayer | undefined> {
   // A blob is renamed into place when it is whole: others read it from then on.
   const partial = join(layout, `partial-${hexOf(digest)}`);
-  const { head, all } = await withHead(content);
+  const { head, all } = await withHead(content, tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
     await pipeline(all, createWriteStream(partial));
     await rename(partial, blobPath(layout, digest));
@@ -133,22 +134,4 @@ async function writeBlob(
   const { size } = await stat(partial);
   await rename(partial, blobPath(layout, compressed));
   return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
-}
-
-/** The first block of a tar or the first bytes of something else, and the whole with them. */
-async function withHead(
-  content: AsyncIterable<Buffer>,
-): Promise<{ readonly head: Buffer; readonly all: AsyncIterable<Buffer> }> {
-  const source = content[Symbol.asyncIterator]();
-  let head: Buffer = Buffer.alloc(0);
-  while (head.length < tarBlock) {
-    const next = await source.next();
-    if (next.done === true) break;
-    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
-  }
-  const all = async function* (): AsyncGenerator<Buffer> {
-    if (head.length > 0) yield head;
-    for (let next = await source.next(); next.done !== true; next = await source.next()) yield next.value;
-  };
-  return { head, all: all() };
 }

@@ -3,7 +3,10 @@ import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zl
 
 export type TarballCompression = 'none' | 'gzip' | 'zstd';
 
-/** How a tarball is compressed, from its first four bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
+/** How many bytes of a tarball tell its compression. */
+export const magicBytes = 4;
+
+/** How a tarball is compressed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
 export function compressionOf(head: Buffer): TarballCompression {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
   if (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528) return 'zstd';
