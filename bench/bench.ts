@@ -86,11 +86,12 @@ async function benchLink(
   const about = { megabytes, store: builder.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
   for (const { run } of produce) await run(producing, '0');
+  await service.keep();
   const tarball = statSync(join(folder, 'ours.tar')).size;
   const add = (result: Race): void => {
     results.race(result);
   };
-  add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => Promise.resolve()));
+  add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => service.forget()));
   add(await race({ ...about, what: 'Consumer', tarball }, consume, consuming, () => emptyEngine(consumer)));
   if (link === 'unlimited' && !isLarge) {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
@@ -115,6 +116,7 @@ async function benchCompressions(
   const arena = { service, registry: registry.address, context, folder, engine };
   const heading = { megabytes, store: engine.store, link, rounds: Number(values.rounds), tarball: 0 };
   const anew = async (): Promise<void> => {
+    await service.forget();
     await emptyEngine(consumer);
     await buildAnew(arena);
   };

@@ -15,6 +15,10 @@ export interface BenchService {
   readonly env: Readonly<Record<string, string>>;
   /** Bytes of blobs that were downloaded so far. */
   downloaded(): Promise<number>;
+  /** Keeps the artifacts that are there now. */
+  keep(): Promise<void>;
+  /** Removes the content of all other artifacts. */
+  forget(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -29,12 +33,21 @@ export async function startService(link: LinkOptions): Promise<BenchService> {
     return line.done === true ? undefined : parseJson(line.value);
   };
   const env = stringMapOf(await answer());
+  const ask = async (line: string): Promise<unknown> => {
+    child.stdin.write(`${line}\n`);
+    return answer();
+  };
   return {
     env,
     downloaded: async () => {
-      child.stdin.write('\n');
-      const traffic = await answer();
+      const traffic = await ask('');
       return isObject(traffic) && typeof traffic['down'] === 'number' ? traffic['down'] : Number.NaN;
+    },
+    keep: async () => {
+      await ask('keep');
+    },
+    forget: async () => {
+      await ask('forget');
     },
     stop: async () => {
       child.stdin.end();

@@ -1,12 +1,19 @@
-import { startArtifactService, type ServiceOptions } from './service.ts';
+import { createInterface } from 'node:readline';
+import { type ServiceOptions, startArtifactService } from './service.ts';
 
-// The stand-in as a process of its own, for benchmarks: prints one job's environment, then for each line of its input the
-// bytes that went down and up so far, and ends with its input.
+// The stand-in as a process of its own, for benchmarks. Prints one job's environment; then answers each line of its input
+// with the bytes that went down and up so far, and ends with its input. Before it answers `keep`, it notes the artifacts
+// that it has; before `forget`, it removes the content of all others, which would fill the machine's memory.
 //   node main.ts '{"tls":true,"link":{"bytesPerSecond":1e8}}'
 const options: ServiceOptions = JSON.parse(process.argv[2] ?? '{}');
 const service = await startArtifactService(options);
 console.log(JSON.stringify(service.env()));
-process.stdin.on('data', () => {
+const kept = new Set<string>();
+for await (const line of createInterface({ input: process.stdin })) {
+  const blobs = service.artifacts.map(({ blob }) => blob).filter(service.blobs.exists);
+  if (line === 'keep') for (const blob of blobs) kept.add(blob);
+  if (line === 'forget') await Promise.all(blobs.filter((blob) => !kept.has(blob)).map(service.blobs.remove));
   console.log(JSON.stringify(service.traffic));
-});
-process.stdin.on('end', () => void service.close().then(() => process.exit(0)));
+}
+await service.close();
+process.exit(0);
