@@ -7,6 +7,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
 import { formatBytes } from '../shared/text.ts';
 import { type OfferedLayers, offerLayers } from './offered-layers.ts';
+import { differences } from './verify.ts';
 
 /** What the engine loaded. */
 export interface Overlapped {
@@ -49,8 +50,10 @@ export async function loadOverlapped(
     await using fetched = new AsyncDisposableStack();
     fetched.use(await engine.fetch(offered.image(watch)));
     const loaded = await engine.load(Readable.from([offered.rest]), onLoaded);
-    tellSkipped(log, offered, asked);
-    return { loaded, size };
+    const all = asked.size === offered.layers.size || (await isWhole(engine, loaded, record));
+    if (all) tellSkipped(log, offered, asked);
+    else log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+    return all ? { loaded, size } : undefined;
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     log.info(`${error.message} So docker load gets the whole tarball.`);
@@ -58,6 +61,13 @@ export async function loadOverlapped(
   } finally {
     progress.done();
   }
+}
+
+// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
+async function isWhole(engine: Engine, loaded: readonly string[], record: HandoverRecord): Promise<boolean> {
+  const [name] = loaded;
+  const image = name === undefined ? undefined : await engine.inspect(name);
+  return image !== undefined && differences(record, image).length === 0;
 }
 
 function tellSkipped(log: Log, offered: OfferedLayers, asked: ReadonlySet<Digest>): void {

@@ -82,6 +82,8 @@ describe.each([
     const again = await loadOn(engines[to], expected);
     expect(again.log).not.toContain('::error');
     expect(again.outputs['config-digest']).toBe(exported.outputs['config-digest']);
+    // A push from the classic store compresses the layers in its own way, and the containerd store knows them in that form.
+    expect(again.log.includes('layers of another form')).toBe(from === 'classic' && to === 'containerd');
     engines[to].docker('pull', `${repository}:latest`);
   }, 120_000);
 });

@@ -34422,6 +34422,69 @@ async function joined(chunks) {
     return Buffer.concat(parts);
 }
 
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/load-image/verify.js
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * How the engine's image differs from the expected one, in words; empty when it is the very image. Never compares the
+ * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
+ */
+function differences(expected, found) {
+    const ids = [
+        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
+        ...expected.manifestDigests,
+    ];
+    const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
+    const layersFit = expected.diffIds.length === found.diffIds.length &&
+        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+    return [
+        ...(idFits ? [] : [`image ID ${found.imageId} instead of ${ids.join(' or ')}`]),
+        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
+        ...((0,platform/* samePlatform */.my)(expected.platform, found.platform)
+            ? []
+            : [`platform ${(0,platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,platform/* formatPlatform */.Bq)(expected.platform)}`]),
+    ];
+}
+function listed(diffIds) {
+    const last = diffIds.at(-1);
+    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
+}
+/** @throws HandoverError `image-mismatch` */
+function requireSameImage(reference, expected, found) {
+    const wrong = differences(expected, found);
+    if (wrong.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag has been taken back. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+        'pulls the same tag on this runner.');
+}
+/**
+ * Checks what is known before the image is loaded.
+ * @param host platform of this runner's engine
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected(expectations, image, host) {
+    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
+    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+    }
+    requireRevision(expectedRevision, image.labels[revisionLabel]);
+    if (!checkPlatform || (0,platform/* runsOn */.k8)(image.platform, host))
+        return;
+    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === undefined || expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,shared_text/* quoteForeign */.xS)(found)}`;
+    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,shared_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/overlap.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -34479,6 +34542,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /**
  * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
  * rest of the tarball, which names the image.
@@ -34507,8 +34571,12 @@ async function loadOverlapped({ engine, log }, content, record, onLoaded) {
             const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
             fetched.use(await engine.fetch(offered.image(watch)));
             const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), onLoaded);
-            tellSkipped(log, offered, asked);
-            return { loaded, size };
+            const all = asked.size === offered.layers.size || (await isWhole(engine, loaded, record));
+            if (all)
+                tellSkipped(log, offered, asked);
+            else
+                log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+            return all ? { loaded, size } : undefined;
         }
         catch (e_1) {
             env_1.error = e_1;
@@ -34529,6 +34597,12 @@ async function loadOverlapped({ engine, log }, content, record, onLoaded) {
     finally {
         progress.done();
     }
+}
+// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
+async function isWhole(engine, loaded, record) {
+    const [name] = loaded;
+    const image = name === undefined ? undefined : await engine.inspect(name);
+    return image !== undefined && differences(record, image).length === 0;
 }
 function tellSkipped(log, offered, asked) {
     const skipped = offered.layers.size - asked.size;
@@ -34591,69 +34665,6 @@ async function send({ engine, log }, total, onLoaded, open) {
     finally {
         progress.done();
     }
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * How the engine's image differs from the expected one, in words; empty when it is the very image. Never compares the
- * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
- */
-function differences(expected, found) {
-    const ids = [
-        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
-        ...expected.manifestDigests,
-    ];
-    const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
-    const layersFit = expected.diffIds.length === found.diffIds.length &&
-        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
-    return [
-        ...(idFits ? [] : [`image ID ${found.imageId} instead of ${ids.join(' or ')}`]),
-        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
-        ...((0,platform/* samePlatform */.my)(expected.platform, found.platform)
-            ? []
-            : [`platform ${(0,platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,platform/* formatPlatform */.Bq)(expected.platform)}`]),
-    ];
-}
-function listed(diffIds) {
-    const last = diffIds.at(-1);
-    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
-}
-/** @throws HandoverError `image-mismatch` */
-function requireSameImage(reference, expected, found) {
-    const wrong = differences(expected, found);
-    if (wrong.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag has been taken back. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
-        'pulls the same tag on this runner.');
-}
-/**
- * Checks what is known before the image is loaded.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
- */
-function requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,platform/* runsOn */.k8)(image.platform, host))
-        return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,shared_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,shared_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verified-tag.js
