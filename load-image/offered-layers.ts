@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
 import { mediaTypes } from '../shared/image/manifest.ts';
@@ -42,7 +43,7 @@ export async function offerLayers(
   if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
-  const rest = await joined(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+  const rest = await buffer(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
   const small = await smallBlobs(rest);
   const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
   if (manifestDigest === undefined) return undefined;
@@ -81,10 +82,4 @@ function mediaTypeOf(bytes: Buffer): string {
   const value = parseJson(bytes.toString());
   if (!isObject(value)) return mediaTypes.config;
   return stringOr(value['mediaType'], value['layers'] === undefined ? mediaTypes.config : mediaTypes.manifest);
-}
-
-async function joined(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  for await (const chunk of chunks) parts.push(chunk);
-  return Buffer.concat(parts);
 }

@@ -35171,7 +35171,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('expor
         limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()));
         const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
         const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planExport */ .i)(inputs, context);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
         const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
         const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_11__/* .exportImage */ ._)(plan, {
@@ -39760,7 +39760,7 @@ function dockerBuildx(cli) {
                 return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
             }
             const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
-            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.f)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
+            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
         build: (args, print, pushed = []) => build(cli, args, print, pushed),
     };
@@ -39801,14 +39801,17 @@ async function build(cli, args, print, pushed) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  R: () => (/* binding */ dockerCli),
-  f: () => (/* binding */ lastLine)
+  RK: () => (/* binding */ dockerCli),
+  fM: () => (/* binding */ lastLine),
+  jH: () => (/* binding */ outputOf)
 });
 
 ;// CONCATENATED MODULE: external "node:child_process"
 const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
 var exec = __nccwpck_require__(7187);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
@@ -39818,6 +39821,7 @@ var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
 
 
 
@@ -39885,6 +39889,11 @@ const runnerHints = {
 function unavailable(name, why, cause) {
     const title = name === 'docker' ? 'Docker' : 'Podman';
     return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+}
+/** All that a running command says, once it has ended. */
+async function outputOf({ stdout, stderr, exit }) {
+    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: said, stderr: complained };
 }
 /** The last thing a command said: what to show of a failure. */
 function lastLine(output) {
@@ -40042,7 +40051,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
 /**
@@ -40060,7 +40068,7 @@ async function fetchImage(cli, image) {
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.f)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -40086,11 +40094,11 @@ async function pull(cli, { reference, reached, failed }) {
         failure = error;
         running.kill();
     });
-    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
     clearTimeout(timer);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    return { stdout, stderr, exitCode };
+    return output;
 }
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
 async function remove(cli, reference) {
@@ -40165,7 +40173,7 @@ async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
     const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     return requireSupportedEngine(parsed);
 }
@@ -40252,7 +40260,7 @@ const hints = {
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
 function failed({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.f)(output);
+    const said = (0,docker_cli/* lastLine */.fM)(output);
     const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
 }
@@ -40394,7 +40402,7 @@ async function podman_engine_info(cli) {
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.f)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
 }
 async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -40461,7 +40469,7 @@ async function* save(cli, tempRoot, image) {
  * @param signal ends running commands when it is aborted
  */
 function containerEngine(name, tempRoot, signal) {
-    const cli = (0,docker_cli/* dockerCli */.R)(signal, name);
+    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
     return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
 }
 
@@ -40589,18 +40597,16 @@ function registryLimit(running) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   o: () => (/* binding */ dockerRegistry)
 /* harmony export */ });
-/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8444);
-/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3324);
-/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3810);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
-/* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6996);
-
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8444);
+/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3324);
+/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3810);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3552);
+/* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6996);
 
 
 
@@ -40612,17 +40618,17 @@ function registryLimit(running) {
 
 
 function dockerRegistry(cli, options) {
-    const attempt = (work, failed) => (0,_registry_attempts_js__WEBPACK_IMPORTED_MODULE_5__/* .attemptRegistry */ .V0)(work, options, failed);
+    const attempt = (work, failed) => (0,_registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__/* .attemptRegistry */ .V0)(work, options, failed);
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_7__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+                throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
@@ -40632,33 +40638,33 @@ function dockerRegistry(cli, options) {
 async function run(cli, work, args) {
     const running = await cli.start(args);
     running.stdin.end();
-    const limit = (0,_registry_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .registryLimit */ .x)(running);
+    const limit = (0,_registry_limit_js__WEBPACK_IMPORTED_MODULE_8__/* .registryLimit */ .x)(running);
     limit.start();
-    const [stdout, stderr, exitCode] = await Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr), running.exit]);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .outputOf */ .jH)(running);
     limit.stop();
-    if (exitCode === 0)
-        return { exitCode, stdout, stderr };
-    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .f)({ stdout, stderr }));
+    if (output.exitCode === 0)
+        return output;
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    const content = (0,_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .isIndex */ .nw)(found)) {
-        throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .isIndex */ .nw)(found)) {
+        throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
-    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_6__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
 }
 
 

@@ -34359,6 +34359,7 @@ class LayerTurns {
 
 
 
+
 // Configs and manifests: some kilobytes.
 const maxRestBytes = 8 * 1024 * 1024;
 /**
@@ -34374,7 +34375,7 @@ async function offerLayers(content, record) {
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
-    const rest = await joined(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const rest = await (0,consumers_.buffer)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
     const small = await smallBlobs(rest);
     const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
     if (manifestDigest === undefined)
@@ -34414,12 +34415,6 @@ function mediaTypeOf(bytes) {
     if (!(0,json/* isObject */.Gv)(value))
         return image_manifest/* mediaTypes */.Ib.config;
     return (0,json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
-}
-async function joined(chunks) {
-    const parts = [];
-    for await (const chunk of chunks)
-        parts.push(chunk);
-    return Buffer.concat(parts);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -35695,7 +35690,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-
         const pauseMs = given.registryRetrySeconds * 1000;
         const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_15__/* .loadImages */ .z)(plan, fallback, {
             engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .R)(signal), { pauseMs, warning: log.warning, signal }),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
             store,
             ownStore,
             log,
@@ -39931,14 +39926,17 @@ async function* countedChunks(chunks, onBytes) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  R: () => (/* binding */ dockerCli),
-  f: () => (/* binding */ lastLine)
+  RK: () => (/* binding */ dockerCli),
+  fM: () => (/* binding */ lastLine),
+  jH: () => (/* binding */ outputOf)
 });
 
 ;// CONCATENATED MODULE: external "node:child_process"
 const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
 var exec = __nccwpck_require__(7187);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
@@ -39948,6 +39946,7 @@ var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
 
 
 
@@ -40015,6 +40014,11 @@ const runnerHints = {
 function unavailable(name, why, cause) {
     const title = name === 'docker' ? 'Docker' : 'Podman';
     return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+}
+/** All that a running command says, once it has ended. */
+async function outputOf({ stdout, stderr, exit }) {
+    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: said, stderr: complained };
 }
 /** The last thing a command said: what to show of a failure. */
 function lastLine(output) {
@@ -40172,7 +40176,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
 /**
@@ -40190,7 +40193,7 @@ async function fetchImage(cli, image) {
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.f)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -40216,11 +40219,11 @@ async function pull(cli, { reference, reached, failed }) {
         failure = error;
         running.kill();
     });
-    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
     clearTimeout(timer);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    return { stdout, stderr, exitCode };
+    return output;
 }
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
 async function remove(cli, reference) {
@@ -40295,7 +40298,7 @@ async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
     const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.f)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     return requireSupportedEngine(parsed);
 }
@@ -40382,7 +40385,7 @@ const hints = {
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
 function failed({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.f)(output);
+    const said = (0,docker_cli/* lastLine */.fM)(output);
     const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
 }
@@ -40524,7 +40527,7 @@ async function podman_engine_info(cli) {
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.f)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
 }
 async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -40591,7 +40594,7 @@ async function* save(cli, tempRoot, image) {
  * @param signal ends running commands when it is aborted
  */
 function containerEngine(name, tempRoot, signal) {
-    const cli = (0,docker_cli/* dockerCli */.R)(signal, name);
+    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
     return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
 }
 
@@ -40693,8 +40696,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   o: () => (/* binding */ dockerRegistry)
 });
 
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js
@@ -40774,7 +40775,6 @@ function registryLimit(running) {
 
 
 
-
 function dockerRegistry(cli, options) {
     const attempt = (work, failed) => attemptRegistry(work, options, failed);
     return {
@@ -40798,11 +40798,11 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const [stdout, stderr, exitCode] = await Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr), running.exit]);
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
     limit.stop();
-    if (exitCode === 0)
-        return { exitCode, stdout, stderr };
-    throw new registry_failure/* RegistryFailure */.Y(work, args.slice(-1), limit.exceeded() ?? (0,docker_cli/* lastLine */.f)({ stdout, stderr }));
+    if (output.exitCode === 0)
+        return output;
+    throw new registry_failure/* RegistryFailure */.Y(work, args.slice(-1), limit.exceeded() ?? (0,docker_cli/* lastLine */.fM)(output));
 }
 async function configDigest(cli, reference, platform) {
     const name = (0,image_reference/* formatReference */.FH)(reference);

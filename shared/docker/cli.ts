@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import type { EngineName } from '../engine-name.ts';
@@ -104,6 +105,12 @@ const runnerHints = {
 function unavailable(name: EngineName, why: string, cause?: unknown): HandoverError {
   const title = name === 'docker' ? 'Docker' : 'Podman';
   return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+}
+
+/** All that a running command says, once it has ended. */
+export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<CliOutput> {
+  const [said, complained, exitCode] = await Promise.all([text(stdout), text(stderr), exit]);
+  return { exitCode, stdout: said, stderr: complained };
 }
 
 /** The last thing a command said: what to show of a failure. */

@@ -1,7 +1,6 @@
-import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../errors.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
-import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type LoopbackRegistry, loopbackRegistry } from './loopback-registry.ts';
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
@@ -43,10 +42,10 @@ async function pull(cli: DockerCli, { reference, reached, failed }: LoopbackRegi
     failure = error;
     running.kill();
   });
-  const [stdout, stderr, exitCode] = await Promise.all([text(running.stdout), text(running.stderr), running.exit]);
+  const output = await outputOf(running);
   clearTimeout(timer);
   if (failure !== undefined) throw asError(failure);
-  return { stdout, stderr, exitCode };
+  return output;
 }
 
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.

@@ -1,4 +1,3 @@
-import { text } from 'node:stream/consumers';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
@@ -6,7 +5,7 @@ import { formatReference, type PinnedReference, type Reference } from '../image/
 import { isObject, parseJson } from '../json.ts';
 import { type AttemptOptions, attemptRegistry } from '../registry-attempts.ts';
 import { RegistryFailure } from '../registry-failure.ts';
-import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { parsePush } from './output.ts';
 import { registryLimit } from './registry-limit.ts';
 
@@ -47,10 +46,10 @@ async function run(cli: DockerCli, work: string, args: readonly string[]): Promi
   running.stdin.end();
   const limit = registryLimit(running);
   limit.start();
-  const [stdout, stderr, exitCode] = await Promise.all([text(running.stdout), text(running.stderr), running.exit]);
+  const output = await outputOf(running);
   limit.stop();
-  if (exitCode === 0) return { exitCode, stdout, stderr };
-  throw new RegistryFailure(work, args.slice(-1), limit.exceeded() ?? lastLine({ stdout, stderr }));
+  if (output.exitCode === 0) return output;
+  throw new RegistryFailure(work, args.slice(-1), limit.exceeded() ?? lastLine(output));
 }
 
 async function configDigest(cli: DockerCli, reference: PinnedReference, platform: Platform): Promise<Digest> {
