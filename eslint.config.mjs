@@ -124,7 +124,10 @@ export default tseslint.config(
     files: ['shared/image/*.ts'],
     rules: rule([...base, [fs, 'This file is pure; only readers and writers of tarballs and layouts touch files.']]),
   },
-  { files: ['shared/image/{oci-layout,oci-layout-writer,arriving-blobs,tarball-writer}.ts'], rules: rule(base) },
+  {
+    files: ['shared/image/{oci-layout,oci-layout-writer,arriving-layers,layer-file,tarball-writer}.ts'],
+    rules: rule(base),
+  },
   {
     files: ['shared/docker/*.ts'],
     rules: rule([...without('@actions/exec'), [['**/artifacts/*', '**/action/*'], 'shared/docker knows docker only.']]),

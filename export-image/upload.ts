@@ -1,10 +1,7 @@
-import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { requireDiskSpace } from '../shared/disk-space.ts';
-import { arrivingBlobs, begun } from '../shared/image/arriving-blobs.ts';
-import type { Digest } from '../shared/image/digest.ts';
-import { blobPath } from '../shared/image/oci-layout.ts';
+import { type ArrivingLayer, arrivingLayers, begun } from '../shared/image/arriving-layers.ts';
 import type { HandoverRecord, Producer } from '../shared/image/record.ts';
 import { tarballChunks, type WrittenTarball } from '../shared/image/tarball-writer.ts';
 import type { Log } from '../shared/log.ts';
@@ -51,12 +48,12 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
   const { directory, filled, file, claim } = layout;
   // What is judged when the build is over must not be uploaded before.
   if (plan.requireCache || plan.push !== undefined) await filled;
-  const blobs = await begun(arrivingBlobs(directory, filled));
+  const layers = await begun(arrivingLayers(directory, filled));
   await claim.release();
   const images = async (): Promise<FilledLayout['images']> => (await filled).images;
   let written: WrittenTarball | undefined;
-  const fitting = whileItFits(blobs, directory, plan.tarballPath);
-  const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
+  const fitting = whileItFits(layers, plan.tarballPath);
+  const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
   const source = { name: basename(plan.tarballPath), size: undefined, chunks };
   const unsealed = async (): Promise<UnsealedRecord> => {
     if (written === undefined) throw new RangeError('the record comes behind the tarball');
@@ -69,11 +66,10 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
 }
 
 // The size of the whole is known only at the end: so each layer is asked for its own.
-async function* whileItFits(blobs: AsyncIterable<Digest>, directory: string, path: string): AsyncGenerator<Digest> {
-  for await (const digest of blobs) {
-    const { size } = await stat(blobPath(directory, digest));
-    await requireDiskSpace(path, size, `Layer ${digest.slice(0, 19)}… of the tarball`, spaceAdvice);
-    yield digest;
+async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string): AsyncGenerator<ArrivingLayer> {
+  for await (const layer of layers) {
+    await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+    yield layer;
   }
 }
 

@@ -1,13 +1,17 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../../dev/docker-engine.ts';
 import { startRegistry } from '../../dev/docker-registry.ts';
 import { writeBusyboxContext } from '../../dev/test-images.ts';
+import { arrivingLayers } from '../../shared/image/arriving-layers.ts';
+import { blobPath } from '../../shared/image/oci-layout.ts';
 
 // The engines that every other integration test stands on.
 
@@ -47,6 +51,30 @@ describe.each(stores)('the %s store', (store) => {
     expect(run).toBe('built\n');
   }, 60_000);
 });
+
+// What export-image uploads while BuildKit's client still writes it.
+test('a layer of an OCI layout can be read while it is written, on the containerd store', async () => {
+  const context = join(folder, 'large');
+  mkdirSync(context);
+  writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY data /data\n');
+  writeFileSync(join(context, 'data'), randomBytes(150_000_000));
+  const layout = join(folder, 'layout');
+  const { env } = engines.containerd;
+  const args = ['buildx', 'build', '--provenance=false', '--output', `type=oci,tar=false,dest=${layout}`, context];
+  const run = promisify(execFile);
+  await run('docker', args, { env: { ...process.env, ...env } });
+  rmSync(layout, { recursive: true });
+  const digests = new Map<string, string>();
+  let early = 0;
+  for await (const layer of arrivingLayers(layout, run('docker', args, { env: { ...process.env, ...env } }))) {
+    if (!existsSync(blobPath(layout, layer.digest))) early += 1;
+    const hash = createHash('sha256');
+    for await (const chunk of layer.chunks()) hash.update(chunk);
+    digests.set(layer.digest, `sha256:${hash.digest('hex')}`);
+  }
+  expect(early).toBeGreaterThan(0);
+  expect([...digests.values()]).toEqual([...digests.keys()]);
+}, 120_000);
 
 test('an image built on one engine is not on the other', () => {
   build(engines.classic);

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { extract } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { arrivingBlobs, begun } from '../../shared/image/arriving-blobs.ts';
+import { arrivingLayers } from '../../shared/image/arriving-layers.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
 import { blobPath, readOciLayout } from '../../shared/image/oci-layout.ts';
@@ -47,8 +47,8 @@ async function writeTarball(layout: string): Promise<{ bytes: Buffer; written: W
   let written: WrittenTarball | undefined;
   const image = await readOciLayout(layout, platform);
   const images = () => Promise.resolve([{ image, references }]);
-  const blobs = arrivingBlobs(layout, Promise.resolve());
-  const bytes = await collect(tarballChunks(layout, blobs, images, (facts) => (written = facts)));
+  const layers = arrivingLayers(layout, Promise.resolve());
+  const bytes = await collect(tarballChunks(layers, images, (facts) => (written = facts)));
   return { bytes, written };
 }
 
@@ -123,54 +123,23 @@ describe('writing', () => {
       code: 'platform-mismatch',
     });
   });
-});
 
-function* pieces(bytes: Buffer, length: number): Generator<Buffer> {
-  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
-}
-
-describe('blobs that arrive', () => {
-  const name = (text: string): string => digestOf(text).slice(7);
-  const folderOf = async (layout: string): Promise<string> => {
-    const folder = join(directory, layout, 'blobs', 'sha256');
-    await mkdir(folder, { recursive: true });
-    return folder;
-  };
-
-  test('are given out while others are still written, each once, and those of the last moment too', async () => {
-    const folder = await folderOf('arriving');
-    let end: () => void = () => undefined;
-    const written = new Promise<void>((resolve) => (end = resolve));
-    const blobs = arrivingBlobs(join(directory, 'arriving'), written);
-    await writeFile(join(folder, name('one')), '1');
-    expect(await blobs.next()).toEqual({ done: false, value: digestOf('one') });
-    await writeFile(join(folder, 'not-a-digest'), '');
-    await writeFile(join(folder, name('two')), '2');
-    end();
-    const rest: string[] = [];
-    for await (const digest of blobs) rest.push(digest);
-    expect(rest).toEqual([digestOf('two')]);
-  });
-
-  test('end with the failure of whoever writes them; before the first of them, at once', async () => {
-    await folderOf('failing');
-    const written = Promise.reject(new Error('no disk'));
-    await expect(begun(arrivingBlobs(join(directory, 'failing'), written))).rejects.toThrow('no disk');
-  });
-
-  test('that lack a layer of the image make no tarball', async () => {
+  test('layers that lack one of the image make no tarball', async () => {
     const layout = join(directory, 'lacking');
     await writeLayout(makeImage(), layout);
     const image = await readOciLayout(layout, platform);
     const chunks = tarballChunks(
-      layout,
-      arrivingBlobs(join(directory, 'nowhere'), Promise.resolve()),
+      arrivingLayers(join(directory, 'nowhere'), Promise.resolve()),
       () => Promise.resolve([{ image, references }]),
       () => 0,
     );
     await expect(collect(chunks)).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 });
+
+function* pieces(bytes: Buffer, length: number): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
 
 describe('reading', () => {
   test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {

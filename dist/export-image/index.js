@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 8256:
+/***/ 3371:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33380,6 +33380,8 @@ async function partialFile(path, advice) {
         },
         commit: async () => {
             await close();
+            // Renaming over a file makes ext4 write the new one to the disk first: half a second for 500 MB.
+            await (0,promises_.rm)(path, { force: true });
             await (0,promises_.rename)(partial, path);
         },
         [Symbol.asyncDispose]: async () => {
@@ -33413,11 +33415,19 @@ function unwritable(path, why, cause) {
 var temp_dir = __nccwpck_require__(3082);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
+
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function invalidLayout(message) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
+
 // EXTERNAL MODULE: ./build/shared/image/manifest.js
 var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout.js
+
 
 
 
@@ -33435,7 +33445,7 @@ function blobPath(layout, digest) {
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
     const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw invalid(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+        throw invalidLayout(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
     const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
     const manifestBytes = await readJsonBlob(layout, descriptor);
@@ -33465,7 +33475,7 @@ async function findManifest(layout, descriptors, platform) {
     const found = match ?? only;
     if (found === undefined) {
         const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw invalid(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+        throw invalidLayout(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
     }
     if (!(0,image_manifest/* isIndex */.nw)(found))
         return found;
@@ -33477,7 +33487,7 @@ async function readJsonBlob(layout, descriptor) {
     const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
     const actual = (0,image_digest/* digestOf */.ol)(bytes);
     if (actual !== descriptor.digest)
-        throw invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
 }
 async function requireBlob(layout, descriptor) {
@@ -33485,10 +33495,7 @@ async function requireBlob(layout, descriptor) {
     if (found?.size === descriptor.size)
         return;
     const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
-}
-function invalid(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/near-misses.js
@@ -34282,25 +34289,41 @@ const chunkBytes = 1024 * 1024;
 /**
  * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
  * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * @param source is closed at the end, if it is a file that was opened before
+ * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
-async function* transientFileChunks(path) {
-    const file = await (0,promises_.open)(path);
-    let reading;
+async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
+    const file = typeof source === 'string' ? await (0,promises_.open)(source) : source;
+    let read = 0;
+    let isLeft = false;
+    const fill = async (buffer) => {
+        let length = 0;
+        while (length < chunkBytes && !isLeft) {
+            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
+            length += bytesRead;
+            read += bytesRead;
+            if (bytesRead === 0 && !(await grows(read)))
+                break;
+        }
+        return length;
+    };
+    let filling;
     try {
         let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        reading = file.read(current, 0, chunkBytes, null);
+        filling = fill(current);
         for (;;) {
-            const { bytesRead } = await reading;
-            if (bytesRead === 0)
+            const length = await filling;
+            if (length === 0)
                 return;
-            reading = file.read(other, 0, chunkBytes, null);
-            reading.catch(() => undefined); // reported when its turn comes
-            yield current.subarray(0, bytesRead);
+            filling = fill(other);
+            filling.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, length);
             [current, other] = [other, current];
         }
     }
     finally {
-        await reading?.catch(() => undefined);
+        isLeft = true;
+        await filling?.catch(() => undefined);
         await file.close();
     }
 }
@@ -34561,7 +34584,7 @@ async function inspectFile(path, compression) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw source_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
     return inspector.end();
 }
@@ -34570,12 +34593,12 @@ function fileChunks(path) {
 }
 async function sizeOf(path) {
     const found = await (0,promises_.stat)(path).catch((error) => {
-        throw source_tarball_invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     });
     if (!found.isFile())
-        throw source_tarball_invalid(`${path} is not a file.`);
+        throw invalid(`${path} is not a file.`);
     if (found.size === 0)
-        throw source_tarball_invalid(`${path} is empty.`);
+        throw invalid(`${path} is empty.`);
     return found.size;
 }
 async function head(path) {
@@ -34588,41 +34611,163 @@ async function head(path) {
         await file.close();
     }
 }
-function source_tarball_invalid(message, cause) {
+function invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.', cause);
 }
 
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/image/arriving-blobs.js
+;// CONCATENATED MODULE: ./build/shared/image/until-written.js
 
-
-
-
-const lookEveryMs = 25;
 /**
- * The blobs of an OCI layout that is being written, each once and as soon as it is there. Whoever writes one renames it into
- * place when it is whole: BuildKit's client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
+ * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
+ * looks, and the last one is behind the end, so that nothing is missed.
+ * @param written settles when nobody writes any more; its failure is thrown
+ */
+function untilWritten(written, waitMs) {
+    let [isFirst, isLast, isOver] = [true, false, false];
+    const end = () => void (isOver = true);
+    written.then(end, end);
+    return async () => {
+        if (isLast)
+            return false;
+        if (!isFirst)
+            await Promise.race([(0,external_node_timers_promises_.setTimeout)(waitMs), written]);
+        isFirst = false;
+        isLast = isOver;
+        return true;
+    };
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/layer-file.js
+
+
+
+
+
+const lookEveryMs = 10;
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+async function wholeLayerSize(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
+        return isJson ? undefined : (await file.stat()).size;
+    }
+    finally {
+        await file.close();
+    }
+}
+/**
+ * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @throws HandoverError `tarball-invalid` when the file has another size by now
+ */
+async function* wholeFileChunks(path, size) {
+    yield* exactly(size, path, transientFileChunks(path));
+}
+/**
+ * The bytes of a file while they are written to it.
+ * @param written settles when nobody writes any more
+ * @returns as wholeFileChunks
+ * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
+ */
+async function* growingFileChunks(growing, written) {
+    const { path, wholePath, size } = growing;
+    const file = await (0,promises_.open)(path).catch(() => (0,promises_.open)(wholePath));
+    const look = untilWritten(written, lookEveryMs);
+    const grows = async (bytes) => {
+        if (bytes < size)
+            return look();
+        // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
+        if (await becomes(file, wholePath, written))
+            return false;
+        throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
+    };
+    yield* exactly(size, wholePath, transientFileChunks(file, grows));
+}
+async function becomes(file, wholePath, written) {
+    const own = await file.stat({ bigint: true });
+    const look = untilWritten(written, lookEveryMs);
+    while (await look()) {
+        const whole = await (0,promises_.stat)(wholePath, { bigint: true }).catch(() => undefined);
+        if (whole !== undefined)
+            return whole.ino === own.ino && whole.dev === own.dev;
+    }
+    return false;
+}
+async function* exactly(size, path, chunks) {
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        yield chunk;
+    }
+    if (read !== size)
+        throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/arriving-layers.js
+
+
+
+
+
+
+const arriving_layers_lookEveryMs = 25;
+/**
+ * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
+ * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
+ * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
  * @param written settles when the layout is written; its failure ends the iteration
  */
-async function* arrivingBlobs(layout, written) {
-    const state = { isWritten: false };
-    written.then(() => (state.isWritten = true), () => (state.isWritten = true));
+async function* arrivingLayers(layout, written) {
+    const look = untilWritten(written, arriving_layers_lookEveryMs);
     const seen = new Set();
-    for (let isLast = false; !isLast;) {
-        // What comes between this look and the next one is seen by the next: the last look is behind the end.
-        isLast = state.isWritten;
-        const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
-        for (const name of names.filter((each) => !seen.has(each)).sort()) {
-            seen.add(name);
-            const digest = (0,image_digest/* parseDigest */.m)(name);
-            if (digest !== undefined)
-                yield digest;
+    const next = async () => (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+    while (await look()) {
+        for (let layer; (layer = await next()) !== undefined;) {
+            seen.add(layer.digest);
+            yield layer;
         }
-        if (!isLast)
-            await Promise.race([(0,external_node_timers_promises_.setTimeout)(lookEveryMs), written]);
     }
     await written;
+}
+async function wholeLayer(layout, seen) {
+    const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
+    for (const name of names.sort()) {
+        const digest = (0,image_digest/* parseDigest */.m)(name);
+        if (digest === undefined || seen.has(digest))
+            continue;
+        const path = blobPath(layout, digest);
+        const size = await wholeLayerSize(path);
+        if (size !== undefined)
+            return { digest, size, chunks: () => wholeFileChunks(path, size) };
+        seen.add(digest);
+    }
+    return undefined;
+}
+async function growingLayer(layout, seen, written) {
+    const folder = (0,external_node_path_.join)(layout, 'ingest');
+    const names = await (0,promises_.readdir)(folder).catch(() => []);
+    const found = await Promise.all(names.map((name) => readIngest(layout, (0,external_node_path_.join)(folder, name), written)));
+    return found
+        .filter((layer) => layer !== undefined)
+        .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
+        .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
+}
+/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+async function readIngest(layout, folder, written) {
+    const path = (0,external_node_path_.join)(folder, 'data');
+    const files = [(0,promises_.readFile)((0,external_node_path_.join)(folder, 'ref'), 'utf8'), (0,promises_.readFile)((0,external_node_path_.join)(folder, 'total'), 'utf8'), (0,promises_.stat)(path)];
+    // It may be renamed or just begun: the next look sees more.
+    const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
+    const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
+    const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
+    if (digest === undefined || size === 0)
+        return undefined;
+    const file = { path, wholePath: blobPath(layout, digest), size };
+    return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
 /** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
 async function begun(items) {
@@ -34640,19 +34785,16 @@ async function begun(items) {
 
 
 
-
-
-
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
  * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
- * @param blobs those of the layout, in any order
- * @param images asked for when all blobs have come
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
  * @param told of the whole at the end
- * @throws HandoverError `tarball-invalid` when a layer's file changes or is not there; what `blobs` and `images` throw
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
-async function* tarballChunks(layout, blobs, images, told) {
+async function* tarballChunks(layers, images, told) {
     const layerOffsets = new Map();
     let position = 0;
     const count = (chunk) => {
@@ -34661,14 +34803,10 @@ async function* tarballChunks(layout, blobs, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count(tarHeader(folder, 0));
-    for await (const digest of blobs) {
-        const path = blobPath(layout, digest);
-        const size = await layerSize(path);
-        if (size === undefined)
-            continue;
+    for await (const { digest, size, chunks } of layers) {
         yield count(tarHeader(nameOf(digest), size));
         layerOffsets.set(digest, position);
-        for await (const chunk of layerChunks(path, size))
+        for await (const chunk of chunks())
             yield count(chunk);
         yield count(Buffer.alloc(tarPadding(size)));
     }
@@ -34699,7 +34837,7 @@ function smallEntries(images) {
 function requireLayers(images, written) {
     const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
     if (missing !== undefined)
-        throw tarball_writer_invalid(`The layer ${missing.digest} is not in the OCI layout.`);
+        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 function tarball_writer_describe(image, references) {
     const { os, architecture, variant } = image.config.platform;
@@ -34727,32 +34865,6 @@ function archiveManifestOf(image, references) {
 }
 function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
-}
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function layerSize(path) {
-    const file = await (0,promises_.open)(path);
-    try {
-        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
-        return isJson ? undefined : (await file.stat()).size;
-    }
-    finally {
-        await file.close();
-    }
-}
-async function* layerChunks(path, size) {
-    let read = 0;
-    for await (const chunk of transientFileChunks(path)) {
-        read += chunk.length;
-        if (read > size)
-            break;
-        yield chunk;
-    }
-    if (read !== size)
-        throw tarball_writer_invalid(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-}
-function tarball_writer_invalid(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/handover-files.js
@@ -34819,8 +34931,6 @@ function recordedImage({ image, references }) {
 
 
 
-
-
 /** What to do when the tarball's filesystem is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 /**
@@ -34832,12 +34942,12 @@ async function uploadFilling(plan, tools, layout) {
     // What is judged when the build is over must not be uploaded before.
     if (plan.requireCache || plan.push !== undefined)
         await filled;
-    const blobs = await begun(arrivingBlobs(directory, filled));
+    const layers = await begun(arrivingLayers(directory, filled));
     await claim.release();
     const images = async () => (await filled).images;
     let written;
-    const fitting = whileItFits(blobs, directory, plan.tarballPath);
-    const chunks = file.tee(tarballChunks(directory, fitting, images, (facts) => (written = facts)));
+    const fitting = whileItFits(layers, plan.tarballPath);
+    const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
     const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
     const unsealed = async () => {
         if (written === undefined)
@@ -34850,11 +34960,10 @@ async function uploadFilling(plan, tools, layout) {
     return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
 }
 // The size of the whole is known only at the end: so each layer is asked for its own.
-async function* whileItFits(blobs, directory, path) {
-    for await (const digest of blobs) {
-        const { size } = await (0,promises_.stat)(blobPath(directory, digest));
-        await requireDiskSpace(path, size, `Layer ${digest.slice(0, 19)}… of the tarball`, spaceAdvice);
-        yield digest;
+async function* whileItFits(layers, path) {
+    for await (const layer of layers) {
+        await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        yield layer;
     }
 }
 /**
@@ -35088,7 +35197,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8256);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3371);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);

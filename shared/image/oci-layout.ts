@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { HandoverError, messageOf } from '../errors.ts';
 import { type Digest, digestOf, hexOf } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
+import { invalidLayout } from './layout-error.ts';
 import {
   type Descriptor,
   formatManifest,
@@ -31,7 +32,7 @@ export async function readOciLayout(
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
   const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
-    throw invalid(`The OCI layout has no index.json (${messageOf(error)}).`);
+    throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
   const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
   const manifestBytes = await readJsonBlob(layout, descriptor);
@@ -70,7 +71,9 @@ async function findManifest(
   const found = match ?? only;
   if (found === undefined) {
     const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');
-    throw invalid(`The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`);
+    throw invalidLayout(
+      `The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`,
+    );
   }
   if (!isIndex(found)) return found;
   const bytes = await readJsonBlob(layout, found);
@@ -81,7 +84,7 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
   await requireBlob(layout, descriptor);
   const bytes = await readFile(blobPath(layout, descriptor.digest));
   const actual = digestOf(bytes);
-  if (actual !== descriptor.digest) throw invalid(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+  if (actual !== descriptor.digest) throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
   return bytes;
 }
 
@@ -89,13 +92,5 @@ async function requireBlob(layout: string, descriptor: Descriptor): Promise<void
   const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
   if (found?.size === descriptor.size) return;
   const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-  throw invalid(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
-}
-
-function invalid(message: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    message,
-    'Run the export again; if it repeats, report the builder and its version.',
-  );
+  throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }

@@ -1,12 +1,10 @@
-import { open } from 'node:fs/promises';
-import { HandoverError } from '../errors.ts';
-import { transientFileChunks } from '../file-chunks.ts';
+import type { ArrivingLayer } from './arriving-layers.ts';
 import { type Digest, hexOf } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
+import { invalidLayout } from './layout-error.ts';
 import { mediaTypes } from './manifest.ts';
-import { blobPath } from './oci-layout.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
-import { endOfArchive, looksLikeTar, tarBlock, tarHeader, tarPadding } from './tar-header.ts';
+import { endOfArchive, tarHeader, tarPadding } from './tar-header.ts';
 
 /** An image and the references it is stored under. */
 export interface NamedImage {
@@ -26,14 +24,13 @@ export interface WrittenTarball {
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
  * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
- * @param blobs those of the layout, in any order
- * @param images asked for when all blobs have come
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
  * @param told of the whole at the end
- * @throws HandoverError `tarball-invalid` when a layer's file changes or is not there; what `blobs` and `images` throw
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 export async function* tarballChunks(
-  layout: string,
-  blobs: AsyncIterable<Digest>,
+  layers: AsyncIterable<ArrivingLayer>,
   images: () => Promise<readonly NamedImage[]>,
   told: (written: WrittenTarball) => void,
 ): AsyncGenerator<Buffer> {
@@ -44,13 +41,10 @@ export async function* tarballChunks(
     return chunk;
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
-  for await (const digest of blobs) {
-    const path = blobPath(layout, digest);
-    const size = await layerSize(path);
-    if (size === undefined) continue;
+  for await (const { digest, size, chunks } of layers) {
     yield count(tarHeader(nameOf(digest), size));
     layerOffsets.set(digest, position);
-    for await (const chunk of layerChunks(path, size)) yield count(chunk);
+    for await (const chunk of chunks()) yield count(chunk);
     yield count(Buffer.alloc(tarPadding(size)));
   }
   const named = await images();
@@ -82,7 +76,7 @@ export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string,
 
 function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Digest, number>): void {
   const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
-  if (missing !== undefined) throw invalid(`The layer ${missing.digest} is not in the OCI layout.`);
+  if (missing !== undefined) throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 
 function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
@@ -113,35 +107,4 @@ function archiveManifestOf(image: ImageContents, references: readonly Reference[
 
 function json(value: unknown): Buffer {
   return Buffer.from(JSON.stringify(value));
-}
-
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function layerSize(path: string): Promise<number | undefined> {
-  const file = await open(path);
-  try {
-    const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-    const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
-    return isJson ? undefined : (await file.stat()).size;
-  } finally {
-    await file.close();
-  }
-}
-
-async function* layerChunks(path: string, size: number): AsyncGenerator<Buffer> {
-  let read = 0;
-  for await (const chunk of transientFileChunks(path)) {
-    read += chunk.length;
-    if (read > size) break;
-    yield chunk;
-  }
-  if (read !== size)
-    throw invalid(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-}
-
-function invalid(message: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    message,
-    'Run the export again; if it repeats, report the builder and its version.',
-  );
 }
