@@ -121,6 +121,7 @@ export class Results {
     const tables = [...this.#races.map(raceTable), footprintTable(this.#footprint)];
     write('.md', `${head}\n\n${tables.join('\n\n')}\n`);
     write('-summary.md', `${head}\n\n${summaryTable(this.#races)}\n\n${footprintTable(this.#footprint)}\n`);
+    write('.json', `${JSON.stringify({ races: this.#races, footprint: this.#footprint }, null, 2)}\n`);
     write('.svg', barsPlot(this.#races));
     if (new Set(this.#races.map(({ heading }) => heading.megabytes)).size > 1)
       write('-slope.svg', slopePlot(this.#races));
