@@ -16,7 +16,8 @@ import { parseTaggedReference } from '../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/image/tar-header.ts';
 import { smallEntries } from '../shared/image/tarball-writer.ts';
 import { emptyEngine } from './clean-slate.ts';
-import { median, seconds } from './results.ts';
+import { median } from './results.ts';
+import { seconds } from './tables.ts';
 import { sh } from './world.ts';
 
 // An experiment: does it pay to load an image layer by layer, as growing prefixes under temporary tags, while later layers

@@ -1,5 +1,6 @@
 import type { Arena, Contender } from './contenders.ts';
-import { type Heading, type Race, raceTable, type Sample } from './results.ts';
+import type { Heading, Race, Sample } from './results.ts';
+import { raceTable } from './tables.ts';
 import { clientCpuSeconds, sh } from './world.ts';
 
 /**
@@ -23,7 +24,8 @@ export async function race(
       samples.get(contender.name)?.push(await measure(contender, arena, String(round)));
     }
   }
-  const result = { heading, series: [...samples].map(([name, all]) => ({ name, samples: all })) };
+  const day = new Date().toISOString().slice(0, 10);
+  const result = { heading, day, series: [...samples].map(([name, all]) => ({ name, samples: all })) };
   console.log(`\n${raceTable(result)}`);
   return result;
 }

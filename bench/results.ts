@@ -1,9 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bareExport, linkAlone, loadFloor, withoutOverlap } from './contenders.ts';
 import type { Footprint } from './footprint.ts';
+import { readRaces } from './earlier-races.ts';
 import { barsPlot, slopePlot } from './plots.ts';
+import { footprintTable, raceTable, summaryTable } from './tables.ts';
 
 /** One turn of one contender. */
 export interface Sample {
@@ -33,6 +34,8 @@ export interface Heading {
 
 export interface Race {
   readonly heading: Heading;
+  /** The day on which it was run, as 2026-01-31. */
+  readonly day: string;
   readonly series: readonly Series[];
 }
 
@@ -50,52 +53,41 @@ export function timeOf(race: Race, name: string): number {
   return times.length === 0 ? Number.NaN : median(times);
 }
 
-export function titleOf({ what, megabytes, store, link, tarball }: Heading): string {
-  const size = tarball === 0 ? '' : ` (tarball ${(tarball / 1e6).toFixed(0)} MB)`;
-  return `${what}, ${String(megabytes)} MB image${size}, ${store} store, ${link} link`;
-}
+const orders = {
+  what: ['Producer', 'Consumer', 'Consumer that has it', 'New layers, from build to test'],
+  store: ['containerd', 'classic'],
+  link: ['unlimited', 'limited'],
+} as const;
 
-/** A race as a Markdown table: medians, spread, and ratios to the first contender (ours). */
-export function raceTable({ heading, series }: Race): string {
-  const first = median(series[0]?.samples.map(({ ms }) => ms) ?? []);
-  const rows = series.map(({ name, samples }) => {
-    const times = samples.map(({ ms }) => ms);
-    const peak = Math.max(0, ...samples.map(({ peakMemoryKb }) => peakMemoryKb ?? 0));
-    const cells = [
-      name,
-      `${seconds(median(times))} s`,
-      `${seconds(Math.min(...times))}–${seconds(Math.max(...times))}`,
-      (first / median(times)).toFixed(2),
-      `${median(samples.map(({ cpuSeconds }) => cpuSeconds)).toFixed(1)} s`,
-      bytes(median(samples.map(({ downloaded }) => downloaded))),
-      peak === 0 ? '' : `${(peak / 1000).toFixed(0)} MB`,
-    ];
-    return `| ${cells.join(' | ')} |`;
+/** By size, store, link and kind. */
+function inOrder(races: readonly Race[]): readonly Race[] {
+  const keyOf = ({ heading }: Race): readonly number[] => [
+    heading.megabytes,
+    ...(['store', 'link', 'what'] as const).map((part) => orders[part].findIndex((each) => each === heading[part])),
+  ];
+  return [...races].sort((one, other) => {
+    const [ours, others] = [keyOf(one), keyOf(other)];
+    const at = ours.findIndex((part, position) => part !== others[position]);
+    return at < 0 ? 0 : (ours[at] ?? 0) - (others[at] ?? 0);
   });
-  const names = ['', 'Median', 'Spread (s)', 'First as a part of it', 'CPU', 'Downloaded', 'Peak memory'];
-  const head = [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`];
-  return [`#### ${titleOf(heading)}, ${String(heading.rounds)} rounds`, '', ...head, ...rows].join('\n');
 }
 
-export function seconds(ms: number): string {
-  return (ms / 1000).toFixed(1);
+function isSame({ heading: one }: Race, { heading: other }: Race): boolean {
+  return (['megabytes', 'store', 'link', 'what'] as const).every((part) => one[part] === other[part]);
 }
 
-function bytes(count: number): string {
-  if (count === 0) return '';
-  return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(0)} MB`;
-}
-
-/** What one run measured; written anew after each race, so that a run that is cut short leaves what it has. */
+/**
+ * What was measured; written anew after each race, so that a run that is cut short leaves what it has. The races of an
+ * earlier run stay, each with its day, until they are run again.
+ */
 export class Results {
   readonly #name: string;
-  readonly #rounds: number;
-  readonly #races: Race[] = [];
+  #races: readonly Race[];
   #footprint: readonly Footprint[] = [];
 
-  constructor(name: string, rounds: number) {
+  constructor(name: string) {
     this.#name = name;
-    this.#rounds = rounds;
+    this.#races = readRaces(this.#path('.json'));
   }
 
   footprint(all: readonly Footprint[]): void {
@@ -104,61 +96,29 @@ export class Results {
   }
 
   race(race: Race): void {
-    this.#races.push(race);
+    this.#races = inOrder([...this.#races.filter((other) => !isSame(race, other)), race]);
     this.#save();
   }
 
+  #path(suffix: string): string {
+    return join(fileURLToPath(new URL('results/', import.meta.url)), `${this.#name}${suffix}`);
+  }
+
   #save(): void {
-    const folder = fileURLToPath(new URL('results/', import.meta.url));
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(dirname(this.#path('')), { recursive: true });
     const write = (suffix: string, text: string): void => {
-      writeFileSync(join(folder, `${this.#name}${suffix}`), text);
+      writeFileSync(this.#path(suffix), text);
     };
     const head =
-      `${String(this.#rounds)} rounds (one for 4000 MB), side by side in one run on a machine with two cores, medians. ` +
+      'Each race is one run: its contenders take turns, side by side, on a machine with two cores; medians. ' +
       'The slow link gives 100 MB/s in all, 60 MB/s a connection, and takes 10 ms. ' +
       'CPU is that of the contender’s own processes, without the engine.';
     const tables = [...this.#races.map(raceTable), footprintTable(this.#footprint)];
+    write('.json', `${JSON.stringify({ races: this.#races }, null, 2)}\n`);
     write('.md', `${head}\n\n${tables.join('\n\n')}\n`);
     write('-summary.md', `${head}\n\n${summaryTable(this.#races)}\n\n${footprintTable(this.#footprint)}\n`);
-    write('.json', `${JSON.stringify({ races: this.#races, footprint: this.#footprint }, null, 2)}\n`);
     write('.svg', barsPlot(this.#races));
     if (new Set(this.#races.map(({ heading }) => heading.megabytes)).size > 1)
       write('-slope.svg', slopePlot(this.#races));
   }
-}
-
-/** Ours beside what people use and beside the floors, a row per race. */
-function summaryTable(races: readonly Race[]): string {
-  const rows = races.flatMap((race) => {
-    const ours = timeOf(race, 'ours');
-    if (Number.isNaN(ours)) return [];
-    const part = (ms: number): string => (Number.isNaN(ms) ? '' : (ours / ms).toFixed(2));
-    const floor = timeOf(race, loadFloor);
-    const cells = [
-      titleOf(race.heading),
-      `${seconds(ours)} s`,
-      part(timeOf(race, 'docs recipe (zip level 6)')),
-      part(timeOf(race, 'tuned recipe (zip level 0)')),
-      part(timeOf(race, 'docker pull from a loopback registry')),
-      part(Number.isNaN(floor) ? timeOf(race, bareExport) + timeOf(race, linkAlone) : floor),
-      part(timeOf(race, withoutOverlap)),
-    ];
-    return [`| ${cells.join(' | ')} |`];
-  });
-  const others = ['the docs recipe', 'the tuned recipe', 'docker pull', 'the floor', '`overlap: false`'];
-  const names = ['', 'Ours', ...others.map((name) => `of ${name}`)];
-  return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
-}
-
-function footprintTable(all: readonly Footprint[]): string {
-  const rows = all.map(({ action, startMs, entryBytes, laterBytes }) => {
-    const [entry, later] = [entryBytes, laterBytes].map((count) => `${(count / 1e6).toFixed(1)} MB`);
-    return `| ${action} | ${startMs.toFixed(0)} ms | ${entry ?? ''} | ${later ?? ''} |`;
-  });
-  const head = [
-    '| | Start to the first input error | Read at the start | Read only when needed |',
-    '| --- | --- | --- | --- |',
-  ];
-  return ['#### Footprint', '', ...head, ...rows].join('\n');
 }

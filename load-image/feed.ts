@@ -6,7 +6,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
 import { findMissingLayers } from './missing-layers.ts';
-import { loadOverlapped } from './overlap.ts';
+import { loadOverlapped, type Told } from './overlap.ts';
 import { openTarball, recordedContents, type TarballStream } from './tarball-stream.ts';
 
 export interface FeedJob {
@@ -27,7 +27,7 @@ export interface Fed {
   readonly contents: (wanted: Reference | undefined) => ReturnType<TarballStream['image']>;
   /** References and IDs that the engine says it loaded. */
   readonly loaded: readonly string[];
-  /** Bytes that were downloaded. */
+  /** Bytes that were downloaded, also by an attempt that came to nothing. */
   readonly size: number;
 }
 
@@ -41,27 +41,36 @@ interface FeedTools {
  * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
  */
 export async function feed(tools: FeedTools, job: FeedJob): Promise<Fed> {
-  const { content, record, onLoaded, tee } = job;
+  let size = 0;
+  const told = {
+    loaded: job.onLoaded,
+    bytes: (bytes: number): void => {
+      size += bytes;
+    },
+  };
+  const { content, record, tee } = job;
   // A file is wanted whole, and without a record nobody knows where layers lie.
-  const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record);
-  if (byLayer !== undefined) return byLayer;
+  const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
+  if (byLayer !== undefined) return { ...byLayer, size };
   const open = (onBytes: (bytes: number) => void): TarballStream =>
     openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
-  return send(tools, content.artifact.size, onLoaded, open);
+  const whole = await send(tools, content.artifact.size, told, open);
+  return { ...whole, size };
 }
 
 /** @returns undefined when the whole tarball has to be sent */
 async function feedLayers(
   tools: FeedTools,
-  { content, info, overlap, onLoaded }: FeedJob,
+  { content, info, overlap }: FeedJob,
   record: HandoverRecord,
-): Promise<Fed | undefined> {
-  const overlapped = overlap ? await loadOverlapped(tools, content, record, onLoaded) : undefined;
-  if (overlapped !== undefined) return { ...overlapped, contents: () => recordedContents(record) };
+  told: Told,
+): Promise<Omit<Fed, 'size'> | undefined> {
+  const loaded = overlap ? await loadOverlapped(tools, content, record, told) : undefined;
+  if (loaded !== undefined) return { loaded, contents: () => recordedContents(record) };
   const missing = await findMissingLayers(tools, info, content, record);
   if (missing === undefined) return undefined;
   try {
-    return await send(tools, content.artifact.size - missing.skippedBytes, onLoaded, missing.open);
+    return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
@@ -72,18 +81,17 @@ async function feedLayers(
 async function send(
   { engine, log }: FeedTools,
   total: number,
-  onLoaded: (loaded: string) => void,
+  told: Told,
   open: (onBytes: (bytes: number) => void) => TarballStream,
-): Promise<Fed> {
+): Promise<Omit<Fed, 'size'>> {
   const progress = log.progress('Downloaded', total);
-  let size = 0;
   const tarball = open((bytes) => {
-    size += bytes;
+    told.bytes(bytes);
     progress.add(bytes);
   });
   try {
-    const loaded = await engine.load(tarball.chunks, onLoaded);
-    return { contents: (wanted) => tarball.image(wanted), loaded, size };
+    const loaded = await engine.load(tarball.chunks, told.loaded);
+    return { contents: (wanted) => tarball.image(wanted), loaded };
   } finally {
     progress.done();
   }

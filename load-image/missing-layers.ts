@@ -3,8 +3,8 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
-import { formatBytes } from '../shared/text.ts';
 import { partialTarballChunks, planPartialTarball } from './partial-tarball.ts';
+import { tellSkipped } from './skipped-layers.ts';
 import { recordedContents, type TarballStream } from './tarball-stream.ts';
 
 /** Only what the engine lacks of an image. */
@@ -31,10 +31,7 @@ export async function findMissingLayers(
   const read: ReadRange | undefined = partial === undefined ? undefined : await content.ranges(record.tarballName);
   if (partial === undefined || read === undefined) return undefined;
   const { sentLayers, skippedLayers, skippedBytes } = partial;
-  log.info(
-    `The engine has ${String(skippedLayers)} of ${String(skippedLayers + sentLayers)} layers already: ` +
-      `${formatBytes(skippedBytes)} less to download.`,
-  );
+  tellSkipped(log, { skipped: skippedLayers, layers: skippedLayers + sentLayers, bytes: skippedBytes });
   return {
     skippedBytes,
     open: (onBytes) => ({

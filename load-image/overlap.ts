@@ -5,31 +5,30 @@ import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
-import { formatBytes } from '../shared/text.ts';
 import { type OfferedLayers, offerLayers } from './offered-layers.ts';
+import { type SkippedLayers, tellSkipped } from './skipped-layers.ts';
 import { differences } from './verify.ts';
 
-/** What the engine loaded. */
-export interface Overlapped {
-  /** References and IDs that the engine says it loaded. */
-  readonly loaded: readonly string[];
-  /** Bytes that were downloaded. */
-  readonly size: number;
+/** Who wants to know what is going on. */
+export interface Told {
+  /** Of each reference and ID that the engine loaded, even when the load fails. */
+  readonly loaded: (loaded: string) => void;
+  /** Of each part that was downloaded, in bytes. */
+  readonly bytes: (bytes: number) => void;
 }
 
 /**
  * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
  * rest of the tarball, which names the image.
- * @param onLoaded told of each reference and ID that the engine loaded, even when the load fails
- * @returns undefined when that can't be done, and the tarball has to be loaded as it is
+ * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
  * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
  */
 export async function loadOverlapped(
   { engine, log }: { readonly engine: Engine; readonly log: Log },
   content: ArtifactContent,
   record: HandoverRecord,
-  onLoaded: (loaded: string) => void,
-): Promise<Overlapped | undefined> {
+  told: Told,
+): Promise<readonly string[] | undefined> {
   const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
   if (engine.fetch === undefined || offered === undefined) return undefined;
   const progress = log.progress(
@@ -37,23 +36,25 @@ export async function loadOverlapped(
     bytesIn(offered, () => true),
   );
   const asked = new Set<Digest>();
-  let size = 0;
   const watch = {
     onAsked: (digest: Digest) => void asked.add(digest),
     onBytes: (bytes: number) => {
-      size += bytes;
+      told.bytes(bytes);
       progress.add(bytes);
     },
   };
   try {
     // What it is called until it has got its own name goes at the end.
     await using fetched = new AsyncDisposableStack();
-    fetched.use(await engine.fetch(offered.image(watch)));
-    const loaded = await engine.load(Readable.from([offered.rest]), onLoaded);
-    const all = asked.size === offered.layers.size || (await isWhole(engine, loaded, record));
-    if (all) tellSkipped(log, offered, asked);
-    else log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-    return all ? { loaded, size } : undefined;
+    fetched.use(await engine.fetch(offered.image(watch), log.warning));
+    const loaded = await engine.load(Readable.from([offered.rest]), told.loaded);
+    if (asked.size === offered.layers.size) return loaded;
+    if (await isWhole(engine, loaded, record)) {
+      tellSkipped(log, skippedOf(offered, asked));
+      return loaded;
+    }
+    log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+    return undefined;
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     log.info(`${error.message} So docker load gets the whole tarball.`);
@@ -70,13 +71,9 @@ async function isWhole(engine: Engine, loaded: readonly string[], record: Handov
   return image !== undefined && differences(record, image).length === 0;
 }
 
-function tellSkipped(log: Log, offered: OfferedLayers, asked: ReadonlySet<Digest>): void {
-  const skipped = offered.layers.size - asked.size;
-  if (skipped === 0) return;
-  const bytes = bytesIn(offered, (digest) => !asked.has(digest));
-  log.info(
-    `The engine had ${String(skipped)} of ${String(offered.layers.size)} layers already: ${formatBytes(bytes)} less to download.`,
-  );
+function skippedOf(offered: OfferedLayers, asked: ReadonlySet<Digest>): SkippedLayers {
+  const layers = offered.layers.size;
+  return { skipped: layers - asked.size, layers, bytes: bytesIn(offered, (digest) => !asked.has(digest)) };
 }
 
 function bytesIn({ layers }: OfferedLayers, counts: (digest: Digest) => boolean): number {

@@ -50,7 +50,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
     await handOver({ store, images: [{ ...older, diffIds: [...image.diffIds.slice(0, 2), 'sha256:other'] }] });
     const outcome = await scenario.loads();
-    expect(outcome.log).toContain('The engine had 2 of 3 layers already');
+    expect(outcome.log).toContain('The engine has 2 of 3 layers already');
     expect(Number(outcome.outputs['size'])).toBeLessThan(500_000);
     expect([...tags()].sort()).toEqual(['charon:local', 'charon:old']);
   });
@@ -90,6 +90,18 @@ describe('overlap: the engine fetches layer by layer', () => {
     const outcome = await scenario.loads();
     expect(errorCode(outcome)).toBe('load-failed');
     expect([tags(), pinned()]).toEqual([[], []]);
+  });
+
+  test('a name of ours that can’t be removed is told, and no failure', async () => {
+    await handOver({ fail: 'keeps-references' });
+    const outcome = await scenario.loads();
+    expect(outcome.annotations).toMatchObject([
+      {
+        level: 'warning',
+        message: expect.stringMatching(/^The reference 127\.0\.0\.1:.* stays in the engine: .*conflict/),
+      },
+    ]);
+    expect([outcome.exitCode, tags()]).toEqual([0, ['charon:local']]);
   });
 
   test('the artifact’s content is gone: artifact-expired, not a second way to it', async () => {
@@ -134,6 +146,8 @@ describe('layers that the engine has already, without overlap', () => {
     expect(outcome.log).toContain('sending all');
     expect(outcome.outputs['loaded']).toBe('true');
     expect(loads()).toBe(2);
+    // What was downloaded in vain counts, too.
+    expect(Number(outcome.outputs['size'])).toBeGreaterThan(1_600_000);
   });
 
   test('don’t excuse damage to the others: artifact-corrupt, and no tag', async () => {

@@ -40104,6 +40104,8 @@ async function answer(request, response, blob, onFailure) {
     await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
 }
 
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -40160,20 +40162,22 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
 /**
  * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
  * and unpacks one while others come.
+ * @param warn told if our reference could not be removed
  * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
  */
-async function fetchImage(cli, image) {
+async function fetchImage(cli, image, warn) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
         const { reference } = registry;
         const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference));
+        kept.defer(() => remove(cli, reference, warn));
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
@@ -40210,8 +40214,11 @@ async function pull(cli, { reference, reached, failed }) {
     return output;
 }
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference) {
-    await cli.cleanUp(['image', 'rm', reference]);
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40232,8 +40239,6 @@ function requireSupportedEngine(info) {
         'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -40254,7 +40259,7 @@ function dockerEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image) => fetchImage(cli, image),
+        fetch: (image, warn) => fetchImage(cli, image, warn),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');

@@ -33507,7 +33507,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 5911:
+/***/ 2953:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34067,6 +34067,12 @@ async function* checkedLayer(expected, chunks) {
         yield held;
 }
 
+;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
+
+function tellSkipped(log, { skipped, layers, bytes }) {
+    log.info(`The engine has ${String(skipped)} of ${String(layers)} layers already: ${(0,shared_text/* formatBytes */.z3)(bytes)} less to download.`);
+}
+
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
@@ -34285,8 +34291,7 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     if (partial === undefined || read === undefined)
         return undefined;
     const { sentLayers, skippedLayers, skippedBytes } = partial;
-    log.info(`The engine has ${String(skippedLayers)} of ${String(skippedLayers + sentLayers)} layers already: ` +
-        `${(0,shared_text/* formatBytes */.z3)(skippedBytes)} less to download.`);
+    tellSkipped(log, { skipped: skippedLayers, layers: skippedLayers + sentLayers, bytes: skippedBytes });
     return {
         skippedBytes,
         open: (onBytes) => ({
@@ -34543,21 +34548,19 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 /**
  * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
  * rest of the tarball, which names the image.
- * @param onLoaded told of each reference and ID that the engine loaded, even when the load fails
- * @returns undefined when that can't be done, and the tarball has to be loaded as it is
+ * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
  * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
  */
-async function loadOverlapped({ engine, log }, content, record, onLoaded) {
+async function loadOverlapped({ engine, log }, content, record, told) {
     const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
     if (engine.fetch === undefined || offered === undefined)
         return undefined;
     const progress = log.progress('Downloaded', bytesIn(offered, () => true));
     const asked = new Set();
-    let size = 0;
     const watch = {
         onAsked: (digest) => void asked.add(digest),
         onBytes: (bytes) => {
-            size += bytes;
+            told.bytes(bytes);
             progress.add(bytes);
         },
     };
@@ -34566,14 +34569,16 @@ async function loadOverlapped({ engine, log }, content, record, onLoaded) {
         try {
             // What it is called until it has got its own name goes at the end.
             const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-            fetched.use(await engine.fetch(offered.image(watch)));
-            const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), onLoaded);
-            const all = asked.size === offered.layers.size || (await isWhole(engine, loaded, record));
-            if (all)
-                tellSkipped(log, offered, asked);
-            else
-                log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-            return all ? { loaded, size } : undefined;
+            fetched.use(await engine.fetch(offered.image(watch), log.warning));
+            const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
+            if (asked.size === offered.layers.size)
+                return loaded;
+            if (await isWhole(engine, loaded, record)) {
+                tellSkipped(log, skippedOf(offered, asked));
+                return loaded;
+            }
+            log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+            return undefined;
         }
         catch (e_1) {
             env_1.error = e_1;
@@ -34601,12 +34606,9 @@ async function isWhole(engine, loaded, record) {
     const image = name === undefined ? undefined : await engine.inspect(name);
     return image !== undefined && differences(record, image).length === 0;
 }
-function tellSkipped(log, offered, asked) {
-    const skipped = offered.layers.size - asked.size;
-    if (skipped === 0)
-        return;
-    const bytes = bytesIn(offered, (digest) => !asked.has(digest));
-    log.info(`The engine had ${String(skipped)} of ${String(offered.layers.size)} layers already: ${(0,shared_text/* formatBytes */.z3)(bytes)} less to download.`);
+function skippedOf(offered, asked) {
+    const layers = offered.layers.size;
+    return { skipped: layers - asked.size, layers, bytes: bytesIn(offered, (digest) => !asked.has(digest)) };
 }
 function bytesIn({ layers }, counts) {
     return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
@@ -34622,24 +34624,32 @@ function bytesIn({ layers }, counts) {
  * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
  */
 async function feed_feed(tools, job) {
-    const { content, record, onLoaded, tee } = job;
+    let size = 0;
+    const told = {
+        loaded: job.onLoaded,
+        bytes: (bytes) => {
+            size += bytes;
+        },
+    };
+    const { content, record, tee } = job;
     // A file is wanted whole, and without a record nobody knows where layers lie.
-    const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record);
+    const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
     if (byLayer !== undefined)
-        return byLayer;
+        return { ...byLayer, size };
     const open = (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
-    return send(tools, content.artifact.size, onLoaded, open);
+    const whole = await send(tools, content.artifact.size, told, open);
+    return { ...whole, size };
 }
 /** @returns undefined when the whole tarball has to be sent */
-async function feedLayers(tools, { content, info, overlap, onLoaded }, record) {
-    const overlapped = overlap ? await loadOverlapped(tools, content, record, onLoaded) : undefined;
-    if (overlapped !== undefined)
-        return { ...overlapped, contents: () => recordedContents(record) };
+async function feedLayers(tools, { content, info, overlap }, record, told) {
+    const loaded = overlap ? await loadOverlapped(tools, content, record, told) : undefined;
+    if (loaded !== undefined)
+        return { loaded, contents: () => recordedContents(record) };
     const missing = await findMissingLayers(tools, info, content, record);
     if (missing === undefined)
         return undefined;
     try {
-        return await send(tools, content.artifact.size - missing.skippedBytes, onLoaded, missing.open);
+        return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -34648,16 +34658,15 @@ async function feedLayers(tools, { content, info, overlap, onLoaded }, record) {
         return undefined;
     }
 }
-async function send({ engine, log }, total, onLoaded, open) {
+async function send({ engine, log }, total, told, open) {
     const progress = log.progress('Downloaded', total);
-    let size = 0;
     const tarball = open((bytes) => {
-        size += bytes;
+        told.bytes(bytes);
         progress.add(bytes);
     });
     try {
-        const loaded = await engine.load(tarball.chunks, onLoaded);
-        return { contents: (wanted) => tarball.image(wanted), loaded, size };
+        const loaded = await engine.load(tarball.chunks, told.loaded);
+        return { contents: (wanted) => tarball.image(wanted), loaded };
     }
     finally {
         progress.done();
@@ -34799,11 +34808,12 @@ async function loadHandover(plan, tools, { content, record }, info) {
         const { engine, log, timeline } = tools;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
-        const present = await alreadyHere(plan, tools, record);
+        // Two questions at the same time: each takes the docker command a tenth of a second.
+        const [present, ready] = await Promise.all([alreadyHere(plan, tools, record), guardTags(engine, log.warning)]);
         if (present !== undefined && record !== undefined)
             return { ...present, artifact: content.artifact, record };
         await requireSpace(plan, content, info);
-        const guard = load_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const guard = load_image_addDisposableResource(env_1, ready, true);
         const result = await log.chapter('Load', () => timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })));
         guard.keep();
         return result;
@@ -35605,7 +35615,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5911);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(2953);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -40122,6 +40132,8 @@ async function answer(request, response, blob, onFailure) {
     await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
 }
 
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -40178,20 +40190,22 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
 /**
  * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
  * and unpacks one while others come.
+ * @param warn told if our reference could not be removed
  * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
  */
-async function fetchImage(cli, image) {
+async function fetchImage(cli, image, warn) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
         const { reference } = registry;
         const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference));
+        kept.defer(() => remove(cli, reference, warn));
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
@@ -40228,8 +40242,11 @@ async function pull(cli, { reference, reached, failed }) {
     return output;
 }
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference) {
-    await cli.cleanUp(['image', 'rm', reference]);
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40250,8 +40267,6 @@ function requireSupportedEngine(info) {
         'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -40272,7 +40287,7 @@ function dockerEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image) => fetchImage(cli, image),
+        fetch: (image, warn) => fetchImage(cli, image, warn),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');

@@ -38,9 +38,10 @@ export interface Engine {
   load(chunks: AsyncIterable<Buffer>, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
   /**
    * Lets the engine fetch an image from this process; undefined for an engine that fetches from nobody. The image goes
-   * again, unless it has got a tag, when the result is disposed of. Throws `load-failed`, and what its chunks throw.
+   * again, unless it has got a tag, when the result is disposed of; `warn` is told if it doesn't. Throws `load-failed`, and
+   * what its chunks throw.
    */
-  readonly fetch: ((image: OfferedImage) => Promise<FetchedImage>) | undefined;
+  readonly fetch: ((image: OfferedImage, warn: (text: string) => void) => Promise<FetchedImage>) | undefined;
   /** The bytes of `docker save`. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
@@ -62,7 +63,7 @@ export function dockerEngine(cli: DockerCli): Engine {
     info: () => info(cli),
     inspect: (image) => inspect(cli, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-    fetch: (image) => fetchImage(cli, image),
+    fetch: (image, warn) => fetchImage(cli, image, warn),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');

@@ -2,6 +2,7 @@ import { asError, HandoverError } from '../errors.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type LoopbackRegistry, loopbackRegistry } from './loopback-registry.ts';
+import { saysNoSuchImage } from './output.ts';
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
@@ -12,13 +13,18 @@ export type FetchedImage = AsyncDisposable;
 /**
  * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
  * and unpacks one while others come.
+ * @param warn told if our reference could not be removed
  * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
  */
-export async function fetchImage(cli: DockerCli, image: OfferedImage): Promise<FetchedImage> {
+export async function fetchImage(
+  cli: DockerCli,
+  image: OfferedImage,
+  warn: (text: string) => void,
+): Promise<FetchedImage> {
   await using registry = await loopbackRegistry(image);
   const { reference } = registry;
   await using kept = new AsyncDisposableStack();
-  kept.defer(() => remove(cli, reference));
+  kept.defer(() => remove(cli, reference, warn));
   const output = await pull(cli, registry);
   if (output.exitCode === 0) return kept.move();
   throw new HandoverError(
@@ -49,6 +55,8 @@ async function pull(cli: DockerCli, { reference, reached, failed }: LoopbackRegi
 }
 
 // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli: DockerCli, reference: string): Promise<void> {
-  await cli.cleanUp(['image', 'rm', reference]);
+async function remove(cli: DockerCli, reference: string, warn: (text: string) => void): Promise<void> {
+  const output = await cli.cleanUp(['image', 'rm', reference]);
+  if (output.exitCode === 0 || saysNoSuchImage(output.stderr)) return;
+  warn(`The reference ${reference} stays in the engine: ${lastLine(output)}`);
 }

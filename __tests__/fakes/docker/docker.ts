@@ -339,6 +339,10 @@ function tag(source: string, reference: string): void {
 }
 
 function remove(name: string): void {
+  if (state.fail === 'keeps-references' && name.includes('@')) {
+    fail('Error response from daemon: conflict: unable to remove repository reference');
+    return;
+  }
   const found = find(name);
   if (found === undefined) {
     failNoImage(name);

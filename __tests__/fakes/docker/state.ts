@@ -54,7 +54,9 @@ export interface FakeState {
     | 'hang-info'
     | 'lost-layers'
     // It can't reach this machine's loopback interface.
-    | 'far-away';
+    | 'far-away'
+    // References by digest can't be removed.
+    | 'keeps-references';
 }
 
 export const emptyState: FakeState = {

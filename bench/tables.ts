@@ -1,0 +1,79 @@
+import { bareExport, linkAlone, loadFloor, withoutOverlap } from './contenders.ts';
+import type { Footprint } from './footprint.ts';
+import { type Heading, median, type Race, timeOf } from './results.ts';
+
+export function titleOf({ what, megabytes, store, link, tarball }: Heading): string {
+  const size = tarball === 0 ? '' : ` (tarball ${(tarball / 1e6).toFixed(0)} MB)`;
+  return `${what}, ${String(megabytes)} MB image${size}, ${store} store, ${link} link`;
+}
+
+/** A race as a Markdown table: medians, spread, and ratios to the first contender (ours). */
+export function raceTable({ heading, series, day }: Race): string {
+  const first = median(series[0]?.samples.map(({ ms }) => ms) ?? []);
+  const rows = series.map(({ name, samples }) => {
+    const times = samples.map(({ ms }) => ms);
+    const peak = Math.max(0, ...samples.map(({ peakMemoryKb }) => peakMemoryKb ?? 0));
+    const cells = [
+      name,
+      `${seconds(median(times))} s`,
+      `${seconds(Math.min(...times))}–${seconds(Math.max(...times))}`,
+      (first / median(times)).toFixed(2),
+      `${median(samples.map(({ cpuSeconds }) => cpuSeconds)).toFixed(1)} s`,
+      bytes(median(samples.map(({ downloaded }) => downloaded))),
+      peak === 0 ? '' : `${(peak / 1000).toFixed(0)} MB`,
+    ];
+    return `| ${cells.join(' | ')} |`;
+  });
+  const names = ['', 'Median', 'Spread (s)', 'First as a part of it', 'CPU', 'Downloaded', 'Peak memory'];
+  const head = [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`];
+  return [`#### ${titleOf(heading)}, ${roundsOf(heading)}, ${day}`, '', ...head, ...rows].join('\n');
+}
+
+function roundsOf({ rounds }: Heading): string {
+  return rounds === 1 ? '1 round' : `${String(rounds)} rounds`;
+}
+
+export function seconds(ms: number): string {
+  return (ms / 1000).toFixed(1);
+}
+
+function bytes(count: number): string {
+  if (count === 0) return '';
+  return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(0)} MB`;
+}
+
+/** Ours beside what people use and beside the floors, a row per race. */
+export function summaryTable(races: readonly Race[]): string {
+  const rows = races.flatMap((race) => {
+    const ours = timeOf(race, 'ours');
+    if (Number.isNaN(ours)) return [];
+    const part = (ms: number): string => (Number.isNaN(ms) ? '' : (ours / ms).toFixed(2));
+    const floor = timeOf(race, loadFloor);
+    const cells = [
+      titleOf(race.heading),
+      `${seconds(ours)} s`,
+      part(timeOf(race, 'docs recipe (zip level 6)')),
+      part(timeOf(race, 'tuned recipe (zip level 0)')),
+      part(timeOf(race, 'docker pull from a loopback registry')),
+      part(Number.isNaN(floor) ? timeOf(race, bareExport) + timeOf(race, linkAlone) : floor),
+      part(timeOf(race, withoutOverlap)),
+    ];
+    return [`| ${cells.join(' | ')} |`];
+  });
+  const others = ['the docs recipe', 'the tuned recipe', 'docker pull', 'the floor', '`overlap: false`'];
+  const names = ['', 'Ours', ...others.map((name) => `of ${name}`)];
+  return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
+}
+
+/** Start-up and size of the bundles. */
+export function footprintTable(all: readonly Footprint[]): string {
+  const rows = all.map(({ action, startMs, entryBytes, laterBytes }) => {
+    const [entry, later] = [entryBytes, laterBytes].map((count) => `${(count / 1e6).toFixed(1)} MB`);
+    return `| ${action} | ${startMs.toFixed(0)} ms | ${entry ?? ''} | ${later ?? ''} |`;
+  });
+  const head = [
+    '| | Start to the first input error | Read at the start | Read only when needed |',
+    '| --- | --- | --- | --- |',
+  ];
+  return ['#### Footprint', '', ...head, ...rows].join('\n');
+}
