@@ -4,7 +4,8 @@ import { raceTable } from './tables.ts';
 import { clientCpuSeconds, sh } from './world.ts';
 
 /**
- * Lets contenders take turns; each round begins with another one, so that none always runs behind the same one.
+ * Lets contenders take turns; every second round goes back the way of the one before, so that a machine that gets slower, as
+ * its disk fills its queue, slows down all alike; and each pair of rounds begins with another contender.
  * @param prepare done before each turn, not measured
  */
 export async function race(
@@ -15,9 +16,7 @@ export async function race(
 ): Promise<Race> {
   const samples = new Map<string, Sample[]>(contenders.map(({ name }) => [name, []]));
   for (let round = 1; round <= heading.rounds; round += 1) {
-    for (let turn = 0; turn < contenders.length; turn += 1) {
-      const contender = contenders[(round + turn) % contenders.length];
-      if (contender === undefined) continue;
+    for (const contender of inTurn(contenders, round)) {
       await prepare();
       // What the one before has left to be written to the disk would slow down the next.
       await sh({}, 'sync');
@@ -28,6 +27,12 @@ export async function race(
   const result = { heading, day, series: [...samples].map(([name, all]) => ({ name, samples: all })) };
   console.log(`\n${raceTable(result)}`);
   return result;
+}
+
+function inTurn(contenders: readonly Contender[], round: number): readonly Contender[] {
+  const first = Math.ceil(round / 2) % contenders.length;
+  const turns = [...contenders.slice(first), ...contenders.slice(0, first)];
+  return round % 2 === 1 ? turns : turns.reverse();
 }
 
 async function measure({ run }: Contender, arena: Arena, round: string): Promise<Sample> {
