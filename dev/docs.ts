@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { updateCoverage } from './requirements-coverage.ts';
 
 // Tables in the documentation are made from action.yml, `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`,
-// and figures from what the benchmark wrote, `<!-- results: bench/results/quick.md -->` … `<!-- /results -->`.
+// and figures from what the benchmark wrote, `<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const documents = ['README.md', 'export-image/README.md', 'load-image/README.md'] as const;

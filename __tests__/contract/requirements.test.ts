@@ -122,7 +122,7 @@ describe('S4.3: what is held against artifacts', () => {
   );
 
   test('S4.3: the slow zip and the pull of a registry are measured beside ours, for producer and consumer', () => {
-    const figures = read('bench/results/quick.md');
+    const figures = read('bench/results/full.md');
     for (const recipe of ['ours', 'docs recipe (zip level 6)']) {
       const measured = figures.split('\n').filter((row) => row.startsWith(`| ${recipe} | `));
       expect(measured.length).toBeGreaterThanOrEqual(2);
