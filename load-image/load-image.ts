@@ -79,12 +79,11 @@ export async function loadHandover(
 ): Promise<LoadResult> {
   const { engine, log, timeline } = tools;
   if (record !== undefined) requireExpected(plan, record, info.platform);
-  // Two questions at the same time: each takes the docker command a tenth of a second.
-  const [present, ready] = await Promise.all([alreadyHere(plan, tools, record), guardTags(engine, log.warning)]);
+  const present = await alreadyHere(plan, tools, record);
   if (present !== undefined && record !== undefined) return { ...present, artifact: content.artifact, record };
 
   await requireSpace(plan, content, info);
-  await using guard = ready;
+  await using guard = await guardTags(engine, log.warning);
   const result = await log.chapter('Load', () =>
     timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })),
   );

@@ -37,7 +37,7 @@ export async function partialFile(path: string, advice: string): Promise<Partial
     },
     commit: async () => {
       await close();
-      // Renaming over a file makes ext4 write the new one to the disk first: half a second for 500 MB.
+      // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
       await rm(path, { force: true });
       await rename(partial, path);
     },

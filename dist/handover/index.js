@@ -34143,7 +34143,7 @@ async function partialFile(path, advice) {
         },
         commit: async () => {
             await close();
-            // Renaming over a file makes ext4 write the new one to the disk first: half a second for 500 MB.
+            // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
             await (0,promises_.rm)(path, { force: true });
             await (0,promises_.rename)(partial, path);
         },
@@ -36467,12 +36467,11 @@ async function loadHandover(plan, tools, { content, record }, info) {
         const { engine, log, timeline } = tools;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
-        // Two questions at the same time: each takes the docker command a tenth of a second.
-        const [present, ready] = await Promise.all([alreadyHere(plan, tools, record), (0,tag_guard/* guardTags */.J)(engine, log.warning)]);
+        const present = await alreadyHere(plan, tools, record);
         if (present !== undefined && record !== undefined)
             return { ...present, artifact: content.artifact, record };
         await requireSpace(plan, content, info);
-        const guard = load_image_addDisposableResource(env_1, ready, true);
+        const guard = load_image_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
         const result = await log.chapter('Load', () => timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })));
         guard.keep();
         return result;
