@@ -7,6 +7,7 @@ import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
 import { buildAnew, emptyEngine } from './clean-slate.ts';
 import { type Arena, compressions, type Contender, consumers, producers, withoutOverlap } from './contenders.ts';
+import { makeDisk } from './disk.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
 import { inSlope } from './plots.ts';
@@ -52,7 +53,11 @@ async function benchSize(megabytes: number): Promise<void> {
   const base = await pushBase(registry.address, megabytes, folder);
   await writeLargeContext(context, { megabytes, smallFiles: megabytes * 20, base });
   for (const store of stores.filter((name): name is ImageStore => name === 'classic' || name === 'containerd')) {
-    const [builder, consumer] = await Promise.all([startDockerEngine({ store }), startDockerEngine({ store })]);
+    const disk = makeDisk();
+    const [builder, consumer] = await Promise.all([
+      startDockerEngine({ store }),
+      startDockerEngine({ store, folder: disk.folder }),
+    ]);
     try {
       // The slow link is for the size that the targets are set for.
       for (const link of megabytes === 1000 || sizes.length === 1 ? links : links.slice(0, 1)) {
@@ -62,6 +67,7 @@ async function benchSize(megabytes: number): Promise<void> {
         for (const link of links) await benchCompressions(megabytes, link, context, builder, consumer);
     } finally {
       await Promise.all([builder.stop(), consumer.stop()]);
+      disk.remove();
     }
   }
 }

@@ -29,10 +29,12 @@ export async function startDockerEngine(options: {
   readonly store: ImageStore;
   /** Part of the name of its folder, to tell engines apart. */
   readonly name?: string;
+  /** Where its own folder is made; otherwise among the temporary files. */
+  readonly folder?: string;
 }): Promise<DockerEngine> {
   if (process.getuid?.() !== 0) throw new Error('A Docker engine of our own needs root: run this with sudo.');
   const parts = await dockerParts();
-  const root = mkdtempSync(join(tmpdir(), `ih-${options.name ?? options.store}-`));
+  const root = mkdtempSync(join(options.folder ?? tmpdir(), `ih-${options.name ?? options.store}-`));
   const env = clientEnvironment(parts, root);
   const child = spawnDaemon(parts, root, options.store);
   const forget = whenWeEnd(() => stopAtOnce(child, root));

@@ -38693,8 +38693,10 @@ function missing(artifact, name, members) {
 /* harmony export */   p2: () => (/* binding */ httpError),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6752);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+
 
 
 /** A request to the artifact service or its blob store that was answered with something other than success. */
@@ -38714,17 +38716,28 @@ class HttpError extends Error {
 }
 // A connection that says nothing for this long is given up; the request is then tried again.
 const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
 /**
  * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
  * @param signal ends requests under way
  */
 function httpClient(proxied, signal) {
     const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const dispatcher = proxied ? new undici__WEBPACK_IMPORTED_MODULE_0__.EnvHttpProxyAgent(options) : new undici__WEBPACK_IMPORTED_MODULE_0__.Agent(options);
+    const dispatcher = proxied ? new undici__WEBPACK_IMPORTED_MODULE_1__.EnvHttpProxyAgent(options) : new undici__WEBPACK_IMPORTED_MODULE_1__.Agent(options);
     return {
-        send: ({ method, url, headers, body }) => (0,undici__WEBPACK_IMPORTED_MODULE_0__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
+            ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
+            : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
         close: () => dispatcher.destroy(),
     };
+}
+function withLength(headers, body) {
+    return { ...headers, 'content-length': String(body.length) };
+}
+// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 async function readText(response) {
@@ -38747,7 +38760,7 @@ const retryableStatus = [408, 429, 500, 502, 503, 504];
 function isTransient(error) {
     if (error instanceof HttpError)
         return retryableStatus.includes(error.status);
-    const code = (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error);
+    const code = (0,_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
 /** The pause that the service asked for, else a doubling one. */

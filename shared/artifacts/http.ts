@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { systemCodeOf } from '../errors.ts';
 
@@ -34,6 +35,7 @@ export interface Http {
 
 // A connection that says nothing for this long is given up; the request is then tried again.
 const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
 
 /**
  * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
@@ -44,9 +46,21 @@ export function httpClient(proxied: boolean, signal: AbortSignal): Http {
   const dispatcher = proxied ? new EnvHttpProxyAgent(options) : new Agent(options);
   return {
     send: ({ method, url, headers, body }) =>
-      request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+      Buffer.isBuffer(body)
+        ? request(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
+        : request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
     close: () => dispatcher.destroy(),
   };
+}
+
+function withLength(headers: HttpRequest['headers'], body: Buffer): Readonly<Record<string, string>> {
+  return { ...headers, 'content-length': String(body.length) };
+}
+
+// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+function inPieces(body: Buffer): Readable {
+  const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+  return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
 
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */

@@ -1,0 +1,49 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { whenWeEnd } from '../dev/own-processes.ts';
+import { messageOf } from '../shared/errors.ts';
+
+/** A folder for an engine to live in. */
+export interface Disk {
+  readonly folder: string;
+  remove(): void;
+}
+
+/**
+ * A filesystem of our own in a file: ext4 with a journal, as runners have it. Without a journal, ext4 passes over each inode
+ * that was deleted in the last minute or more (fs/ext4/ialloc.c, recently_deleted): an engine that is emptied and filled again
+ * in turns then gets slower by the turn, and out of all proportion with size (25 s became 78 s at 4 GB).
+ * Where none can be mounted it is a plain folder.
+ */
+export function makeDisk(): Disk {
+  const root = mkdtempSync(join(tmpdir(), 'ih-disk-'));
+  const [image, folder] = [join(root, 'image'), join(root, 'mnt')];
+  const removeRoot = (): void => rmSync(root, { recursive: true, force: true });
+  const run = (program: string, ...args: readonly string[]): void => {
+    execFileSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  };
+  try {
+    mkdirSync(folder);
+    writeFileSync(image, '');
+    truncateSync(image, 40 * 2 ** 30);
+    run('mkfs.ext4', '-q', '-F', image);
+    run('mount', '-o', 'loop', image, folder);
+  } catch (error) {
+    console.log(`No filesystem of our own (${messageOf(error)}): the engine's files go to ${root}`);
+    return { folder: root, remove: removeRoot };
+  }
+  const remove = (): void => {
+    run('umount', '--lazy', folder);
+    removeRoot();
+  };
+  const forget = whenWeEnd(remove);
+  return {
+    folder,
+    remove: () => {
+      forget();
+      remove();
+    },
+  };
+}
