@@ -133,8 +133,8 @@ export default tseslint.config(
     rules: rule([...without('@actions/exec'), [['**/artifacts/*', '**/action/*'], 'shared/docker knows docker only.']]),
   },
   {
-    // The engine fetches from it, over the loopback interface.
-    files: ['shared/docker/loopback-registry.ts'],
+    // The engine fetches from one over the loopback interface; a command writes to the other, a socket in a folder.
+    files: ['shared/docker/loopback-registry.ts', 'shared/docker/reused-output.ts'],
     rules: rule([
       ...without('@actions/exec', '@actions/artifact'),
       [

@@ -20,6 +20,7 @@ import { sh, startService } from './world.ts';
 //   --quick                            one image of 0.25 GB, the containerd store, the unlimited link: some minutes
 //   --sizes 1000,250,4000              of the images, in MB, unpacked
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
+//   --races producer,consumer,present,layers
 
 const { values } = parseArgs({
   options: {
@@ -28,12 +29,14 @@ const { values } = parseArgs({
     stores: { type: 'string' },
     links: { type: 'string' },
     rounds: { type: 'string', default: '5' },
+    races: { type: 'string', default: 'producer,consumer,present,layers' },
   },
 });
 const { quick } = values;
 const sizes = (values.sizes ?? (quick ? '250' : '1000,250,4000')).split(',').map(Number);
 const stores = (values.stores ?? (quick ? 'containerd' : 'containerd,classic')).split(',');
 const links = (values.links ?? (quick ? 'unlimited' : 'unlimited,limited')).split(',');
+const races = values.races.split(',');
 const limited = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, latencyMs: 10 };
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
@@ -63,7 +66,7 @@ async function benchSize(megabytes: number): Promise<void> {
       for (const link of megabytes === 1000 || sizes.length === 1 ? links : links.slice(0, 1)) {
         await benchLink(megabytes, link, context, builder, consumer);
       }
-      if (megabytes === 250 && !quick)
+      if (megabytes === 250 && !quick && races.includes('layers'))
         for (const link of links) await benchCompressions(megabytes, link, context, builder, consumer);
     } finally {
       await Promise.all([builder.stop(), consumer.stop()]);
@@ -98,11 +101,12 @@ async function benchLink(
   const add = (result: Race): void => {
     results.race(result);
   };
-  add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => service.forget()));
-  // There and back: at that size the disk decides, and gets slower from turn to turn.
+  if (races.includes('producer'))
+    add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => service.forget()));
+  // There and back: at that size the disk has a say.
   const loading = { ...about, rounds: isLarge ? 2 : rounds, what: 'Consumer', tarball };
-  add(await race(loading, consume, consuming, () => emptyEngine(consumer)));
-  if (link === 'unlimited' && !isLarge) {
+  if (races.includes('consumer')) add(await race(loading, consume, consuming, () => emptyEngine(consumer)));
+  if (link === 'unlimited' && !isLarge && races.includes('present')) {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
     const present = consumers.slice(0, 4);
     // The recipe's tarball has another manifest under the same tag.

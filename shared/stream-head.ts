@@ -12,7 +12,8 @@ export async function withHead(
   while (head.length < bytes) {
     const next = await source.next();
     if (next.done === true) break;
-    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    // Copied: the chunk may be valid until the next is asked for.
+    head = Buffer.concat([head, next.value]);
   }
   const all = async function* (): AsyncGenerator<Buffer> {
     try {

@@ -115,7 +115,8 @@ describe('taking tags back', () => {
       return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
-    return { engine: podmanEngine({ program: 'podman', query, cleanUp: query, start }, '/nowhere'), list };
+    const cli = { program: 'podman', query, cleanUp: query, start, startWriting: start } as const;
+    return { engine: podmanEngine(cli, '/nowhere'), list };
   };
 
   test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {

@@ -21,6 +21,7 @@ import { compressionOf, decompress } from '../../shared/image/tarball-compressio
 import { chooseImage, inspectTarball, type TarballImage } from '../../shared/image/tarball-reader.ts';
 import { tarballChunks, type WrittenTarball } from '../../shared/image/tarball-writer.ts';
 import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { json, makeImage, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
 
 let directory: string;
@@ -137,10 +138,6 @@ describe('writing', () => {
   });
 });
 
-function* pieces(bytes: Buffer, length: number): Generator<Buffer> {
-  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
-}
-
 describe('reading', () => {
   test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {
     const image = makeImage();
@@ -152,12 +149,16 @@ describe('reading', () => {
     expect(execFileSync('find', [directory, '-name', 'escaped']).toString()).toBe('');
   });
 
-  test.each(['gzip', 'zstd'] as const)(
-    'layers that docker save gives plain are stored as %s, and come out the same',
-    async (format) => {
+  test.each([
+    ['gzip', 65_000],
+    ['zstd', 65_000],
+    ['zstd', 333],
+  ] as const)(
+    'layers that docker save gives plain are stored as %s, and come out the same (pieces of %d bytes)',
+    async (format, pieceBytes) => {
       const image = makeImage({ gzip: false, layerBytes: 9_000_000 });
-      const layout = join(directory, `recompressed-${format}`);
-      const saved = Readable.from(pieces(savedTarball(image, ['a:1']), 65_000));
+      const layout = join(directory, `recompressed-${format}-${String(pieceBytes)}`);
+      const saved = inReusedMemory(savedTarball(image, ['a:1']), pieceBytes);
       const replaced = await writeOciLayout(saved, layout, { format, level: 1 });
       const contents = await readOciLayout(layout, platform, replaced);
       expect(contents.configDigest).toBe(image.configDigest);

@@ -25382,7 +25382,7 @@ module.exports = arrayMap;
 
 /***/ }),
 
-/***/ 827:
+/***/ 3208:
 /***/ ((module) => {
 
 /**
@@ -25545,7 +25545,7 @@ module.exports = baseFindIndex;
 /***/ 3183:
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
-var arrayPush = __webpack_require__(827),
+var arrayPush = __webpack_require__(3208),
     isFlattenable = __webpack_require__(5088);
 
 /**

@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 3371:
+/***/ 827:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33518,14 +33518,10 @@ function tagColon(reference) {
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
-var tar_stream = __nccwpck_require__(6118);
 ;// CONCATENATED MODULE: ./build/shared/stream-head.js
 /**
  * The first bytes, to look at, and the whole with them.
@@ -33539,7 +33535,8 @@ async function withHead(chunks, bytes) {
         const next = await source.next();
         if (next.done === true)
             break;
-        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+        // Copied: the chunk may be valid until the next is asked for.
+        head = Buffer.concat([head, next.value]);
     }
     const all = async function* () {
         try {
@@ -33555,20 +33552,123 @@ async function withHead(chunks, bytes) {
     return { head, all: all() };
 }
 
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
+;// CONCATENATED MODULE: ./build/shared/image/frame-compressor.js
 
+
+
+const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
+/**
+ * @param frameBytes the longest frame
+ * @param level undefined for the compressor's own default
+ */
+function gzipCompressor(frameBytes, level) {
+    // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
+    // than a thousandth.
+    const chunkSize = frameBytes + 64 * 1024;
+    const options = level === undefined ? { chunkSize } : { chunkSize, level };
+    return { compress: async (frame) => [await gzipFrame(frame, options)], close: () => undefined };
+}
+/**
+ * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * busy (docs/decisions.md).
+ * @param level undefined for the compressor's own default
+ */
+function zstdCompressor(level) {
+    const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
+    const stream = (0,external_node_zlib_.createZstdCompress)({ chunkSize: 1024 * 1024, params });
+    let parts = [];
+    stream.on('data', (part) => parts.push(part));
+    return {
+        compress: async (frame) => {
+            stream.write(frame);
+            await endFrame(stream);
+            const result = parts;
+            parts = [];
+            return result;
+        },
+        close: () => stream.destroy(),
+    };
+}
+// ZSTD_e_end ends the frame; what is written next begins another (zstd.h, ZSTD_EndDirective).
+async function endFrame(stream) {
+    await new Promise((resolve, reject) => {
+        stream.once('error', reject);
+        stream.flush(external_node_zlib_.constants.ZSTD_e_end, (error) => {
+            stream.off('error', reject);
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+    // All of it is out by now, unless the stream was about to hand it over.
+    while (stream.readableLength > 0)
+        await (0,external_node_timers_promises_.setImmediate)();
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
 
 const frameBytes = 2 * 1024 * 1024;
-// What doesn't compress grows by less than a thousandth.
-const outputBytes = frameBytes + 64 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
-const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
-const zstdFrame = (0,external_node_util_.promisify)(external_node_zlib_.zstdCompress);
 /** How a layer of that format is called in a manifest. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
@@ -33580,30 +33680,62 @@ function layerMediaType(format) {
  * Holds at most nine frames.
  */
 async function* compressLayer(chunks, compression) {
-    if (compression.format === 'uncompressed') {
-        yield* chunks;
-        return;
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (compression.format === 'uncompressed') {
+            yield* chunks;
+            return;
+        }
+        const compressors = __addDisposableResource(env_1, new CompressorPool(compression), true);
+        const pool = [];
+        const waiting = [];
+        for await (const frame of layer_compression_frames(chunks, pool)) {
+            const compressed = compressors.compress(frame).finally(() => pool.push(Buffer.from(frame.buffer)));
+            compressed.catch(() => undefined); // thrown below, when its turn comes
+            waiting.push(compressed);
+            const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+            if (first !== undefined)
+                yield* await first;
+        }
+        for (const compressed of waiting)
+            yield* await compressed;
     }
-    const pool = [];
-    const waiting = [];
-    for await (const frame of layer_compression_frames(chunks, pool)) {
-        const compressed = compressFrame(frame, compression).finally(() => pool.push(Buffer.from(frame.buffer)));
-        compressed.catch(() => undefined); // thrown below, when its turn comes
-        waiting.push(compressed);
-        const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-        if (first !== undefined)
-            yield await first;
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
     }
-    for (const compressed of waiting)
-        yield await compressed;
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-function compressFrame(frame, { format, level }) {
-    // Room for the whole result: else Node comes back from its thread for every 16 KiB of it.
-    const chunkSize = outputBytes;
-    if (format === 'gzip')
-        return gzipFrame(frame, level === undefined ? { chunkSize } : { chunkSize, level });
-    const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
-    return zstdFrame(frame, { chunkSize, params });
+/** As many compressors as frames are compressed at the same time. */
+class CompressorPool {
+    #compression;
+    #free = [];
+    #busy = new Set();
+    constructor(compression) {
+        this.#compression = compression;
+    }
+    async compress(frame) {
+        const compressor = this.#free.pop() ?? this.#begin();
+        const compressing = compressor.compress(frame).finally(() => {
+            this.#busy.delete(compressing);
+            this.#free.push(compressor);
+        });
+        this.#busy.add(compressing);
+        return compressing;
+    }
+    async [Symbol.asyncDispose]() {
+        await Promise.allSettled(this.#busy);
+        for (const compressor of this.#free)
+            compressor.close();
+    }
+    #begin() {
+        const { format, level } = this.#compression;
+        return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+    }
 }
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
 async function* layer_compression_frames(chunks, pool) {
@@ -33655,6 +33787,40 @@ function tarHeader(name, size) {
 function looksLikeTar(head) {
     return head.toString('latin1', 257, 262) === 'ustar';
 }
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+function textAt(block, start, length) {
+    return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
 }
@@ -33667,14 +33833,130 @@ function writeSize(block, size) {
     block[124] = 0x80;
     block.writeBigUInt64BE(BigInt(size), 128);
 }
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
 function writeChecksum(block) {
-    block.fill(' ', 148, 156);
-    const sum = block.reduce((total, byte) => total + byte, 0);
-    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/tar-entries.js
+
+
+// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
+const maxExtensionBytes = 1024 * 1024;
+/**
+ * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
+ * before, and copies none: the library that we use elsewhere cost 5 % of an export's time (docs/decisions.md).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ */
+async function* tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    try {
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if (isZero(block))
+                continue;
+            const header = readTarHeader(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            const { type, name, size } = { ...header, ...extension };
+            if (type === 'x' || type === 'L') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+                };
+                await bytes.skip(tarPadding(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
+            await bytes.skip(end + tarPadding(size) - bytes.position);
+            if (type !== 'g')
+                extension = {};
+        }
+    }
+    finally {
+        await bytes.close();
+    }
+}
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: content.toString().replace(/\0.*$/s, '') };
+    const records = readPaxRecords(content);
+    const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
+    return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
+}
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Takes bytes out of chunks by number. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
+    }
+    /** How many bytes have been taken. */
+    get position() {
+        return this.#position;
+    }
+    /** A block of its own, or undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/oci-layout-writer.js
-
 
 
 
@@ -33702,7 +33984,6 @@ const archiveManifest = 'manifest.json';
  */
 async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
-    const parser = (0,tar_stream.extract)();
     const replaced = new Map();
     const seen = { index: false, entries: 0 };
     let archive = '';
@@ -33717,15 +33998,11 @@ async function writeOciLayout(chunks, layout, compression) {
         }
         else if (name === archiveManifest)
             archive = await (0,consumers_.text)(content);
-        else
-            await (0,external_node_stream_promises_.pipeline)(content, oci_layout_writer_top.test(name) ? (0,external_node_fs_.createWriteStream)((0,external_node_path_.join)(layout, name)) : nowhere());
+        else if (oci_layout_writer_top.test(name))
+            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
     };
-    parser.on('entry', ({ name, type }, stream, next) => {
-        takeEntry(type === 'file' ? name : '', buffersOf(stream)).then(() => {
-            next();
-        }, next);
-    });
-    await (0,external_node_stream_promises_.pipeline)(chunks, parser);
+    for await (const { name, isFile, content } of tarEntries(chunks))
+        await takeEntry(isFile ? name : '', content);
     if (seen.index)
         return replaced;
     if (await writeIndexOf(archive, layout, replaced))
@@ -33752,25 +34029,12 @@ async function describe(layout, digest, replaced) {
     const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
     return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
-// tar-stream doesn't say of what its streams consist.
-async function* buffersOf(stream) {
-    for await (const chunk of stream)
-        if (Buffer.isBuffer(chunk))
-            yield chunk;
-}
-function nowhere() {
-    return new external_node_stream_.Writable({
-        write: (_chunk, _encoding, done) => {
-            done();
-        },
-    });
-}
 async function writeBlob(content, layout, digest, compression) {
     // A blob is renamed into place when it is whole: others read it from then on.
     const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
     const { head, all } = await withHead(content, tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await (0,external_node_stream_promises_.pipeline)(all, (0,external_node_fs_.createWriteStream)(partial));
+        await (0,promises_.writeFile)(partial, all);
         await (0,promises_.rename)(partial, blobPath(layout, digest));
         return undefined;
     }
@@ -33858,7 +34122,7 @@ async function pushedDigest(metadataFile) {
 // EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
 var export_image_push = __nccwpck_require__(1241);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -33880,7 +34144,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -33976,7 +34240,7 @@ async function writeSecrets(tempDir, secrets) {
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push === undefined)
@@ -33988,7 +34252,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = image_source_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -34328,6 +34592,8 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
     }
 }
 
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
@@ -34393,6 +34659,8 @@ async function nextOf(source) {
 
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
+var tar_stream = __nccwpck_require__(6118);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
 
 
@@ -34584,7 +34852,7 @@ async function inspectFile(path, compression) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw source_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
     return inspector.end();
 }
@@ -34593,12 +34861,12 @@ function fileChunks(path) {
 }
 async function sizeOf(path) {
     const found = await (0,promises_.stat)(path).catch((error) => {
-        throw invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw source_tarball_invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     });
     if (!found.isFile())
-        throw invalid(`${path} is not a file.`);
+        throw source_tarball_invalid(`${path} is not a file.`);
     if (found.size === 0)
-        throw invalid(`${path} is empty.`);
+        throw source_tarball_invalid(`${path} is empty.`);
     return found.size;
 }
 async function head(path) {
@@ -34611,12 +34879,10 @@ async function head(path) {
         await file.close();
     }
 }
-function invalid(message, cause) {
+function source_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.', cause);
 }
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
 ;// CONCATENATED MODULE: ./build/shared/image/until-written.js
 
 /**
@@ -35193,11 +35459,11 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7504);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3123);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3371);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(827);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -39860,8 +40126,8 @@ function seconds(update) {
     return `${Math.max(0, (completed - started) / 1000).toFixed(1)}s`;
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
+var docker_cli = __nccwpck_require__(3123);
 // EXTERNAL MODULE: ./build/shared/docker/registry-limit.js
 var registry_limit = __nccwpck_require__(6996);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
@@ -39916,7 +40182,7 @@ async function build(cli, args, print, pushed) {
 
 /***/ }),
 
-/***/ 8100:
+/***/ 3123:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39941,7 +40207,153 @@ var io = __nccwpck_require__(8701);
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
+;// CONCATENATED MODULE: ./build/shared/docker/reused-output.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+const bufferBytes = 256 * 1024;
+// sockaddr_un has 108 bytes, a zero at the end among them (unix(7)).
+const longestPath = 107;
+/**
+ * A pipe that is read into one buffer again and again. The pipe that Node makes for a child gives every 64 KiB a buffer of
+ * their own: with an image of 1 GB the garbage collector then takes a tenth of an export's time (docs/decisions.md).
+ * @param tempRoot a folder that may be written to
+ * @returns undefined where there is no such pipe: outside Linux, on some filesystems, or when the folder's path is too long
+ */
+async function reusedOutput(tempRoot) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const path = (0,external_node_path_.join)(temp.path, 'output');
+        if (process.platform !== 'linux' || Buffer.byteLength(path) > longestPath)
+            return undefined;
+        const server = (0,external_node_net_.createServer)({ pauseOnConnect: true }).listen(path);
+        // A network filesystem may know no sockets.
+        const isThere = await (0,external_node_events_.once)(server, 'listening').then(() => true, () => false);
+        if (!isThere)
+            return undefined;
+        const accepted = (0,external_node_events_.once)(server, 'connection');
+        const chunks = new ReusedChunks(path);
+        const [writeEnd] = await accepted;
+        server.close();
+        if (!(writeEnd instanceof external_node_net_.Socket))
+            throw new TypeError('a server gives sockets');
+        return { writeEnd, chunks };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+class ReusedChunks {
+    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    #socket;
+    #filled = 0;
+    #state = { ended: false };
+    #wake = () => undefined;
+    constructor(path) {
+        // False: nothing more is read before the next chunk is asked for.
+        const callback = (bytes) => {
+            this.#filled = bytes;
+            this.#wake();
+            return false;
+        };
+        const end = (error) => {
+            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
+            this.#wake();
+        };
+        this.#socket = (0,external_node_net_.connect)({ path, onread: { buffer: this.#buffer, callback } });
+        this.#socket.on('error', end).on('close', () => {
+            end();
+        });
+        this.#socket.resume();
+    }
+    async *[Symbol.asyncIterator]() {
+        try {
+            for (;;) {
+                if (this.#filled === 0 && !this.#state.ended)
+                    await new Promise((resolve) => (this.#wake = resolve));
+                if (this.#filled === 0)
+                    break;
+                yield this.#buffer.subarray(0, this.#filled);
+                this.#filled = 0;
+                this.#socket.resume();
+            }
+            if (this.#state.error !== undefined)
+                throw this.#state.error;
+        }
+        finally {
+            this.#socket.destroy();
+        }
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
 
 
 
@@ -39954,6 +40366,17 @@ function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
     const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
+    const begin = async (args, tempDir, stdout) => {
+        signal.throwIfAborted();
+        const path = await program();
+        // `env` becomes the command: the child is the command itself, and is ended like it.
+        const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+        const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', stdout, 'pipe'] });
+        await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
+            throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
+        });
+        return child;
+    };
     return {
         program: name,
         query: async (args) => {
@@ -39962,15 +40385,13 @@ function dockerCli(signal, name = 'docker') {
         },
         cleanUp: toEnd,
         start: async (args, tempDir) => {
-            signal.throwIfAborted();
-            const path = await program();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
-            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
-            });
-            return running(name, child, signal);
+            const child = await begin(args, tempDir, 'pipe');
+            return running(name, child, child.stdout, signal);
+        },
+        startWriting: async (args, tempRoot, tempDir) => {
+            const output = await reusedOutput(tempRoot);
+            const child = await begin(args, tempDir, output?.writeEnd ?? 'pipe').finally(() => output?.writeEnd.destroy());
+            return running(name, child, output?.chunks ?? child.stdout, signal);
         },
     };
 }
@@ -39978,8 +40399,8 @@ function dockerCli(signal, name = 'docker') {
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, signal) {
-    const { stdin, stdout, stderr } = child;
+function running(name, child, stdout, signal) {
+    const { stdin, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
     const stop = () => {
@@ -40034,8 +40455,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
+var docker_cli = __nccwpck_require__(3123);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:events"
@@ -40264,7 +40685,8 @@ function requireSupportedEngine(info) {
 
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
-function dockerEngine(cli) {
+/** @param tempRoot folder for temporary files of ours */
+function dockerEngine(cli, tempRoot) {
     return {
         program: cli.program,
         nameOf: (reference) => reference,
@@ -40272,7 +40694,7 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveFrom(cli, ['save', image]),
+        save: (image) => saveFrom(cli, ['save', image], tempRoot),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
@@ -40361,14 +40783,13 @@ async function load(cli, running, chunks) {
     return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
 }
 /** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
+async function* saveFrom(cli, args, tempRoot, tempDir) {
+    const running = await cli.startWriting(args, tempRoot, tempDir);
     const said = (0,consumers_.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
-        const stdout = running.stdout;
-        yield* stdout;
+        yield* running.stdout;
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
@@ -40572,7 +40993,7 @@ async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], tempRoot, temp.path);
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -40591,12 +41012,12 @@ async function* save(cli, tempRoot, image) {
 
 /**
  * The engine that the input `engine` names.
- * @param tempRoot folder for podman's temporary files
+ * @param tempRoot folder for temporary files
  * @param signal ends running commands when it is aborted
  */
 function containerEngine(name, tempRoot, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli, tempRoot);
 }
 
 
@@ -40730,7 +41151,7 @@ function registryLimit(running) {
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8444);
 /* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3324);
 /* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3810);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3123);
 /* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3552);
 /* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6996);
 

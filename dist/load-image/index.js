@@ -33966,6 +33966,40 @@ function tarHeader(name, size) {
 function looksLikeTar(head) {
     return head.toString('latin1', 257, 262) === 'ustar';
 }
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+function textAt(block, start, length) {
+    return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
 }
@@ -33978,10 +34012,17 @@ function writeSize(block, size) {
     block[124] = 0x80;
     block.writeBigUInt64BE(BigInt(size), 128);
 }
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
 function writeChecksum(block) {
-    block.fill(' ', 148, 156);
-    const sum = block.reduce((total, byte) => total + byte, 0);
-    block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
@@ -34151,7 +34192,8 @@ async function withHead(chunks, bytes) {
         const next = await source.next();
         if (next.done === true)
             break;
-        head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+        // Copied: the chunk may be valid until the next is asked for.
+        head = Buffer.concat([head, next.value]);
     }
     const all = async function* () {
         try {
@@ -35604,7 +35646,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4819);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9491);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3123);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6129);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(743);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
@@ -39944,7 +39986,7 @@ async function* countedChunks(chunks, onBytes) {
 
 /***/ }),
 
-/***/ 8100:
+/***/ 3123:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39969,7 +40011,153 @@ var io = __nccwpck_require__(8701);
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
+;// CONCATENATED MODULE: ./build/shared/docker/reused-output.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+const bufferBytes = 256 * 1024;
+// sockaddr_un has 108 bytes, a zero at the end among them (unix(7)).
+const longestPath = 107;
+/**
+ * A pipe that is read into one buffer again and again. The pipe that Node makes for a child gives every 64 KiB a buffer of
+ * their own: with an image of 1 GB the garbage collector then takes a tenth of an export's time (docs/decisions.md).
+ * @param tempRoot a folder that may be written to
+ * @returns undefined where there is no such pipe: outside Linux, on some filesystems, or when the folder's path is too long
+ */
+async function reusedOutput(tempRoot) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
+        const path = (0,external_node_path_.join)(temp.path, 'output');
+        if (process.platform !== 'linux' || Buffer.byteLength(path) > longestPath)
+            return undefined;
+        const server = (0,external_node_net_.createServer)({ pauseOnConnect: true }).listen(path);
+        // A network filesystem may know no sockets.
+        const isThere = await (0,external_node_events_.once)(server, 'listening').then(() => true, () => false);
+        if (!isThere)
+            return undefined;
+        const accepted = (0,external_node_events_.once)(server, 'connection');
+        const chunks = new ReusedChunks(path);
+        const [writeEnd] = await accepted;
+        server.close();
+        if (!(writeEnd instanceof external_node_net_.Socket))
+            throw new TypeError('a server gives sockets');
+        return { writeEnd, chunks };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+class ReusedChunks {
+    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    #socket;
+    #filled = 0;
+    #state = { ended: false };
+    #wake = () => undefined;
+    constructor(path) {
+        // False: nothing more is read before the next chunk is asked for.
+        const callback = (bytes) => {
+            this.#filled = bytes;
+            this.#wake();
+            return false;
+        };
+        const end = (error) => {
+            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
+            this.#wake();
+        };
+        this.#socket = (0,external_node_net_.connect)({ path, onread: { buffer: this.#buffer, callback } });
+        this.#socket.on('error', end).on('close', () => {
+            end();
+        });
+        this.#socket.resume();
+    }
+    async *[Symbol.asyncIterator]() {
+        try {
+            for (;;) {
+                if (this.#filled === 0 && !this.#state.ended)
+                    await new Promise((resolve) => (this.#wake = resolve));
+                if (this.#filled === 0)
+                    break;
+                yield this.#buffer.subarray(0, this.#filled);
+                this.#filled = 0;
+                this.#socket.resume();
+            }
+            if (this.#state.error !== undefined)
+                throw this.#state.error;
+        }
+        finally {
+            this.#socket.destroy();
+        }
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
 
 
 
@@ -39982,6 +40170,17 @@ function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
     const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
+    const begin = async (args, tempDir, stdout) => {
+        signal.throwIfAborted();
+        const path = await program();
+        // `env` becomes the command: the child is the command itself, and is ended like it.
+        const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+        const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', stdout, 'pipe'] });
+        await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
+            throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
+        });
+        return child;
+    };
     return {
         program: name,
         query: async (args) => {
@@ -39990,15 +40189,13 @@ function dockerCli(signal, name = 'docker') {
         },
         cleanUp: toEnd,
         start: async (args, tempDir) => {
-            signal.throwIfAborted();
-            const path = await program();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
-            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
-            });
-            return running(name, child, signal);
+            const child = await begin(args, tempDir, 'pipe');
+            return running(name, child, child.stdout, signal);
+        },
+        startWriting: async (args, tempRoot, tempDir) => {
+            const output = await reusedOutput(tempRoot);
+            const child = await begin(args, tempDir, output?.writeEnd ?? 'pipe').finally(() => output?.writeEnd.destroy());
+            return running(name, child, output?.chunks ?? child.stdout, signal);
         },
     };
 }
@@ -40006,8 +40203,8 @@ function dockerCli(signal, name = 'docker') {
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, signal) {
-    const { stdin, stdout, stderr } = child;
+function running(name, child, stdout, signal) {
+    const { stdin, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
     const stop = () => {
@@ -40062,8 +40259,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
+var docker_cli = __nccwpck_require__(3123);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:events"
@@ -40292,7 +40489,8 @@ function requireSupportedEngine(info) {
 
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
-function dockerEngine(cli) {
+/** @param tempRoot folder for temporary files of ours */
+function dockerEngine(cli, tempRoot) {
     return {
         program: cli.program,
         nameOf: (reference) => reference,
@@ -40300,7 +40498,7 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveFrom(cli, ['save', image]),
+        save: (image) => saveFrom(cli, ['save', image], tempRoot),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
@@ -40389,14 +40587,13 @@ async function load(cli, running, chunks) {
     return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
 }
 /** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
+async function* saveFrom(cli, args, tempRoot, tempDir) {
+    const running = await cli.startWriting(args, tempRoot, tempDir);
     const said = (0,consumers_.text)(running.stderr);
     running.stdin.end();
     let finished = false;
     try {
-        const stdout = running.stdout;
-        yield* stdout;
+        yield* running.stdout;
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
@@ -40600,7 +40797,7 @@ async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], tempRoot, temp.path);
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -40619,12 +40816,12 @@ async function* save(cli, tempRoot, image) {
 
 /**
  * The engine that the input `engine` names.
- * @param tempRoot folder for podman's temporary files
+ * @param tempRoot folder for temporary files
  * @param signal ends running commands when it is aborted
  */
 function containerEngine(name, tempRoot, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli, tempRoot);
 }
 
 
@@ -40770,8 +40967,8 @@ function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
     });
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
+var docker_cli = __nccwpck_require__(3123);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/registry-limit.js

@@ -42,7 +42,7 @@ export interface Engine {
    * what its chunks throw.
    */
   readonly fetch: ((image: OfferedImage, warn: (text: string) => void) => Promise<FetchedImage>) | undefined;
-  /** The bytes of `docker save`. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
+  /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference; the image goes with its last one. */
@@ -56,7 +56,8 @@ export interface Engine {
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 
-export function dockerEngine(cli: DockerCli): Engine {
+/** @param tempRoot folder for temporary files of ours */
+export function dockerEngine(cli: DockerCli, tempRoot: string): Engine {
   return {
     program: cli.program,
     nameOf: (reference) => reference,
@@ -64,7 +65,7 @@ export function dockerEngine(cli: DockerCli): Engine {
     inspect: (image) => inspect(cli, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
     fetch: (image, warn) => fetchImage(cli, image, warn),
-    save: (image) => saveFrom(cli, ['save', image]),
+    save: (image) => saveFrom(cli, ['save', image], tempRoot),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
@@ -174,14 +175,18 @@ async function load(
 }
 
 /** What a save command writes. Throws `image-not-found` while iterating. */
-export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
-  const running = await cli.start(args, tempDir);
+export async function* saveFrom(
+  cli: DockerCli,
+  args: readonly string[],
+  tempRoot: string,
+  tempDir?: string,
+): AsyncGenerator<Buffer> {
+  const running = await cli.startWriting(args, tempRoot, tempDir);
   const said = text(running.stderr);
   running.stdin.end();
   let finished = false;
   try {
-    const stdout: AsyncIterable<Buffer> = running.stdout;
-    yield* stdout;
+    yield* running.stdout;
     const exitCode = await running.exit;
     finished = true;
     if (exitCode !== 0) throw failed(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });

@@ -79,5 +79,5 @@ async function asTagged(
 // (without its health check), and so another image.
 async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
   await using temp = await makeTempDir(tempRoot);
-  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], tempRoot, temp.path);
 }

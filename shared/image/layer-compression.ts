@@ -1,5 +1,4 @@
-import { promisify } from 'node:util';
-import { constants, gzip, zstdCompress } from 'node:zlib';
+import { type FrameCompressor, gzipCompressor, zstdCompressor } from './frame-compressor.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
@@ -11,13 +10,8 @@ export interface LayerCompression {
 }
 
 const frameBytes = 2 * 1024 * 1024;
-// What doesn't compress grows by less than a thousandth.
-const outputBytes = frameBytes + 64 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
-
-const gzipFrame = promisify(gzip);
-const zstdFrame = promisify(zstdCompress);
 
 /** How a layer of that format is called in a manifest. */
 export function layerMediaType(format: LayerFormat): string {
@@ -38,24 +32,48 @@ export async function* compressLayer(
     yield* chunks;
     return;
   }
+  await using compressors = new CompressorPool(compression);
   const pool: Buffer[] = [];
-  const waiting: Promise<Buffer>[] = [];
+  const waiting: Promise<readonly Buffer[]>[] = [];
   for await (const frame of frames(chunks, pool)) {
-    const compressed = compressFrame(frame, compression).finally(() => pool.push(Buffer.from(frame.buffer)));
+    const compressed = compressors.compress(frame).finally(() => pool.push(Buffer.from(frame.buffer)));
     compressed.catch(() => undefined); // thrown below, when its turn comes
     waiting.push(compressed);
     const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-    if (first !== undefined) yield await first;
+    if (first !== undefined) yield* await first;
   }
-  for (const compressed of waiting) yield await compressed;
+  for (const compressed of waiting) yield* await compressed;
 }
 
-function compressFrame(frame: Buffer, { format, level }: LayerCompression): Promise<Buffer> {
-  // Room for the whole result: else Node comes back from its thread for every 16 KiB of it.
-  const chunkSize = outputBytes;
-  if (format === 'gzip') return gzipFrame(frame, level === undefined ? { chunkSize } : { chunkSize, level });
-  const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
-  return zstdFrame(frame, { chunkSize, params });
+/** As many compressors as frames are compressed at the same time. */
+class CompressorPool implements AsyncDisposable {
+  readonly #compression: LayerCompression;
+  readonly #free: FrameCompressor[] = [];
+  readonly #busy = new Set<Promise<unknown>>();
+
+  constructor(compression: LayerCompression) {
+    this.#compression = compression;
+  }
+
+  async compress(frame: Buffer): Promise<readonly Buffer[]> {
+    const compressor = this.#free.pop() ?? this.#begin();
+    const compressing = compressor.compress(frame).finally(() => {
+      this.#busy.delete(compressing);
+      this.#free.push(compressor);
+    });
+    this.#busy.add(compressing);
+    return compressing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#busy);
+    for (const compressor of this.#free) compressor.close();
+  }
+
+  #begin(): FrameCompressor {
+    const { format, level } = this.#compression;
+    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+  }
 }
 
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */

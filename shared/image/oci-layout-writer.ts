@@ -2,10 +2,8 @@ import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { mkdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
-import { extract } from 'tar-stream';
 import { HandoverError } from '../errors.ts';
 import { withHead } from '../stream-head.ts';
 import { type Digest, hexOf, parseDigest } from './digest.ts';
@@ -13,6 +11,7 @@ import { compressLayer, type LayerCompression, layerMediaType } from './layer-co
 import { formatManifest, parseArchiveManifest } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
 import type { ReplacedLayer } from './replaced-layer.ts';
+import { tarEntries } from './tar-entries.ts';
 import { looksLikeTar, tarBlock } from './tar-header.ts';
 
 const top = /^(?:oci-layout|index\.json)$/;
@@ -33,7 +32,6 @@ export async function writeOciLayout(
   compression: LayerCompression,
 ): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
-  const parser = extract();
   const replaced = new Map<Digest, ReplacedLayer>();
   const seen = { index: false, entries: 0 };
   let archive = '';
@@ -45,14 +43,9 @@ export async function writeOciLayout(
       const layer = await writeBlob(content, layout, digest, compression);
       if (layer !== undefined) replaced.set(digest, layer);
     } else if (name === archiveManifest) archive = await text(content);
-    else await pipeline(content, top.test(name) ? createWriteStream(join(layout, name)) : nowhere());
+    else if (top.test(name)) await writeFile(join(layout, name), content);
   };
-  parser.on('entry', ({ name, type }, stream, next) => {
-    takeEntry(type === 'file' ? name : '', buffersOf(stream)).then(() => {
-      next();
-    }, next);
-  });
-  await pipeline(chunks, parser);
+  for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
   if (seen.index) return replaced;
   if (await writeIndexOf(archive, layout, replaced)) return new Map();
   throw new HandoverError(
@@ -92,19 +85,6 @@ async function describe(
   return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 
-// tar-stream doesn't say of what its streams consist.
-async function* buffersOf(stream: AsyncIterable<unknown>): AsyncGenerator<Buffer> {
-  for await (const chunk of stream) if (Buffer.isBuffer(chunk)) yield chunk;
-}
-
-function nowhere(): Writable {
-  return new Writable({
-    write: (_chunk, _encoding, done) => {
-      done();
-    },
-  });
-}
-
 async function writeBlob(
   content: AsyncIterable<Buffer>,
   layout: string,
@@ -115,7 +95,7 @@ async function writeBlob(
   const partial = join(layout, `partial-${hexOf(digest)}`);
   const { head, all } = await withHead(content, tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-    await pipeline(all, createWriteStream(partial));
+    await writeFile(partial, all);
     await rename(partial, blobPath(layout, digest));
     return undefined;
   }

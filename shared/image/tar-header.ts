@@ -31,6 +31,51 @@ export function looksLikeTar(head: Buffer): boolean {
   return head.toString('latin1', 257, 262) === 'ustar';
 }
 
+/** What a header says of its entry. */
+export interface TarHeader {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** One character, such as `0` for a file; zero in old archives. */
+  readonly type: string;
+}
+
+/** Undefined for a block whose checksum is wrong. */
+export function readTarHeader(block: Buffer): TarHeader | undefined {
+  if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block)) return undefined;
+  const name = textAt(block, 0, 100);
+  // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+  const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+  return {
+    name: prefix === '' ? name : `${prefix}/${name}`,
+    size: readSize(block),
+    type: block.toString('latin1', 156, 157),
+  };
+}
+
+/** Whether a block ends an archive. */
+export function isZero(block: Buffer): boolean {
+  return block[0] === 0 && block.every((byte) => byte === 0);
+}
+
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
+  const records = new Map<string, string>();
+  for (let at = 0; at < content.length;) {
+    const space = content.indexOf(' ', at);
+    const length = Number(content.toString('latin1', at, Math.max(at, space)));
+    if (!Number.isSafeInteger(length) || length <= space - at) break;
+    const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+    records.set(key, value.join('='));
+    at += length;
+  }
+  return records;
+}
+
+function textAt(block: Buffer, start: number, length: number): string {
+  return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+
 function octal(value: number, digits: number): string {
   return value.toString(8).padStart(digits, '0');
 }
@@ -45,8 +90,16 @@ function writeSize(block: Buffer, size: number): void {
   block.writeBigUInt64BE(BigInt(size), 128);
 }
 
+function readSize(block: Buffer): number {
+  if (block[124] === 0x80) return Number(block.readBigUInt64BE(128));
+  return Number.parseInt(textAt(block, 124, 12), 8);
+}
+
+// The checksum's own place counts as eight spaces.
+function checksumOf(block: Buffer): number {
+  return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+
 function writeChecksum(block: Buffer): void {
-  block.fill(' ', 148, 156);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${octal(sum, 6)}\u0000 `, 148, 'latin1');
+  block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }

@@ -1,0 +1,175 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import fc from 'fast-check';
+import { pack } from 'tar-stream';
+import { afterAll, describe, expect, test } from '@jest/globals';
+import { tarEntries } from '../../shared/image/tar-entries.ts';
+import { endOfArchive, tarHeader } from '../../shared/image/tar-header.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'tar-entries-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+interface Found {
+  readonly name: string;
+  readonly size: number;
+  readonly isFile: boolean;
+  readonly sha256: string;
+}
+
+const sha256 = (content: Buffer | string): string => createHash('sha256').update(content).digest('hex');
+
+async function entriesOf(bytes: Buffer, pieceBytes: number): Promise<readonly Found[]> {
+  const found: Found[] = [];
+  for await (const { name, size, isFile, content } of tarEntries(inReusedMemory(bytes, pieceBytes))) {
+    const hash = createHash('sha256');
+    for await (const part of content) hash.update(part);
+    found.push({ name, size, isFile, sha256: hash.digest('hex') });
+  }
+  return found;
+}
+
+async function packed(files: readonly (readonly [string, Buffer])[]): Promise<Buffer> {
+  const archive = pack();
+  for (const [name, content] of files) archive.entry({ name }, content);
+  archive.finalize();
+  return buffer(archive);
+}
+
+describe('the entries of a tar', () => {
+  // tar-stream writes ustar, and pax for what doesn't fit in it.
+  const names = fc.uniqueArray(fc.stringMatching(/^[a-z0-9.ä-ü]{1,40}(\/[a-z0-9]{1,90}){0,4}$/), { maxLength: 5 });
+  const contents = fc.array(fc.uint8Array({ maxLength: 3000 }), { minLength: 5, maxLength: 5 });
+  test('come out as they were packed, however the bytes are cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(names, contents, fc.integer({ min: 1, max: 5000 }), async (all, bytes, pieceBytes) => {
+        const files = all.map((name, at) => [name, Buffer.from(bytes[at] ?? [])] as const);
+        const expected = files.map(([name, content]) => ({
+          name,
+          size: content.length,
+          isFile: true,
+          sha256: sha256(content),
+        }));
+        expect(await entriesOf(await packed(files), pieceBytes)).toEqual(expected);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test.each(['gnu', 'pax', 'ustar', 'oldgnu'])('are the same from GNU tar’s format %s', async (format) => {
+    const root = join(directory, format);
+    const long = `${'deep-folder-name/'.repeat(8)}${'file'.repeat(format === 'ustar' ? 12 : 40)}`;
+    mkdirSync(join(root, long, '..'), { recursive: true });
+    writeFileSync(join(root, long), 'long');
+    writeFileSync(join(root, 'plain'), Buffer.alloc(70_000, 7));
+    symlinkSync('plain', join(root, 'link'));
+    const file = join(directory, `${format}.tar`);
+    execFileSync('tar', ['-C', root, `--format=${format}`, '-cf', file, 'plain', 'link', long]);
+    const found = await entriesOf(readFileSync(file), 3001);
+    expect(found.map(({ name, isFile }) => [name, isFile])).toEqual([
+      ['plain', true],
+      ['link', false],
+      [long, true],
+    ]);
+    expect(found.map(({ sha256: digest }) => digest)).toEqual([
+      sha256(Buffer.alloc(70_000, 7)),
+      sha256(''),
+      sha256('long'),
+    ]);
+  });
+
+  test('content that nobody reads is passed over, and so is half of one', async () => {
+    const bytes = await packed([
+      ['one', Buffer.alloc(5000, 1)],
+      ['two', Buffer.alloc(5000, 2)],
+      ['three', Buffer.from('three')],
+    ]);
+    const seen: string[] = [];
+    for await (const { name, content } of tarEntries(inReusedMemory(bytes, 700))) {
+      seen.push(name);
+      if (name === 'two') for await (const part of content) if (part.length > 0) break;
+      if (name === 'three') expect((await buffer(content)).toString()).toBe('three');
+    }
+    expect(seen).toEqual(['one', 'two', 'three']);
+  });
+
+  test('sizes above 8 GiB are read in GNU’s form and in pax’s', async () => {
+    const size = 9 * 2 ** 30;
+    const first = async (bytes: Buffer): Promise<number | undefined> => {
+      for await (const entry of tarEntries(Readable.from([bytes]))) return entry.size;
+      return undefined;
+    };
+    expect(await first(tarHeader('huge', size))).toBe(size);
+    const record = `${String(`99 size=${String(size)}\n`.length)} size=${String(size)}\n`;
+    const extension = Buffer.concat([paxHeader(record.length), Buffer.from(record.padEnd(512, '\0'))]);
+    expect(await first(Buffer.concat([extension, tarHeader('huge', 0)]))).toBe(size);
+  });
+
+  test('the source is read to its end, and ended when nobody wants more', async () => {
+    const state = { read: 0, ended: false };
+    async function* source(): AsyncGenerator<Buffer> {
+      try {
+        const padding = [endOfArchive, endOfArchive, endOfArchive];
+        for (const chunk of [tarHeader('a', 0), tarHeader('b', 0), ...padding]) {
+          state.read += 1;
+          await Promise.resolve();
+          yield chunk;
+        }
+      } finally {
+        state.ended = true;
+      }
+    }
+    for await (const { size } of tarEntries(source())) expect(size).toBe(0);
+    expect(state).toEqual({ read: 5, ended: true });
+    state.read = 0;
+    state.ended = false;
+    for await (const { name } of tarEntries(source())) if (name === 'a') break;
+    expect(state).toEqual({ read: 1, ended: true });
+  });
+});
+
+/** The header in front of pax records. */
+function paxHeader(size: number): Buffer {
+  const header = tarHeader('pax', size);
+  header[156] = 0x78;
+  // One type for another: the checksum goes up by as much.
+  const sum = Number.parseInt(header.toString('latin1', 148, 154), 8) + 0x78 - 0x30;
+  header.write(sum.toString(8).padStart(6, '0'), 148, 'latin1');
+  return header;
+}
+
+describe('what is no whole tar', () => {
+  const whole = Buffer.concat([tarHeader('a', 1000), Buffer.alloc(1024, 1), endOfArchive]);
+  const wrongSum = Buffer.from(whole);
+  wrongSum[0] = 0x62;
+  test.each([
+    ['cut in a header', whole.subarray(0, 100), 'it ends at byte 100'],
+    ['cut in a content', whole.subarray(0, 1300), 'it ends at byte 1300'],
+    ['cut in the padding', whole.subarray(0, 1520), 'it ends at byte 1520'],
+    ['something else', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
+    ['an edited header', wrongSum, 'wrong checksum'],
+    ['an endless pax header', Buffer.concat([paxHeader(2 ** 24), Buffer.alloc(2 ** 20)]), 'goes on for 16777216 bytes'],
+  ])('%s is tarball-invalid', async (_, bytes, message) => {
+    await expect(entriesOf(bytes, 333)).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test('the error of the source itself is passed on', async () => {
+    async function* failing(): AsyncGenerator<Buffer> {
+      yield whole.subarray(0, 600);
+      await Promise.resolve();
+      throw new Error('docker save failed');
+    }
+    const read = async (): Promise<void> => {
+      for await (const { content } of tarEntries(failing())) await buffer(content);
+    };
+    await expect(read()).rejects.toThrow('docker save failed');
+  });
+});

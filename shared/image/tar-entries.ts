@@ -1,0 +1,133 @@
+import { HandoverError } from '../errors.ts';
+import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding } from './tar-header.ts';
+
+/** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
+export interface TarEntry {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Whether it's a regular file: no folder, link or device. */
+  readonly isFile: boolean;
+  /** Parts of the tar's own chunks, each valid until the next is asked for. */
+  readonly content: AsyncIterable<Buffer>;
+}
+
+/** What comes in front of an entry's own header, and counts more. */
+interface Extension {
+  readonly name?: string;
+  readonly size?: number;
+}
+
+// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
+const maxExtensionBytes = 1024 * 1024;
+
+/**
+ * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
+ * before, and copies none: the library that we use elsewhere cost 5 % of an export's time (docs/decisions.md).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ */
+export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
+  const bytes = new ByteSource(chunks);
+  let extension: Extension = {};
+  try {
+    for (let block; (block = await bytes.block()) !== undefined;) {
+      if (isZero(block)) continue;
+      const header = readTarHeader(block);
+      if (header === undefined) throw invalid('a header has a wrong checksum');
+      const { type, name, size } = { ...header, ...extension };
+      if (type === 'x' || type === 'L') {
+        extension = {
+          ...extension,
+          ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+        };
+        await bytes.skip(tarPadding(header.size));
+        continue;
+      }
+      const end = bytes.position + size;
+      yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
+      await bytes.skip(end + tarPadding(size) - bytes.position);
+      if (type !== 'g') extension = {};
+    }
+  } finally {
+    await bytes.close();
+  }
+}
+
+function readExtension(type: 'x' | 'L', content: Buffer): Extension {
+  // GNU tar ends the name with a zero byte.
+  if (type === 'L') return { name: content.toString().replace(/\0.*$/s, '') };
+  const records = readPaxRecords(content);
+  const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
+  return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
+}
+
+function atMost(size: number, most: number): number {
+  if (size > most) throw invalid(`a header goes on for ${String(size)} bytes`);
+  return size;
+}
+
+function invalid(why: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball is not a whole tar archive: ${why}.`,
+    'Run the job again; if it repeats, look for a full disk: df -h.',
+  );
+}
+
+/** Takes bytes out of chunks by number. */
+class ByteSource {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+  #position = 0;
+
+  constructor(chunks: AsyncIterable<Buffer>) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+  }
+
+  /** How many bytes have been taken. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** A block of its own, or undefined at the end. */
+  async block(): Promise<Buffer | undefined> {
+    return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+  }
+
+  async exactly(bytes: number): Promise<Buffer> {
+    const all = Buffer.alloc(bytes);
+    let filled = 0;
+    for await (const part of this.until(this.#position + bytes)) filled += part.copy(all, filled);
+    return all;
+  }
+
+  async skip(bytes: number): Promise<void> {
+    const end = this.#position + bytes;
+    while (this.#position < end) await this.#take(end);
+  }
+
+  async *until(end: number): AsyncGenerator<Buffer> {
+    while (this.#position < end) yield await this.#take(end);
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+
+  async #take(end: number): Promise<Buffer> {
+    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.#position)}`);
+    const part = this.#rest.subarray(0, end - this.#position);
+    this.#rest = this.#rest.subarray(part.length);
+    this.#position += part.length;
+    return part;
+  }
+
+  async #more(): Promise<boolean> {
+    while (this.#rest.length === 0) {
+      const next = await this.#chunks.next();
+      if (next.done === true) return false;
+      this.#rest = next.value;
+    }
+    return true;
+  }
+}
