@@ -109,7 +109,7 @@ export const producers: readonly Contender[] = [
     },
   },
   {
-    name: 'push to a loopback registry',
+    name: 'push to a loopback registry that has it',
     run: async (arena) => {
       await sh(
         arena.engine.env,
