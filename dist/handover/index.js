@@ -34376,58 +34376,6 @@ async function endFrame(stream) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
 
 const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
@@ -34443,17 +34391,20 @@ function layerMediaType(format) {
  * Holds at most nine frames.
  */
 async function* compressLayer(chunks, compression) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
+    if (compression.format === 'uncompressed') {
+        yield* chunks;
+        return;
+    }
+    const pool = [];
+    const compressors = [];
+    const waiting = [];
     try {
-        if (compression.format === 'uncompressed') {
-            yield* chunks;
-            return;
-        }
-        const compressors = __addDisposableResource(env_1, new CompressorPool(compression), true);
-        const pool = [];
-        const waiting = [];
         for await (const frame of layer_compression_frames(chunks, pool)) {
-            const compressed = compressors.compress(frame).finally(() => pool.push(Buffer.from(frame.buffer)));
+            const compressor = compressors.pop() ?? newCompressor(compression);
+            const compressed = compressor.compress(frame).finally(() => {
+                pool.push(Buffer.from(frame.buffer));
+                compressors.push(compressor);
+            });
             compressed.catch(() => undefined); // thrown below, when its turn comes
             waiting.push(compressed);
             const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
@@ -34463,42 +34414,14 @@ async function* compressLayer(chunks, compression) {
         for (const compressed of waiting)
             yield* await compressed;
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
     finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-/** As many compressors as frames are compressed at the same time. */
-class CompressorPool {
-    #compression;
-    #free = [];
-    #busy = new Set();
-    constructor(compression) {
-        this.#compression = compression;
-    }
-    async compress(frame) {
-        const compressor = this.#free.pop() ?? this.#begin();
-        const compressing = compressor.compress(frame).finally(() => {
-            this.#busy.delete(compressing);
-            this.#free.push(compressor);
-        });
-        this.#busy.add(compressing);
-        return compressing;
-    }
-    async [Symbol.asyncDispose]() {
-        await Promise.allSettled(this.#busy);
-        for (const compressor of this.#free)
+        await Promise.allSettled(waiting);
+        for (const compressor of compressors)
             compressor.close();
     }
-    #begin() {
-        const { format, level } = this.#compression;
-        return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
-    }
+}
+function newCompressor({ format, level }) {
+    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
 }
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
 async function* layer_compression_frames(chunks, pool) {
@@ -34581,8 +34504,9 @@ function readPaxRecords(content) {
     }
     return records;
 }
-function textAt(block, start, length) {
-    return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
@@ -34616,7 +34540,7 @@ function writeChecksum(block) {
 const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and copies none: the library that we use elsewhere cost 5 % of an export's time (docs/decisions.md).
+ * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
 async function* tarEntries(chunks) {
@@ -34652,7 +34576,7 @@ async function* tarEntries(chunks) {
 function readExtension(type, content) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: content.toString().replace(/\0.*$/s, '') };
+        return { name: textAt(content, 0, content.length) };
     const records = readPaxRecords(content);
     const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
     return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
@@ -34885,7 +34809,7 @@ async function pushedDigest(metadataFile) {
 // EXTERNAL MODULE: ./build/export-image/push.js
 var export_image_push = __nccwpck_require__(6475);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34907,7 +34831,7 @@ var image_source_addDisposableResource = (undefined && undefined.__addDisposable
     }
     return value;
 };
-var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -35003,7 +34927,7 @@ async function writeSecrets(tempDir, secrets) {
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push === undefined)
@@ -35015,7 +34939,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = image_source_disposeResources(env_1);
+        const result_1 = __disposeResources(env_1);
         if (result_1)
             await result_1;
     }

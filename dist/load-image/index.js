@@ -33997,8 +33997,9 @@ function readPaxRecords(content) {
     }
     return records;
 }
-function textAt(block, start, length) {
-    return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');

@@ -32,48 +32,30 @@ export async function* compressLayer(
     yield* chunks;
     return;
   }
-  await using compressors = new CompressorPool(compression);
   const pool: Buffer[] = [];
+  const compressors: FrameCompressor[] = [];
   const waiting: Promise<readonly Buffer[]>[] = [];
-  for await (const frame of frames(chunks, pool)) {
-    const compressed = compressors.compress(frame).finally(() => pool.push(Buffer.from(frame.buffer)));
-    compressed.catch(() => undefined); // thrown below, when its turn comes
-    waiting.push(compressed);
-    const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-    if (first !== undefined) yield* await first;
+  try {
+    for await (const frame of frames(chunks, pool)) {
+      const compressor = compressors.pop() ?? newCompressor(compression);
+      const compressed = compressor.compress(frame).finally(() => {
+        pool.push(Buffer.from(frame.buffer));
+        compressors.push(compressor);
+      });
+      compressed.catch(() => undefined); // thrown below, when its turn comes
+      waiting.push(compressed);
+      const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+      if (first !== undefined) yield* await first;
+    }
+    for (const compressed of waiting) yield* await compressed;
+  } finally {
+    await Promise.allSettled(waiting);
+    for (const compressor of compressors) compressor.close();
   }
-  for (const compressed of waiting) yield* await compressed;
 }
 
-/** As many compressors as frames are compressed at the same time. */
-class CompressorPool implements AsyncDisposable {
-  readonly #compression: LayerCompression;
-  readonly #free: FrameCompressor[] = [];
-  readonly #busy = new Set<Promise<unknown>>();
-
-  constructor(compression: LayerCompression) {
-    this.#compression = compression;
-  }
-
-  async compress(frame: Buffer): Promise<readonly Buffer[]> {
-    const compressor = this.#free.pop() ?? this.#begin();
-    const compressing = compressor.compress(frame).finally(() => {
-      this.#busy.delete(compressing);
-      this.#free.push(compressor);
-    });
-    this.#busy.add(compressing);
-    return compressing;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled(this.#busy);
-    for (const compressor of this.#free) compressor.close();
-  }
-
-  #begin(): FrameCompressor {
-    const { format, level } = this.#compression;
-    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
-  }
+function newCompressor({ format, level }: LayerCompression): FrameCompressor {
+  return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
 }
 
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */

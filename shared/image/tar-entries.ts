@@ -1,5 +1,5 @@
 import { HandoverError } from '../errors.ts';
-import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding } from './tar-header.ts';
+import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './tar-header.ts';
 
 /** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
 export interface TarEntry {
@@ -23,7 +23,7 @@ const maxExtensionBytes = 1024 * 1024;
 
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and copies none: the library that we use elsewhere cost 5 % of an export's time (docs/decisions.md).
+ * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
 export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
@@ -55,7 +55,7 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
 
 function readExtension(type: 'x' | 'L', content: Buffer): Extension {
   // GNU tar ends the name with a zero byte.
-  if (type === 'L') return { name: content.toString().replace(/\0.*$/s, '') };
+  if (type === 'L') return { name: textAt(content, 0, content.length) };
   const records = readPaxRecords(content);
   const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
   return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };

@@ -72,8 +72,9 @@ export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
   return records;
 }
 
-function textAt(block: Buffer, start: number, length: number): string {
-  return block.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+/** The text of a field, which ends at a zero byte if it's shorter. */
+export function textAt(bytes: Buffer, start: number, length: number): string {
+  return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 
 function octal(value: number, digits: number): string {
