@@ -134,7 +134,7 @@ export default tseslint.config(
   },
   {
     // The engine fetches from one over the loopback interface; a command writes to the other, a socket in a folder.
-    files: ['shared/docker/loopback-registry.ts', 'shared/docker/reused-output.ts'],
+    files: ['shared/docker/loopback-registry.ts', 'shared/docker/reused-socket.ts'],
     rules: rule([
       ...without('@actions/exec', '@actions/artifact'),
       [

@@ -17,7 +17,7 @@ import type { ExpectedImage } from './verify.ts';
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
   const source = watchedChunks(chunks, (error) => (broken = error));
-  const { head, all } = await withHead(source, magicBytes);
+  const { head, all } = await withHead(source, (bytes) => bytes.length >= magicBytes);
   if (head.length === 0) throw invalid(`${name} in the artifact is empty.`);
   const compression = compressionOf(head);
   if (compression === 'none') {

@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises
 import { dirname } from 'node:path';
 import { explainDiskFull } from './disk-space.ts';
 import { asError, HandoverError, messageOf } from './errors.ts';
+import { writeAll } from './write-all.ts';
 
 /** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
 export interface PartialFile extends AsyncDisposable {
@@ -46,12 +47,6 @@ export async function partialFile(path: string, advice: string): Promise<Partial
       await rm(partial, { force: true });
     },
   };
-}
-
-async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {
-  for (let written = 0; written < chunk.length;) {
-    written += (await file.write(chunk, written)).bytesWritten;
-  }
 }
 
 async function openNew(path: string, partial: string): Promise<FileHandle> {

@@ -1,15 +1,15 @@
 /**
  * The first bytes, to look at, and the whole with them.
- * @param bytes how many are wanted; there are fewer when the whole is shorter, and more when its chunks are longer
+ * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
  * @throws what the chunks throw
  */
 export async function withHead(
   chunks: AsyncIterable<Buffer>,
-  bytes: number,
+  isEnough: (head: Buffer) => boolean,
 ): Promise<{ readonly head: Buffer; readonly all: AsyncIterable<Buffer> }> {
   const source = chunks[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
-  while (head.length < bytes) {
+  while (!isEnough(head)) {
     const next = await source.next();
     if (next.done === true) break;
     // Copied: the chunk may be valid until the next is asked for.

@@ -115,7 +115,7 @@ describe('taking tags back', () => {
       return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
-    const cli = { program: 'podman', query, cleanUp: query, start, startWriting: start } as const;
+    const cli = { program: 'podman', query, cleanUp: query, start, signal: new AbortController().signal } as const;
     return { engine: podmanEngine(cli, '/nowhere'), list };
   };
 

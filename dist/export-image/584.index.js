@@ -25382,7 +25382,7 @@ module.exports = arrayMap;
 
 /***/ }),
 
-/***/ 3208:
+/***/ 827:
 /***/ ((module) => {
 
 /**
@@ -25545,7 +25545,7 @@ module.exports = baseFindIndex;
 /***/ 3183:
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
-var arrayPush = __webpack_require__(3208),
+var arrayPush = __webpack_require__(827),
     isFlattenable = __webpack_require__(5088);
 
 /**

@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 827:
+/***/ 8739:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33347,7 +33347,16 @@ function explainDiskFull(error, path, advice) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/write-all.js
+/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+async function writeAll(file, chunk) {
+    for (let written = 0; written < chunk.length;) {
+        written += (await file.write(chunk, written)).bytesWritten;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
+
 
 
 
@@ -33389,11 +33398,6 @@ async function partialFile(path, advice) {
             await (0,promises_.rm)(partial, { force: true });
         },
     };
-}
-async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
-    }
 }
 async function openNew(path, partial) {
     const existing = await (0,promises_.stat)(path).catch(() => undefined);
@@ -33516,42 +33520,10 @@ function tagColon(reference) {
 
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/shared/stream-head.js
-/**
- * The first bytes, to look at, and the whole with them.
- * @param bytes how many are wanted; there are fewer when the whole is shorter, and more when its chunks are longer
- * @throws what the chunks throw
- */
-async function withHead(chunks, bytes) {
-    const source = chunks[Symbol.asyncIterator]();
-    let head = Buffer.alloc(0);
-    while (head.length < bytes) {
-        const next = await source.next();
-        if (next.done === true)
-            break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
-    }
-    const all = async function* () {
-        try {
-            if (head.length > 0)
-                yield head;
-            for (let next = await source.next(); next.done !== true; next = await source.next())
-                yield next.value;
-        }
-        finally {
-            await source.return?.();
-        }
-    };
-    return { head, all: all() };
-}
-
+// EXTERNAL MODULE: ./build/shared/stream-head.js
+var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: external "node:util"
@@ -33572,8 +33544,13 @@ function gzipCompressor(frameBytes, level) {
     // than a thousandth.
     const chunkSize = frameBytes + 64 * 1024;
     const options = level === undefined ? { chunkSize } : { chunkSize, level };
-    return { compress: async (frame) => [await gzipFrame(frame, options)], close: () => undefined };
+    return {
+        compress: async (frame) => [await gzipFrame(frame, options)],
+        release: () => undefined,
+        close: () => undefined,
+    };
 }
+const zstdChunkBytes = 2304 * 1024;
 /**
  * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
  * busy (docs/decisions.md).
@@ -33581,25 +33558,31 @@ function gzipCompressor(frameBytes, level) {
  */
 function zstdCompressor(level) {
     const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
-    const stream = (0,external_node_zlib_.createZstdCompress)({ chunkSize: 1024 * 1024, params });
+    // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
+    // longest result, so a chunk has room for more than one.
+    const stream = (0,external_node_zlib_.createZstdCompress)({ flush: external_node_zlib_.constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
     let parts = [];
     stream.on('data', (part) => parts.push(part));
     return {
         compress: async (frame) => {
-            stream.write(frame);
-            await endFrame(stream);
+            await written(stream, frame);
             const result = parts;
             parts = [];
             return result;
         },
+        release: ({ buffer, byteOffset, length }) => {
+            // The stream goes on in a chunk until it's full.
+            const isFull = byteOffset + length === zstdChunkBytes && buffer.byteLength === zstdChunkBytes;
+            if (isFull && buffer instanceof ArrayBuffer)
+                buffer.transfer(0);
+        },
         close: () => stream.destroy(),
     };
 }
-// ZSTD_e_end ends the frame; what is written next begins another (zstd.h, ZSTD_EndDirective).
-async function endFrame(stream) {
+async function written(stream, frame) {
     await new Promise((resolve, reject) => {
         stream.once('error', reject);
-        stream.flush(external_node_zlib_.constants.ZSTD_e_end, (error) => {
+        stream.write(frame, (error) => {
             stream.off('error', reject);
             if (error)
                 reject(error);
@@ -33625,7 +33608,7 @@ function layerMediaType(format) {
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames.
+ * Holds at most nine frames. Each chunk is valid until the next is asked for.
  */
 async function* compressLayer(chunks, compression) {
     if (compression.format === 'uncompressed') {
@@ -33638,7 +33621,10 @@ async function* compressLayer(chunks, compression) {
     try {
         for await (const frame of layer_compression_frames(chunks, pool)) {
             const compressor = compressors.pop() ?? newCompressor(compression);
-            const compressed = compressor.compress(frame).finally(() => {
+            const compressed = compressor
+                .compress(frame)
+                .then((parts) => ({ parts, compressor }))
+                .finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
             });
@@ -33646,15 +33632,21 @@ async function* compressLayer(chunks, compression) {
             waiting.push(compressed);
             const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
             if (first !== undefined)
-                yield* await first;
+                yield* passing(await first);
         }
         for (const compressed of waiting)
-            yield* await compressed;
+            yield* passing(await compressed);
     }
     finally {
         await Promise.allSettled(waiting);
         for (const compressor of compressors)
             compressor.close();
+    }
+}
+function* passing({ parts, compressor }) {
+    for (const part of parts) {
+        yield part;
+        compressor.release(part);
     }
 }
 function newCompressor({ format, level }) {
@@ -33783,8 +33775,10 @@ const maxExtensionBytes = 1024 * 1024;
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
     let extension = {};
+    let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
+            isEnded ||= isZero(block);
             if (isZero(block))
                 continue;
             const header = readTarHeader(block);
@@ -33805,6 +33799,9 @@ async function* tarEntries(chunks) {
             if (type !== 'g')
                 extension = {};
         }
+        // Whoever sent it may have gone away between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
     }
     finally {
         await bytes.close();
@@ -33894,7 +33891,6 @@ class ByteSource {
 
 
 
-
 const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -33956,21 +33952,26 @@ async function describe(layout, digest, replaced) {
 async function writeBlob(content, layout, digest, compression) {
     // A blob is renamed into place when it is whole: others read it from then on.
     const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
-    const { head, all } = await withHead(content, tarBlock);
+    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
         await (0,promises_.writeFile)(partial, all);
         await (0,promises_.rename)(partial, blobPath(layout, digest));
         return undefined;
     }
     const hash = (0,external_node_crypto_.createHash)('sha256');
-    await (0,external_node_stream_promises_.pipeline)(compressLayer(all, compression), async function* (parts) {
-        for await (const part of parts) {
+    let size = 0;
+    const file = await (0,promises_.open)(partial, 'wx');
+    try {
+        for await (const part of compressLayer(all, compression)) {
             hash.update(part);
-            yield part;
+            size += part.length;
+            await writeAll(file, part);
         }
-    }, (0,external_node_fs_.createWriteStream)(partial));
+    }
+    finally {
+        await file.close();
+    }
     const compressed = `sha256:${hash.digest('hex')}`;
-    const { size } = await (0,promises_.stat)(partial);
     await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }
@@ -34471,6 +34472,8 @@ async function ownerOf(store, artifact) {
 
 // EXTERNAL MODULE: ./build/export-image/plan.js + 8 modules
 var export_image_plan = __nccwpck_require__(6546);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 ;// CONCATENATED MODULE: ./build/shared/file-chunks.js
 
 const chunkBytes = 1024 * 1024;
@@ -35383,11 +35386,11 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7504);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3123);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6129);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(827);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8739);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -40050,8 +40053,8 @@ function seconds(update) {
     return `${Math.max(0, (completed - started) / 1000).toFixed(1)}s`;
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
-var docker_cli = __nccwpck_require__(3123);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
 // EXTERNAL MODULE: ./build/shared/docker/registry-limit.js
 var registry_limit = __nccwpck_require__(6996);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
@@ -40106,7 +40109,7 @@ async function build(cli, args, print, pushed) {
 
 /***/ }),
 
-/***/ 3123:
+/***/ 8100:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40131,153 +40134,7 @@ var io = __nccwpck_require__(8701);
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-output.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-const bufferBytes = 256 * 1024;
-// sockaddr_un has 108 bytes, a zero at the end among them (unix(7)).
-const longestPath = 107;
-/**
- * A pipe that is read into one buffer again and again. The pipe that Node makes for a child gives every 64 KiB a buffer of
- * their own: with an image of 1 GB the garbage collector then takes a tenth of an export's time (docs/decisions.md).
- * @param tempRoot a folder that may be written to
- * @returns undefined where there is no such pipe: outside Linux, on some filesystems, or when the folder's path is too long
- */
-async function reusedOutput(tempRoot) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = __addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        const path = (0,external_node_path_.join)(temp.path, 'output');
-        if (process.platform !== 'linux' || Buffer.byteLength(path) > longestPath)
-            return undefined;
-        const server = (0,external_node_net_.createServer)({ pauseOnConnect: true }).listen(path);
-        // A network filesystem may know no sockets.
-        const isThere = await (0,external_node_events_.once)(server, 'listening').then(() => true, () => false);
-        if (!isThere)
-            return undefined;
-        const accepted = (0,external_node_events_.once)(server, 'connection');
-        const chunks = new ReusedChunks(path);
-        const [writeEnd] = await accepted;
-        server.close();
-        if (!(writeEnd instanceof external_node_net_.Socket))
-            throw new TypeError('a server gives sockets');
-        return { writeEnd, chunks };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-class ReusedChunks {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    constructor(path) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-        this.#socket.resume();
-    }
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
-
 
 
 
@@ -40290,32 +40147,24 @@ function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
     const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-    const begin = async (args, tempDir, stdout) => {
-        signal.throwIfAborted();
-        const path = await program();
-        // `env` becomes the command: the child is the command itself, and is ended like it.
-        const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-        const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', stdout, 'pipe'] });
-        await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-            throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
-        });
-        return child;
-    };
     return {
         program: name,
+        signal,
         query: async (args) => {
             signal.throwIfAborted();
             return toEnd(args);
         },
         cleanUp: toEnd,
         start: async (args, tempDir) => {
-            const child = await begin(args, tempDir, 'pipe');
-            return running(name, child, child.stdout, signal);
-        },
-        startWriting: async (args, tempRoot, tempDir) => {
-            const output = await reusedOutput(tempRoot);
-            const child = await begin(args, tempDir, output?.writeEnd ?? 'pipe').finally(() => output?.writeEnd.destroy());
-            return running(name, child, output?.chunks ?? child.stdout, signal);
+            signal.throwIfAborted();
+            const path = await program();
+            // `env` becomes the command: the child is the command itself, and is ended like it.
+            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
+                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
+            });
+            return running(name, child, signal);
         },
     };
 }
@@ -40323,8 +40172,8 @@ function dockerCli(signal, name = 'docker') {
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, stdout, signal) {
-    const { stdin, stderr } = child;
+function running(name, child, signal) {
+    const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
     const stop = () => {
@@ -40370,7 +40219,7 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 6129:
+/***/ 9151:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40379,8 +40228,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 2 modules
-var docker_cli = __nccwpck_require__(3123);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:events"
@@ -40391,8 +40240,6 @@ var errors = __nccwpck_require__(2005);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:http"
@@ -40578,6 +40425,162 @@ async function remove(cli, reference, warn) {
     warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
+}
+
+// EXTERNAL MODULE: ./build/shared/stream-head.js
+var stream_head = __nccwpck_require__(4657);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
+
+
+const bufferBytes = 256 * 1024;
+/**
+ * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
+ * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
+ * an export's time (docs/decisions.md).
+ */
+class ReusedSocket {
+    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    #socket;
+    #filled = 0;
+    #state = { ended: false };
+    #wake = () => undefined;
+    /** @param signal ends the connection when it is aborted; iterating throws its reason then */
+    constructor(path, signal) {
+        // False: nothing more is read before the next chunk is asked for.
+        const callback = (bytes) => {
+            this.#filled = bytes;
+            this.#wake();
+            return false;
+        };
+        const end = (error) => {
+            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
+            this.#wake();
+        };
+        const stop = () => void this.#socket.destroy((0,errors/* asError */.zR)(signal.reason));
+        this.#socket = (0,external_node_net_.connect)({ path, onread: { buffer: this.#buffer, callback } });
+        this.#socket.on('error', end).on('close', () => {
+            signal.removeEventListener('abort', stop);
+            end();
+        });
+        signal.addEventListener('abort', stop, { once: true });
+    }
+    close() {
+        this.#socket.destroy();
+    }
+    write(text) {
+        this.#socket.write(text);
+    }
+    /** Throws the connection's error. The connection is closed at the end. */
+    async *[Symbol.asyncIterator]() {
+        try {
+            for (;;) {
+                if (this.#filled === 0 && !this.#state.ended)
+                    await new Promise((resolve) => (this.#wake = resolve));
+                if (this.#filled === 0)
+                    break;
+                yield this.#buffer.subarray(0, this.#filled);
+                this.#filled = 0;
+                this.#socket.resume();
+            }
+            if (this.#state.error !== undefined)
+                throw this.#state.error;
+        }
+        finally {
+            this.#socket.destroy();
+        }
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
+
+
+const endOfHead = '\r\n\r\n';
+const maxHeadBytes = 64 * 1024;
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
+ * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
+ * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
+ */
+async function savedByEngine(path, image, signal) {
+    const socket = new ReusedSocket(path, signal);
+    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
+    socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
+    const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
+    const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
+    if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
+        return without(answer.all, headBytes + endOfHead.length);
+    }
+    socket.close();
+    return undefined;
+}
+function isPlain(head) {
+    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
+}
+async function* without(chunks, bytes) {
+    let left = bytes;
+    for await (const chunk of chunks) {
+        const rest = chunk.subarray(left);
+        left -= chunk.length - rest.length;
+        if (rest.length > 0)
+            yield rest;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
+
+
+
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+async function* saveImage(cli, image) {
+    const socket = await engineSocket(cli);
+    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
+    yield* saved ?? saveFrom(cli, ['save', image]);
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
@@ -40607,10 +40610,10 @@ function requireSupportedEngine(info) {
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
-/** @param tempRoot folder for temporary files of ours */
-function dockerEngine(cli, tempRoot) {
+function dockerEngine(cli) {
     return {
         program: cli.program,
         nameOf: (reference) => reference,
@@ -40618,7 +40621,7 @@ function dockerEngine(cli, tempRoot) {
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveFrom(cli, ['save', image], tempRoot),
+        save: (image) => saveImage(cli, image),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
@@ -40633,7 +40636,7 @@ function dockerEngine(cli, tempRoot) {
 async function must(cli, args, code) {
     const output = await cli.query(args);
     if (output.exitCode !== 0)
-        throw failed(cli, code, args, output);
+        throw failedCommand(cli, code, args, output);
     return output;
 }
 /** All local references with their image IDs: docker and podman list them alike. */
@@ -40669,7 +40672,7 @@ async function inspectWith(cli, args, parse) {
         return parsed;
     if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         return undefined;
-    throw failed(cli, 'image-missing', args, output);
+    throw failedCommand(cli, 'image-missing', args, output);
 }
 /** Feeds `load` as `Engine.load` says. */
 async function loadInto(cli, chunks, onLoaded, tempDir) {
@@ -40704,36 +40707,7 @@ async function load(cli, running, chunks) {
     if (exitCode === 0 && report.unpackError === undefined)
         return report;
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempRoot, tempDir) {
-    const running = await cli.startWriting(args, tempRoot, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
-    try {
-        yield* running.stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failed(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
-    }
-    finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
-    }
-}
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-function failed({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
+    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -40844,6 +40818,7 @@ var podman_engine_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
+
 /**
  * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
  * @param tempRoot folder for them; loading needs up to twice the tarball's size there
@@ -40917,7 +40892,7 @@ async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], tempRoot, temp.path);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -40936,12 +40911,12 @@ async function* save(cli, tempRoot, image) {
 
 /**
  * The engine that the input `engine` names.
- * @param tempRoot folder for temporary files
+ * @param tempRoot folder for podman's temporary files
  * @param signal ends running commands when it is aborted
  */
 function containerEngine(name, tempRoot, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli, tempRoot);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
 }
 
 
@@ -41075,7 +41050,7 @@ function registryLimit(running) {
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8444);
 /* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3324);
 /* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3810);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3123);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
 /* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3552);
 /* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6996);
 
@@ -41750,6 +41725,44 @@ function explainRunner(error, { os, architecture }) {
 /* harmony export */ });
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
+
+
+/***/ }),
+
+/***/ 4657:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   V: () => (/* binding */ withHead)
+/* harmony export */ });
+/**
+ * The first bytes, to look at, and the whole with them.
+ * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
+ * @throws what the chunks throw
+ */
+async function withHead(chunks, isEnough) {
+    const source = chunks[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (!isEnough(head)) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        // Copied: the chunk may be valid until the next is asked for.
+        head = Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        try {
+            if (head.length > 0)
+                yield head;
+            for (let next = await source.next(); next.done !== true; next = await source.next())
+                yield next.value;
+        }
+        finally {
+            await source.return?.();
+        }
+    };
+    return { head, all: all() };
+}
 
 
 /***/ }),

@@ -7,7 +7,6 @@ import { which } from '@actions/io';
 import type { EngineName } from '../engine-name.ts';
 import { HandoverError, messageOf } from '../errors.ts';
 import { quoteForeign } from '../text.ts';
-import { reusedOutput, type ReusedOutput } from './reused-output.ts';
 
 export interface CliOutput {
   readonly exitCode: number;
@@ -16,9 +15,9 @@ export interface CliOutput {
 }
 
 /** A docker command that is running, with its streams. */
-export interface RunningCli<Stdout = Readable> {
+export interface RunningCli {
   readonly stdin: Writable;
-  readonly stdout: Stdout;
+  readonly stdout: Readable;
   readonly stderr: Readable;
   /** The exit code; a command ended by a signal counts as 1. */
   readonly exit: Promise<number>;
@@ -30,6 +29,8 @@ export interface RunningCli<Stdout = Readable> {
 export interface DockerCli {
   /** The command that is run. */
   readonly program: EngineName;
+  /** Ends running commands when it is aborted. */
+  readonly signal: AbortSignal;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
   query(args: readonly string[]): Promise<CliOutput>;
   /** The same, also when all else has been cancelled. */
@@ -39,11 +40,6 @@ export interface DockerCli {
    * @param tempDir where the command is to put its temporary files, if that matters
    */
   start(args: readonly string[], tempDir?: string): Promise<RunningCli>;
-  /**
-   * Starts a command that writes a whole image, in chunks that are valid until the next is asked for.
-   * @param tempRoot a folder of ours
-   */
-  startWriting(args: readonly string[], tempRoot: string, tempDir?: string): Promise<RunningCli<AsyncIterable<Buffer>>>;
 }
 
 /** @param signal ends running commands when it is aborted */
@@ -52,36 +48,24 @@ export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): Doc
   const program = (): Promise<string> => (found ??= findProgram(name));
   const toEnd = async (args: readonly string[]): Promise<CliOutput> =>
     getExecOutput(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-  const begin = async (
-    args: readonly string[],
-    tempDir: string | undefined,
-    stdout: 'pipe' | ReusedOutput['writeEnd'],
-  ) => {
-    signal.throwIfAborted();
-    const path = await program();
-    // `env` becomes the command: the child is the command itself, and is ended like it.
-    const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-    const child: ChildProcess = spawn(file, [...before, ...args], { stdio: ['pipe', stdout, 'pipe'] });
-    await once(child, 'spawn').catch((error: unknown) => {
-      throw unavailable(name, messageOf(error), error);
-    });
-    return child;
-  };
   return {
     program: name,
+    signal,
     query: async (args) => {
       signal.throwIfAborted();
       return toEnd(args);
     },
     cleanUp: toEnd,
     start: async (args, tempDir) => {
-      const child = await begin(args, tempDir, 'pipe');
-      return running(name, child, child.stdout, signal);
-    },
-    startWriting: async (args, tempRoot, tempDir) => {
-      const output = await reusedOutput(tempRoot);
-      const child = await begin(args, tempDir, output?.writeEnd ?? 'pipe').finally(() => output?.writeEnd.destroy());
-      return running(name, child, output?.chunks ?? child.stdout, signal);
+      signal.throwIfAborted();
+      const path = await program();
+      // `env` becomes the command: the child is the command itself, and is ended like it.
+      const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+      const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+      await once(child, 'spawn').catch((error: unknown) => {
+        throw unavailable(name, messageOf(error), error);
+      });
+      return running(name, child, signal);
     },
   };
 }
@@ -91,13 +75,8 @@ function quoteProgram(path: string): string {
   return `"${path}"`;
 }
 
-function running<Stdout>(
-  name: EngineName,
-  child: ChildProcess,
-  stdout: Stdout | null,
-  signal: AbortSignal,
-): RunningCli<Stdout> {
-  const { stdin, stderr } = child;
+function running(name: EngineName, child: ChildProcess, signal: AbortSignal): RunningCli {
+  const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
   const stop = (): void => {
     child.kill('SIGTERM');

@@ -5,9 +5,10 @@ import { HandoverError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
 import { parseJson, stringsOf } from '../json.ts';
-import { quoteForeign } from '../text.ts';
 import { type FetchedImage, fetchImage } from './fetch-image.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import { failedCommand } from './failed-command.ts';
+import { saveImage } from './save-image.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
 import {
   type EngineInfo,
@@ -56,8 +57,7 @@ export interface Engine {
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 
-/** @param tempRoot folder for temporary files of ours */
-export function dockerEngine(cli: DockerCli, tempRoot: string): Engine {
+export function dockerEngine(cli: DockerCli): Engine {
   return {
     program: cli.program,
     nameOf: (reference) => reference,
@@ -65,7 +65,7 @@ export function dockerEngine(cli: DockerCli, tempRoot: string): Engine {
     inspect: (image) => inspect(cli, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
     fetch: (image, warn) => fetchImage(cli, image, warn),
-    save: (image) => saveFrom(cli, ['save', image], tempRoot),
+    save: (image) => saveImage(cli, image),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
@@ -84,7 +84,7 @@ export async function must(
   code: 'load-failed' | 'image-missing',
 ): Promise<CliOutput> {
   const output = await cli.query(args);
-  if (output.exitCode !== 0) throw failed(cli, code, args, output);
+  if (output.exitCode !== 0) throw failedCommand(cli, code, args, output);
   return output;
 }
 
@@ -130,7 +130,7 @@ export async function inspectWith(
   const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
   if (parsed !== undefined) return parsed;
   if (output.exitCode !== 0 && saysNoSuchImage(output.stderr)) return undefined;
-  throw failed(cli, 'image-missing', args, output);
+  throw failedCommand(cli, 'image-missing', args, output);
 }
 
 /** Feeds `load` as `Engine.load` says. */
@@ -171,49 +171,5 @@ async function load(
   const report = parseLoadOutput(`${stdout}\n${stderr}`);
   if (exitCode === 0 && report.unpackError === undefined) return report;
   const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-  return { ...report, failure: failed(cli, 'load-failed', ['load'], output) };
-}
-
-/** What a save command writes. Throws `image-not-found` while iterating. */
-export async function* saveFrom(
-  cli: DockerCli,
-  args: readonly string[],
-  tempRoot: string,
-  tempDir?: string,
-): AsyncGenerator<Buffer> {
-  const running = await cli.startWriting(args, tempRoot, tempDir);
-  const said = text(running.stderr);
-  running.stdin.end();
-  let finished = false;
-  try {
-    yield* running.stdout;
-    const exitCode = await running.exit;
-    finished = true;
-    if (exitCode !== 0) throw failed(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
-  } finally {
-    if (!finished) running.kill();
-    await running.exit;
-  }
-}
-
-const hints = {
-  'load-failed': (program: EngineName) =>
-    `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-  'image-missing': (program: EngineName) => `Check the engine: ${program} image ls.`,
-  'image-not-found': (program: EngineName) => `Check that the image is in this engine: ${program} image ls.`,
-} as const;
-
-function failed(
-  { program }: DockerCli,
-  code: keyof typeof hints,
-  args: readonly string[],
-  output: CliOutput,
-): HandoverError {
-  const said = lastLine(output);
-  const command = quoteForeign(`${program} ${args.join(' ')}`);
-  return new HandoverError(
-    code,
-    `${command} failed with exit code ${String(output.exitCode)}: ${said}`,
-    hints[code](program),
-  );
+  return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }

@@ -2,7 +2,8 @@ import { HandoverError } from '../errors.ts';
 import { formatReference, parseReference } from '../image/reference.ts';
 import { makeTempDir } from '../temp-dir.ts';
 import { type DockerCli, lastLine } from './cli.ts';
-import { type Engine, inspectWith, loadInto, must, references, saveFrom } from './engine.ts';
+import { type Engine, inspectWith, loadInto, must, references } from './engine.ts';
+import { saveFrom } from './save-image.ts';
 import type { EngineInfo } from './output.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
@@ -79,5 +80,5 @@ async function asTagged(
 // (without its health check), and so another image.
 async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
   await using temp = await makeTempDir(tempRoot);
-  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], tempRoot, temp.path);
+  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
 }

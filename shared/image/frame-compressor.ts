@@ -5,6 +5,8 @@ import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zli
 /** Compresses one frame after the other; each is a whole file of its format. */
 export interface FrameCompressor {
   compress(frame: Buffer): Promise<readonly Buffer[]>;
+  /** Gives back the memory of a part that nobody needs any more; the garbage collector would come for each 20 MB of them. */
+  release(part: Buffer): void;
   /** Gives its memory back. */
   close(): void;
 }
@@ -20,8 +22,14 @@ export function gzipCompressor(frameBytes: number, level: number | undefined): F
   // than a thousandth.
   const chunkSize = frameBytes + 64 * 1024;
   const options = level === undefined ? { chunkSize } : { chunkSize, level };
-  return { compress: async (frame) => [await gzipFrame(frame, options)], close: () => undefined };
+  return {
+    compress: async (frame) => [await gzipFrame(frame, options)],
+    release: () => undefined,
+    close: () => undefined,
+  };
 }
+
+const zstdChunkBytes = 2304 * 1024;
 
 /**
  * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
@@ -30,26 +38,31 @@ export function gzipCompressor(frameBytes: number, level: number | undefined): F
  */
 export function zstdCompressor(level: number | undefined): FrameCompressor {
   const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
-  const stream = createZstdCompress({ chunkSize: 1024 * 1024, params });
+  // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
+  // longest result, so a chunk has room for more than one.
+  const stream = createZstdCompress({ flush: constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
   let parts: Buffer[] = [];
   stream.on('data', (part: Buffer) => parts.push(part));
   return {
     compress: async (frame) => {
-      stream.write(frame);
-      await endFrame(stream);
+      await written(stream, frame);
       const result = parts;
       parts = [];
       return result;
+    },
+    release: ({ buffer, byteOffset, length }) => {
+      // The stream goes on in a chunk until it's full.
+      const isFull = byteOffset + length === zstdChunkBytes && buffer.byteLength === zstdChunkBytes;
+      if (isFull && buffer instanceof ArrayBuffer) buffer.transfer(0);
     },
     close: () => stream.destroy(),
   };
 }
 
-// ZSTD_e_end ends the frame; what is written next begins another (zstd.h, ZSTD_EndDirective).
-async function endFrame(stream: ZstdCompress): Promise<void> {
+async function written(stream: ZstdCompress, frame: Buffer): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     stream.once('error', reject);
-    stream.flush(constants.ZSTD_e_end, (error?: Error | null) => {
+    stream.write(frame, (error) => {
       stream.off('error', reject);
       if (error) reject(error);
       else resolve();

@@ -9,6 +9,11 @@ export interface LayerCompression {
   readonly level: number | undefined;
 }
 
+interface CompressedFrame {
+  readonly parts: readonly Buffer[];
+  readonly compressor: FrameCompressor;
+}
+
 const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
@@ -22,7 +27,7 @@ export function layerMediaType(format: LayerFormat): string {
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames.
+ * Holds at most nine frames. Each chunk is valid until the next is asked for.
  */
 export async function* compressLayer(
   chunks: AsyncIterable<Buffer>,
@@ -34,23 +39,33 @@ export async function* compressLayer(
   }
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];
-  const waiting: Promise<readonly Buffer[]>[] = [];
+  const waiting: Promise<CompressedFrame>[] = [];
   try {
     for await (const frame of frames(chunks, pool)) {
       const compressor = compressors.pop() ?? newCompressor(compression);
-      const compressed = compressor.compress(frame).finally(() => {
-        pool.push(Buffer.from(frame.buffer));
-        compressors.push(compressor);
-      });
+      const compressed = compressor
+        .compress(frame)
+        .then((parts) => ({ parts, compressor }))
+        .finally(() => {
+          pool.push(Buffer.from(frame.buffer));
+          compressors.push(compressor);
+        });
       compressed.catch(() => undefined); // thrown below, when its turn comes
       waiting.push(compressed);
       const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-      if (first !== undefined) yield* await first;
+      if (first !== undefined) yield* passing(await first);
     }
-    for (const compressed of waiting) yield* await compressed;
+    for (const compressed of waiting) yield* passing(await compressed);
   } finally {
     await Promise.allSettled(waiting);
     for (const compressor of compressors) compressor.close();
+  }
+}
+
+function* passing({ parts, compressor }: CompressedFrame): Generator<Buffer> {
+  for (const part of parts) {
+    yield part;
+    compressor.release(part);
   }
 }
 

@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { pipeline } from 'node:stream/promises';
 import { HandoverError } from '../errors.ts';
 import { withHead } from '../stream-head.ts';
+import { writeAll } from '../write-all.ts';
 import { type Digest, hexOf, parseDigest } from './digest.ts';
 import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
 import { formatManifest, parseArchiveManifest } from './manifest.ts';
@@ -93,25 +92,25 @@ async function writeBlob(
 ): Promise<ReplacedLayer | undefined> {
   // A blob is renamed into place when it is whole: others read it from then on.
   const partial = join(layout, `partial-${hexOf(digest)}`);
-  const { head, all } = await withHead(content, tarBlock);
+  const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
     await writeFile(partial, all);
     await rename(partial, blobPath(layout, digest));
     return undefined;
   }
   const hash = createHash('sha256');
-  await pipeline(
-    compressLayer(all, compression),
-    async function* (parts: AsyncIterable<Buffer>) {
-      for await (const part of parts) {
-        hash.update(part);
-        yield part;
-      }
-    },
-    createWriteStream(partial),
-  );
+  let size = 0;
+  const file = await open(partial, 'wx');
+  try {
+    for await (const part of compressLayer(all, compression)) {
+      hash.update(part);
+      size += part.length;
+      await writeAll(file, part);
+    }
+  } finally {
+    await file.close();
+  }
   const compressed: Digest = `sha256:${hash.digest('hex')}`;
-  const { size } = await stat(partial);
   await rename(partial, blobPath(layout, compressed));
   return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }

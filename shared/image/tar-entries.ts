@@ -29,8 +29,10 @@ const maxExtensionBytes = 1024 * 1024;
 export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
   const bytes = new ByteSource(chunks);
   let extension: Extension = {};
+  let isEnded = false;
   try {
     for (let block; (block = await bytes.block()) !== undefined;) {
+      isEnded ||= isZero(block);
       if (isZero(block)) continue;
       const header = readTarHeader(block);
       if (header === undefined) throw invalid('a header has a wrong checksum');
@@ -48,6 +50,8 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
       await bytes.skip(end + tarPadding(size) - bytes.position);
       if (type !== 'g') extension = {};
     }
+    // Whoever sent it may have gone away between two entries.
+    if (!isEnded) throw invalid('its end is missing');
   } finally {
     await bytes.close();
   }

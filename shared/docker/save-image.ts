@@ -1,0 +1,29 @@
+import { text } from 'node:stream/consumers';
+import type { DockerCli } from './cli.ts';
+import { engineSocket, savedByEngine } from './engine-socket.ts';
+import { failedCommand } from './failed-command.ts';
+
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+export async function* saveImage(cli: DockerCli, image: string): AsyncGenerator<Buffer> {
+  const socket = await engineSocket(cli);
+  const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
+  yield* saved ?? saveFrom(cli, ['save', image]);
+}
+
+/** What a save command writes. Throws `image-not-found` while iterating. */
+export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
+  const running = await cli.start(args, tempDir);
+  const said = text(running.stderr);
+  running.stdin.end();
+  let finished = false;
+  try {
+    const stdout: AsyncIterable<Buffer> = running.stdout;
+    yield* stdout;
+    const exitCode = await running.exit;
+    finished = true;
+    if (exitCode !== 0) throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+  } finally {
+    if (!finished) running.kill();
+    await running.exit;
+  }
+}
