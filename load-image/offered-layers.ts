@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
 import { mediaTypes } from '../shared/image/manifest.ts';
@@ -43,7 +42,7 @@ export async function offerLayers(
   if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
-  const rest = await buffer(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+  const rest = await copyOf(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
   const small = await smallBlobs(rest);
   const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
   if (manifestDigest === undefined) return undefined;
@@ -61,6 +60,12 @@ export async function offerLayers(
     return { manifestDigest, blobs };
   };
   return { layers, rest, image };
+}
+
+async function copyOf(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
+  const copies: Buffer[] = [];
+  for await (const chunk of chunks) copies.push(Buffer.from(chunk));
+  return Buffer.concat(copies);
 }
 
 /** Configs and manifests, by the digests that they have. */

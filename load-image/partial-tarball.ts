@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
@@ -76,6 +76,7 @@ function commonLength(one: readonly Digest[], other: readonly Digest[]): number 
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
  * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
+ * @returns chunks that are valid as long as those that were read
  * @throws HandoverError `artifact-corrupt` while iterating
  */
 export async function* partialTarballChunks(
@@ -84,19 +85,24 @@ export async function* partialTarballChunks(
 ): AsyncGenerator<Buffer> {
   for (const { start, end, digest } of parts) {
     const chunks = read(start, end);
-    yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
+    yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
   }
 }
 
-async function* checkedLayer(expected: Digest, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* checkedLayer(expected: Digest, size: number, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const hash = createHash('sha256');
-  let held: Buffer | undefined;
+  let read = 0;
   for await (const chunk of chunks) {
     hash.update(chunk);
-    if (held !== undefined) yield held;
-    held = chunk;
+    read += chunk.length;
+    if (read >= size) requireDigest(expected, hash);
+    yield chunk;
   }
-  const digest = `sha256:${hash.digest('hex')}`;
+  if (read < size || size === 0) requireDigest(expected, hash);
+}
+
+function requireDigest(expected: Digest, hash: Hash): void {
+  const digest = `sha256:${hash.copy().digest('hex')}`;
   if (digest !== expected) {
     throw new HandoverError(
       'artifact-corrupt',
@@ -104,5 +110,4 @@ async function* checkedLayer(expected: Digest, chunks: AsyncIterable<Buffer>): A
       'Run the job that exports the image again.',
     );
   }
-  if (held !== undefined) yield held;
 }

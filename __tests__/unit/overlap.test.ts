@@ -1,5 +1,6 @@
-import { setImmediate as settle } from 'node:timers/promises';
+import { createHash, randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { LayerTurns } from '../../load-image/layer-turns.ts';
 import { type OfferedLayers, offerLayers } from '../../load-image/offered-layers.ts';
@@ -11,6 +12,7 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { type FixtureImage, json, makeImage, tar } from '../fixtures/image.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');
@@ -21,6 +23,7 @@ describe('the registry on the loopback interface', () => {
     mediaType,
     chunks: () => Readable.from([bytes]),
   });
+  const large = randomBytes(21_000_000);
   const failing = async function* (): AsyncGenerator<Buffer> {
     yield await Promise.resolve(Buffer.alloc(10));
     throw new Error('the link is down');
@@ -28,6 +31,7 @@ describe('the registry on the loopback interface', () => {
   const blobs = new Map<Digest, OfferedBlob>([
     [manifestDigest, served(manifest, 'application/vnd.oci.image.manifest.v1+json')],
     [broken, { size: 20, mediaType: 'x', chunks: failing }],
+    [digestOf(large), { size: large.length, mediaType: 'x', chunks: () => inReusedMemory(large, 2 * 2 ** 20) }],
   ]);
   let registry: LoopbackRegistry;
   const start = async (): Promise<string> => {
@@ -66,6 +70,16 @@ describe('the registry on the loopback interface', () => {
     const second = await start();
     expect(second).toMatch(/^http:\/\/127\.0\.0\.1:/);
     expect(second.split('/').at(-1)).not.toBe(first.split('/').at(-1));
+  });
+
+  test('a large blob, whose parts share memory, arrives as it is at a slow reader', async () => {
+    const response = await fetch(`${await start()}/blobs/${digestOf(large)}`);
+    const hash = createHash('sha256');
+    for await (const chunk of response.body ?? []) {
+      hash.update(chunk);
+      await sleep(1);
+    }
+    expect(`sha256:${hash.digest('hex')}`).toBe(digestOf(large));
   });
 
   test('a blob whose bytes can’t be had: cut off, and told', async () => {
@@ -113,7 +127,7 @@ describe('the layers of an artifact, one by one', () => {
       ranges: () =>
         Promise.resolve((start, end, onBytes) => {
           onBytes(end - start);
-          return Readable.from([tarball.subarray(start, end)]);
+          return inReusedMemory(tarball.subarray(start, end), 700);
         }),
     };
     return { record, content, image };
@@ -139,7 +153,7 @@ describe('the layers of an artifact, one by one', () => {
     });
     for (const [digest, { size, chunks }] of blobs) {
       const parts: Buffer[] = [];
-      for await (const part of chunks()) parts.push(part);
+      for await (const part of chunks()) parts.push(Buffer.from(part));
       expect([digestOf(Buffer.concat(parts)), Buffer.concat(parts).length]).toEqual([digest, size]);
     }
     expect([...blobs.values()].map(({ mediaType }) => mediaType).sort()).toEqual([

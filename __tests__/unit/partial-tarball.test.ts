@@ -6,6 +6,7 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { tarBlock, tarHeader, tarPadding } from '../../shared/image/tar-header.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
 
 const contentOf = (name: string): Buffer => Buffer.from(`layer ${name} `.repeat(100));
 const diffId = (name: string): Digest => digestOf(`plain ${name}`);
@@ -48,14 +49,10 @@ async function bytesOf(names: readonly string[], held: readonly string[], damage
   const partial = planPartialTarball(record, [held.map(diffId)]);
   if (partial === undefined) return tarball;
   if (damage >= 0) tarball[damage] = 0;
-  // eslint-disable-next-line @typescript-eslint/require-await -- a reader is an async iterable
-  const read = async function* (start: number, end: number): AsyncGenerator<Buffer> {
-    const middle = Math.floor((start + end) / 2);
-    yield tarball.subarray(start, middle);
-    yield tarball.subarray(middle, end);
-  };
+  const read = (start: number, end: number): AsyncIterable<Buffer> =>
+    inReusedMemory(tarball.subarray(start, end), Math.ceil((end - start) / 2));
   const parts: Buffer[] = [];
-  for await (const part of partialTarballChunks(partial, read)) parts.push(part);
+  for await (const part of partialTarballChunks(partial, read)) parts.push(Buffer.from(part));
   return Buffer.concat(parts);
 }
 

@@ -33528,9 +33528,12 @@ var stream_head = __nccwpck_require__(4657);
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/frame-compressor.js
+
 
 
 
@@ -33572,9 +33575,8 @@ function zstdCompressor(level) {
         },
         release: ({ buffer, byteOffset, length }) => {
             // The stream goes on in a chunk until it's full.
-            const isFull = byteOffset + length === zstdChunkBytes && buffer.byteLength === zstdChunkBytes;
-            if (isFull && buffer instanceof ArrayBuffer)
-                buffer.transfer(0);
+            if (byteOffset + length === zstdChunkBytes)
+                (0,give_back/* giveBack */.F)(Buffer.from(buffer));
         },
         close: () => stream.destroy(),
     };
@@ -38907,10 +38909,10 @@ async function withTailCache(reader) {
     return {
         size: reader.size,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end) {
+        stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
             if (start < border)
-                yield* reader.stream(start, border);
+                yield* reader.stream(start, border, memory);
             if (border < end)
                 yield cached(border, end);
         },
@@ -38952,7 +38954,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
+    for await (const part of reader.stream(0, reader.size, 'own')) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -39069,7 +39071,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
     }
 }
 
@@ -39096,7 +39098,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end, 'shared'), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -39120,7 +39122,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end, 'shared'), onBytes);
         },
     };
 }
@@ -39131,7 +39133,7 @@ async function readText(reader, artifact, member) {
     const range = {
         size: member.compressedSize,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
+        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -39328,6 +39330,8 @@ function withQuery(url, query) {
     return result.href;
 }
 
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -39436,6 +39440,7 @@ function listedArtifact(item) {
 
 
 
+
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
@@ -39447,33 +39452,40 @@ function rangedReader(options) {
     const signAgain = () => {
         url = undefined;
     };
-    const read = (start, end) => readPart(options, start, end, signedUrl, signAgain);
+    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
     return {
         size,
-        read,
-        stream: async function* (start, end) {
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
             const queue = [];
             let next = start;
             while (next < end || queue.length > 0) {
                 while (next < end && queue.length < partsInFlight) {
-                    const part = read(next, Math.min(end, next + partBytes));
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+                    const part = readInto(bytes.subarray(0, end - next), next);
                     part.catch(() => undefined); // reported when its turn comes
                     queue.push(part);
                     next = Math.min(end, next + partBytes);
                 }
                 const part = await queue.shift();
-                if (part !== undefined)
-                    yield part;
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
             }
         },
     };
 }
-async function readPart(options, start, end, signedUrl, signAgain) {
-    const bytes = Buffer.allocUnsafeSlow(end - start);
+/** Fills `bytes` from `start` on. */
+async function readPart(options, bytes, start, signedUrl, signAgain) {
+    const end = start + bytes.length;
     let filled = 0;
     const attempt = async () => {
         for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
             filled += chunk.copy(bytes, filled);
+            (0,give_back/* giveBack */.F)(chunk);
         }
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
@@ -40304,6 +40316,7 @@ async function answer(request, response, blob, onFailure) {
     }
     // It may be a while until the first byte.
     response.flushHeaders();
+    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
     // A client that goes away is no failure of ours: it comes again, or its command says why not.
     await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
 }
@@ -41176,6 +41189,25 @@ function systemCodeOf(error) {
 /** What was caught, as an error to throw on: some libraries throw other things. */
 function asError(error) {
     return error instanceof Error ? error : new Error(String(error));
+}
+
+
+/***/ }),
+
+/***/ 6919:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F: () => (/* binding */ giveBack)
+/* harmony export */ });
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
 }
 
 

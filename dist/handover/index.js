@@ -34291,9 +34291,12 @@ var stream_head = __nccwpck_require__(4657);
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/image/frame-compressor.js
+
 
 
 
@@ -34335,9 +34338,8 @@ function zstdCompressor(level) {
         },
         release: ({ buffer, byteOffset, length }) => {
             // The stream goes on in a chunk until it's full.
-            const isFull = byteOffset + length === zstdChunkBytes && buffer.byteLength === zstdChunkBytes;
-            if (isFull && buffer instanceof ArrayBuffer)
-                buffer.transfer(0);
+            if (byteOffset + length === zstdChunkBytes)
+                (0,give_back/* giveBack */.F)(Buffer.from(buffer));
         },
         close: () => stream.destroy(),
     };
@@ -35994,29 +35996,33 @@ function commonLength(one, other) {
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
  * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
+ * @returns chunks that are valid as long as those that were read
  * @throws HandoverError `artifact-corrupt` while iterating
  */
 async function* partialTarballChunks({ parts }, read) {
     for (const { start, end, digest } of parts) {
         const chunks = read(start, end);
-        yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
+        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
     }
 }
-async function* checkedLayer(expected, chunks) {
+async function* checkedLayer(expected, size, chunks) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
-    let held;
+    let read = 0;
     for await (const chunk of chunks) {
         hash.update(chunk);
-        if (held !== undefined)
-            yield held;
-        held = chunk;
+        read += chunk.length;
+        if (read >= size)
+            requireDigest(expected, hash);
+        yield chunk;
     }
-    const digest = `sha256:${hash.digest('hex')}`;
+    if (read < size || size === 0)
+        requireDigest(expected, hash);
+}
+function requireDigest(expected, hash) {
+    const digest = `sha256:${hash.copy().digest('hex')}`;
     if (digest !== expected) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
     }
-    if (held !== undefined)
-        yield held;
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
@@ -36222,7 +36228,6 @@ class LayerTurns {
 
 
 
-
 // Configs and manifests: some kilobytes.
 const maxRestBytes = 8 * 1024 * 1024;
 /**
@@ -36238,7 +36243,7 @@ async function offerLayers(content, record) {
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
-    const rest = await (0,consumers_.buffer)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const rest = await copyOf(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
     const small = await smallBlobs(rest);
     const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
     if (manifestDigest === undefined)
@@ -36257,6 +36262,12 @@ async function offerLayers(content, record) {
         return { manifestDigest, blobs };
     };
     return { layers, rest, image };
+}
+async function copyOf(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
 }
 /** Configs and manifests, by the digests that they have. */
 async function smallBlobs(tarball) {
@@ -39999,10 +40010,10 @@ async function withTailCache(reader) {
     return {
         size: reader.size,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end) {
+        stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
             if (start < border)
-                yield* reader.stream(start, border);
+                yield* reader.stream(start, border, memory);
             if (border < end)
                 yield cached(border, end);
         },
@@ -40044,7 +40055,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
+    for await (const part of reader.stream(0, reader.size, 'own')) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -40161,7 +40172,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
     }
 }
 
@@ -40188,7 +40199,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end, 'shared'), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -40212,7 +40223,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end, 'shared'), onBytes);
         },
     };
 }
@@ -40223,7 +40234,7 @@ async function readText(reader, artifact, member) {
     const range = {
         size: member.compressedSize,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
+        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -40420,6 +40431,8 @@ function withQuery(url, query) {
     return result.href;
 }
 
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -40528,6 +40541,7 @@ function listedArtifact(item) {
 
 
 
+
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
@@ -40539,33 +40553,40 @@ function rangedReader(options) {
     const signAgain = () => {
         url = undefined;
     };
-    const read = (start, end) => readPart(options, start, end, signedUrl, signAgain);
+    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
     return {
         size,
-        read,
-        stream: async function* (start, end) {
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
             const queue = [];
             let next = start;
             while (next < end || queue.length > 0) {
                 while (next < end && queue.length < partsInFlight) {
-                    const part = read(next, Math.min(end, next + partBytes));
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+                    const part = readInto(bytes.subarray(0, end - next), next);
                     part.catch(() => undefined); // reported when its turn comes
                     queue.push(part);
                     next = Math.min(end, next + partBytes);
                 }
                 const part = await queue.shift();
-                if (part !== undefined)
-                    yield part;
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
             }
         },
     };
 }
-async function readPart(options, start, end, signedUrl, signAgain) {
-    const bytes = Buffer.allocUnsafeSlow(end - start);
+/** Fills `bytes` from `start` on. */
+async function readPart(options, bytes, start, signedUrl, signAgain) {
+    const end = start + bytes.length;
     let filled = 0;
     const attempt = async () => {
         for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
             filled += chunk.copy(bytes, filled);
+            (0,give_back/* giveBack */.F)(chunk);
         }
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
@@ -41413,6 +41434,7 @@ async function answer(request, response, blob, onFailure) {
     }
     // It may be a while until the first byte.
     response.flushHeaders();
+    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
     // A client that goes away is no failure of ours: it comes again, or its command says why not.
     await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
 }
@@ -42317,6 +42339,25 @@ function systemCodeOf(error) {
 /** What was caught, as an error to throw on: some libraries throw other things. */
 function asError(error) {
     return error instanceof Error ? error : new Error(String(error));
+}
+
+
+/***/ }),
+
+/***/ 6919:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F: () => (/* binding */ giveBack)
+/* harmony export */ });
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
 }
 
 

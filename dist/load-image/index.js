@@ -34088,29 +34088,33 @@ function commonLength(one, other) {
  * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
  * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
  * @param read reads the tarball's bytes from start up to but not including end
+ * @returns chunks that are valid as long as those that were read
  * @throws HandoverError `artifact-corrupt` while iterating
  */
 async function* partialTarballChunks({ parts }, read) {
     for (const { start, end, digest } of parts) {
         const chunks = read(start, end);
-        yield* digest === undefined ? chunks : checkedLayer(digest, chunks);
+        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
     }
 }
-async function* checkedLayer(expected, chunks) {
+async function* checkedLayer(expected, size, chunks) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
-    let held;
+    let read = 0;
     for await (const chunk of chunks) {
         hash.update(chunk);
-        if (held !== undefined)
-            yield held;
-        held = chunk;
+        read += chunk.length;
+        if (read >= size)
+            requireDigest(expected, hash);
+        yield chunk;
     }
-    const digest = `sha256:${hash.digest('hex')}`;
+    if (read < size || size === 0)
+        requireDigest(expected, hash);
+}
+function requireDigest(expected, hash) {
+    const digest = `sha256:${hash.copy().digest('hex')}`;
     if (digest !== expected) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
     }
-    if (held !== undefined)
-        yield held;
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
@@ -34385,7 +34389,6 @@ class LayerTurns {
 
 
 
-
 // Configs and manifests: some kilobytes.
 const maxRestBytes = 8 * 1024 * 1024;
 /**
@@ -34401,7 +34404,7 @@ async function offerLayers(content, record) {
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
-    const rest = await (0,consumers_.buffer)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const rest = await copyOf(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
     const small = await smallBlobs(rest);
     const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
     if (manifestDigest === undefined)
@@ -34420,6 +34423,12 @@ async function offerLayers(content, record) {
         return { manifestDigest, blobs };
     };
     return { layers, rest, image };
+}
+async function copyOf(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
 }
 /** Configs and manifests, by the digests that they have. */
 async function smallBlobs(tarball) {
@@ -38458,10 +38467,10 @@ async function withTailCache(reader) {
     return {
         size: reader.size,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end) {
+        stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
             if (start < border)
-                yield* reader.stream(start, border);
+                yield* reader.stream(start, border, memory);
             if (border < end)
                 yield cached(border, end);
         },
@@ -38503,7 +38512,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
+    for await (const part of reader.stream(0, reader.size, 'own')) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -38620,7 +38629,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
     }
 }
 
@@ -38647,7 +38656,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end, 'shared'), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -38671,7 +38680,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end), onBytes);
+            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end, 'shared'), onBytes);
         },
     };
 }
@@ -38682,7 +38691,7 @@ async function readText(reader, artifact, member) {
     const range = {
         size: member.compressedSize,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
+        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -38903,8 +38912,8 @@ function wordsFor({ repository }, { workflow, branch, event }) {
     return `workflow "${(0,shared_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,shared_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,shared_text/* quoteForeign */.xS)(repository)}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
-var ranged_reader = __nccwpck_require__(6053);
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js + 1 modules
+var ranged_reader = __nccwpck_require__(1510);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
@@ -39179,16 +39188,36 @@ function explained(what, search, error) {
 
 /***/ }),
 
-/***/ 6053:
+/***/ 1510:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ rangedReader)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9426);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
-/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2332);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  $: () => (/* binding */ rangedReader)
+});
+
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+;// CONCATENATED MODULE: ./build/shared/give-back.js
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
+}
+
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
+var results_service = __nccwpck_require__(2332);
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
 
 
 
@@ -39204,46 +39233,53 @@ function rangedReader(options) {
     const signAgain = () => {
         url = undefined;
     };
-    const read = (start, end) => readPart(options, start, end, signedUrl, signAgain);
+    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
     return {
         size,
-        read,
-        stream: async function* (start, end) {
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
             const queue = [];
             let next = start;
             while (next < end || queue.length > 0) {
                 while (next < end && queue.length < partsInFlight) {
-                    const part = read(next, Math.min(end, next + partBytes));
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+                    const part = readInto(bytes.subarray(0, end - next), next);
                     part.catch(() => undefined); // reported when its turn comes
                     queue.push(part);
                     next = Math.min(end, next + partBytes);
                 }
                 const part = await queue.shift();
-                if (part !== undefined)
-                    yield part;
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
             }
         },
     };
 }
-async function readPart(options, start, end, signedUrl, signAgain) {
-    const bytes = Buffer.allocUnsafeSlow(end - start);
+/** Fills `bytes` from `start` on. */
+async function readPart(options, bytes, start, signedUrl, signAgain) {
+    const end = start + bytes.length;
     let filled = 0;
     const attempt = async () => {
         for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
             filled += chunk.copy(bytes, filled);
+            giveBack(chunk);
         }
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
     };
     try {
-        await (0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)(attempt, {
+        await (0,retry/* retry */.L)(attempt, {
             attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .backoff */ .J)(500, 10_000))(number, error)),
-            isRetryable: (error) => (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error) || isExpired(error) || error instanceof CutShort,
+            delayMs: (number, error) => (isExpired(error) ? 0 : (0,http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 10_000))(number, error)),
+            isRetryable: (error) => (0,http/* isTransient */.dg)(error) || isExpired(error) || error instanceof CutShort,
             onRetry: (error, number) => {
                 if (isExpired(error))
                     signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}; trying again (${String(number)}).`);
+                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
             },
             signal: options.signal,
         });
@@ -39266,12 +39302,12 @@ async function* request(options, url, start, end) {
     if (response.statusCode !== 206) {
         const text = response.statusCode === 200 ? '' : await response.body.text();
         await discard(response);
-        throw (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .httpError */ .p2)(response, text);
+        throw (0,http/* httpError */.p2)(response, text);
     }
     const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
     if (total !== options.size) {
         await discard(response);
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
     }
     const body = response.body;
     yield* body;
@@ -39282,15 +39318,15 @@ async function discard(response) {
 }
 // Azure answers 403 AuthenticationFailed for a signature past its time.
 function isExpired(error) {
-    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
+    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
 }
 function explained(error, at, options) {
-    if (error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof _results_service_js__WEBPACK_IMPORTED_MODULE_3__/* .UnknownAnswer */ .b || options.signal.aborted)
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.b || options.signal.aborted)
         return error;
-    if (error instanceof _http_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
-        return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
     }
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -39531,8 +39567,8 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
-var ranged_reader = __nccwpck_require__(6053);
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js + 1 modules
+var ranged_reader = __nccwpck_require__(1510);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
@@ -40158,6 +40194,7 @@ async function answer(request, response, blob, onFailure) {
     }
     // It may be a while until the first byte.
     response.flushHeaders();
+    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
     // A client that goes away is no failure of ours: it comes again, or its command says why not.
     await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
 }

@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../errors.ts';
+import { giveBack } from '../give-back.ts';
 import { backoff, retry } from '../retry.ts';
 import { type Http, httpError, HttpError, isTransient, pauseFor } from './http.ts';
 import { UnknownAnswer } from './results-service.ts';
@@ -8,14 +9,20 @@ const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 const attemptsPerPart = 6;
 
+/** Whether each chunk has memory of its own, or takes that of an earlier one. */
+export type ChunkMemory = 'own' | 'shared';
+
 /** Reads a blob by byte range through signed URLs that run out. */
 export interface RangedReader {
   /** Size of the blob in bytes. */
   readonly size: number;
   /** The bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /** The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held. */
-  stream(start: number, end: number): AsyncIterable<Buffer>;
+  /**
+   * The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held.
+   * @param memory where it is `shared`, each chunk is valid until the next is asked for
+   */
+  stream(start: number, end: number, memory: ChunkMemory): AsyncIterable<Buffer>;
 }
 
 export interface RangedReaderOptions {
@@ -36,39 +43,46 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
   const signAgain = (): void => {
     url = undefined;
   };
-  const read = (start: number, end: number): Promise<Buffer> => readPart(options, start, end, signedUrl, signAgain);
+  const readInto = (bytes: Buffer, start: number): Promise<Buffer> =>
+    readPart(options, bytes, start, signedUrl, signAgain);
   return {
     size,
-    read,
-    stream: async function* (start, end) {
+    read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+    stream: async function* (start, end, memory) {
+      const free: Buffer[] = [];
       const queue: Promise<Buffer>[] = [];
       let next = start;
       while (next < end || queue.length > 0) {
         while (next < end && queue.length < partsInFlight) {
-          const part = read(next, Math.min(end, next + partBytes));
+          const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+          const part = readInto(bytes.subarray(0, end - next), next);
           part.catch(() => undefined); // reported when its turn comes
           queue.push(part);
           next = Math.min(end, next + partBytes);
         }
         const part = await queue.shift();
-        if (part !== undefined) yield part;
+        if (part === undefined) continue;
+        yield part;
+        if (memory === 'shared') free.push(Buffer.from(part.buffer));
       }
     },
   };
 }
 
+/** Fills `bytes` from `start` on. */
 async function readPart(
   options: RangedReaderOptions,
+  bytes: Buffer,
   start: number,
-  end: number,
   signedUrl: () => Promise<string>,
   signAgain: () => void,
 ): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(end - start);
+  const end = start + bytes.length;
   let filled = 0;
   const attempt = async (): Promise<void> => {
     for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
       filled += chunk.copy(bytes, filled);
+      giveBack(chunk);
     }
     if (filled < bytes.length) throw new CutShort(start + filled, end);
   };

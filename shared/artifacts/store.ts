@@ -51,7 +51,7 @@ export interface ArtifactContent {
   ranges(name: string): Promise<ReadRange | undefined>;
 }
 
-/** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. */
+/** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. Each chunk is valid until the next is asked for. */
 export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => AsyncIterable<Buffer>;
 
 /** The artifacts of one workflow run, to read: this job's own run or another one. */

@@ -14,9 +14,9 @@ export async function withTailCache(reader: RangedReader): Promise<RangedReader>
   return {
     size: reader.size,
     read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-    stream: async function* (start, end) {
+    stream: async function* (start, end, memory) {
       const border = Math.max(start, Math.min(end, tailStart));
-      if (start < border) yield* reader.stream(start, border);
+      if (start < border) yield* reader.stream(start, border, memory);
       if (border < end) yield cached(border, end);
     },
   };

@@ -71,6 +71,7 @@ async function answer(
   }
   // It may be a while until the first byte.
   response.flushHeaders();
+  // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
   // A client that goes away is no failure of ours: it comes again, or its command says why not.
   await pipeline(watchedChunks(blob.chunks(), onFailure), response).catch(() => undefined);
 }

@@ -1,11 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { giveBack } from '../give-back.ts';
 import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zlib';
 
 /** Compresses one frame after the other; each is a whole file of its format. */
 export interface FrameCompressor {
   compress(frame: Buffer): Promise<readonly Buffer[]>;
-  /** Gives back the memory of a part that nobody needs any more; the garbage collector would come for each 20 MB of them. */
+  /** Takes a part that nobody needs any more. */
   release(part: Buffer): void;
   /** Gives its memory back. */
   close(): void;
@@ -52,8 +53,7 @@ export function zstdCompressor(level: number | undefined): FrameCompressor {
     },
     release: ({ buffer, byteOffset, length }) => {
       // The stream goes on in a chunk until it's full.
-      const isFull = byteOffset + length === zstdChunkBytes && buffer.byteLength === zstdChunkBytes;
-      if (isFull && buffer instanceof ArrayBuffer) buffer.transfer(0);
+      if (byteOffset + length === zstdChunkBytes) giveBack(Buffer.from(buffer));
     },
     close: () => stream.destroy(),
   };

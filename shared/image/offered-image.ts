@@ -5,6 +5,7 @@ export interface OfferedBlob {
   /** Bytes. */
   readonly size: number;
   readonly mediaType: string;
+  /** Each is valid until the next is asked for. */
   chunks(): AsyncIterable<Buffer>;
 }
 
