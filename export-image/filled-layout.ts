@@ -20,7 +20,7 @@ type Tools = SourceTools & { readonly timeline: Timeline };
 
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
- * @param kept takes what a push still needs, to be disposed of after it
+ * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
  * @throws HandoverError of any code of the producer
  */
 export async function fillLayout(

@@ -54,7 +54,7 @@ export interface SourcedImage {
   /** Layers that were compressed on the way. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
   readonly push?: PushWay;
-  /** What a push still needs; to be disposed of after it. */
+  /** What a push still needs, or is being removed; to be disposed of at the end. */
   readonly kept?: AsyncDisposable;
 }
 
@@ -129,8 +129,13 @@ async function saveOnce(
   await using kept = new AsyncDisposableStack();
   kept.defer(() => removeUntagged(tools, imageId));
   const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
-  if (push === undefined) return { replaced };
-  return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
+  if (push !== undefined) {
+    return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
+  }
+  // Removed while the last layer is uploaded.
+  const removed = kept.disposeAsync();
+  removed.catch(() => undefined); // thrown when it is disposed of
+  return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
 }
 
 async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {

@@ -39197,6 +39197,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   $: () => (/* binding */ rangedReader)
 });
 
+// EXTERNAL MODULE: external "node:stream/promises"
+var promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
 ;// CONCATENATED MODULE: ./build/shared/give-back.js
@@ -39217,6 +39219,7 @@ var http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
 
 
 
@@ -39264,10 +39267,13 @@ async function readPart(options, bytes, start, signedUrl, signAgain) {
     const end = start + bytes.length;
     let filled = 0;
     const attempt = async () => {
-        for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
+        const body = await request(options, await signedUrl(), start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
             giveBack(chunk);
-        }
+        });
+        await (0,promises_.finished)(body);
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
     };
@@ -39296,7 +39302,7 @@ class CutShort extends Error {
         super(`the answer ended at byte ${String(at)} of ${String(end)}`);
     }
 }
-async function* request(options, url, start, end) {
+async function request(options, url, start, end) {
     const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
     const response = await options.http.send({ method: 'GET', url, headers });
     if (response.statusCode !== 206) {
@@ -39309,8 +39315,7 @@ async function* request(options, url, start, end) {
         await discard(response);
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
     }
-    const body = response.body;
-    yield* body;
+    return response.body;
 }
 // Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
 async function discard(response) {

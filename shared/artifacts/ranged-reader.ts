@@ -1,3 +1,5 @@
+import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../errors.ts';
 import { giveBack } from '../give-back.ts';
@@ -80,10 +82,13 @@ async function readPart(
   const end = start + bytes.length;
   let filled = 0;
   const attempt = async (): Promise<void> => {
-    for await (const chunk of request(options, await signedUrl(), start + filled, end)) {
+    const body = await request(options, await signedUrl(), start + filled, end);
+    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    body.on('data', (chunk: Buffer) => {
       filled += chunk.copy(bytes, filled);
       giveBack(chunk);
-    }
+    });
+    await finished(body);
     if (filled < bytes.length) throw new CutShort(start + filled, end);
   };
   try {
@@ -113,7 +118,7 @@ class CutShort extends Error {
   }
 }
 
-async function* request(options: RangedReaderOptions, url: string, start: number, end: number): AsyncGenerator<Buffer> {
+async function request(options: RangedReaderOptions, url: string, start: number, end: number): Promise<Readable> {
   const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
   const response = await options.http.send({ method: 'GET', url, headers });
   if (response.statusCode !== 206) {
@@ -130,8 +135,7 @@ async function* request(options: RangedReaderOptions, url: string, start: number
       'Run the job that exports the image again.',
     );
   }
-  const body: AsyncIterable<Buffer> = response.body;
-  yield* body;
+  return response.body;
 }
 
 // Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
