@@ -1,14 +1,12 @@
-import { open } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { giveBack } from '../../../shared/give-back.ts';
 import type { BlobStore } from './blobs.ts';
 import type { Fault, Faults } from './faults.ts';
 import type { Link } from './link.ts';
 import type { UrlSigner } from './signed-url.ts';
-
-const gatheredBytes = 1024 * 1024;
 
 export interface BlobServerParts {
   readonly blobs: BlobStore;
@@ -176,34 +174,23 @@ async function putBytes(
   fault: Fault['effect'] | undefined,
 ): Promise<void> {
   const path = parts.blobs.newPiecePath();
-  const file = await open(path, 'w');
-  // Gathered, and written at once: as a process of its own this takes a share of the cores that contenders race on.
-  const gathered = Buffer.allocUnsafeSlow(gatheredBytes);
-  let held = 0;
+  const file = createWriteStream(path);
+  file.on('error', () => request.destroy()); // the service was closed meanwhile
   let size = 0;
-  const write = async (): Promise<void> => {
-    await file.write(gathered, 0, held);
-    held = 0;
-  };
-  try {
-    const body: AsyncIterable<Buffer> = request;
-    for await (const chunk of body) {
-      size += chunk.length;
-      if (fault?.kind === 'reset' && size > fault.afterBytes) {
-        request.socket.resetAndDestroy();
-        return;
-      }
-      if (parts.link.limited) await parts.link.pass(request.socket, chunk.length);
-      parts.onTraffic('put', chunk.length, '');
-      if (held + chunk.length > gathered.length) await write();
-      held += chunk.copy(gathered, held);
-      giveBack(chunk);
+  const body: AsyncIterable<Buffer> = request;
+  for await (const chunk of body) {
+    size += chunk.length;
+    if (fault?.kind === 'reset' && size > fault.afterBytes) {
+      request.socket.resetAndDestroy();
+      file.destroy();
+      return;
     }
-    await write();
-  } finally {
-    await file.close();
-    giveBack(gathered);
+    if (parts.link.limited) await parts.link.pass(request.socket, chunk.length);
+    parts.onTraffic('put', chunk.length, '');
+    if (!file.write(chunk)) await once(file, 'drain');
   }
+  file.end();
+  await once(file, 'close');
   const id = url.searchParams.get('blockid');
   if (id !== null) parts.blobs.putBlock(name, id, { path, size });
   else parts.blobs.putWhole(name, { path, size }, contentTypeOf(request));
