@@ -194,7 +194,8 @@ describe('what goes wrong while an image is saved', () => {
 
   test('no more is read from the command than is asked for, and it is ended when nobody wants more', async () => {
     const ended = join(directory, 'ended');
-    fakeDocker(`head -c 20000000 /dev/zero; touch ${ended}`, '');
+    // Touched only when all has been taken: head dies with its reader.
+    fakeDocker(`head -c 20000000 /dev/zero && touch ${ended}`, '');
     for await (const chunk of save()) {
       await sleep(200);
       expect(chunk.length).toBeGreaterThan(0);
@@ -221,6 +222,22 @@ describe('what goes wrong while an image is saved', () => {
     fakeDocker(`touch ${asked}`);
     await expect(digestOf(save())).rejects.toThrow('abort');
     await closed.promise;
+    expect(existsSync(asked)).toBe(false);
+  });
+
+  test('a job that is cancelled before the engine is asked asks neither', async () => {
+    const asked = join(directory, 'asked');
+    await fakeEngine((socket) => socket.end(`${ok}the image`));
+    // Cancelled while the command tells where the engine is.
+    fakeDocker('');
+    writeFileSync(
+      join(directory, 'docker'),
+      `#!/bin/sh\n[ "$1" = context ] && { sleep 0.3; echo 'unix://${socketPath}'; exit; }\ntouch ${asked}\n`,
+    );
+    setTimeout(() => {
+      abort.abort();
+    }, 100);
+    await expect(digestOf(save())).rejects.toThrow('abort');
     expect(existsSync(asked)).toBe(false);
   });
 

@@ -34543,9 +34543,10 @@ async function* tarEntries(chunks) {
     let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
-            isEnded ||= isZero(block);
-            if (isZero(block))
+            if (isZero(block)) {
+                isEnded = true;
                 continue;
+            }
             const header = readTarHeader(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
@@ -41587,7 +41588,6 @@ var stream_head = __nccwpck_require__(4657);
 var external_node_net_ = __nccwpck_require__(7030);
 ;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
 
-
 const bufferBytes = 256 * 1024;
 /**
  * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
@@ -41600,7 +41600,7 @@ class ReusedSocket {
     #filled = 0;
     #state = { ended: false };
     #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws its reason then */
+    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
     constructor(path, signal) {
         // False: nothing more is read before the next chunk is asked for.
         const callback = (bytes) => {
@@ -41612,13 +41612,10 @@ class ReusedSocket {
             this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
             this.#wake();
         };
-        const stop = () => void this.#socket.destroy((0,errors/* asError */.zR)(signal.reason));
-        this.#socket = (0,external_node_net_.connect)({ path, onread: { buffer: this.#buffer, callback } });
+        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
         this.#socket.on('error', end).on('close', () => {
-            signal.removeEventListener('abort', stop);
             end();
         });
-        signal.addEventListener('abort', stop, { once: true });
     }
     close() {
         this.#socket.destroy();

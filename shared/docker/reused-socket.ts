@@ -1,5 +1,4 @@
 import { connect, type Socket } from 'node:net';
-import { asError } from '../errors.ts';
 
 const bufferBytes = 256 * 1024;
 
@@ -15,7 +14,7 @@ export class ReusedSocket implements AsyncIterable<Buffer> {
   #state: { readonly ended: boolean; readonly error?: Error } = { ended: false };
   #wake: () => void = () => undefined;
 
-  /** @param signal ends the connection when it is aborted; iterating throws its reason then */
+  /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
   constructor(path: string, signal: AbortSignal) {
     // False: nothing more is read before the next chunk is asked for.
     const callback = (bytes: number): false => {
@@ -27,13 +26,10 @@ export class ReusedSocket implements AsyncIterable<Buffer> {
       this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
       this.#wake();
     };
-    const stop = (): void => void this.#socket.destroy(asError(signal.reason));
-    this.#socket = connect({ path, onread: { buffer: this.#buffer, callback } });
+    this.#socket = connect({ path, signal, onread: { buffer: this.#buffer, callback } });
     this.#socket.on('error', end).on('close', () => {
-      signal.removeEventListener('abort', stop);
       end();
     });
-    signal.addEventListener('abort', stop, { once: true });
   }
 
   close(): void {

@@ -32,8 +32,10 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
   let isEnded = false;
   try {
     for (let block; (block = await bytes.block()) !== undefined;) {
-      isEnded ||= isZero(block);
-      if (isZero(block)) continue;
+      if (isZero(block)) {
+        isEnded = true;
+        continue;
+      }
       const header = readTarHeader(block);
       if (header === undefined) throw invalid('a header has a wrong checksum');
       const { type, name, size } = { ...header, ...extension };
