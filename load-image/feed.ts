@@ -65,7 +65,7 @@ async function feedLayers(
   record: HandoverRecord,
   told: Told,
 ): Promise<Omit<Fed, 'size'> | undefined> {
-  const loaded = overlap ? await loadOverlapped(tools, content, record, told) : undefined;
+  const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
   if (loaded !== undefined) return { loaded, contents: () => recordedContents(record) };
   const missing = await findMissingLayers(tools, info, content, record);
   if (missing === undefined) return undefined;

@@ -1,11 +1,13 @@
 import { Readable } from 'node:stream';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import type { Engine } from '../shared/docker/engine.ts';
+import type { EngineInfo } from '../shared/docker/output.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
-import { type OfferedLayers, offerLayers } from './offered-layers.ts';
+import { type LayerWatch, type OfferedLayers, offerLayers } from './offered-layers.ts';
+import { PassingTarball } from './passing-tarball.ts';
 import { type SkippedLayers, tellSkipped } from './skipped-layers.ts';
 import { differences } from './verify.ts';
 
@@ -24,13 +26,15 @@ export interface Told {
  * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
  */
 export async function loadOverlapped(
-  { engine, log }: { readonly engine: Engine; readonly log: Log },
+  { engine, log, info }: { readonly engine: Engine; readonly log: Log; readonly info: EngineInfo },
   content: ArtifactContent,
   record: HandoverRecord,
   told: Told,
 ): Promise<readonly string[] | undefined> {
-  const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
-  if (engine.fetch === undefined || offered === undefined) return undefined;
+  const { fetch } = engine;
+  const offered = fetch === undefined ? undefined : await offerLayers(content, record);
+  if (fetch === undefined || offered === undefined) return undefined;
+  tellUnpacked(log, offered);
   const progress = log.progress(
     'Downloaded',
     bytesIn(offered, () => true),
@@ -44,10 +48,7 @@ export async function loadOverlapped(
     },
   };
   try {
-    // What it is called until it has got its own name goes at the end.
-    await using fetched = new AsyncDisposableStack();
-    fetched.use(await engine.fetch(offered.image(watch), log.warning));
-    const loaded = await engine.load(Readable.from([offered.rest]), told.loaded);
+    const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
     if (asked.size === offered.layers.size) return loaded;
     if (await isWhole(engine, loaded, record)) {
       tellSkipped(log, skippedOf(offered, asked));
@@ -62,6 +63,45 @@ export async function loadOverlapped(
   } finally {
     progress.done();
   }
+}
+
+function tellUnpacked(log: Log, { unpacked, layers }: OfferedLayers): void {
+  if (unpacked === 0) return;
+  log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+}
+
+interface FetchTools {
+  readonly engine: Engine;
+  readonly fetch: Exclude<Engine['fetch'], undefined>;
+  readonly log: Log;
+}
+
+async function fetchAndLoad(
+  { engine, fetch, log }: FetchTools,
+  info: EngineInfo,
+  offered: OfferedLayers,
+  watch: LayerWatch,
+  told: Told,
+): Promise<readonly string[]> {
+  // What the image is called until it has got its own name goes at the end.
+  await using fetched = new AsyncDisposableStack();
+  if (offered.unpacked === 0 || info.imageStore === 'classic') {
+    fetched.use(await fetch(offered.image(watch), log.warning));
+    return await engine.load(Readable.from([offered.rest]), told.loaded);
+  }
+  // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
+  const tarball = new PassingTarball();
+  const loading = engine.load(tarball.chunks(), told.loaded);
+  loading.catch(() => undefined); // thrown below
+  try {
+    fetched.use(await fetch(offered.image(watch, tarball), log.warning));
+    await tarball.end(offered.rest);
+  } catch (error) {
+    tarball.fail(error);
+    await loading.catch(() => undefined);
+    throw error;
+  }
+  return await loading;
 }
 
 // The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.

@@ -1,6 +1,11 @@
-import { cpSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import { digestOf, hexOf } from '../../shared/image/digest.ts';
+import { parseArchiveManifest } from '../../shared/image/manifest.ts';
+import { readSmallTar } from '../../shared/image/small-tar.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 
@@ -52,3 +57,50 @@ test.each([
   },
   120_000,
 );
+
+test.each(['classic', 'containerd'] as const)(
+  'S4.3: gzip layers are unpacked on their way to the %s store, which has the image whole in the end',
+  async (to) => {
+    service = await startArtifactService({ tls: true });
+    const context = join(engines.directory, `gzip-${to}`);
+    mkdirSync(context);
+    cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM scratch\nCOPY rootfs /\nCOPY text /text\nCMD ["tail", "-c8", "/text"]\n',
+    );
+    writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
+    const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
+    const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+    expect(exported.log).not.toContain('::error');
+    const engine = engines[to];
+    // Nor its own BuildKit has them.
+    engine.docker('builder', 'prune', '-af');
+    const loaded = await stepOn(service, engine, 'load-image', {});
+    expect(loaded.log).toContain('Unpacked on their way to the engine: 1 of 2 layers.');
+    expect(loaded.log).not.toContain('gets the whole tarball');
+    expect(loaded.outputs).toMatchObject({ loaded: 'true', 'config-digest': exported.outputs['config-digest'] });
+    const end = readFileSync(join(context, 'text'), 'utf8').slice(-8);
+    expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toBe(end);
+    expect(engine.docker('image', 'ls', '--digests')).not.toContain('handover-');
+    await expectWhole(engine, to);
+    engine.docker('image', 'rm', '-f', 'charon:local');
+  },
+  120_000,
+);
+
+/** The engine can give the image away: each blob is there, and is what its name says. */
+async function expectWhole(engine: DockerEngine, store: string): Promise<void> {
+  const saved = join(engines.directory, 'saved.tar');
+  engine.docker('save', 'charon:local', '-o', saved);
+  const files = await readSmallTar(readFileSync(saved));
+  const text = (name: string): string => files.get(name)?.toString() ?? '';
+  const [image] = parseArchiveManifest(text('manifest.json'), 'manifest.json');
+  for (const name of image?.layers ?? []) {
+    expect(name).toContain(hexOf(digestOf(files.get(name) ?? Buffer.alloc(0))));
+  }
+  const sizes = (image?.layers ?? []).map((name) => files.get(name)?.length ?? 0);
+  // The containerd store keeps the layers as they came: gzip makes the text a bit more than half as long.
+  expect(sizes.some((size) => size > 12_000_000)).toBe(store === 'classic');
+  expect(Math.max(...sizes)).toBeGreaterThan(6_000_000);
+}

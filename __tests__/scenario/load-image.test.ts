@@ -5,6 +5,7 @@ import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { recordName } from '../../shared/image/record.ts';
+import type { FakeState } from '../fakes/docker/state.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
@@ -110,6 +111,86 @@ describe('overlap: the engine fetches layer by layer', () => {
     const outcome = await scenario.loads();
     expect(errorCode(outcome)).toBe('artifact-expired');
     expect([pulls(), loads(), tags(), pinned()]).toEqual([1, 0, [], []]);
+  });
+});
+
+describe('overlap: gzip layers are unpacked on their way', () => {
+  const image = makeImage({ layers: 2, layerBytes: 8_000_000, compressible: true });
+  const state = (): ReturnType<Scenario['docker']['state']> => scenario.docker.state();
+  const handOver = async (
+    store: 'classic' | 'containerd',
+    change: Parameters<Scenario['docker']['set']>[0] = {},
+    handed = image,
+  ): Promise<void> => {
+    await begin({ image: handed });
+    await scenario.exports();
+    scenario.docker.set({ store, images: [], calls: [], ...change });
+  };
+  const commands = (): readonly string[] =>
+    state().calls.flatMap(([command = '']) => (['pull', 'load'].includes(command) ? [command] : []));
+  const names = (): readonly string[] => state().images.flatMap(({ tags: all, pinned = [] }) => [...all, ...pinned]);
+  /** The layers that docker load was fed, by digest. */
+  const fed = (): readonly string[] =>
+    state().loadedFiles.flatMap(([name, digest]) =>
+      image.layerDigests.some((layer) => name.endsWith(layer.slice(7))) ? [digest] : [],
+    );
+
+  test('the classic store, which keeps no compressed layers, gets nothing else', async () => {
+    await handOver('classic');
+    const outcome = await scenario.loads();
+    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of 2 layers.');
+    expect(outcome.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
+    expect([commands(), fed(), names()]).toEqual([['pull', 'load'], [], ['charon:local']]);
+  });
+
+  test('the containerd store gets each once more as it is, and nothing is downloaded twice', async () => {
+    await handOver('containerd');
+    const outcome = await scenario.loads();
+    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of 2 layers.');
+    const layers = image.layerDigests.reduce((sum, digest) => sum + (image.blobs.get(digest)?.length ?? 0), 0);
+    expect(Number(outcome.outputs['size'])).toBe(layers);
+    expect([...commands()].sort()).toEqual(['load', 'pull']);
+    expect([fed(), names()]).toEqual([image.layerDigests, ['charon:local']]);
+  });
+
+  test('a layer whose end tells another length: docker load gets the whole tarball, and it is said', async () => {
+    const members = makeImage({ layers: 1, layerBytes: 20_000_000, compressible: true, gzipMembers: [0.1, 0.9] });
+    for (const store of ['classic', 'containerd'] as const) {
+      await handOver(store, {}, members);
+      const outcome = await scenario.loads();
+      expect(outcome.log).toMatch(/can't be unpacked on its way: it has not the \d+ bytes .* gets the whole tarball/);
+      expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': members.configDigest });
+      expect(names()).toEqual(['charon:local']);
+      if (store === 'classic') await scenario.end();
+    }
+  });
+
+  test.each(['classic', 'containerd'] as const)(
+    'damage: artifact-corrupt on the %s store, no name is left',
+    async (store) => {
+      await handOver(store);
+      await scenario.service.blobs.flipByte(scenario.service.artifacts[0]?.blob ?? '', 3_000_000);
+      const outcome = await scenario.loads();
+      expect([errorCode(outcome), names()]).toEqual(['artifact-corrupt', []]);
+    },
+  );
+
+  test('the artifact’s content goes meanwhile: artifact-expired, and docker load is ended before its end', async () => {
+    await handOver('containerd');
+    scenario.service.faults.add({ on: 'get', after: 8, times: 50, effect: { kind: 'status', status: 404 } });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe('artifact-expired');
+    expect([[...commands()].sort(), fed(), names()]).toEqual([['load', 'pull'], [], []]);
+  });
+
+  test.each<[string, FakeState['fail']]>([
+    ['docker load fails', 'load'],
+    ['the engine is elsewhere', 'far-away'],
+  ])('%s: nothing hangs, and no name of ours is left', async (_, fail) => {
+    await handOver('containerd', fail === undefined ? {} : { fail });
+    const outcome = await scenario.loads();
+    expect(errorCode(outcome)).toBe(fail === 'load' ? 'load-failed' : undefined);
+    expect(names()).toEqual(fail === 'load' ? [] : ['charon:local']);
   });
 });
 

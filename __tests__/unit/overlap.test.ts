@@ -4,14 +4,19 @@ import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promise
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { LayerTurns } from '../../load-image/layer-turns.ts';
 import { type OfferedLayers, offerLayers } from '../../load-image/offered-layers.ts';
+import { PassingTarball } from '../../load-image/passing-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { type LoopbackRegistry, loopbackRegistry } from '../../shared/docker/loopback-registry.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
+import { parseManifest } from '../../shared/image/manifest.ts';
 import type { OfferedBlob } from '../../shared/image/offered-image.ts';
+import { plainLayerType } from '../../shared/image/plain-layer.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { type FixtureImage, json, makeImage, tar } from '../fixtures/image.ts';
+import { readSmallTar } from '../../shared/image/small-tar.ts';
+import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 
 describe('the registry on the loopback interface', () => {
@@ -93,8 +98,9 @@ describe('the layers of an artifact, one by one', () => {
   /** An artifact whose tarball begins with its layers, as export-image writes it. */
   const handedOver = (
     changeManifest: (manifest: object) => object = (manifest) => manifest,
+    options: FixtureOptions = { layers: 2, layerBytes: 3000, gzip: false },
   ): { readonly record: HandoverRecord; readonly content: ArtifactContent; readonly image: FixtureImage } => {
-    const image = makeImage({ layers: 2, layerBytes: 3000, gzip: false });
+    const image = makeImage(options);
     const manifest = json(changeManifest(JSON.parse(image.blobs.get(image.manifestDigest)?.toString() ?? '')));
     const layers = image.layerDigests.map((digest) => image.blobs.get(digest) ?? Buffer.alloc(0));
     const name = (bytes: Buffer): string => `blobs/sha256/${hexOf(digestOf(bytes))}`;
@@ -110,7 +116,7 @@ describe('the layers of an artifact, one by one', () => {
       layers: layers.map((bytes) => ({
         digest: digestOf(bytes),
         size: bytes.length,
-        mediaType: 'application/vnd.oci.image.layer.v1.tar',
+        mediaType: `application/vnd.oci.image.layer.v1.tar${options.gzip === false ? '' : '+gzip'}`,
         offset: tarball.indexOf(bytes),
       })),
       tarballName: 'charon.tar',
@@ -139,6 +145,9 @@ describe('the layers of an artifact, one by one', () => {
     const offered = await offerLayers(content, record);
     if (offered === undefined) throw new Error('nothing was offered');
     return offered;
+  };
+  const missing = (): never => {
+    throw new Error('it is not offered');
   };
   const nobody = { onAsked: () => undefined, onBytes: () => undefined };
 
@@ -169,6 +178,46 @@ describe('the layers of an artifact, one by one', () => {
     expect(offered.rest.includes(`blobs/sha256/${hexOf(image.layerDigests[0] ?? record.configDigest)}`)).toBe(false);
   });
 
+  const bytesOf = async ({ chunks }: OfferedBlob): Promise<Buffer> => copiedBytes(chunks());
+
+  test('large gzip layers are offered unpacked, in a manifest of our own with the same config', async () => {
+    const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
+    const offered = await offer({ record, content });
+    expect([offered.unpacked, offered.layers.size]).toEqual([2, 2]);
+    const { blobs, manifestDigest } = offered.image(nobody);
+    const manifest = parseManifest((await bytesOf(blobs.get(manifestDigest) ?? missing())).toString(), 'manifest');
+    expect(manifest.config.digest).toBe(image.configDigest);
+    expect(manifest.layers.map(({ digest }) => digest)).toEqual(image.diffIds);
+    for (const { digest, size, mediaType } of [...manifest.layers, manifest.config]) {
+      const bytes = await bytesOf(blobs.get(digest) ?? missing());
+      expect([digestOf(bytes), bytes.length]).toEqual([digest, size]);
+      expect(blobs.get(digest)).toMatchObject({ size, mediaType });
+    }
+    expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(Array(2).fill(plainLayerType));
+  });
+
+  test('small layers, and those whose end doesn’t tell their length, stay as they are', async () => {
+    const small = handedOver(undefined, { layers: 2, layerBytes: 100_000, compressible: true });
+    expect((await offer(small)).unpacked).toBe(0);
+    const incompressible = handedOver(undefined, { layers: 1, layerBytes: 20_000_000 });
+    expect((await offer(incompressible)).unpacked).toBe(0);
+  });
+
+  test('docker load gets unpacked layers as they are in the tarball, and then the rest', async () => {
+    const { record, content, image } = handedOver(undefined, { layers: 3, layerBytes: 8_000_000, compressible: true });
+    const offered = await offer({ record, content });
+    const tarball = new PassingTarball();
+    const loaded = copiedBytes(tarball.chunks());
+    const { blobs } = offered.image(nobody, tarball);
+    await Promise.all(image.diffIds.map((digest) => bytesOf(blobs.get(digest) ?? missing())));
+    await tarball.end(offered.rest);
+    const files = await readSmallTar(await loaded);
+    expect([...files.keys()].filter((name) => name.startsWith('blobs/sha256/')).sort()).toEqual(
+      [...image.blobs.keys()].map((digest) => `blobs/sha256/${hexOf(digest)}`).sort(),
+    );
+    for (const [name, bytes] of files) expect(name).toContain(hexOf(digestOf(bytes)));
+  });
+
   test('a manifest that doesn’t name its type is known by its layers', async () => {
     const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
     const { blobs, manifestDigest } = (await offer(changed)).image(nobody);
@@ -197,6 +246,55 @@ describe('the layers of an artifact, one by one', () => {
   });
 });
 
+describe('a tarball of layers that pass by', () => {
+  const layer = { digest: digestOf('x'), size: 300_000 };
+  const bytes = randomBytes(layer.size);
+  const sizes = async (chunks: AsyncIterable<Buffer>): Promise<number> => (await copiedBytes(chunks)).length;
+
+  test('a layer that isn’t taken to its end fails it', async () => {
+    const tarball = new PassingTarball();
+    const loading = sizes(tarball.chunks());
+    for await (const chunk of tarball.pass(layer, inReusedMemory(bytes, 100_000))) {
+      expect(chunk).toHaveLength(100_000);
+      break;
+    }
+    await expect(loading).rejects.toMatchObject({
+      code: 'load-failed',
+      message: expect.stringContaining(layer.digest),
+    });
+    // What comes then passes all the same.
+    expect(await sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)))).toBe(layer.size);
+  });
+
+  test('a layer whose bytes can’t be had fails it, and the failure goes on', async () => {
+    const tarball = new PassingTarball();
+    const loading = sizes(tarball.chunks());
+    const cut = Readable.from([bytes.subarray(0, 10), Promise.reject(new Error('cut'))]);
+    await expect(sizes(tarball.pass(layer, cut))).rejects.toThrow('cut');
+    await expect(loading).rejects.toMatchObject({ code: 'load-failed' });
+  });
+
+  test('a failure from elsewhere ends it, also while a chunk waits to be taken', async () => {
+    const tarball = new PassingTarball();
+    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
+    await settle();
+    tarball.fail(new Error('the engine is gone'));
+    await expect(sizes(tarball.chunks())).rejects.toThrow('the engine is gone');
+    expect(await passing).toBe(layer.size);
+  });
+
+  test('a docker load that has ended holds nobody up', async () => {
+    const tarball = new PassingTarball();
+    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
+    for await (const chunk of tarball.chunks()) {
+      expect(chunk).toHaveLength(512);
+      break;
+    }
+    expect(await passing).toBe(layer.size);
+    await tarball.end(bytes);
+  });
+});
+
 describe('turns', () => {
   const layer = async function* (log: string[], name: string): AsyncGenerator<Buffer> {
     for (const part of [1, 2]) {
@@ -209,7 +307,7 @@ describe('turns', () => {
     for await (const chunk of chunks) expect(chunk.length).toBe(1);
   };
 
-  test('one layer at a time, the lowest of those that wait first', async () => {
+  test('one layer at a time, the lowest first, in whatever order the engine asks', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     await Promise.all([
@@ -217,9 +315,22 @@ describe('turns', () => {
       drain(turns.pass(2, () => layer(log, 'c'))),
       drain(turns.pass(0, () => layer(log, 'a'))),
     ]);
-    expect(log.join(' ')).toBe('b1 b2 a1 a2 c1 c2');
+    expect(log.join(' ')).toBe('a1 a2 b1 b2 c1 c2');
     await drain(turns.pass(3, () => layer(log, 'd')));
     expect(log.at(-1)).toBe('d2');
+  });
+
+  test('a lower layer that isn’t asked for is waited for once, and comes next when it is asked for late', async () => {
+    const turns = new LayerTurns();
+    const log: string[] = [];
+    const higher = [drain(turns.pass(3, () => layer(log, 'd'))), drain(turns.pass(2, () => layer(log, 'c')))];
+    await settle();
+    expect(log).toEqual([]);
+    await Promise.race(higher);
+    await Promise.all([...higher, drain(turns.pass(0, () => layer(log, 'a')))]);
+    expect(log.join(' ')).toBe('c1 c2 d1 d2 a1 a2');
+    await drain(turns.pass(5, () => layer(log, 'f')));
+    expect(log.at(-1)).toBe('f2');
   });
 
   test('a layer that breaks off or isn’t wanted any more gives its turn away', async () => {

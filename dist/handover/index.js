@@ -34027,7 +34027,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 631:
+/***/ 7941:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35139,6 +35139,8 @@ function compressionOf(head) {
         return 'zstd';
     return 'none';
 }
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
@@ -35146,7 +35148,7 @@ function decompress(chunks, compression) {
     if (compression === 'zstd')
         return zstdFrames(chunks);
     // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(), () => undefined);
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
 async function* zstdFrames(chunks) {
@@ -36170,6 +36172,75 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
+;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
+ * chunks back and ask for more: such a one is copied. A longer one has been written by then.
+ */
+function lastingChunk(chunk) {
+    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
+}
+/** The same of each chunk. */
+async function* lastingChunks(chunks) {
+    for await (const chunk of chunks)
+        yield lastingChunk(chunk);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/plain-layer.js
+
+
+
+
+
+/** The media type of a layer that isn't compressed (OCI image-spec, layer.md). */
+const plainLayerType = 'application/vnd.oci.image.layer.v1.tar';
+/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+function isGzipLayer(mediaType) {
+    return /\.tar[+.]gzip$/.test(mediaType);
+}
+/**
+ * The length that a gzip file's last bytes tell.
+ * @param compressedSize bytes of the file
+ * @returns undefined when that can't be the length of the whole, as in a file of several members
+ */
+function plainSize(trailer, compressedSize) {
+    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
+    return size < compressedSize ? undefined : size;
+}
+/**
+ * A gzip layer's plain bytes.
+ * @returns chunks that are valid until the next is asked for, `size` bytes in all
+ * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of decompress(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+            (0,give_back/* giveBack */.F)(chunk);
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+}
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+}
+
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
 ;// CONCATENATED MODULE: ./build/shared/image/small-tar.js
@@ -36195,37 +36266,85 @@ async function readSmallTar(bytes) {
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/layer-turns.js
-/** Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. */
+// An engine asks for all layers within some hundredths of a second, in any order.
+const graceMs = 100;
+/**
+ * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
+ * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ */
 class LayerTurns {
+    #asked = new Set();
     #waiting = [];
     #taken = false;
+    #grace = 'unused';
     /** The same chunks, once it is this layer's turn. */
     async *pass(position, chunks) {
-        if (this.#taken)
-            await this.#turn(position);
-        this.#taken = true;
+        await this.#turn(position);
         try {
             yield* chunks();
         }
         finally {
+            this.#taken = false;
             this.#next();
         }
     }
     #turn(position) {
+        this.#asked.add(position);
+        if (this.#grace === 'unused')
+            this.#startGrace();
         return new Promise((start) => {
             this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+            this.#next();
         });
+    }
+    #startGrace() {
+        this.#grace = 'running';
+        setTimeout(() => {
+            this.#grace = 'over';
+            this.#next();
+        }, graceMs);
     }
     #next() {
         const [lowest, ...others] = this.#waiting;
+        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
+            return;
         this.#waiting = others;
-        // The turn goes straight on to the next one: nobody gets between.
-        this.#taken = lowest !== undefined;
-        lowest?.start();
+        this.#taken = true;
+        lowest.start();
+    }
+    #mayStart(position) {
+        return (this.#grace === 'over' ||
+            Array.from({ length: position }, (_, lower) => lower).every((lower) => this.#asked.has(lower)));
     }
 }
 
+;// CONCATENATED MODULE: ./build/load-image/plain-layers.js
+
+
+// To ask for the end of a smaller layer would take longer than to unpack it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * The image's gzip layers as they are when they aren't compressed: engines take two to three times as long for gzip as Node's
+ * zlib.
+ * @returns by the digest of the gzip layer
+ */
+async function plainLayers({ layers, diffIds }, read) {
+    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
+        const diffId = diffIds[position];
+        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
+            return [];
+        const end = offset + size;
+        const trailer = await (0,copied_bytes/* copiedBytes */.Q)(read(end - gzipTrailerBytes, end, () => undefined));
+        const plain = plainSize(trailer, size);
+        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
+    }));
+    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/offered-layers.js
+
+
+
 
 
 
@@ -36237,7 +36356,7 @@ class LayerTurns {
 const maxRestBytes = 8 * 1024 * 1024;
 /**
  * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
- * a blob by its digest checks it.
+ * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
  * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
  * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
  */
@@ -36248,31 +36367,49 @@ async function offerLayers(content, record) {
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
-    const rest = await copyOf(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const [plain, rest] = await Promise.all([
+        plainLayers(record, read),
+        (0,copied_bytes/* copiedBytes */.Q)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
+    ]);
     const small = await smallBlobs(rest);
+    const config = small.get(record.configDigest);
     const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
-    if (manifestDigest === undefined)
+    if (manifestDigest === undefined || config === undefined)
         return undefined;
     const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
-    const image = ({ onAsked, onBytes }) => {
-        const turns = new LayerTurns();
-        const blobs = new Map(small);
-        for (const [position, { digest, size, mediaType, offset = 0 }] of [...layers.values()].entries()) {
-            const chunks = () => {
-                onAsked(digest);
-                return turns.pass(position, () => read(offset, offset + size, onBytes));
-            };
-            blobs.set(digest, { size, mediaType, chunks });
-        }
-        return { manifestDigest, blobs };
+    return {
+        layers,
+        rest,
+        unpacked: plain.size,
+        image: (watch, tarball) => {
+            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
+            if (plain.size === 0)
+                return { manifestDigest, blobs };
+            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
+            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
+            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
+        },
     };
-    return { layers, rest, image };
 }
-async function copyOf(chunks) {
-    const copies = [];
-    for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
-    return Buffer.concat(copies);
+function layerBlobs({ layers, plain, read }, watch, tarball) {
+    const turns = new LayerTurns();
+    return [...layers.values()].map((layer, position) => {
+        const { digest, size, mediaType } = offeredAs(layer, plain);
+        const bytes = () => {
+            const { offset = 0 } = layer;
+            const stored = read(offset, offset + layer.size, watch.onBytes);
+            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
+        };
+        const chunks = () => {
+            watch.onAsked(layer.digest);
+            return turns.pass(position, bytes);
+        };
+        return [digest, { size, mediaType, chunks }];
+    });
+}
+function offeredAs(layer, plain) {
+    const unpacked = plain.get(layer.digest);
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: plainLayerType };
 }
 /** Configs and manifests, by the digests that they have. */
 async function smallBlobs(tarball) {
@@ -36280,13 +36417,12 @@ async function smallBlobs(tarball) {
     for (const [name, bytes] of await readSmallTar(tarball)) {
         if (!name.startsWith('blobs/sha256/'))
             continue;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), {
-            size: bytes.length,
-            mediaType: mediaTypeOf(bytes),
-            chunks: () => external_node_stream_.Readable.from([bytes]),
-        });
+        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
     }
     return blobs;
+}
+function smallBlob(bytes) {
+    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
 }
 // A manifest may name its type (OCI image-spec, manifest.md); a config never does.
 function mediaTypeOf(bytes) {
@@ -36294,6 +36430,78 @@ function mediaTypeOf(bytes) {
     if (!(0,json/* isObject */.Gv)(value))
         return image_manifest/* mediaTypes */.Ib.config;
     return (0,json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/passing-tarball.js
+
+
+
+
+/**
+ * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
+ * comes when all have passed.
+ */
+class PassingTarball {
+    #given = Promise.withResolvers();
+    #taken = Promise.withResolvers();
+    #end = Promise.withResolvers();
+    #left = false;
+    constructor() {
+        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
+    }
+    /** What `docker load` is fed; throws what `fail` was told. */
+    async *chunks() {
+        try {
+            for (;;) {
+                const chunk = await Promise.race([this.#given.promise, this.#end.promise]);
+                if (chunk === undefined)
+                    return;
+                yield lastingChunk(chunk);
+                this.#given = Promise.withResolvers();
+                this.#taken.resolve(undefined);
+                this.#taken = Promise.withResolvers();
+            }
+        }
+        finally {
+            this.#left = true;
+            this.#taken.resolve(undefined);
+        }
+    }
+    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
+    async *pass({ digest, size }, chunks) {
+        await this.#give(tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, size));
+        let isWhole = false;
+        try {
+            for await (const chunk of chunks) {
+                const given = this.#give(chunk);
+                yield chunk;
+                await given;
+            }
+            await this.#give(Buffer.alloc(tarPadding(size)));
+            isWhole = true;
+        }
+        finally {
+            if (!isWhole)
+                this.fail(brokenOff(digest));
+        }
+    }
+    /** The rest of the tarball, with its end. */
+    async end(rest) {
+        await this.#give(rest);
+        this.#end.resolve(undefined);
+    }
+    fail(error) {
+        this.#end.reject(error);
+    }
+    async #give(chunk) {
+        if (this.#left || chunk.length === 0)
+            return;
+        this.#given.resolve(chunk);
+        await this.#taken.promise;
+    }
+}
+function brokenOff(digest) {
+    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
@@ -36415,16 +36623,19 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
 /**
  * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
  * rest of the tarball, which names the image.
  * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
  * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
  */
-async function loadOverlapped({ engine, log }, content, record, told) {
-    const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
-    if (engine.fetch === undefined || offered === undefined)
+async function loadOverlapped({ engine, log, info }, content, record, told) {
+    const { fetch } = engine;
+    const offered = fetch === undefined ? undefined : await offerLayers(content, record);
+    if (fetch === undefined || offered === undefined)
         return undefined;
+    tellUnpacked(log, offered);
     const progress = log.progress('Downloaded', bytesIn(offered, () => true));
     const asked = new Set();
     const watch = {
@@ -36435,30 +36646,15 @@ async function loadOverlapped({ engine, log }, content, record, told) {
         },
     };
     try {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            // What it is called until it has got its own name goes at the end.
-            const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-            fetched.use(await engine.fetch(offered.image(watch), log.warning));
-            const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
-            if (asked.size === offered.layers.size)
-                return loaded;
-            if (await isWhole(engine, loaded, record)) {
-                tellSkipped(log, skippedOf(offered, asked));
-                return loaded;
-            }
-            log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-            return undefined;
+        const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        if (asked.size === offered.layers.size)
+            return loaded;
+        if (await isWhole(engine, loaded, record)) {
+            tellSkipped(log, skippedOf(offered, asked));
+            return loaded;
         }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = overlap_disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
+        log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+        return undefined;
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -36468,6 +36664,45 @@ async function loadOverlapped({ engine, log }, content, record, told) {
     }
     finally {
         progress.done();
+    }
+}
+function tellUnpacked(log, { unpacked, layers }) {
+    if (unpacked === 0)
+        return;
+    log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+}
+async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        // What the image is called until it has got its own name goes at the end.
+        const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        if (offered.unpacked === 0 || info.imageStore === 'classic') {
+            fetched.use(await fetch(offered.image(watch), log.warning));
+            return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
+        }
+        // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
+        const tarball = new PassingTarball();
+        const loading = engine.load(tarball.chunks(), told.loaded);
+        loading.catch(() => undefined); // thrown below
+        try {
+            fetched.use(await fetch(offered.image(watch, tarball), log.warning));
+            await tarball.end(offered.rest);
+        }
+        catch (error) {
+            tarball.fail(error);
+            await loading.catch(() => undefined);
+            throw error;
+        }
+        return await loading;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = overlap_disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
 }
 // The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
@@ -36512,7 +36747,7 @@ async function feed_feed(tools, job) {
 }
 /** @returns undefined when the whole tarball has to be sent */
 async function feedLayers(tools, { content, info, overlap }, record, told) {
-    const loaded = overlap ? await loadOverlapped(tools, content, record, told) : undefined;
+    const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
     if (loaded !== undefined)
         return { loaded, contents: () => recordedContents(record) };
     const missing = await findMissingLayers(tools, info, content, record);
@@ -37260,7 +37495,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(631);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(7941);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -39999,6 +40234,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/counted-chunks.js
 var counted_chunks = __nccwpck_require__(7481);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
@@ -40187,6 +40424,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
+
 const maxTextBytes = 8 * 1024 * 1024;
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -40243,10 +40481,7 @@ async function readText(reader, artifact, member) {
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    const parts = [];
-    for await (const part of verifiedMember(range, unlisted, member, 0, () => undefined))
-        parts.push(part);
-    return Buffer.concat(parts).toString();
+    return (await (0,copied_bytes/* copiedBytes */.Q)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -40571,7 +40806,7 @@ function rangedReader(options) {
             let next = start;
             while (next < end || queue.length > 0) {
                 while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                     const part = readInto(bytes.subarray(0, end - next), next);
                     part.catch(() => undefined); // reported when its turn comes
                     queue.push(part);
@@ -41045,6 +41280,23 @@ function transferFailed(what, error) {
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 7212:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ copiedBytes)
+/* harmony export */ });
+/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+async function copiedBytes(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
 }
 
 

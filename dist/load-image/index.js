@@ -33507,7 +33507,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 2110:
+/***/ 3267:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34138,6 +34138,8 @@ function compressionOf(head) {
         return 'zstd';
     return 'none';
 }
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
@@ -34145,7 +34147,7 @@ function decompress(chunks, compression) {
     if (compression === 'zstd')
         return zstdFrames(chunks);
     // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(), () => undefined);
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
 async function* zstdFrames(chunks) {
@@ -34324,6 +34326,77 @@ async function findMissingLayers({ engine, log }, info, content, record) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
+;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
+ * chunks back and ask for more: such a one is copied. A longer one has been written by then.
+ */
+function lastingChunk(chunk) {
+    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
+}
+/** The same of each chunk. */
+async function* lastingChunks(chunks) {
+    for await (const chunk of chunks)
+        yield lastingChunk(chunk);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/plain-layer.js
+
+
+
+
+
+/** The media type of a layer that isn't compressed (OCI image-spec, layer.md). */
+const plainLayerType = 'application/vnd.oci.image.layer.v1.tar';
+/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+function isGzipLayer(mediaType) {
+    return /\.tar[+.]gzip$/.test(mediaType);
+}
+/**
+ * The length that a gzip file's last bytes tell.
+ * @param compressedSize bytes of the file
+ * @returns undefined when that can't be the length of the whole, as in a file of several members
+ */
+function plainSize(trailer, compressedSize) {
+    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
+    return size < compressedSize ? undefined : size;
+}
+/**
+ * A gzip layer's plain bytes.
+ * @returns chunks that are valid until the next is asked for, `size` bytes in all
+ * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of decompress(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+            (0,give_back/* giveBack */.F)(chunk);
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+}
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+}
+
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -34351,37 +34424,85 @@ async function readSmallTar(bytes) {
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/layer-turns.js
-/** Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. */
+// An engine asks for all layers within some hundredths of a second, in any order.
+const graceMs = 100;
+/**
+ * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
+ * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ */
 class LayerTurns {
+    #asked = new Set();
     #waiting = [];
     #taken = false;
+    #grace = 'unused';
     /** The same chunks, once it is this layer's turn. */
     async *pass(position, chunks) {
-        if (this.#taken)
-            await this.#turn(position);
-        this.#taken = true;
+        await this.#turn(position);
         try {
             yield* chunks();
         }
         finally {
+            this.#taken = false;
             this.#next();
         }
     }
     #turn(position) {
+        this.#asked.add(position);
+        if (this.#grace === 'unused')
+            this.#startGrace();
         return new Promise((start) => {
             this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+            this.#next();
         });
+    }
+    #startGrace() {
+        this.#grace = 'running';
+        setTimeout(() => {
+            this.#grace = 'over';
+            this.#next();
+        }, graceMs);
     }
     #next() {
         const [lowest, ...others] = this.#waiting;
+        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
+            return;
         this.#waiting = others;
-        // The turn goes straight on to the next one: nobody gets between.
-        this.#taken = lowest !== undefined;
-        lowest?.start();
+        this.#taken = true;
+        lowest.start();
+    }
+    #mayStart(position) {
+        return (this.#grace === 'over' ||
+            Array.from({ length: position }, (_, lower) => lower).every((lower) => this.#asked.has(lower)));
     }
 }
 
+;// CONCATENATED MODULE: ./build/load-image/plain-layers.js
+
+
+// To ask for the end of a smaller layer would take longer than to unpack it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * The image's gzip layers as they are when they aren't compressed: engines take two to three times as long for gzip as Node's
+ * zlib.
+ * @returns by the digest of the gzip layer
+ */
+async function plainLayers({ layers, diffIds }, read) {
+    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
+        const diffId = diffIds[position];
+        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
+            return [];
+        const end = offset + size;
+        const trailer = await (0,copied_bytes/* copiedBytes */.Q)(read(end - gzipTrailerBytes, end, () => undefined));
+        const plain = plainSize(trailer, size);
+        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
+    }));
+    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/offered-layers.js
+
+
+
 
 
 
@@ -34393,7 +34514,7 @@ class LayerTurns {
 const maxRestBytes = 8 * 1024 * 1024;
 /**
  * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
- * a blob by its digest checks it.
+ * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
  * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
  * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
  */
@@ -34404,31 +34525,49 @@ async function offerLayers(content, record) {
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
-    const rest = await copyOf(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined)));
+    const [plain, rest] = await Promise.all([
+        plainLayers(record, read),
+        (0,copied_bytes/* copiedBytes */.Q)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
+    ]);
     const small = await smallBlobs(rest);
+    const config = small.get(record.configDigest);
     const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
-    if (manifestDigest === undefined)
+    if (manifestDigest === undefined || config === undefined)
         return undefined;
     const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
-    const image = ({ onAsked, onBytes }) => {
-        const turns = new LayerTurns();
-        const blobs = new Map(small);
-        for (const [position, { digest, size, mediaType, offset = 0 }] of [...layers.values()].entries()) {
-            const chunks = () => {
-                onAsked(digest);
-                return turns.pass(position, () => read(offset, offset + size, onBytes));
-            };
-            blobs.set(digest, { size, mediaType, chunks });
-        }
-        return { manifestDigest, blobs };
+    return {
+        layers,
+        rest,
+        unpacked: plain.size,
+        image: (watch, tarball) => {
+            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
+            if (plain.size === 0)
+                return { manifestDigest, blobs };
+            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
+            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
+            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
+        },
     };
-    return { layers, rest, image };
 }
-async function copyOf(chunks) {
-    const copies = [];
-    for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
-    return Buffer.concat(copies);
+function layerBlobs({ layers, plain, read }, watch, tarball) {
+    const turns = new LayerTurns();
+    return [...layers.values()].map((layer, position) => {
+        const { digest, size, mediaType } = offeredAs(layer, plain);
+        const bytes = () => {
+            const { offset = 0 } = layer;
+            const stored = read(offset, offset + layer.size, watch.onBytes);
+            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
+        };
+        const chunks = () => {
+            watch.onAsked(layer.digest);
+            return turns.pass(position, bytes);
+        };
+        return [digest, { size, mediaType, chunks }];
+    });
+}
+function offeredAs(layer, plain) {
+    const unpacked = plain.get(layer.digest);
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: plainLayerType };
 }
 /** Configs and manifests, by the digests that they have. */
 async function smallBlobs(tarball) {
@@ -34436,13 +34575,12 @@ async function smallBlobs(tarball) {
     for (const [name, bytes] of await readSmallTar(tarball)) {
         if (!name.startsWith('blobs/sha256/'))
             continue;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), {
-            size: bytes.length,
-            mediaType: mediaTypeOf(bytes),
-            chunks: () => external_node_stream_.Readable.from([bytes]),
-        });
+        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
     }
     return blobs;
+}
+function smallBlob(bytes) {
+    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
 }
 // A manifest may name its type (OCI image-spec, manifest.md); a config never does.
 function mediaTypeOf(bytes) {
@@ -34450,6 +34588,78 @@ function mediaTypeOf(bytes) {
     if (!(0,json/* isObject */.Gv)(value))
         return image_manifest/* mediaTypes */.Ib.config;
     return (0,json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/passing-tarball.js
+
+
+
+
+/**
+ * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
+ * comes when all have passed.
+ */
+class PassingTarball {
+    #given = Promise.withResolvers();
+    #taken = Promise.withResolvers();
+    #end = Promise.withResolvers();
+    #left = false;
+    constructor() {
+        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
+    }
+    /** What `docker load` is fed; throws what `fail` was told. */
+    async *chunks() {
+        try {
+            for (;;) {
+                const chunk = await Promise.race([this.#given.promise, this.#end.promise]);
+                if (chunk === undefined)
+                    return;
+                yield lastingChunk(chunk);
+                this.#given = Promise.withResolvers();
+                this.#taken.resolve(undefined);
+                this.#taken = Promise.withResolvers();
+            }
+        }
+        finally {
+            this.#left = true;
+            this.#taken.resolve(undefined);
+        }
+    }
+    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
+    async *pass({ digest, size }, chunks) {
+        await this.#give(tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, size));
+        let isWhole = false;
+        try {
+            for await (const chunk of chunks) {
+                const given = this.#give(chunk);
+                yield chunk;
+                await given;
+            }
+            await this.#give(Buffer.alloc(tarPadding(size)));
+            isWhole = true;
+        }
+        finally {
+            if (!isWhole)
+                this.fail(brokenOff(digest));
+        }
+    }
+    /** The rest of the tarball, with its end. */
+    async end(rest) {
+        await this.#give(rest);
+        this.#end.resolve(undefined);
+    }
+    fail(error) {
+        this.#end.reject(error);
+    }
+    async #give(chunk) {
+        if (this.#left || chunk.length === 0)
+            return;
+        this.#given.resolve(chunk);
+        await this.#taken.promise;
+    }
+}
+function brokenOff(digest) {
+    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -34573,16 +34783,19 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /**
  * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
  * rest of the tarball, which names the image.
  * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
  * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
  */
-async function loadOverlapped({ engine, log }, content, record, told) {
-    const offered = engine.fetch === undefined ? undefined : await offerLayers(content, record);
-    if (engine.fetch === undefined || offered === undefined)
+async function loadOverlapped({ engine, log, info }, content, record, told) {
+    const { fetch } = engine;
+    const offered = fetch === undefined ? undefined : await offerLayers(content, record);
+    if (fetch === undefined || offered === undefined)
         return undefined;
+    tellUnpacked(log, offered);
     const progress = log.progress('Downloaded', bytesIn(offered, () => true));
     const asked = new Set();
     const watch = {
@@ -34593,30 +34806,15 @@ async function loadOverlapped({ engine, log }, content, record, told) {
         },
     };
     try {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            // What it is called until it has got its own name goes at the end.
-            const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-            fetched.use(await engine.fetch(offered.image(watch), log.warning));
-            const loaded = await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
-            if (asked.size === offered.layers.size)
-                return loaded;
-            if (await isWhole(engine, loaded, record)) {
-                tellSkipped(log, skippedOf(offered, asked));
-                return loaded;
-            }
-            log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-            return undefined;
+        const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        if (asked.size === offered.layers.size)
+            return loaded;
+        if (await isWhole(engine, loaded, record)) {
+            tellSkipped(log, skippedOf(offered, asked));
+            return loaded;
         }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = __disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
+        log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
+        return undefined;
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -34626,6 +34824,45 @@ async function loadOverlapped({ engine, log }, content, record, told) {
     }
     finally {
         progress.done();
+    }
+}
+function tellUnpacked(log, { unpacked, layers }) {
+    if (unpacked === 0)
+        return;
+    log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+}
+async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        // What the image is called until it has got its own name goes at the end.
+        const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        if (offered.unpacked === 0 || info.imageStore === 'classic') {
+            fetched.use(await fetch(offered.image(watch), log.warning));
+            return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
+        }
+        // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
+        const tarball = new PassingTarball();
+        const loading = engine.load(tarball.chunks(), told.loaded);
+        loading.catch(() => undefined); // thrown below
+        try {
+            fetched.use(await fetch(offered.image(watch, tarball), log.warning));
+            await tarball.end(offered.rest);
+        }
+        catch (error) {
+            tarball.fail(error);
+            await loading.catch(() => undefined);
+            throw error;
+        }
+        return await loading;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
 }
 // The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
@@ -34670,7 +34907,7 @@ async function feed_feed(tools, job) {
 }
 /** @returns undefined when the whole tarball has to be sent */
 async function feedLayers(tools, { content, info, overlap }, record, told) {
-    const loaded = overlap ? await loadOverlapped(tools, content, record, told) : undefined;
+    const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
     if (loaded !== undefined)
         return { loaded, contents: () => recordedContents(record) };
     const missing = await findMissingLayers(tools, info, content, record);
@@ -35642,7 +35879,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(2110);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(3267);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -38449,6 +38686,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   H: () => (/* binding */ openArtifact)
 });
 
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/counted-chunks.js
 var counted_chunks = __nccwpck_require__(7481);
 // EXTERNAL MODULE: ./build/shared/errors.js
@@ -38639,6 +38878,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
+
 const maxTextBytes = 8 * 1024 * 1024;
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -38695,10 +38935,7 @@ async function readText(reader, artifact, member) {
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    const parts = [];
-    for await (const part of verifiedMember(range, unlisted, member, 0, () => undefined))
-        parts.push(part);
-    return Buffer.concat(parts).toString();
+    return (await (0,copied_bytes/* copiedBytes */.Q)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -38912,8 +39149,8 @@ function wordsFor({ repository }, { workflow, branch, event }) {
     return `workflow "${(0,shared_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,shared_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,shared_text/* quoteForeign */.xS)(repository)}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js + 1 modules
-var ranged_reader = __nccwpck_require__(1510);
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
+var ranged_reader = __nccwpck_require__(6053);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
@@ -39188,37 +39425,18 @@ function explained(what, search, error) {
 
 /***/ }),
 
-/***/ 1510:
+/***/ 6053:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  $: () => (/* binding */ rangedReader)
-});
-
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-;// CONCATENATED MODULE: ./build/shared/give-back.js
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
-}
-
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $: () => (/* binding */ rangedReader)
+/* harmony export */ });
+/* harmony import */ var node_stream_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6466);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
+/* harmony import */ var _give_back_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6919);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9426);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3298);
+/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2332);
 
 
 
@@ -39246,7 +39464,7 @@ function rangedReader(options) {
             let next = start;
             while (next < end || queue.length > 0) {
                 while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                     const part = readInto(bytes.subarray(0, end - next), next);
                     part.catch(() => undefined); // reported when its turn comes
                     queue.push(part);
@@ -39271,21 +39489,21 @@ async function readPart(options, bytes, start, signedUrl, signAgain) {
         // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
         body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
-            giveBack(chunk);
+            (0,_give_back_js__WEBPACK_IMPORTED_MODULE_5__/* .giveBack */ .F)(chunk);
         });
-        await (0,promises_.finished)(body);
+        await (0,node_stream_promises__WEBPACK_IMPORTED_MODULE_0__.finished)(body);
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
     };
     try {
-        await (0,retry/* retry */.L)(attempt, {
+        await (0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)(attempt, {
             attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : (0,http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-            isRetryable: (error) => (0,http/* isTransient */.dg)(error) || isExpired(error) || error instanceof CutShort,
+            delayMs: (number, error) => (isExpired(error) ? 0 : (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .backoff */ .J)(500, 10_000))(number, error)),
+            isRetryable: (error) => (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .isTransient */ .dg)(error) || isExpired(error) || error instanceof CutShort,
             onRetry: (error, number) => {
                 if (isExpired(error))
                     signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
+                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; trying again (${String(number)}).`);
             },
             signal: options.signal,
         });
@@ -39308,12 +39526,12 @@ async function request(options, url, start, end) {
     if (response.statusCode !== 206) {
         const text = response.statusCode === 200 ? '' : await response.body.text();
         await discard(response);
-        throw (0,http/* httpError */.p2)(response, text);
+        throw (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .httpError */ .p2)(response, text);
     }
     const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
     if (total !== options.size) {
         await discard(response);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
     }
     return response.body;
 }
@@ -39323,15 +39541,15 @@ async function discard(response) {
 }
 // Azure answers 403 AuthenticationFailed for a signature past its time.
 function isExpired(error) {
-    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
+    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
 }
 function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.b || options.signal.aborted)
+    if (error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu || error instanceof _results_service_js__WEBPACK_IMPORTED_MODULE_4__/* .UnknownAnswer */ .b || options.signal.aborted)
         return error;
-    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    if (error instanceof _http_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
+        return new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
     }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -39572,8 +39790,8 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js + 1 modules
-var ranged_reader = __nccwpck_require__(1510);
+// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
+var ranged_reader = __nccwpck_require__(6053);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
@@ -39982,6 +40200,23 @@ function maskedUrl(url, maskSecret) {
     if (signature !== null)
         maskSecret(signature);
     return url;
+}
+
+
+/***/ }),
+
+/***/ 7212:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ copiedBytes)
+/* harmony export */ });
+/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+async function copiedBytes(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
 }
 
 
@@ -41138,6 +41373,25 @@ function asError(error) {
 
 /***/ }),
 
+/***/ 6919:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F: () => (/* binding */ giveBack)
+/* harmony export */ });
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
+}
+
+
+/***/ }),
+
 /***/ 2704:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -41214,10 +41468,10 @@ function matchesPattern(pattern, name) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
-/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
 const pattern = /^sha256:[0-9a-f]{64}$/;
@@ -41246,12 +41500,12 @@ function digestOf(bytes) {
 /* harmony export */   A1: () => (/* binding */ parseIndex),
 /* harmony export */   H3: () => (/* binding */ isAttestation),
 /* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
 /* harmony export */   nw: () => (/* binding */ isIndex),
 /* harmony export */   o4: () => (/* binding */ parseConfig)
 /* harmony export */ });
-/* unused harmony export formatManifest */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
@@ -41333,7 +41587,7 @@ function formatManifest(config, layers) {
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;

@@ -1,3 +1,4 @@
+import { copiedBytes } from '../copied-bytes.ts';
 import { countedChunks } from '../counted-chunks.ts';
 import { HandoverError } from '../errors.ts';
 import type { RangedReader } from './ranged-reader.ts';
@@ -63,9 +64,7 @@ async function readText(reader: RangedReader, artifact: Artifact, member: ZipMem
   };
   // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
   const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-  const parts: Buffer[] = [];
-  for await (const part of verifiedMember(range, unlisted, member, 0, () => undefined)) parts.push(part);
-  return Buffer.concat(parts).toString();
+  return (await copiedBytes(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
 }
 
 function tooLarge(artifact: Artifact, member: ZipMember): HandoverError {

@@ -56,7 +56,7 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
       let next = start;
       while (next < end || queue.length > 0) {
         while (next < end && queue.length < partsInFlight) {
-          const bytes = free.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+          const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
           const part = readInto(bytes.subarray(0, end - next), next);
           part.catch(() => undefined); // reported when its turn comes
           queue.push(part);

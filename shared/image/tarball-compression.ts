@@ -13,12 +13,15 @@ export function compressionOf(head: Buffer): TarballCompression {
   return 'none';
 }
 
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
   if (compression === 'none') return chunks;
   if (compression === 'zstd') return zstdFrames(chunks);
   // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-  return pipeline(chunks, createGunzip(), () => undefined);
+  return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
 }
 
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */

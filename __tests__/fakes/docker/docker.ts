@@ -190,7 +190,9 @@ function readManifest(name: string): void {
 }
 
 async function load(): Promise<void> {
-  const files = await readTar();
+  const [files, digests] = await readTar();
+  // A pull may have run beside it.
+  state = updateState(file, (now) => ({ ...now, loadedFiles: [...now.loadedFiles, ...digests] }));
   if (state.fail === 'load') {
     fail('open /var/lib/docker/tmp/docker-import-1/repositories: no space left on device');
     return;
@@ -263,16 +265,21 @@ function lacking(
   return layers.find((name, position) => !files.has(name) && !held(position + 1));
 }
 
-/** Reads standard input as a tar; ends the process with docker's words when it is cut. */
-async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
+/** Reads standard input as a tar: small files, and the digests of all; ends the process with docker's words when it is cut. */
+async function readTar(): Promise<readonly [ReadonlyMap<string, Buffer>, ReadonlyMap<string, string>]> {
   const files = new Map<string, Buffer>();
+  const digests = new Map<string, string>();
   const parser = extract();
   parser.on('entry', (header, stream, next) => {
     const parts: Buffer[] = [];
+    const hash = createHash('sha256');
     stream.on('data', (part: unknown) => {
-      if (Buffer.isBuffer(part) && header.size < 1 << 20) parts.push(part);
+      if (!Buffer.isBuffer(part)) return;
+      hash.update(part);
+      if (header.size < 1 << 20) parts.push(part);
     });
     stream.on('end', () => {
+      digests.set(header.name, `sha256:${hash.digest('hex')}`);
       files.set(header.name, Buffer.concat(parts));
       next();
     });
@@ -285,7 +292,7 @@ async function readTar(): Promise<ReadonlyMap<string, Buffer>> {
     });
     process.stdin.pipe(parser);
   });
-  return files;
+  return [files, digests];
 }
 
 function find(name: string): FakeImage | undefined {

@@ -35,6 +35,8 @@ export interface FakeState {
   readonly images: readonly FakeImage[];
   /** Every command so far; one of podman begins with `podman`. */
   readonly calls: readonly (readonly string[])[];
+  /** Names and digests of the files in the tarballs that were loaded. */
+  readonly loadedFiles: readonly (readonly [string, string])[];
   /** Folder with the OCI layout that a build gives. */
   readonly buildLayout?: string;
   /** Tarball that `docker save` gives. */
@@ -66,6 +68,7 @@ export const emptyState: FakeState = {
   architecture: 'x86_64',
   images: [],
   calls: [],
+  loadedFiles: [],
   progress: [],
   registry: { failures: [], digest: '', pushed: [], images: {}, manifests: {} },
 };

@@ -1,0 +1,58 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from '@jest/globals';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
+import { isGzipLayer, plainLayerChunks, plainSize } from '../../shared/image/plain-layer.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+
+const plain = Buffer.from(randomBytes(3_000_000).toString('hex'));
+const gzip = gzipSync(plain);
+const unpacked = (bytes: Buffer, size: number): Promise<Buffer> =>
+  copiedBytes(plainLayerChunks(inReusedMemory(bytes, 100_000), size));
+
+test.each([
+  ['application/vnd.oci.image.layer.v1.tar+gzip', true],
+  ['application/vnd.docker.image.rootfs.diff.tar.gzip', true],
+  ['application/vnd.oci.image.layer.v1.tar', false],
+  ['application/vnd.oci.image.layer.v1.tar+zstd', false],
+  ['', false],
+])('%s: gzip is %s', (mediaType, expected) => {
+  expect(isGzipLayer(mediaType)).toBe(expected);
+});
+
+test('the end of a gzip file tells its plain length', () => {
+  expect(plainSize(gzip.subarray(-4), gzip.length)).toBe(plain.length);
+});
+
+test('but not that of several members, when the last is small', () => {
+  const members = Buffer.concat([gzip, gzipSync(Buffer.alloc(0))]);
+  expect(plainSize(members.subarray(-4), members.length)).toBeUndefined();
+});
+
+test('a layer’s plain bytes, whatever memory they came in', async () => {
+  expect((await unpacked(gzip, plain.length)).equals(plain)).toBe(true);
+});
+
+test.each([
+  ['more', plain.length - 1],
+  ['less', plain.length + 1],
+])('%s bytes than its end tells', async (_, size) => {
+  await expect(unpacked(gzip, size)).rejects.toMatchObject({
+    code: 'load-failed',
+    message: expect.stringContaining(`has not the ${String(size)} bytes`),
+  });
+});
+
+test.each([
+  ['cut short', gzip.subarray(0, 1_000_000)],
+  ['damaged', Buffer.concat([gzip.subarray(0, 1_000_000), Buffer.alloc(1000), gzip.subarray(1_001_000)])],
+  ['no gzip at all', plain],
+])('bytes that are %s', async (_, bytes) => {
+  await expect(unpacked(bytes, plain.length)).rejects.toMatchObject({ code: 'load-failed' });
+});
+
+test('bytes that can’t be had: their own error', async () => {
+  const chunks = Readable.from([gzip.subarray(0, 1000), Promise.reject(new Error('the link is down'))]);
+  await expect(copiedBytes(plainLayerChunks(chunks, plain.length))).rejects.toThrow('the link is down');
+});
