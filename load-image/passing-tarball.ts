@@ -17,7 +17,6 @@ export class PassingTarball {
   #given = Promise.withResolvers<Buffer>();
   #taken = Promise.withResolvers<undefined>();
   readonly #end = Promise.withResolvers<undefined>();
-  #left = false;
 
   constructor() {
     this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
@@ -35,7 +34,7 @@ export class PassingTarball {
         this.#taken = Promise.withResolvers();
       }
     } finally {
-      this.#left = true;
+      // Nobody waits any more, now or later.
       this.#taken.resolve(undefined);
     }
   }
@@ -68,7 +67,7 @@ export class PassingTarball {
   }
 
   async #give(chunk: Buffer): Promise<void> {
-    if (this.#left || chunk.length === 0) return;
+    if (chunk.length === 0) return;
     this.#given.resolve(chunk);
     await this.#taken.promise;
   }

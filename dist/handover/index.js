@@ -36445,7 +36445,6 @@ class PassingTarball {
     #given = Promise.withResolvers();
     #taken = Promise.withResolvers();
     #end = Promise.withResolvers();
-    #left = false;
     constructor() {
         this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
     }
@@ -36463,7 +36462,7 @@ class PassingTarball {
             }
         }
         finally {
-            this.#left = true;
+            // Nobody waits any more, now or later.
             this.#taken.resolve(undefined);
         }
     }
@@ -36494,7 +36493,7 @@ class PassingTarball {
         this.#end.reject(error);
     }
     async #give(chunk) {
-        if (this.#left || chunk.length === 0)
+        if (chunk.length === 0)
             return;
         this.#given.resolve(chunk);
         await this.#taken.promise;
