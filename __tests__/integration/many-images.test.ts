@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
@@ -48,6 +49,35 @@ test('S3.1, S3.2: three images that share layers are loaded side by side, run, a
     docker('image', 'rm', '-f', ...references);
   }
 }, 180_000);
+
+test.each(['classic', 'containerd'] as const)(
+  'S3.1: three images that share a large gzip layer come whole to the %s store, and none has to come twice',
+  async (to) => {
+    const base = join(engines.directory, `gzip-${to}`);
+    cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(join(base, 'text'), randomBytes(20_000_000).toString('hex'));
+    const steps = 'COPY rootfs /\nCOPY text /\nCOPY app.txt /\nCMD ["cat", "/app.txt"]\n';
+    writeFileSync(join(base, 'Dockerfile'), `FROM scratch\n${steps}`);
+    for (const name of components) {
+      writeFileSync(join(base, 'app.txt'), name);
+      const more = { image: `${name}:local`, 'artifact-name': `docker-image-${name}`, compression: 'gzip' };
+      const inputs = { context: base, tarball: join(engines.directory, 'gzip.tar'), ...more };
+      const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+      expect(exported.log).not.toContain('::error');
+    }
+    const { docker } = engines[to];
+    docker('builder', 'prune', '-af');
+    const loaded = await stepOn(service, engines[to], 'load-image', { 'artifact-name': 'docker-image-*' });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.log).not.toContain('gets the whole tarball');
+    for (const name of components) {
+      expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
+      docker('save', `${name}:local`, '-o', join(engines.directory, 'saved.tar'));
+    }
+    docker('system', 'prune', '-af');
+  },
+  180_000,
+);
 
 test.each([
   ['classic', 'containerd'],
