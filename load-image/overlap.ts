@@ -49,9 +49,10 @@ export async function loadOverlapped(
   };
   try {
     const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
-    if (asked.size === offered.layers.size) return loaded;
+    const hasSkipped = asked.size < offered.layers.size;
+    if (!hasSkipped && !needsBothForms(offered, info)) return loaded;
     if (await isWhole(engine, loaded, record)) {
-      tellSkipped(log, skippedOf(offered, asked));
+      if (hasSkipped) tellSkipped(log, skippedOf(offered, asked));
       return loaded;
     }
     log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
@@ -70,6 +71,11 @@ function tellUnpacked(log: Log, { unpacked, layers }: OfferedLayers): void {
   log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
 }
 
+// The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
+function needsBothForms({ unpacked }: OfferedLayers, { imageStore }: EngineInfo): boolean {
+  return unpacked > 0 && imageStore === 'containerd';
+}
+
 interface FetchTools {
   readonly engine: Engine;
   readonly fetch: Exclude<Engine['fetch'], undefined>;
@@ -85,11 +91,10 @@ async function fetchAndLoad(
 ): Promise<readonly string[]> {
   // What the image is called until it has got its own name goes at the end.
   await using fetched = new AsyncDisposableStack();
-  if (offered.unpacked === 0 || info.imageStore === 'classic') {
+  if (!needsBothForms(offered, info)) {
     fetched.use(await fetch(offered.image(watch), log.warning));
     return await engine.load(Readable.from([offered.rest]), told.loaded);
   }
-  // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
   const tarball = new PassingTarball();
   const loading = engine.load(tarball.chunks(), told.loaded);
   loading.catch(() => undefined); // thrown below
@@ -104,7 +109,8 @@ async function fetchAndLoad(
   return await loading;
 }
 
-// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
+// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one. It also
+// lacks one that came in other bytes than the manifest names.
 async function isWhole(engine: Engine, loaded: readonly string[], record: HandoverRecord): Promise<boolean> {
   const [name] = loaded;
   const image = name === undefined ? undefined : await engine.inspect(name);

@@ -3,10 +3,12 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseArchiveManifest } from '../../shared/image/manifest.ts';
 import { readSmallTar } from '../../shared/image/small-tar.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { errorCode } from '../fixtures/scenario.ts';
 import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 
 let engines: Engines;
@@ -85,6 +87,34 @@ test.each(['classic', 'containerd'] as const)(
     expect(engine.docker('image', 'ls', '--digests')).not.toContain('handover-');
     await expectWhole(engine, to);
     engine.docker('image', 'rm', '-f', 'charon:local');
+  },
+  120_000,
+);
+
+test.each(['classic', 'containerd'] as const)(
+  'a changed byte of gzip’s own on the %s store: an error where the image would keep it',
+  async (to) => {
+    service = await startArtifactService({ tls: true });
+    const context = join(engines.directory, `header-${to}`);
+    mkdirSync(context);
+    writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
+    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY text /\n');
+    const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
+    await stepOn(service, engines.containerd, 'export-image', inputs);
+    const engine = engines[to];
+    engine.docker('builder', 'prune', '-af');
+    // The zip's header and the tar's come first; then gzip's, with the time at byte 4 (RFC 1952 section 2.3).
+    const blob = service.artifacts[0]?.blob ?? '';
+    const head = await copiedBytes(service.blobs.read(blob, 0, 4096));
+    const start = head.indexOf(Buffer.from([0x1f, 0x8b, 0x08]));
+    expect(start).toBeGreaterThan(0);
+    await service.blobs.flipByte(blob, start + 4);
+    const loaded = await stepOn(service, engine, 'load-image', {});
+    // The classic store keeps nothing of gzip: what it has unpacked is right.
+    if (to === 'classic') expect(loaded.outputs['loaded']).toBe('true');
+    else expect(errorCode(loaded)).toBe('artifact-corrupt');
+    if (to === 'classic') engine.docker('image', 'rm', 'charon:local');
+    expect(engine.docker('image', 'ls', '--all', '--quiet')).toBe('');
   },
   120_000,
 );

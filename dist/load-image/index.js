@@ -34806,10 +34806,12 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
     };
     try {
         const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
-        if (asked.size === offered.layers.size)
+        const hasSkipped = asked.size < offered.layers.size;
+        if (!hasSkipped && !needsBothForms(offered, info))
             return loaded;
         if (await isWhole(engine, loaded, record)) {
-            tellSkipped(log, skippedOf(offered, asked));
+            if (hasSkipped)
+                tellSkipped(log, skippedOf(offered, asked));
             return loaded;
         }
         log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
@@ -34830,16 +34832,19 @@ function tellUnpacked(log, { unpacked, layers }) {
         return;
     log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
 }
+// The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
+function needsBothForms({ unpacked }, { imageStore }) {
+    return unpacked > 0 && imageStore === 'containerd';
+}
 async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         // What the image is called until it has got its own name goes at the end.
         const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        if (offered.unpacked === 0 || info.imageStore === 'classic') {
+        if (!needsBothForms(offered, info)) {
             fetched.use(await fetch(offered.image(watch), log.warning));
             return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
         }
-        // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
         const tarball = new PassingTarball();
         const loading = engine.load(tarball.chunks(), told.loaded);
         loading.catch(() => undefined); // thrown below
@@ -34864,7 +34869,8 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
             await result_1;
     }
 }
-// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one.
+// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one. It also
+// lacks one that came in other bytes than the manifest names.
 async function isWhole(engine, loaded, record) {
     const [name] = loaded;
     const image = name === undefined ? undefined : await engine.inspect(name);
