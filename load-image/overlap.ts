@@ -97,7 +97,10 @@ async function fetchAndLoad(
   }
   const tarball = new PassingTarball();
   const loading = engine.load(tarball.chunks(), told.loaded);
-  loading.catch(() => undefined); // thrown below
+  // Thrown below, when the engine has got what it fetches.
+  loading.catch((error: unknown) => {
+    tarball.fail(error);
+  });
   try {
     fetched.use(await fetch(offered.image(watch, tarball), log.warning));
     await tarball.end(offered.rest);

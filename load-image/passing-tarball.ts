@@ -26,7 +26,7 @@ export class PassingTarball {
   async *chunks(): AsyncGenerator<Buffer> {
     try {
       for (;;) {
-        const chunk = await Promise.race([this.#given.promise, this.#end.promise]);
+        const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
         if (chunk === undefined) return;
         yield lastingChunk(chunk);
         this.#given = Promise.withResolvers();
@@ -62,8 +62,11 @@ export class PassingTarball {
     this.#end.resolve(undefined);
   }
 
+  /** Ends `docker load` with this error; layers go on passing. */
   fail(error: unknown): void {
     this.#end.reject(error);
+    // It may never have begun to read.
+    this.#taken.resolve(undefined);
   }
 
   async #give(chunk: Buffer): Promise<void> {

@@ -8,8 +8,8 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 const minBytes = 4 * 1024 * 1024;
 
 /**
- * The image's gzip layers as they are when they aren't compressed: engines take two to three times as long for gzip as Node's
- * zlib.
+ * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
+ * (docs/decisions.md).
  * @returns by the digest of the gzip layer
  */
 export async function plainLayers(

@@ -278,8 +278,9 @@ describe('a tarball of layers that pass by', () => {
       code: 'load-failed',
       message: expect.stringContaining(layer.digest),
     });
-    // What comes then passes all the same.
+    // What comes then passes all the same, but not into this tarball.
     expect(await sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)))).toBe(layer.size);
+    await tarball.end(bytes);
   });
 
   test('a layer whose bytes can’t be had fails it, and the failure goes on', async () => {
@@ -308,6 +309,13 @@ describe('a tarball of layers that pass by', () => {
     }
     expect(await passing).toBe(layer.size);
     await tarball.end(bytes);
+  });
+
+  test('nor does one hold anybody up that never began', async () => {
+    const tarball = new PassingTarball();
+    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
+    tarball.fail(new Error('spawn docker ENOENT'));
+    expect(await passing).toBe(layer.size);
   });
 });
 

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { createReadStream } from 'node:fs';
+import { createReadStream, mkdirSync, readdirSync, watch, writeFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { extract } from 'tar-stream';
@@ -22,7 +23,7 @@ import { chooseImage, inspectTarball, type TarballImage } from '../../shared/ima
 import { tarballChunks, type WrittenTarball } from '../../shared/image/tarball-writer.ts';
 import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { json, makeImage, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
+import { json, makeImage, podmanTarball, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
 
 let directory: string;
 beforeAll(async () => void (directory = await mkdtemp(join(tmpdir(), 'tarball-'))));
@@ -172,6 +173,27 @@ describe('reading', () => {
       expect(digests).toEqual(image.diffIds);
     },
   );
+
+  test.each([
+    ['docker', 'zstd', savedTarball],
+    ['docker', 'uncompressed', savedTarball],
+    ['podman', 'zstd', podmanTarball],
+    ['podman', 'uncompressed', podmanTarball],
+  ] as const)('nobody sees a part of a blob: each is renamed into place (%s save, %s)', async (by, format, archive) => {
+    const layout = join(directory, `renamed-${by}-${format}`);
+    const blobs = join(layout, 'blobs', 'sha256');
+    mkdirSync(blobs, { recursive: true });
+    const events: string[] = [];
+    const watcher = watch(blobs, (event) => void events.push(event));
+    const image = makeImage({ gzip: false });
+    await writeOciLayout(Readable.from([archive(image, ['a:1'])]), layout, { format, level: 1 });
+    // inotify tells in order: what came before has been told.
+    writeFileSync(join(blobs, 'last'), 'x');
+    while (!events.includes('change')) await sleep(5);
+    watcher.close();
+    // One for each blob, and one for the file at the end.
+    expect(events.slice(0, events.indexOf('change'))).toEqual(Array(readdirSync(blobs).length).fill('rename'));
+  });
 
   test('layers that are compressed already are reused as they are', async () => {
     const image = makeImage({ gzip: true });

@@ -33940,7 +33940,7 @@ async function writeIndexOf(archive, layout, replaced) {
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await (0,promises_.writeFile)(blobPath(layout, manifestDigest), manifestBytes);
+    await placeBlob(layout, manifestDigest, (partial) => (0,promises_.writeFile)(partial, manifestBytes));
     const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
@@ -33953,14 +33953,12 @@ async function describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    // A blob is renamed into place when it is whole: others read it from then on.
-    const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
     const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await (0,promises_.writeFile)(partial, all);
-        await (0,promises_.rename)(partial, blobPath(layout, digest));
+        await placeBlob(layout, digest, (partial) => (0,promises_.writeFile)(partial, all));
         return undefined;
     }
+    const partial = partialPath(layout, digest);
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let size = 0;
     const file = await (0,promises_.open)(partial, 'wx');
@@ -33977,6 +33975,15 @@ async function writeBlob(content, layout, digest, compression) {
     const compressed = `sha256:${hash.digest('hex')}`;
     await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout, digest, write) {
+    const partial = partialPath(layout, digest);
+    await write(partial);
+    await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+function partialPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js

@@ -34703,7 +34703,7 @@ async function writeIndexOf(archive, layout, replaced) {
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await (0,promises_.writeFile)(blobPath(layout, manifestDigest), manifestBytes);
+    await placeBlob(layout, manifestDigest, (partial) => (0,promises_.writeFile)(partial, manifestBytes));
     const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
@@ -34716,14 +34716,12 @@ async function describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    // A blob is renamed into place when it is whole: others read it from then on.
-    const partial = (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
     const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await (0,promises_.writeFile)(partial, all);
-        await (0,promises_.rename)(partial, blobPath(layout, digest));
+        await placeBlob(layout, digest, (partial) => (0,promises_.writeFile)(partial, all));
         return undefined;
     }
+    const partial = partialPath(layout, digest);
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let size = 0;
     const file = await (0,promises_.open)(partial, 'wx');
@@ -34740,6 +34738,15 @@ async function writeBlob(content, layout, digest, compression) {
     const compressed = `sha256:${hash.digest('hex')}`;
     await (0,promises_.rename)(partial, blobPath(layout, compressed));
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout, digest, write) {
+    const partial = partialPath(layout, digest);
+    await write(partial);
+    await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+function partialPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
@@ -36324,8 +36331,8 @@ class LayerTurns {
 // To ask for the end of a smaller layer would take longer than to unpack it.
 const minBytes = 4 * 1024 * 1024;
 /**
- * The image's gzip layers as they are when they aren't compressed: engines take two to three times as long for gzip as Node's
- * zlib.
+ * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
+ * (docs/decisions.md).
  * @returns by the digest of the gzip layer
  */
 async function plainLayers({ layers, diffIds }, read) {
@@ -36452,7 +36459,7 @@ class PassingTarball {
     async *chunks() {
         try {
             for (;;) {
-                const chunk = await Promise.race([this.#given.promise, this.#end.promise]);
+                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
                 if (chunk === undefined)
                     return;
                 yield lastingChunk(chunk);
@@ -36489,8 +36496,11 @@ class PassingTarball {
         await this.#give(rest);
         this.#end.resolve(undefined);
     }
+    /** Ends `docker load` with this error; layers go on passing. */
     fail(error) {
         this.#end.reject(error);
+        // It may never have begun to read.
+        this.#taken.resolve(undefined);
     }
     async #give(chunk) {
         if (chunk.length === 0)
@@ -36687,7 +36697,10 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
         }
         const tarball = new PassingTarball();
         const loading = engine.load(tarball.chunks(), told.loaded);
-        loading.catch(() => undefined); // thrown below
+        // Thrown below, when the engine has got what it fetches.
+        loading.catch((error) => {
+            tarball.fail(error);
+        });
         try {
             fetched.use(await fetch(offered.image(watch, tarball), log.warning));
             await tarball.end(offered.rest);

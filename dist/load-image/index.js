@@ -34482,8 +34482,8 @@ class LayerTurns {
 // To ask for the end of a smaller layer would take longer than to unpack it.
 const minBytes = 4 * 1024 * 1024;
 /**
- * The image's gzip layers as they are when they aren't compressed: engines take two to three times as long for gzip as Node's
- * zlib.
+ * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
+ * (docs/decisions.md).
  * @returns by the digest of the gzip layer
  */
 async function plainLayers({ layers, diffIds }, read) {
@@ -34610,7 +34610,7 @@ class PassingTarball {
     async *chunks() {
         try {
             for (;;) {
-                const chunk = await Promise.race([this.#given.promise, this.#end.promise]);
+                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
                 if (chunk === undefined)
                     return;
                 yield lastingChunk(chunk);
@@ -34647,8 +34647,11 @@ class PassingTarball {
         await this.#give(rest);
         this.#end.resolve(undefined);
     }
+    /** Ends `docker load` with this error; layers go on passing. */
     fail(error) {
         this.#end.reject(error);
+        // It may never have begun to read.
+        this.#taken.resolve(undefined);
     }
     async #give(chunk) {
         if (chunk.length === 0)
@@ -34847,7 +34850,10 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
         }
         const tarball = new PassingTarball();
         const loading = engine.load(tarball.chunks(), told.loaded);
-        loading.catch(() => undefined); // thrown below
+        // Thrown below, when the engine has got what it fetches.
+        loading.catch((error) => {
+            tarball.fail(error);
+        });
         try {
             fetched.use(await fetch(offered.image(watch, tarball), log.warning));
             await tarball.end(offered.rest);

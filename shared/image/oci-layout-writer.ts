@@ -67,7 +67,7 @@ async function writeIndexOf(
   const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
   if (config === undefined || layers.length !== image?.layers.length) return false;
   const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
-  await writeFile(blobPath(layout, manifestDigest), manifestBytes);
+  await placeBlob(layout, manifestDigest, (partial) => writeFile(partial, manifestBytes));
   const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
   await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
   return true;
@@ -90,14 +90,12 @@ async function writeBlob(
   digest: Digest,
   compression: LayerCompression,
 ): Promise<ReplacedLayer | undefined> {
-  // A blob is renamed into place when it is whole: others read it from then on.
-  const partial = join(layout, `partial-${hexOf(digest)}`);
   const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-    await writeFile(partial, all);
-    await rename(partial, blobPath(layout, digest));
+    await placeBlob(layout, digest, (partial) => writeFile(partial, all));
     return undefined;
   }
+  const partial = partialPath(layout, digest);
   const hash = createHash('sha256');
   let size = 0;
   const file = await open(partial, 'wx');
@@ -113,4 +111,15 @@ async function writeBlob(
   const compressed: Digest = `sha256:${hash.digest('hex')}`;
   await rename(partial, blobPath(layout, compressed));
   return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout: string, digest: Digest, write: (partial: string) => Promise<void>): Promise<void> {
+  const partial = partialPath(layout, digest);
+  await write(partial);
+  await rename(partial, blobPath(layout, digest));
+}
+
+function partialPath(layout: string, digest: Digest): string {
+  return join(layout, `partial-${hexOf(digest)}`);
 }

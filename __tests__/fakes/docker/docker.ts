@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
 import { podmanName } from '../../../shared/docker/podman-output.ts';
@@ -87,7 +87,11 @@ async function build(): Promise<void> {
   }
   const outputs = args.filter((_, position) => args[position - 1] === '--output').join(' ');
   const directory = /dest=([^",]+)/.exec(outputs)?.[1];
-  if (directory !== undefined) cpSync(state.buildLayout ?? '', directory, { recursive: true });
+  if (directory !== undefined) {
+    // As BuildKit's client does, which renames each blob into place: nobody sees a part of one.
+    cpSync(state.buildLayout ?? '', `${directory}.part`, { recursive: true });
+    renameSync(`${directory}.part`, directory);
+  }
   if (outputs.includes('push=true')) buildPushes(/"name=([^"]+)"/.exec(outputs)?.[1]?.split(',') ?? [], directory);
   const idFile = args[args.indexOf('--iidfile') + 1];
   if (args.includes('--iidfile') && idFile !== undefined) {
