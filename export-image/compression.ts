@@ -1,5 +1,6 @@
 import { HandoverError } from '../shared/errors.ts';
-import type { LayerCompression, LayerFormat } from '../shared/image/layer-compression.ts';
+import type { LayerCompression } from '../shared/image/layer-compression.ts';
+import type { LayerFormat } from '../shared/image/layer-format.ts';
 import { quoteForeign } from '../shared/text.ts';
 
 /** What `auto` is: see docs/decisions.md for the figures. */

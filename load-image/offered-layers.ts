@@ -2,9 +2,10 @@ import { Readable } from 'node:stream';
 import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
 import { copiedBytes } from '../shared/copied-bytes.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
+import { layerMediaType } from '../shared/image/layer-format.ts';
 import { formatManifest, mediaTypes } from '../shared/image/manifest.ts';
 import type { OfferedBlob, OfferedImage } from '../shared/image/offered-image.ts';
-import { type PlainLayer, plainLayerChunks, plainLayerType } from '../shared/image/plain-layer.ts';
+import { type PlainLayer, plainLayerChunks } from '../shared/image/plain-layer.ts';
 import type { HandoverRecord, RecordLayer } from '../shared/image/record.ts';
 import { readSmallTar } from '../shared/image/small-tar.ts';
 import { isObject, parseJson, stringOr } from '../shared/json.ts';
@@ -104,7 +105,7 @@ function offeredAs(
   plain: ReadonlyMap<Digest, PlainLayer>,
 ): Pick<RecordLayer, 'digest' | 'size' | 'mediaType'> {
   const unpacked = plain.get(layer.digest);
-  return unpacked === undefined ? layer : { ...unpacked, mediaType: plainLayerType };
+  return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
 }
 
 /** Configs and manifests, by the digests that they have. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { type ArrivingLayer, arrivingLayers, begun } from '../../shared/image/arriving-layers.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 
@@ -61,11 +62,7 @@ async function next(layers: AsyncGenerator<ArrivingLayer>): Promise<ArrivingLaye
   return result.value;
 }
 
-async function read(layer: ArrivingLayer): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  for await (const chunk of layer.chunks()) parts.push(Buffer.from(chunk));
-  return Buffer.concat(parts);
-}
+const read = (layer: ArrivingLayer): Promise<Buffer> => copiedBytes(layer.chunks());
 
 describe('layers that are whole', () => {
   test('are given out while others are still written, each once, and those of the last moment too', async () => {

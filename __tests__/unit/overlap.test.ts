@@ -11,7 +11,6 @@ import { type LoopbackRegistry, loopbackRegistry } from '../../shared/docker/loo
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
 import type { OfferedBlob } from '../../shared/image/offered-image.ts';
-import { plainLayerType } from '../../shared/image/plain-layer.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
@@ -161,9 +160,8 @@ describe('the layers of an artifact, one by one', () => {
       onBytes: (more) => (bytes += more),
     });
     for (const [digest, { size, chunks }] of blobs) {
-      const parts: Buffer[] = [];
-      for await (const part of chunks()) parts.push(Buffer.from(part));
-      expect([digestOf(Buffer.concat(parts)), Buffer.concat(parts).length]).toEqual([digest, size]);
+      const bytes = await copiedBytes(chunks());
+      expect([digestOf(bytes), bytes.length]).toEqual([digest, size]);
     }
     expect([...blobs.values()].map(({ mediaType }) => mediaType).sort()).toEqual([
       'application/vnd.oci.image.config.v1+json',
@@ -193,7 +191,9 @@ describe('the layers of an artifact, one by one', () => {
       expect([digestOf(bytes), bytes.length]).toEqual([digest, size]);
       expect(blobs.get(digest)).toMatchObject({ size, mediaType });
     }
-    expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(Array(2).fill(plainLayerType));
+    expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(
+      Array(2).fill('application/vnd.oci.image.layer.v1.tar'),
+    );
   });
 
   test('small layers, and those whose end doesn’t tell their length, stay as they are', async () => {

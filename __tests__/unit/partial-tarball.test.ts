@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { partialTarballChunks, planPartialTarball } from '../../load-image/partial-tarball.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
@@ -51,9 +52,7 @@ async function bytesOf(names: readonly string[], held: readonly string[], damage
   if (damage >= 0) tarball[damage] = 0;
   const read = (start: number, end: number): AsyncIterable<Buffer> =>
     inReusedMemory(tarball.subarray(start, end), Math.ceil((end - start) / 2));
-  const parts: Buffer[] = [];
-  for await (const part of partialTarballChunks(partial, read)) parts.push(Buffer.from(part));
-  return Buffer.concat(parts);
+  return copiedBytes(partialTarballChunks(partial, read));
 }
 
 describe('which layers are sent', () => {

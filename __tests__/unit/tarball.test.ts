@@ -10,6 +10,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { extract } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { arrivingLayers } from '../../shared/image/arriving-layers.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
@@ -38,19 +39,12 @@ async function inspect(bytes: Buffer, chunk = 10_000): Promise<readonly TarballI
   return inspector.end();
 }
 
-/** Copies each chunk: it is valid only until the next one. */
-async function collect(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  for await (const chunk of chunks) parts.push(Buffer.from(chunk));
-  return Buffer.concat(parts);
-}
-
 async function writeTarball(layout: string): Promise<{ bytes: Buffer; written: WrittenTarball | undefined }> {
   let written: WrittenTarball | undefined;
   const image = await readOciLayout(layout, platform);
   const images = () => Promise.resolve([{ image, references }]);
   const layers = arrivingLayers(layout, Promise.resolve());
-  const bytes = await collect(tarballChunks(layers, images, (facts) => (written = facts)));
+  const bytes = await copiedBytes(tarballChunks(layers, images, (facts) => (written = facts)));
   return { bytes, written };
 }
 
@@ -135,7 +129,7 @@ describe('writing', () => {
       () => Promise.resolve([{ image, references }]),
       () => 0,
     );
-    await expect(collect(chunks)).rejects.toMatchObject({ code: 'tarball-invalid' });
+    await expect(copiedBytes(chunks)).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 });
 

@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 8739:
+/***/ 7973:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33602,11 +33602,6 @@ async function written(stream, frame) {
 const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
-/** How a layer of that format is called in a manifest. */
-function layerMediaType(format) {
-    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
-    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
-}
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
@@ -33672,6 +33667,13 @@ async function* layer_compression_frames(chunks, pool) {
     }
     // An empty layer has one empty frame: no bytes at all would not be a file of that format.
     yield frame.subarray(0, length);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
@@ -33894,6 +33896,7 @@ class ByteSource {
 
 
 
+
 const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -33940,7 +33943,7 @@ async function writeIndexOf(archive, layout, replaced) {
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await placeBlob(layout, manifestDigest, (partial) => (0,promises_.writeFile)(partial, manifestBytes));
+    await placeBlob(layout, manifestDigest, manifestBytes);
     const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
@@ -33955,7 +33958,7 @@ async function describe(layout, digest, replaced) {
 async function writeBlob(content, layout, digest, compression) {
     const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
     if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-        await placeBlob(layout, digest, (partial) => (0,promises_.writeFile)(partial, all));
+        await placeBlob(layout, digest, all);
         return undefined;
     }
     const partial = partialPath(layout, digest);
@@ -33977,9 +33980,9 @@ async function writeBlob(content, layout, digest, compression) {
     return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
 }
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-async function placeBlob(layout, digest, write) {
+async function placeBlob(layout, digest, content) {
     const partial = partialPath(layout, digest);
-    await write(partial);
+    await (0,promises_.writeFile)(partial, content);
     await (0,promises_.rename)(partial, blobPath(layout, digest));
 }
 function partialPath(layout, digest) {
@@ -35406,7 +35409,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8739);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7973);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);

@@ -33507,7 +33507,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 3267:
+/***/ 8930:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34328,6 +34328,13 @@ async function findMissingLayers({ engine, log }, info, content, record) {
 
 // EXTERNAL MODULE: ./build/shared/copied-bytes.js
 var copied_bytes = __nccwpck_require__(7212);
+;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
+}
+
 // EXTERNAL MODULE: ./build/shared/give-back.js
 var give_back = __nccwpck_require__(6919);
 ;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
@@ -34352,8 +34359,6 @@ async function* lastingChunks(chunks) {
 
 
 
-/** The media type of a layer that isn't compressed (OCI image-spec, layer.md). */
-const plainLayerType = 'application/vnd.oci.image.layer.v1.tar';
 /** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
 /** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
@@ -34471,8 +34476,8 @@ class LayerTurns {
         lowest.start();
     }
     #mayStart(position) {
-        return (this.#grace === 'over' ||
-            Array.from({ length: position }, (_, lower) => lower).every((lower) => this.#asked.has(lower)));
+        const lower = [...this.#asked].filter((asked) => asked < position);
+        return this.#grace === 'over' || lower.length === position;
     }
 }
 
@@ -34500,6 +34505,7 @@ async function plainLayers({ layers, diffIds }, read) {
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/offered-layers.js
+
 
 
 
@@ -34567,7 +34573,7 @@ function layerBlobs({ layers, plain, read }, watch, tarball) {
 }
 function offeredAs(layer, plain) {
     const unpacked = plain.get(layer.digest);
-    return unpacked === undefined ? layer : { ...unpacked, mediaType: plainLayerType };
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
 }
 /** Configs and manifests, by the digests that they have. */
 async function smallBlobs(tarball) {
@@ -35890,7 +35896,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(3267);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(8930);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");

@@ -1,7 +1,5 @@
 import { type FrameCompressor, gzipCompressor, zstdCompressor } from './frame-compressor.ts';
-
-/** How layers are stored in a manifest (OCI image-spec, layer.md). */
-export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
+import type { LayerFormat } from './layer-format.ts';
 
 /** A format and its level; without one the compressor's own default counts. */
 export interface LayerCompression {
@@ -17,12 +15,6 @@ interface CompressedFrame {
 const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
-
-/** How a layer of that format is called in a manifest. */
-export function layerMediaType(format: LayerFormat): string {
-  const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' } as const;
-  return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
-}
 
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip

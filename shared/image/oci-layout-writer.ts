@@ -6,7 +6,8 @@ import { HandoverError } from '../errors.ts';
 import { withHead } from '../stream-head.ts';
 import { writeAll } from '../write-all.ts';
 import { type Digest, hexOf, parseDigest } from './digest.ts';
-import { compressLayer, type LayerCompression, layerMediaType } from './layer-compression.ts';
+import { compressLayer, type LayerCompression } from './layer-compression.ts';
+import { layerMediaType } from './layer-format.ts';
 import { formatManifest, parseArchiveManifest } from './manifest.ts';
 import { blobPath } from './oci-layout.ts';
 import type { ReplacedLayer } from './replaced-layer.ts';
@@ -67,7 +68,7 @@ async function writeIndexOf(
   const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
   if (config === undefined || layers.length !== image?.layers.length) return false;
   const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
-  await placeBlob(layout, manifestDigest, (partial) => writeFile(partial, manifestBytes));
+  await placeBlob(layout, manifestDigest, manifestBytes);
   const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
   await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
   return true;
@@ -92,7 +93,7 @@ async function writeBlob(
 ): Promise<ReplacedLayer | undefined> {
   const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
-    await placeBlob(layout, digest, (partial) => writeFile(partial, all));
+    await placeBlob(layout, digest, all);
     return undefined;
   }
   const partial = partialPath(layout, digest);
@@ -114,9 +115,9 @@ async function writeBlob(
 }
 
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-async function placeBlob(layout: string, digest: Digest, write: (partial: string) => Promise<void>): Promise<void> {
+async function placeBlob(layout: string, digest: Digest, content: Buffer | AsyncIterable<Buffer>): Promise<void> {
   const partial = partialPath(layout, digest);
-  await write(partial);
+  await writeFile(partial, content);
   await rename(partial, blobPath(layout, digest));
 }
 

@@ -5,9 +5,6 @@ import { watchedChunks } from '../watched-chunks.ts';
 import type { Digest } from './digest.ts';
 import { decompress } from './tarball-compression.ts';
 
-/** The media type of a layer that isn't compressed (OCI image-spec, layer.md). */
-export const plainLayerType = 'application/vnd.oci.image.layer.v1.tar';
-
 /** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
 export const gzipTrailerBytes = 4;
 
