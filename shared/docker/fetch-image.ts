@@ -2,7 +2,7 @@ import { asError, HandoverError } from '../errors.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type LoopbackRegistry, loopbackRegistry } from './loopback-registry.ts';
-import { saysNoSuchImage } from './output.ts';
+import { removeOwn } from './remove-own.ts';
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
@@ -24,7 +24,8 @@ export async function fetchImage(
   await using registry = await loopbackRegistry(image);
   const { reference } = registry;
   await using kept = new AsyncDisposableStack();
-  kept.defer(() => remove(cli, reference, warn));
+  // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+  kept.defer(() => removeOwn(cli, reference, warn));
   const output = await pull(cli, registry);
   if (output.exitCode === 0) return kept.move();
   throw new HandoverError(
@@ -52,11 +53,4 @@ async function pull(cli: DockerCli, { reference, reached, failed }: LoopbackRegi
   clearTimeout(timer);
   if (failure !== undefined) throw asError(failure);
   return output;
-}
-
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli: DockerCli, reference: string, warn: (text: string) => void): Promise<void> {
-  const output = await cli.cleanUp(['image', 'rm', reference]);
-  if (output.exitCode === 0 || saysNoSuchImage(output.stderr)) return;
-  warn(`The reference ${reference} stays in the engine: ${lastLine(output)}`);
 }
