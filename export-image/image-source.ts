@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
-import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
+import type { EngineInfo } from '../shared/docker/output.ts';
 import type { Registry } from '../shared/docker/registry.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
@@ -19,7 +19,7 @@ import { quoteForeign } from '../shared/text.ts';
 import { buildAndPush } from './build-and-push.ts';
 import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
 import type { BuildInputs } from './inputs.ts';
-import { lowerLayers } from './lower-layers.ts';
+import { lowerLayers, type SaveFacts } from './lower-layers.ts';
 import { pushFromEngine, type PushWay } from './push.ts';
 import type { PushPlan } from './push-plan.ts';
 
@@ -141,17 +141,14 @@ async function saveOnce(
   return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
 }
 
-/** @param facts asked while the engine gets the image together; an engine that doesn't tell gives the layers all at once */
+/** @param facts asked while the engine gets the image together */
 async function saveLayers(
   tools: SourceTools,
   image: string,
   { directory, compression }: LayoutRequest,
-  facts: () => Promise<readonly [EngineInfo, InspectedImage | undefined]>,
+  facts: () => Promise<SaveFacts>,
 ): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
-  const ahead = async function* (): AsyncGenerator<Buffer> {
-    yield* lowerLayers(tools, ...(await facts()));
-  };
-  return writeOciLayout((whole) => tools.engine.save(image, whole), directory, compression, ahead());
+  return writeOciLayout((whole) => tools.engine.save(image, whole), directory, compression, lowerLayers(tools, facts));
 }
 
 async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {

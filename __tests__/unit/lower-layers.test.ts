@@ -265,7 +265,7 @@ describe('whether layers are saved ahead', () => {
   ): Promise<string> {
     asked.length = 0;
     const engine = { saveLower };
-    return (await copiedBytes(lowerLayers({ engine, log }, facts, wanted))).toString();
+    return (await copiedBytes(lowerLayers({ engine, log }, () => Promise.resolve([facts, wanted])))).toString();
   }
 
   test('up to half of the image, on the classic store', async () => {
@@ -284,9 +284,13 @@ describe('whether layers are saved ahead', () => {
     expect(asked).toEqual([]);
   });
 
+  beforeEach(() => void (said.length = 0));
+
   test('none by an engine that can’t', async () => {
     const engine = { saveLower: undefined };
-    expect(await copiedBytes(lowerLayers({ engine, log }, info, large))).toEqual(Buffer.alloc(0));
+    const notAsked = (): Promise<never> => Promise.reject(new Error('asked'));
+    expect(await copiedBytes(lowerLayers({ engine, log }, notAsked))).toEqual(Buffer.alloc(0));
+    expect(said).toEqual([]);
   });
 
   test('a failure is told, and fails nothing', async () => {

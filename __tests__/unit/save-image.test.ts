@@ -154,7 +154,7 @@ describe('the end of a saved image', () => {
       socket.write(Buffer.concat([Buffer.from(ok), savedTarball(image, ['charon:local'])]));
     });
     fakeDocker(commandNotWanted);
-    await toLayout('ended');
+    await toLayout('to-the-end');
     await closed.promise;
   });
 
