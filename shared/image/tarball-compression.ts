@@ -15,6 +15,8 @@ export function compressionOf(head: Buffer): TarballCompression {
 
 // Node comes back from its thread for each chunk: 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long.
+const zstdOptions = { ...gunzipOptions, chunkSize: 2 * 1024 * 1024 };
 
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
@@ -29,7 +31,7 @@ async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer
   const source = chunks[Symbol.asyncIterator]();
   let rest: Buffer | undefined = await nextOf(source);
   while (rest !== undefined) {
-    const decoder = createZstdDecompress();
+    const decoder = createZstdDecompress(zstdOptions);
     const feeding = feed(decoder, rest, source);
     feeding.catch((error: unknown) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
     const decoded: AsyncIterable<Buffer> = decoder;
