@@ -125,7 +125,7 @@ export default tseslint.config(
     rules: rule([...base, [fs, 'This file is pure; only readers and writers of tarballs and layouts touch files.']]),
   },
   {
-    files: ['shared/image/{oci-layout,oci-layout-writer,layout-blobs,arriving-layers,layer-file}.ts'],
+    files: ['shared/image/{oci-layout,oci-layout-writer,arriving-layers,layer-file}.ts'],
     rules: rule(base),
   },
   {

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
-import type { EngineInfo } from '../shared/docker/output.ts';
 import type { Registry } from '../shared/docker/registry.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
@@ -19,7 +18,6 @@ import { quoteForeign } from '../shared/text.ts';
 import { buildAndPush } from './build-and-push.ts';
 import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
 import type { BuildInputs } from './inputs.ts';
-import { lowerLayers, type SaveFacts } from './lower-layers.ts';
 import { pushFromEngine, type PushWay } from './push.ts';
 import type { PushPlan } from './push-plan.ts';
 
@@ -81,7 +79,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const idFile = join(tools.tempDir, 'image-id');
   const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
   const { steps } = await buildx.build(args, log.info);
-  return { steps, ...(await saveOnce(tools, await info, (await readFile(idFile, 'utf8')).trim(), request)) };
+  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
 }
 
 function requireOnePlatform(push: PushPlan | undefined): void {
@@ -125,13 +123,12 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(
   tools: SourceTools,
-  info: EngineInfo,
   imageId: string,
   { layout, push }: BuildRequest,
 ): Promise<Omit<SourcedImage, 'steps'>> {
   await using kept = new AsyncDisposableStack();
   kept.defer(() => removeUntagged(tools, imageId));
-  const replaced = await saveLayers(tools, imageId, layout, async () => [info, await tools.engine.inspect(imageId)]);
+  const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
   if (push !== undefined) {
     return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
   }
@@ -139,16 +136,6 @@ async function saveOnce(
   const removed = kept.disposeAsync();
   removed.catch(() => undefined); // thrown when it is disposed of
   return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
-}
-
-/** @param facts asked while the engine gets the image together */
-async function saveLayers(
-  tools: SourceTools,
-  image: string,
-  { directory, compression }: LayoutRequest,
-  facts: () => Promise<SaveFacts>,
-): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
-  return writeOciLayout((whole) => tools.engine.save(image, whole), directory, compression, lowerLayers(tools, facts));
 }
 
 async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {
@@ -173,7 +160,7 @@ export async function saveIntoLayout(
   const image = await tools.engine.inspect(name);
   if (image === undefined) throw await notFound(tools.engine, name);
   tools.log.info(`Found ${name} (${image.imageId})`);
-  const replaced = await saveLayers(tools, name, layout, async () => [await tools.engine.info(), image]);
+  const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
   if (push === undefined) return { steps: [], replaced };
   return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, name, push) } };
 }

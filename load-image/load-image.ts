@@ -1,8 +1,8 @@
+import { hostname } from 'node:os';
 import type { Artifact, ArtifactContent, ArtifactReader } from '../shared/artifacts/store.ts';
 import { requireDiskSpace } from '../shared/disk-space.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
-import { engineFolder } from '../shared/engine-folder.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
@@ -143,6 +143,11 @@ function others(record: HandoverRecord, name: string): readonly Reference[] {
 export function spaceNeeded(info: EngineInfo, size: number): number {
   // The classic store keeps the whole tarball beside the unpacked layers while it loads.
   return info.imageStore === 'classic' ? 2 * size : size;
+}
+
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+export function engineFolder(info: EngineInfo): string | undefined {
+  return info.dataRoot === '' || info.hostName !== hostname() ? undefined : info.dataRoot;
 }
 
 async function requireSpace(

@@ -1,6 +1,5 @@
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { diskSpace } from '../shared/disk-space.ts';
-import { engineFolder } from '../shared/engine-folder.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { recordName } from '../shared/image/record.ts';
@@ -11,7 +10,14 @@ import { claimDigests } from './digests-artifact.ts';
 import { mappedLoad, type MappedImage, mappedRecord } from './image-mapping.ts';
 import { loadOrPull } from './fallback-image.ts';
 import type { DigestsPlan, ImagesPlan } from './images-plan.ts';
-import { type Handover, loadHandover, type LoadResult, type LoadTools, spaceNeeded } from './load-image.ts';
+import {
+  engineFolder,
+  type Handover,
+  loadHandover,
+  type LoadResult,
+  type LoadTools,
+  spaceNeeded,
+} from './load-image.ts';
 import type { FromTools } from './load-from.ts';
 import { loadsAtOnce } from './loads-at-once.ts';
 import { openHandovers } from './open-handovers.ts';

@@ -106,29 +106,6 @@ test('S2.7, S3.6: every reference of the image is on the other engine, on both s
   }
 }, 120_000);
 
-test('the lowest layers are saved ahead on the classic store, as an image that is gone afterwards', async () => {
-  const { classic } = engines;
-  const context = join(engines.directory, 'two-layers');
-  await mkdir(context);
-  for (const [name, megabytes] of [['lower', 70] as const, ['upper', 75] as const])
-    writeFileSync(join(context, name), randomBytes(megabytes * 1024 * 1024));
-  writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nENV A=b\nCOPY lower /\nCOPY upper /\nCMD ["/upper"]\n');
-  const since = (Date.now() / 1000).toFixed(3);
-  const exported = await stepOn(service, classic, 'export-image', build(context));
-  expect(exported.log).not.toContain('::error');
-  expect(exported.log).not.toContain('come with the others');
-  const saved = (until: string): readonly string[] =>
-    classic
-      .docker('events', '--since', since, '--until', until, '--filter', 'event=save', '--format', '{{.Actor.ID}}')
-      .trim()
-      .split('\n');
-  expect(new Set(saved((Date.now() / 1000 + 1).toFixed(3))).size).toBe(2);
-  expect(classic.docker('image', 'ls', '--all', '--quiet')).toBe('');
-  const loaded = await stepOn(service, classic, 'load-image', {}, { jobId: 'waf' });
-  expect(loaded.log).not.toContain('::error');
-  expect(loaded.outputs['config-digest']).toBe(exported.outputs['config-digest']);
-}, 120_000);
-
 test('S2.1: source-image hands over an image that is in the engine already, on both stores', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     engine.docker(

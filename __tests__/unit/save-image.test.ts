@@ -10,7 +10,6 @@ import { type DockerCli, dockerCli } from '../../shared/docker/cli.ts';
 import { dockerEngine } from '../../shared/docker/engine.ts';
 import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
 import { tarHeader } from '../../shared/image/tar-header.ts';
-import { makeImage, savedTarball } from '../fixtures/image.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'save-'));
 const socketPath = join(directory, 'docker.sock');
@@ -137,37 +136,6 @@ describe('an image is saved', () => {
   });
 });
 
-describe('the end of a saved image', () => {
-  const image = makeImage({ gzip: false });
-  const toLayout = (name: string): Promise<unknown> =>
-    writeOciLayout((whole) => dockerEngine(cli).save('charon:local', whole), join(directory, name), {
-      format: 'zstd',
-      level: 1,
-    });
-
-  test('is the tar’s: an engine that clears up before it ends the connection isn’t waited for', async () => {
-    const closed = Promise.withResolvers<undefined>();
-    await fakeEngine((socket) => {
-      socket.on('close', () => {
-        closed.resolve(undefined);
-      });
-      socket.write(Buffer.concat([Buffer.from(ok), savedTarball(image, ['charon:local'])]));
-    });
-    fakeDocker(commandNotWanted);
-    await toLayout('to-the-end');
-    await closed.promise;
-  });
-
-  test('is the command’s, where that passes it on: its exit code counts', async () => {
-    writeFileSync(join(directory, 'whole.tar'), savedTarball(image, ['charon:local']));
-    fakeDocker(`cat ${join(directory, 'whole.tar')}; echo 'write failed' >&2; exit 1`, 'tcp://127.0.0.1:2375');
-    await expect(toLayout('command')).rejects.toMatchObject({
-      code: 'image-not-found',
-      message: 'docker save charon:local failed with exit code 1: write failed',
-    });
-  });
-});
-
 describe('what goes wrong while an image is saved', () => {
   test.each([
     ['nothing at all', 'echo "No such image" >&2; exit 1'],
@@ -184,7 +152,7 @@ describe('what goes wrong while an image is saved', () => {
     await fakeEngine((socket) => socket.end(Buffer.concat([Buffer.from(ok), tarHeader('index.json', 0)])));
     fakeDocker(commandNotWanted);
     const layout = join(directory, 'layout');
-    await expect(writeOciLayout(save, layout, { format: 'zstd', level: undefined })).rejects.toMatchObject({
+    await expect(writeOciLayout(save(), layout, { format: 'zstd', level: undefined })).rejects.toMatchObject({
       code: 'tarball-invalid',
       message: 'The tarball is not a whole tar archive: its end is missing.',
     });
@@ -198,7 +166,7 @@ describe('what goes wrong while an image is saved', () => {
     fakeDocker(commandNotWanted);
     // A Unix socket doesn't tell this from an end: the tar isn't whole.
     await expect(
-      writeOciLayout(save, join(directory, 'lost'), { format: 'zstd', level: undefined }),
+      writeOciLayout(save(), join(directory, 'lost'), { format: 'zstd', level: undefined }),
     ).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 

@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 7960:
+/***/ 7973:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33518,19 +33518,12 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
-;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
-/** How a layer of that format is called in a manifest. */
-function layerMediaType(format) {
-    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
-    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
-}
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: external "node:util"
@@ -33676,142 +33669,103 @@ async function* layer_compression_frames(chunks, pool) {
     yield frame.subarray(0, length);
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/layout-blobs.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/** The blobs of an OCI layout that is being written. Each is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-class LayoutBlobs {
-    #layout;
-    #compression;
-    #layers = new Map();
-    /** @param layout its folder, with `blobs/sha256` in it */
-    constructor(layout, compression) {
-        this.#layout = layout;
-        this.#compression = compression;
-    }
-    /**
-     * Compresses a layer into the layout, once: whoever comes with it a second time waits until it is there, and has it
-     * written only if that failed.
-     * @returns undefined for a layer that lies in the layout as it is
-     */
-    layer(digest, tar) {
-        const write = () => this.#writeLayer(digest, tar);
-        const layer = this.#layers.get(digest)?.catch(write) ?? write();
-        this.#layers.set(digest, layer);
-        return layer;
-    }
-    /** Writes a blob as it is. */
-    async place(digest, content) {
-        await this.#renamed(digest, async (partial) => {
-            await (0,promises_.writeFile)(partial, content);
-            return digest;
-        });
-    }
-    async #writeLayer(digest, tar) {
-        if (this.#compression.format === 'uncompressed') {
-            await this.place(digest, tar);
-            return undefined;
-        }
-        const hash = (0,external_node_crypto_.createHash)('sha256');
-        let size = 0;
-        const compressed = await this.#renamed(digest, async (partial) => {
-            const env_1 = { stack: [], error: void 0, hasError: false };
-            try {
-                const file = __addDisposableResource(env_1, await (0,promises_.open)(partial, 'wx'), true);
-                for await (const part of compressLayer(tar, this.#compression)) {
-                    hash.update(part);
-                    size += part.length;
-                    await writeAll(file, part);
-                }
-                return `sha256:${hash.digest('hex')}`;
-            }
-            catch (e_1) {
-                env_1.error = e_1;
-                env_1.hasError = true;
-            }
-            finally {
-                const result_1 = __disposeResources(env_1);
-                if (result_1)
-                    await result_1;
-            }
-        });
-        return { digest: compressed, size, mediaType: layerMediaType(this.#compression.format) };
-    }
-    /** @param write writes the file, and returns the digest that it gets its name from */
-    async #renamed(digest, write) {
-        const partial = (0,external_node_path_.join)(this.#layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
-        try {
-            const written = await write(partial);
-            await (0,promises_.rename)(partial, blobPath(this.#layout, written));
-            return written;
-        }
-        catch (error) {
-            await (0,promises_.rm)(partial, { force: true });
-            throw error;
-        }
-    }
+;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
+;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/tar-entries.js
 
 
@@ -33820,22 +33774,19 @@ const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
  * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
- * @param onEnd told when the archive's end has come; what `chunks` give behind it is passed over
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
-async function* tarEntries(chunks, onEnd = () => undefined) {
+async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
     let extension = {};
     let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
-            if ((0,tar_header/* isZero */.be)(block)) {
-                if (isEnded)
-                    onEnd();
+            if (isZero(block)) {
                 isEnded = true;
                 continue;
             }
-            const header = (0,tar_header/* readTarHeader */.RO)(block);
+            const header = readTarHeader(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
             const { type, name, size } = { ...header, ...extension };
@@ -33844,12 +33795,12 @@ async function* tarEntries(chunks, onEnd = () => undefined) {
                     ...extension,
                     ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
                 };
-                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
+                await bytes.skip(tarPadding(header.size));
                 continue;
             }
             const end = bytes.position + size;
             yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
-            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
+            await bytes.skip(end + tarPadding(size) - bytes.position);
             if (type !== 'g')
                 extension = {};
         }
@@ -33864,8 +33815,8 @@ async function* tarEntries(chunks, onEnd = () => undefined) {
 function readExtension(type, content) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
+        return { name: textAt(content, 0, content.length) };
+    const records = readPaxRecords(content);
     const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
     return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
 }
@@ -33891,7 +33842,7 @@ class ByteSource {
     }
     /** A block of its own, or undefined at the end. */
     async block() {
-        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
     }
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
@@ -33944,6 +33895,8 @@ class ByteSource {
 
 
 
+
+
 const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -33952,33 +33905,20 @@ const archiveManifest = 'manifest.json';
 /**
  * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
  * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
- * @param ahead a tar of the same form with some of the layers, which comes sooner; it may be cut, or empty
  * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
- * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `saved` throws
+ * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
-async function writeOciLayout(saved, layout, compression, ahead) {
+async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
-    const blobs = new LayoutBlobs(layout, compression);
-    const over = new AbortController();
-    const taken = ahead === undefined ? undefined : takeAhead(ahead, blobs, over.signal);
-    try {
-        return await takeAll(saved, layout, blobs);
-    }
-    finally {
-        over.abort();
-        await taken;
-    }
-}
-async function takeAll(saved, layout, blobs) {
     const replaced = new Map();
     const seen = { index: false, entries: 0 };
     let archive = '';
     const takeEntry = async (name, content) => {
         seen.entries += 1;
         seen.index ||= name === 'index.json';
-        const digest = digestOfBlob(name);
+        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
         if (digest !== undefined) {
-            const layer = await takeBlob(digest, content, blobs);
+            const layer = await writeBlob(content, layout, digest, compression);
             if (layer !== undefined)
                 replaced.set(digest, layer);
         }
@@ -33987,59 +33927,23 @@ async function takeAll(saved, layout, blobs) {
         else if (oci_layout_writer_top.test(name))
             await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
     };
-    const whole = new AbortController();
-    const entries = tarEntries(saved(whole.signal), () => {
-        whole.abort();
-    });
-    for await (const { name, isFile, content } of entries)
+    for await (const { name, isFile, content } of tarEntries(chunks))
         await takeEntry(isFile ? name : '', content);
     if (seen.index)
         return replaced;
-    if (await writeIndexOf(archive, layout, blobs, replaced))
+    if (await writeIndexOf(archive, layout, replaced))
         return new Map();
     throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
 }
-async function takeBlob(digest, content, blobs) {
-    const { isLayer, all } = await lookAt(content);
-    if (isLayer)
-        return blobs.layer(digest, all);
-    await blobs.place(digest, all);
-    return undefined;
-}
-/** What isn't whole in the end comes again, with the image. */
-async function takeAhead(chunks, blobs, over) {
-    try {
-        for await (const { name, isFile, content } of tarEntries(chunks)) {
-            if (over.aborted)
-                return;
-            const digest = isFile ? digestOfBlob(name) : undefined;
-            if (digest === undefined)
-                continue;
-            const { isLayer, all } = await lookAt(content);
-            if (isLayer)
-                await blobs.layer(digest, all);
-        }
-    }
-    catch {
-        // A cut tar, or a full disk: the image's own tar will tell.
-    }
-}
-async function lookAt(content) {
-    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-    return { isLayer: (0,tar_header/* looksLikeTar */.lH)(head), all };
-}
-function digestOfBlob(name) {
-    return (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
-}
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
-async function writeIndexOf(archive, layout, blobs, replaced) {
+async function writeIndexOf(archive, layout, replaced) {
     const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
     const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
         return false;
     const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await blobs.place(manifestDigest, manifestBytes);
+    await placeBlob(layout, manifestDigest, manifestBytes);
     const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
     await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
     return true;
@@ -34050,6 +33954,39 @@ async function describe(layout, digest, replaced) {
         return layer;
     const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
     return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+}
+async function writeBlob(content, layout, digest, compression) {
+    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
+    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+        await placeBlob(layout, digest, all);
+        return undefined;
+    }
+    const partial = partialPath(layout, digest);
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(partial, 'wx');
+    try {
+        for await (const part of compressLayer(all, compression)) {
+            hash.update(part);
+            size += part.length;
+            await writeAll(file, part);
+        }
+    }
+    finally {
+        await file.close();
+    }
+    const compressed = `sha256:${hash.digest('hex')}`;
+    await (0,promises_.rename)(partial, blobPath(layout, compressed));
+    return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout, digest, content) {
+    const partial = partialPath(layout, digest);
+    await (0,promises_.writeFile)(partial, content);
+    await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+function partialPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
@@ -34120,54 +34057,10 @@ async function pushedDigest(metadataFile) {
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
 }
 
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
-;// CONCATENATED MODULE: ./build/shared/engine-folder.js
-
-/** Where an engine stores images, if that is on this machine and can be looked at. */
-function engineFolder(engine) {
-    return engine.dataRoot === '' || engine.hostName !== (0,external_node_os_.hostname)() ? undefined : engine.dataRoot;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/lower-layers.js
-
-
-// To save less ahead takes longer than to wait for it.
-const leastBytes = 64 * 1024 * 1024;
-/**
- * The lowest layers of an image on their own, as `docker save` writes them, while it is still silent about the whole
- * (docs/decisions.md); nothing where that can't be had, or isn't worth it.
- * @param facts asked only of an engine that may have them
- */
-async function* lowerLayers({ engine, log }, facts) {
-    const { saveLower } = engine;
-    if (saveLower === undefined)
-        return;
-    try {
-        const [info, image] = await facts();
-        if (image === undefined || info.imageStore !== 'classic')
-            return;
-        // The engine reads them twice at the same time: half of the image takes half as much work again.
-        const bytes = { atLeast: leastBytes, atMost: image.size / 2 };
-        if (bytes.atMost < bytes.atLeast || !(await hasRoom(info, image.size + bytes.atMost)))
-            return;
-        yield* saveLower(image, bytes, log.warning);
-    }
-    catch (error) {
-        log.info(`The lowest layers come with the others: ${String(error)}`);
-    }
-}
-// `docker save` has what it writes in a temporary folder first.
-async function hasRoom(info, bytes) {
-    const folder = engineFolder(info);
-    const space = folder === undefined ? undefined : await diskSpace(folder);
-    return space !== undefined && space.freeBytes > bytes;
-}
-
 // EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
 var export_image_push = __nccwpck_require__(1241);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34189,7 +34082,7 @@ var image_source_addDisposableResource = (undefined && undefined.__addDisposable
     }
     return value;
 };
-var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -34231,7 +34124,6 @@ var image_source_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -34254,7 +34146,7 @@ async function buildIntoLayout(tools, request) {
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
     const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
     const { steps } = await buildx.build(args, log.info);
-    return { steps, ...(await saveOnce(tools, await info, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
+    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
 }
 function requireOnePlatform(push) {
     if (push === undefined || push.listedPlatforms.length === 0)
@@ -34283,12 +34175,12 @@ async function writeSecrets(tempDir, secrets) {
     return new Map(files.map(({ id, path }) => [id, path]));
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce(tools, info, imageId, { layout, push }) {
+async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
-        const replaced = await saveLayers(tools, imageId, layout, async () => [info, await tools.engine.inspect(imageId)]);
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
         }
@@ -34302,14 +34194,10 @@ async function saveOnce(tools, info, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = image_source_disposeResources(env_1);
+        const result_1 = __disposeResources(env_1);
         if (result_1)
             await result_1;
     }
-}
-/** @param facts asked while the engine gets the image together */
-async function saveLayers(tools, image, { directory, compression }, facts) {
-    return writeOciLayout((whole) => tools.engine.save(image, whole), directory, compression, lowerLayers(tools, facts));
 }
 async function removeUntagged({ engine, log }, imageId) {
     const image = await engine.inspect(imageId);
@@ -34329,7 +34217,7 @@ async function saveIntoLayout(tools, reference, layout, push) {
     if (image === undefined)
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${image.imageId})`);
-    const replaced = await saveLayers(tools, name, layout, async () => [await tools.engine.info(), image]);
+    const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
     if (push === undefined)
         return { steps: [], replaced };
     return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, name, push) } };
@@ -34976,8 +34864,8 @@ const lookEveryMs = 10;
 async function wholeLayerSize(path) {
     const file = await (0,promises_.open)(path);
     try {
-        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
-        const isJson = buffer[0] === 0x7b && !(0,tar_header/* looksLikeTar */.lH)(buffer);
+        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
         return isJson ? undefined : (await file.stat()).size;
     }
     finally {
@@ -35128,20 +35016,20 @@ async function* tarballChunks(layers, images, told) {
         return chunk;
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
+        yield count(tarHeader(folder, 0));
     for await (const { digest, size, chunks } of layers) {
-        yield count((0,tar_header/* tarHeader */.pI)(nameOf(digest), size));
+        yield count(tarHeader(nameOf(digest), size));
         layerOffsets.set(digest, position);
         for await (const chunk of chunks())
             yield count(chunk);
-        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
+        yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
     requireLayers(named, layerOffsets);
     for (const [name, bytes] of smallEntries(named)) {
-        yield count((0,tar_header/* tarEntry */.o7)(name, bytes));
+        yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
     }
-    yield count(tar_header/* endOfArchive */.PG);
+    yield count(endOfArchive);
     told({ size: position, layerOffsets });
 }
 function nameOf(digest) {
@@ -35520,10 +35408,10 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5262);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(4216);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7960);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7973);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -40372,7 +40260,7 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 4216:
+/***/ 9151:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40383,6 +40271,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -40391,8 +40283,6 @@ var image_digest = __nccwpck_require__(3968);
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -40462,21 +40352,6 @@ async function answer(request, response, blob, onFailure) {
 
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/remove-own.js
-
-
-/**
- * Removes an image that only this process knows of, if it is there, also when all else has been cancelled.
- * @param image its reference or ID
- * @param warn told if it stays
- */
-async function removeOwn(cli, image, warn) {
-    const output = await cli.cleanUp(['image', 'rm', image]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The image ${image} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -40548,8 +40423,7 @@ async function fetchImage(cli, image, warn) {
         const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
         const { reference } = registry;
         const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-        kept.defer(() => removeOwn(cli, reference, warn));
+        kept.defer(() => remove(cli, reference, warn));
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
@@ -40585,6 +40459,13 @@ async function pull(cli, { reference, reached, failed }) {
         throw (0,errors/* asError */.zR)(failure);
     return output;
 }
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
+}
 
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
@@ -40604,53 +40485,6 @@ function failedCommand({ program }, code, args, output) {
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
 }
 
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-;// CONCATENATED MODULE: ./build/shared/docker/load-image.js
-
-
-
-
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:net"
@@ -40728,7 +40562,7 @@ async function engineSocket(cli) {
  * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
  * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
  */
-async function savedByEngine(path, image, { signal, whole }) {
+async function savedByEngine(path, image, signal) {
     const socket = new ReusedSocket(path, signal);
     // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
     socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
@@ -40736,21 +40570,13 @@ async function savedByEngine(path, image, { signal, whole }) {
     const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
     const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
     if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-        return until(whole, without(answer.all, headBytes + endOfHead.length));
+        return without(answer.all, headBytes + endOfHead.length);
     }
     socket.close();
     return undefined;
 }
 function isPlain(head) {
     return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-// Behind the tar's end the connection stays open while the engine removes the files that it made it from.
-async function* until(whole, chunks) {
-    for await (const chunk of chunks) {
-        yield chunk;
-        if (whole?.aborted === true)
-            return;
-    }
 }
 async function* without(chunks, bytes) {
     let left = bytes;
@@ -40766,13 +40592,10 @@ async function* without(chunks, bytes) {
 
 
 
-/**
- * The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating.
- * @param whole as in `Engine.save`
- */
-async function* saveImage(cli, image, whole) {
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+async function* saveImage(cli, image) {
     const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, { signal: cli.signal, whole });
+    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
     yield* saved ?? saveFrom(cli, ['save', image]);
 }
 /** What a save command writes. Throws `image-not-found` while iterating. */
@@ -40794,75 +40617,6 @@ async function* saveFrom(cli, args, tempDir) {
             running.kill();
         await running.exit;
     }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/lower-layers.js
-
-
-
-
-
-
-
-/**
- * How many of an image's lowest layers come to so many bytes.
- * @param sizes of the layers in bytes, the lowest first; those without content may be left out
- * @returns 0 where they come to less than the least
- */
-function countLowerLayers(sizes, { atLeast, atMost }) {
-    let [count, bytes] = [0, 0];
-    for (const size of sizes) {
-        if (bytes + size > atMost)
-            break;
-        bytes += size;
-        count += 1;
-    }
-    return bytes < atLeast ? 0 : count;
-}
-/** Reads `docker history --format {{.Size}}` in bytes, which tells of the highest layer first. Steps without content are left out. */
-function parseLayerSizes(text) {
-    return text
-        .split('\n')
-        .map(Number)
-        .filter((size) => size > 0)
-        .reverse();
-}
-/**
- * The bytes of `docker save` of an image's lowest layers alone. The engine gives out nothing of an image before it has all of
- * it in a temporary folder; so it is made to save a part of it as an image of its own, which goes again.
- * @returns nothing when no layers come to so many bytes
- * @throws HandoverError `load-failed`, when the store doesn't know layers without a manifest; what `saveImage` throws
- */
-async function* saveLowerLayers(cli, image, bytes, warn) {
-    const sizes = await cli.query(['history', '--human=false', '--format', '{{.Size}}', image.imageId]);
-    const count = countLowerLayers(parseLayerSizes(sizes.stdout), bytes);
-    if (count === 0)
-        return;
-    const { imageId, tarball } = lowerImage(image, count);
-    try {
-        await loadInto(cli, external_node_stream_.Readable.from([tarball]), () => undefined);
-        yield* saveImage(cli, imageId);
-    }
-    finally {
-        await removeOwn(cli, imageId, warn);
-    }
-}
-/**
- * An image of the lowest layers of another, as a tarball without any layer. The classic store takes it where it has these
- * layers: it looks for each before it reads it (moby, image/tarexport/load.go).
- */
-function lowerImage({ platform, diffIds }, count) {
-    const layers = diffIds.slice(0, count);
-    // Its ID is like no other's, so that nobody's image is removed with it.
-    const comment = `image-handover, for a moment: ${(0,external_node_crypto_.randomUUID)()}`;
-    const config = lower_layers_json({ ...platform, comment, rootfs: { type: 'layers', diff_ids: layers } });
-    const names = layers.map((diffId) => `${(0,image_digest/* hexOf */.ZD)(diffId)}.tar`);
-    const manifest = lower_layers_json([{ Config: 'config.json', RepoTags: null, Layers: names }]);
-    const tarball = Buffer.concat([(0,tar_header/* tarEntry */.o7)('config.json', config), (0,tar_header/* tarEntry */.o7)('manifest.json', manifest), tar_header/* endOfArchive */.PG]);
-    return { imageId: (0,image_digest/* digestOf */.ol)(config), tarball };
-}
-function lower_layers_json(value) {
-    return Buffer.from(JSON.stringify(value));
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40905,8 +40659,7 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image, whole) => saveImage(cli, image, whole),
-        saveLower: (image, bytes, warn) => saveLowerLayers(cli, image, bytes, warn),
+        save: (image) => saveImage(cli, image),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
@@ -40958,6 +40711,41 @@ async function inspectWith(cli, args, parse) {
     if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         return undefined;
     throw failedCommand(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of chunks) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -41069,7 +40857,6 @@ var podman_engine_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
-
 /**
  * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
  * @param tempRoot folder for them; loading needs up to twice the tarball's size there
@@ -41083,7 +40870,6 @@ function podmanEngine(cli, tempRoot) {
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
         fetch: undefined,
         save: (image) => save(cli, tempRoot, image),
-        saveLower: undefined,
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
         },
@@ -41779,117 +41565,6 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 6479:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $6: () => (/* binding */ textAt),
-/* harmony export */   PG: () => (/* binding */ endOfArchive),
-/* harmony export */   RO: () => (/* binding */ readTarHeader),
-/* harmony export */   TR: () => (/* binding */ tarBlock),
-/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
-/* harmony export */   be: () => (/* binding */ isZero),
-/* harmony export */   lH: () => (/* binding */ looksLikeTar),
-/* harmony export */   o7: () => (/* binding */ tarEntry),
-/* harmony export */   pI: () => (/* binding */ tarHeader),
-/* harmony export */   vr: () => (/* binding */ tarPadding)
-/* harmony export */ });
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** A file's whole entry: header, content and padding. */
-function tarEntry(name, content) {
-    return Buffer.concat([tarHeader(name, content.length), content, Buffer.alloc(tarPadding(content.length))]);
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
 

@@ -33507,7 +33507,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 4506:
+/***/ 8930:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33586,15 +33586,6 @@ function explainDiskFull(error, path, advice) {
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
-;// CONCATENATED MODULE: ./build/shared/engine-folder.js
-
-/** Where an engine stores images, if that is on this machine and can be looked at. */
-function engineFolder(engine) {
-    return engine.dataRoot === '' || engine.hostName !== (0,external_node_os_.hostname)() ? undefined : engine.dataRoot;
 }
 
 // EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
@@ -33877,6 +33868,8 @@ function artifactNotFound(wanted, artifacts, runAttempt) {
             : ''));
 }
 
+// EXTERNAL MODULE: external "node:os"
+var external_node_os_ = __nccwpck_require__(8161);
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -33947,8 +33940,96 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
+;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
 
 
@@ -33969,7 +34050,7 @@ function planPartialTarball(record, chains) {
     const needed = new Set(layers.slice(held).map((layer) => layer.digest));
     const contents = new Map();
     for (const { digest, size, offset } of layers) {
-        if (offset === undefined || offset < tar_header/* tarBlock */.TR)
+        if (offset === undefined || offset < tarBlock)
             return undefined;
         contents.set(digest, { digest, start: offset, end: offset + size });
     }
@@ -33981,7 +34062,7 @@ function planPartialTarball(record, chains) {
         parts: partsOf(all, needed, record.tarballSize),
         sentLayers: all.length - skipped.length,
         skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tar_header/* tarBlock */.TR + end - start + (0,tar_header/* tarPadding */.vr)(end - start), 0),
+        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + tarPadding(end - start), 0),
     };
 }
 /** The layers that are needed, and all that is no layer: what lies between their entries. */
@@ -33991,11 +34072,11 @@ function partsOf(all, needed, tarballSize) {
     for (const content of all) {
         const { digest, start, end } = content;
         const isNeeded = needed.has(digest);
-        parts.push({ start: position, end: isNeeded ? start : start - tar_header/* tarBlock */.TR });
+        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
         if (isNeeded)
             parts.push(content);
         // A layer that is sent takes its padding along with what follows.
-        position = isNeeded ? end : end + (0,tar_header/* tarPadding */.vr)(end - start);
+        position = isNeeded ? end : end + tarPadding(end - start);
     }
     return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
 }
@@ -34553,7 +34634,7 @@ class PassingTarball {
     }
     /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
     async *pass({ digest, size }, chunks) {
-        await this.#give((0,tar_header/* tarHeader */.pI)(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, size));
+        await this.#give(tarHeader(`blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`, size));
         let isWhole = false;
         try {
             for await (const chunk of chunks) {
@@ -34561,7 +34642,7 @@ class PassingTarball {
                 yield chunk;
                 await given;
             }
-            await this.#give(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
+            await this.#give(Buffer.alloc(tarPadding(size)));
             isWhole = true;
         }
         finally {
@@ -35077,6 +35158,10 @@ function others(record, name) {
 function spaceNeeded(info, size) {
     // The classic store keeps the whole tarball beside the unpacked layers while it loads.
     return info.imageStore === 'classic' ? 2 * size : size;
+}
+/** Where the engine stores images, if that is on this machine and can be looked at. */
+function engineFolder(info) {
+    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
@@ -35684,7 +35769,6 @@ var load_images_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 
-
 /**
  * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
  * @param fallback what to pull when the one image's artifact isn't there
@@ -35805,7 +35889,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4819);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9491);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(4216);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(743);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4823);
@@ -35814,7 +35898,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(4506);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(8930);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -40284,7 +40368,7 @@ function lastLine(output) {
 
 /***/ }),
 
-/***/ 4216:
+/***/ 9151:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40295,6 +40379,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -40303,8 +40391,6 @@ var image_digest = __nccwpck_require__(3968);
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -40374,21 +40460,6 @@ async function answer(request, response, blob, onFailure) {
 
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/remove-own.js
-
-
-/**
- * Removes an image that only this process knows of, if it is there, also when all else has been cancelled.
- * @param image its reference or ID
- * @param warn told if it stays
- */
-async function removeOwn(cli, image, warn) {
-    const output = await cli.cleanUp(['image', 'rm', image]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The image ${image} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -40460,8 +40531,7 @@ async function fetchImage(cli, image, warn) {
         const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
         const { reference } = registry;
         const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-        kept.defer(() => removeOwn(cli, reference, warn));
+        kept.defer(() => remove(cli, reference, warn));
         const output = await pull(cli, registry);
         if (output.exitCode === 0)
             return kept.move();
@@ -40497,6 +40567,13 @@ async function pull(cli, { reference, reached, failed }) {
         throw (0,errors/* asError */.zR)(failure);
     return output;
 }
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
+}
 
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
@@ -40516,53 +40593,6 @@ function failedCommand({ program }, code, args, output) {
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
 }
 
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-;// CONCATENATED MODULE: ./build/shared/docker/load-image.js
-
-
-
-
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:net"
@@ -40640,7 +40670,7 @@ async function engineSocket(cli) {
  * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
  * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
  */
-async function savedByEngine(path, image, { signal, whole }) {
+async function savedByEngine(path, image, signal) {
     const socket = new ReusedSocket(path, signal);
     // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
     socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
@@ -40648,21 +40678,13 @@ async function savedByEngine(path, image, { signal, whole }) {
     const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
     const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
     if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-        return until(whole, without(answer.all, headBytes + endOfHead.length));
+        return without(answer.all, headBytes + endOfHead.length);
     }
     socket.close();
     return undefined;
 }
 function isPlain(head) {
     return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-// Behind the tar's end the connection stays open while the engine removes the files that it made it from.
-async function* until(whole, chunks) {
-    for await (const chunk of chunks) {
-        yield chunk;
-        if (whole?.aborted === true)
-            return;
-    }
 }
 async function* without(chunks, bytes) {
     let left = bytes;
@@ -40678,13 +40700,10 @@ async function* without(chunks, bytes) {
 
 
 
-/**
- * The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating.
- * @param whole as in `Engine.save`
- */
-async function* saveImage(cli, image, whole) {
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+async function* saveImage(cli, image) {
     const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, { signal: cli.signal, whole });
+    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
     yield* saved ?? saveFrom(cli, ['save', image]);
 }
 /** What a save command writes. Throws `image-not-found` while iterating. */
@@ -40706,75 +40725,6 @@ async function* saveFrom(cli, args, tempDir) {
             running.kill();
         await running.exit;
     }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/lower-layers.js
-
-
-
-
-
-
-
-/**
- * How many of an image's lowest layers come to so many bytes.
- * @param sizes of the layers in bytes, the lowest first; those without content may be left out
- * @returns 0 where they come to less than the least
- */
-function countLowerLayers(sizes, { atLeast, atMost }) {
-    let [count, bytes] = [0, 0];
-    for (const size of sizes) {
-        if (bytes + size > atMost)
-            break;
-        bytes += size;
-        count += 1;
-    }
-    return bytes < atLeast ? 0 : count;
-}
-/** Reads `docker history --format {{.Size}}` in bytes, which tells of the highest layer first. Steps without content are left out. */
-function parseLayerSizes(text) {
-    return text
-        .split('\n')
-        .map(Number)
-        .filter((size) => size > 0)
-        .reverse();
-}
-/**
- * The bytes of `docker save` of an image's lowest layers alone. The engine gives out nothing of an image before it has all of
- * it in a temporary folder; so it is made to save a part of it as an image of its own, which goes again.
- * @returns nothing when no layers come to so many bytes
- * @throws HandoverError `load-failed`, when the store doesn't know layers without a manifest; what `saveImage` throws
- */
-async function* saveLowerLayers(cli, image, bytes, warn) {
-    const sizes = await cli.query(['history', '--human=false', '--format', '{{.Size}}', image.imageId]);
-    const count = countLowerLayers(parseLayerSizes(sizes.stdout), bytes);
-    if (count === 0)
-        return;
-    const { imageId, tarball } = lowerImage(image, count);
-    try {
-        await loadInto(cli, external_node_stream_.Readable.from([tarball]), () => undefined);
-        yield* saveImage(cli, imageId);
-    }
-    finally {
-        await removeOwn(cli, imageId, warn);
-    }
-}
-/**
- * An image of the lowest layers of another, as a tarball without any layer. The classic store takes it where it has these
- * layers: it looks for each before it reads it (moby, image/tarexport/load.go).
- */
-function lowerImage({ platform, diffIds }, count) {
-    const layers = diffIds.slice(0, count);
-    // Its ID is like no other's, so that nobody's image is removed with it.
-    const comment = `image-handover, for a moment: ${(0,external_node_crypto_.randomUUID)()}`;
-    const config = lower_layers_json({ ...platform, comment, rootfs: { type: 'layers', diff_ids: layers } });
-    const names = layers.map((diffId) => `${(0,image_digest/* hexOf */.ZD)(diffId)}.tar`);
-    const manifest = lower_layers_json([{ Config: 'config.json', RepoTags: null, Layers: names }]);
-    const tarball = Buffer.concat([(0,tar_header/* tarEntry */.o7)('config.json', config), (0,tar_header/* tarEntry */.o7)('manifest.json', manifest), tar_header/* endOfArchive */.PG]);
-    return { imageId: (0,image_digest/* digestOf */.ol)(config), tarball };
-}
-function lower_layers_json(value) {
-    return Buffer.from(JSON.stringify(value));
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40817,8 +40767,7 @@ function dockerEngine(cli) {
         inspect: (image) => inspect(cli, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image, whole) => saveImage(cli, image, whole),
-        saveLower: (image, bytes, warn) => saveLowerLayers(cli, image, bytes, warn),
+        save: (image) => saveImage(cli, image),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
@@ -40870,6 +40819,41 @@ async function inspectWith(cli, args, parse) {
     if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         return undefined;
     throw failedCommand(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of chunks) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -40981,7 +40965,6 @@ var podman_engine_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
-
 /**
  * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
  * @param tempRoot folder for them; loading needs up to twice the tarball's size there
@@ -40995,7 +40978,6 @@ function podmanEngine(cli, tempRoot) {
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
         fetch: undefined,
         save: (image) => save(cli, tempRoot, image),
-        saveLower: undefined,
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
         },
@@ -42020,113 +42002,6 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 6479:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   PG: () => (/* binding */ endOfArchive),
-/* harmony export */   TR: () => (/* binding */ tarBlock),
-/* harmony export */   o7: () => (/* binding */ tarEntry),
-/* harmony export */   pI: () => (/* binding */ tarHeader),
-/* harmony export */   vr: () => (/* binding */ tarPadding)
-/* harmony export */ });
-/* unused harmony exports looksLikeTar, readTarHeader, isZero, readPaxRecords, textAt */
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** A file's whole entry: header, content and padding. */
-function tarEntry(name, content) {
-    return Buffer.concat([tarHeader(name, content.length), content, Buffer.alloc(tarPadding(content.length))]);
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
 

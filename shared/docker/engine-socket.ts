@@ -19,7 +19,7 @@ export async function engineSocket(cli: DockerCli): Promise<string | undefined> 
 export async function savedByEngine(
   path: string,
   image: string,
-  { signal, whole }: { readonly signal: AbortSignal; readonly whole: AbortSignal | undefined },
+  signal: AbortSignal,
 ): Promise<AsyncIterable<Buffer> | undefined> {
   const socket = new ReusedSocket(path, signal);
   // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
@@ -28,7 +28,7 @@ export async function savedByEngine(
   const answer = await withHead(socket, isWhole).catch(() => undefined);
   const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
   if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-    return until(whole, without(answer.all, headBytes + endOfHead.length));
+    return without(answer.all, headBytes + endOfHead.length);
   }
   socket.close();
   return undefined;
@@ -36,14 +36,6 @@ export async function savedByEngine(
 
 function isPlain(head: string): boolean {
   return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-
-// Behind the tar's end the connection stays open while the engine removes the files that it made it from.
-async function* until(whole: AbortSignal | undefined, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks) {
-    yield chunk;
-    if (whole?.aborted === true) return;
-  }
 }
 
 async function* without(chunks: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {

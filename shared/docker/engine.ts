@@ -1,20 +1,22 @@
+import { text } from 'node:stream/consumers';
+import { once } from 'node:events';
 import type { EngineName } from '../engine-name.ts';
 import { HandoverError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
 import { parseJson, stringsOf } from '../json.ts';
 import { type FetchedImage, fetchImage } from './fetch-image.ts';
-import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
 import { failedCommand } from './failed-command.ts';
-import { loadInto } from './load-image.ts';
-import { type LayerBytes, saveLowerLayers } from './lower-layers.ts';
 import { saveImage } from './save-image.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
 import {
   type EngineInfo,
   type InspectedImage,
+  type LoadReport,
   parseInfo,
   parseInspect,
+  parseLoadOutput,
   parseReferences,
   referenceFormat,
   saysNoSuchImage,
@@ -41,18 +43,8 @@ export interface Engine {
    * what its chunks throw.
    */
   readonly fetch: ((image: OfferedImage, warn: (text: string) => void) => Promise<FetchedImage>) | undefined;
-  /**
-   * The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating.
-   * @param whole aborted when the tar's end has come, so that the engine isn't waited for while it clears up
-   */
-  save(image: string, whole?: AbortSignal): AsyncIterable<Buffer>;
-  /**
-   * The bytes of `docker save` of an image's lowest layers alone, as many as come to so many bytes: they come while `save` is
-   * still silent. Nothing where there are none such; undefined for an engine that can't. For that the engine has a second
-   * image meanwhile; `warn` is told if that stays. Throws `load-failed` and what `save` throws.
-   */
-  readonly saveLower:
-    ((image: InspectedImage, bytes: LayerBytes, warn: (text: string) => void) => AsyncIterable<Buffer>) | undefined;
+  /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
+  save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference; the image goes with its last one. */
   untag(reference: string): Promise<void>;
@@ -73,8 +65,7 @@ export function dockerEngine(cli: DockerCli): Engine {
     inspect: (image) => inspect(cli, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
     fetch: (image, warn) => fetchImage(cli, image, warn),
-    save: (image, whole) => saveImage(cli, image, whole),
-    saveLower: (image, bytes, warn) => saveLowerLayers(cli, image, bytes, warn),
+    save: (image) => saveImage(cli, image),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
@@ -140,4 +131,45 @@ export async function inspectWith(
   if (parsed !== undefined) return parsed;
   if (output.exitCode !== 0 && saysNoSuchImage(output.stderr)) return undefined;
   throw failedCommand(cli, 'image-missing', args, output);
+}
+
+/** Feeds `load` as `Engine.load` says. */
+export async function loadInto(
+  cli: DockerCli,
+  chunks: AsyncIterable<Buffer>,
+  onLoaded: (loaded: string) => void,
+  tempDir?: string,
+): Promise<readonly string[]> {
+  const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+  report.loaded.forEach(onLoaded);
+  if (report.failure !== undefined) throw report.failure;
+  return report.loaded;
+}
+
+async function load(
+  cli: DockerCli,
+  running: RunningCli,
+  chunks: AsyncIterable<Buffer>,
+): Promise<LoadReport & { readonly failure?: HandoverError }> {
+  const said = Promise.all([text(running.stdout), text(running.stderr)]);
+  const state = { ended: false };
+  void running.exit.then(() => (state.ended = true));
+  try {
+    for await (const chunk of chunks) {
+      if (state.ended) break;
+      if (!running.stdin.write(chunk)) await Promise.race([once(running.stdin, 'drain'), running.exit]).catch(() => 0);
+    }
+  } catch (error) {
+    // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+    running.kill();
+    await running.exit;
+    throw error;
+  }
+  running.stdin.end();
+  const exitCode = await running.exit;
+  const [stdout, stderr] = await said;
+  const report = parseLoadOutput(`${stdout}\n${stderr}`);
+  if (exitCode === 0 && report.unpackError === undefined) return report;
+  const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+  return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }

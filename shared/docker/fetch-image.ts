@@ -2,7 +2,7 @@ import { asError, HandoverError } from '../errors.ts';
 import type { OfferedImage } from '../image/offered-image.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type LoopbackRegistry, loopbackRegistry } from './loopback-registry.ts';
-import { removeOwn } from './remove-own.ts';
+import { saysNoSuchImage } from './output.ts';
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
@@ -24,8 +24,7 @@ export async function fetchImage(
   await using registry = await loopbackRegistry(image);
   const { reference } = registry;
   await using kept = new AsyncDisposableStack();
-  // After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-  kept.defer(() => removeOwn(cli, reference, warn));
+  kept.defer(() => remove(cli, reference, warn));
   const output = await pull(cli, registry);
   if (output.exitCode === 0) return kept.move();
   throw new HandoverError(
@@ -53,4 +52,11 @@ async function pull(cli: DockerCli, { reference, reached, failed }: LoopbackRegi
   clearTimeout(timer);
   if (failure !== undefined) throw asError(failure);
   return output;
+}
+
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli: DockerCli, reference: string, warn: (text: string) => void): Promise<void> {
+  const output = await cli.cleanUp(['image', 'rm', reference]);
+  if (output.exitCode === 0 || saysNoSuchImage(output.stderr)) return;
+  warn(`The reference ${reference} stays in the engine: ${lastLine(output)}`);
 }

@@ -2,8 +2,7 @@ import { HandoverError } from '../errors.ts';
 import { formatReference, parseReference } from '../image/reference.ts';
 import { makeTempDir } from '../temp-dir.ts';
 import { type DockerCli, lastLine } from './cli.ts';
-import { type Engine, inspectWith, must, references } from './engine.ts';
-import { loadInto } from './load-image.ts';
+import { type Engine, inspectWith, loadInto, must, references } from './engine.ts';
 import { saveFrom } from './save-image.ts';
 import type { EngineInfo } from './output.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
@@ -22,7 +21,6 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
     fetch: undefined,
     save: (image) => save(cli, tempRoot, image),
-    saveLower: undefined,
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
     },

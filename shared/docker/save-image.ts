@@ -3,13 +3,10 @@ import type { DockerCli } from './cli.ts';
 import { engineSocket, savedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';
 
-/**
- * The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating.
- * @param whole as in `Engine.save`
- */
-export async function* saveImage(cli: DockerCli, image: string, whole?: AbortSignal): AsyncGenerator<Buffer> {
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+export async function* saveImage(cli: DockerCli, image: string): AsyncGenerator<Buffer> {
   const socket = await engineSocket(cli);
-  const saved = socket === undefined ? undefined : await savedByEngine(socket, image, { signal: cli.signal, whole });
+  const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
   yield* saved ?? saveFrom(cli, ['save', image]);
 }
 

@@ -24,20 +24,15 @@ const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
  * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
- * @param onEnd told when the archive's end has come; what `chunks` give behind it is passed over
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
-export async function* tarEntries(
-  chunks: AsyncIterable<Buffer>,
-  onEnd: () => void = () => undefined,
-): AsyncGenerator<TarEntry> {
+export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
   const bytes = new ByteSource(chunks);
   let extension: Extension = {};
   let isEnded = false;
   try {
     for (let block; (block = await bytes.block()) !== undefined;) {
       if (isZero(block)) {
-        if (isEnded) onEnd();
         isEnded = true;
         continue;
       }

@@ -26,11 +26,6 @@ export function tarHeader(name: string, size: number): Buffer {
   return block;
 }
 
-/** A file's whole entry: header, content and padding. */
-export function tarEntry(name: string, content: Buffer): Buffer {
-  return Buffer.concat([tarHeader(name, content.length), content, Buffer.alloc(tarPadding(content.length))]);
-}
-
 /** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
 export function looksLikeTar(head: Buffer): boolean {
   return head.toString('latin1', 257, 262) === 'ustar';

@@ -4,7 +4,7 @@ import type { ImageContents } from './image-contents.ts';
 import { invalidLayout } from './layout-error.ts';
 import { mediaTypes } from './manifest.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
-import { endOfArchive, tarEntry, tarHeader, tarPadding } from './tar-header.ts';
+import { endOfArchive, tarHeader, tarPadding } from './tar-header.ts';
 
 /** An image and the references it is stored under. */
 export interface NamedImage {
@@ -50,7 +50,7 @@ export async function* tarballChunks(
   const named = await images();
   requireLayers(named, layerOffsets);
   for (const [name, bytes] of smallEntries(named)) {
-    yield count(tarEntry(name, bytes));
+    yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
   }
   yield count(endOfArchive);
   told({ size: position, layerOffsets });
