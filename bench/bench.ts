@@ -1,12 +1,20 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
-import { buildAnew, emptyEngine } from './clean-slate.ts';
-import { type Arena, compressions, type Contender, consumers, producers, withoutOverlap } from './contenders.ts';
+import { buildAnew, emptyEngine, removeOutputs } from './clean-slate.ts';
+import {
+  type Arena,
+  compressions,
+  type Contender,
+  consumers,
+  producers,
+  tarballOf,
+  withoutOverlap,
+} from './contenders.ts';
 import { makeDisk } from './disk.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
@@ -95,23 +103,35 @@ async function benchLink(
   const rounds = isLarge ? 1 : Number(values.rounds);
   const about = { megabytes, store: builder.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
-  for (const { run } of produce) await run(producing, '0');
+  for (const [position, { run }] of produce.entries()) {
+    await run(producing, '0');
+    // The first is ours.
+    if (position === 0) renameSync(join(folder, 'ours.tar'), tarballOf(producing));
+  }
   await service.keep();
-  const tarball = statSync(join(folder, 'ours.tar')).size;
+  const tarball = statSync(tarballOf(producing)).size;
   const add = (result: Race): void => {
     results.race(result);
   };
-  if (races.includes('producer'))
-    add(await race({ ...about, what: 'Producer', tarball }, produce, producing, () => service.forget()));
+  const forget = (): Promise<void> => {
+    removeOutputs(producing);
+    return service.forget();
+  };
+  const empty = (): Promise<void> => {
+    removeOutputs(consuming);
+    return emptyEngine(consumer);
+  };
+  if (races.includes('producer')) add(await race({ ...about, what: 'Producer', tarball }, produce, producing, forget));
   // There and back: at that size the disk has a say.
   const loading = { ...about, rounds: isLarge ? 2 : rounds, what: 'Consumer', tarball };
-  if (races.includes('consumer')) add(await race(loading, consume, consuming, () => emptyEngine(consumer)));
+  if (races.includes('consumer')) add(await race(loading, consume, consuming, empty));
   if (link === 'unlimited' && !isLarge && races.includes('present')) {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
     const present = consumers.slice(0, 4);
     // The recipe's tarball has another manifest under the same tag.
     const again = async (): Promise<void> => {
-      await sh(consumer.env, 'docker', 'load', '--input', join(folder, 'ours.tar'));
+      await sh(consumer.env, 'docker', 'load', '--input', tarballOf(consuming));
+      removeOutputs(consuming);
     };
     add(await race({ ...about, what: 'Consumer that has it', tarball }, present, consuming, again));
   }
@@ -129,6 +149,7 @@ async function benchCompressions(
   const arena = { service, registry: registry.address, context, folder, engine };
   const heading = { megabytes, store: engine.store, link, rounds: Number(values.rounds), tarball: 0 };
   const anew = async (): Promise<void> => {
+    removeOutputs(arena);
     await service.forget();
     await emptyEngine(consumer);
     await buildAnew(arena);

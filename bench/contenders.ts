@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runStep, type StepOutcome } from '../dev/action-runner.ts';
@@ -21,6 +21,9 @@ export interface Contender {
   readonly name: string;
   readonly run: (arena: Arena, round: string) => Promise<number | undefined>;
 }
+
+/** Where our tarball is kept for those who take it as it is. */
+export const tarballOf = ({ folder }: Pick<Arena, 'folder'>): string => join(folder, 'tarball.tar');
 
 export const buildArguments = (context: string, ...output: readonly string[]): readonly string[] => [
   ...['buildx', 'build', '--network=host', '--provenance=false', '--sbom=false', '--platform=linux/amd64'],
@@ -123,7 +126,6 @@ export const producers: readonly Contender[] = [
     name: bareExport,
     run: async (arena) => {
       const directory = join(arena.folder, 'bare');
-      if (existsSync(directory)) rmSync(directory, { recursive: true });
       if (arena.engine.store === 'classic') {
         await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
         await sh(arena.engine.env, 'bash', '-c', 'docker save charon:local > /dev/null');
@@ -141,7 +143,7 @@ export const producers: readonly Contender[] = [
     name: linkAlone,
     run: async (arena, round) => {
       const script = fileURLToPath(new URL('bare-upload.ts', import.meta.url));
-      await sh(arena.service.env, process.execPath, script, `bare-${round}`, join(arena.folder, 'ours.tar'));
+      await sh(arena.service.env, process.execPath, script, `bare-${round}`, tarballOf(arena));
       return undefined;
     },
   },
@@ -156,7 +158,6 @@ const download =
   (level: number) =>
   async (arena: Arena): Promise<undefined> => {
     const path = join(arena.folder, 'downloaded');
-    if (existsSync(path)) rmSync(path, { recursive: true });
     const find = `const { artifact } = await client.getArtifact(${JSON.stringify(`recipe-${String(level)}-0`)});`;
     await officialClient(
       arena.service.env,
@@ -198,7 +199,7 @@ export const consumers: readonly Contender[] = [
   {
     name: loadFloor,
     run: async (arena) => {
-      await sh(arena.engine.env, 'docker', 'load', '--input', join(arena.folder, 'ours.tar'));
+      await sh(arena.engine.env, 'docker', 'load', '--input', tarballOf(arena));
       await createContainer(arena, 'charon:local');
       return undefined;
     },

@@ -67,7 +67,7 @@ describe('the entries of a tar', () => {
     mkdirSync(join(root, long, '..'), { recursive: true });
     writeFileSync(join(root, long), 'long');
     writeFileSync(join(root, 'plain'), Buffer.alloc(70_000, 7));
-    symlinkSync('plain', join(root, 'link'));
+    symlinkSync(format === 'ustar' ? 'plain' : 'far-away/'.repeat(20), join(root, 'link'));
     const file = join(directory, `${format}.tar`);
     execFileSync('tar', ['-C', root, `--format=${format}`, '-cf', file, 'plain', 'link', long]);
     const found = await entriesOf(readFileSync(file), 3001);
@@ -80,6 +80,19 @@ describe('the entries of a tar', () => {
       sha256(Buffer.alloc(70_000, 7)),
       sha256(''),
       sha256('long'),
+    ]);
+  });
+
+  test('a long name counts, though a link’s long target or something for all entries comes behind it', async () => {
+    const long = 'name/'.repeat(40);
+    const said = (type: string, content: string): Buffer =>
+      Buffer.concat([typed(tarHeader('said', content.length), type), Buffer.from(content.padEnd(512, '\0'))]);
+    const extensions = [said('L', long), said('K', 'target/'.repeat(30)), said('g', '20 comment=whatever\n')];
+    const entries = [typed(tarHeader('short', 0), '2'), tarHeader('next', 0)];
+    const found = await entriesOf(Buffer.concat([...extensions, ...entries, endOfArchive]), 333);
+    expect(found.map(({ name, isFile }) => [name, isFile])).toEqual([
+      [long, false],
+      ['next', true],
     ]);
   });
 
@@ -135,10 +148,15 @@ describe('the entries of a tar', () => {
 
 /** The header in front of pax records. */
 function paxHeader(size: number): Buffer {
-  const header = tarHeader('pax', size);
-  header[156] = 0x78;
-  // One type for another: the checksum goes up by as much.
-  const sum = Number.parseInt(header.toString('latin1', 148, 154), 8) + 0x78 - 0x30;
+  return typed(tarHeader('pax', size), 'x');
+}
+
+/** A file's header, made one of another type. */
+function typed(header: Buffer, type: string): Buffer {
+  const before = header[156] ?? 0;
+  header.write(type, 156, 'latin1');
+  // The checksum goes up by as much.
+  const sum = Number.parseInt(header.toString('latin1', 148, 154), 8) + type.charCodeAt(0) - before;
   header.write(sum.toString(8).padStart(6, '0'), 148, 'latin1');
   return header;
 }

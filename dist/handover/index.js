@@ -34561,11 +34561,15 @@ async function* tarEntries(chunks) {
                 await bytes.skip(tarPadding(header.size));
                 continue;
             }
+            // What they say, of all entries or of a link's target, isn't asked for here.
+            if (type === 'g' || type === 'K') {
+                await bytes.skip(header.size + tarPadding(header.size));
+                continue;
+            }
             const end = bytes.position + size;
             yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
             await bytes.skip(end + tarPadding(size) - bytes.position);
-            if (type !== 'g')
-                extension = {};
+            extension = {};
         }
         // Whoever sent it may have gone away between two entries.
         if (!isEnded)
