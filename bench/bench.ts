@@ -11,6 +11,7 @@ import {
   compressions,
   type Contender,
   consumers,
+  outputsOf,
   producers,
   tarballOf,
   withoutOverlap,
@@ -103,10 +104,11 @@ async function benchLink(
   const rounds = isLarge ? 1 : Number(values.rounds);
   const about = { megabytes, store: builder.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
+  removeOutputs(producing);
   for (const [position, { run }] of produce.entries()) {
     await run(producing, '0');
     // The first is ours.
-    if (position === 0) renameSync(join(folder, 'ours.tar'), tarballOf(producing));
+    if (position === 0) renameSync(join(outputsOf(producing), 'ours.tar'), tarballOf(producing));
   }
   await service.keep();
   const tarball = statSync(tarballOf(producing)).size;

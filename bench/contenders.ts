@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runStep, type StepOutcome } from '../dev/action-runner.ts';
@@ -22,6 +21,8 @@ export interface Contender {
   readonly run: (arena: Arena, round: string) => Promise<number | undefined>;
 }
 
+/** Where a turn writes what nobody needs after it. */
+export const outputsOf = ({ folder }: Pick<Arena, 'folder'>): string => join(folder, 'outputs');
 /** Where our tarball is kept for those who take it as it is. */
 export const tarballOf = ({ folder }: Pick<Arena, 'folder'>): string => join(folder, 'tarball.tar');
 
@@ -38,7 +39,7 @@ async function step(action: string, arena: Arena, inputs: Readonly<Record<string
 }
 
 function upload(arena: Arena, name: string, file: string, level: number): Promise<void> {
-  const args = [name, [file], arena.folder, { compressionLevel: level }]
+  const args = [name, [file], outputsOf(arena), { compressionLevel: level }]
     .map((value) => JSON.stringify(value))
     .join(', ');
   return officialClient(arena.service.env, `await client.uploadArtifact(${args});`);
@@ -61,7 +62,7 @@ async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
 const recipe =
   (level: number) =>
   async (arena: Arena, round: string): Promise<undefined> => {
-    const file = join(arena.folder, 'recipe.tar');
+    const file = join(outputsOf(arena), 'recipe.tar');
     await tarballByRecipe(arena, file);
     await upload(arena, `recipe-${String(level)}-${round}`, file, level);
   };
@@ -77,7 +78,7 @@ const ours: Contender = {
     const inputs = {
       context: arena.context,
       network: 'host',
-      tarball: join(arena.folder, 'ours.tar'),
+      tarball: join(outputsOf(arena), 'ours.tar'),
       'cache-from': '',
       compression: arena.compression ?? 'auto',
     };
@@ -93,7 +94,7 @@ export const producers: readonly Contender[] = [
   {
     name: 'docker save, zstd, raw upload',
     run: async (arena, round) => {
-      const file = join(arena.folder, `zstd-${round}.tar.zst`);
+      const file = join(outputsOf(arena), `zstd-${round}.tar.zst`);
       await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
       await sh(
         arena.engine.env,
@@ -105,9 +106,8 @@ export const producers: readonly Contender[] = [
       const options = JSON.stringify({ skipArchive: true });
       await officialClient(
         arena.service.env,
-        `await client.uploadArtifact('x', [${JSON.stringify(file)}], ${JSON.stringify(arena.folder)}, ${options});`,
+        `await client.uploadArtifact('x', [${JSON.stringify(file)}], ${JSON.stringify(outputsOf(arena))}, ${options});`,
       );
-      rmSync(file);
       return undefined;
     },
   },
@@ -125,7 +125,7 @@ export const producers: readonly Contender[] = [
   {
     name: bareExport,
     run: async (arena) => {
-      const directory = join(arena.folder, 'bare');
+      const directory = join(outputsOf(arena), 'bare');
       if (arena.engine.store === 'classic') {
         await sh(arena.engine.env, 'docker', ...buildArguments(arena.context, '-t', 'charon:local', '--load'));
         await sh(arena.engine.env, 'bash', '-c', 'docker save charon:local > /dev/null');
@@ -157,7 +157,7 @@ export const loadFloor = 'floor: docker load of our tarball';
 const download =
   (level: number) =>
   async (arena: Arena): Promise<undefined> => {
-    const path = join(arena.folder, 'downloaded');
+    const path = join(outputsOf(arena), 'downloaded');
     const find = `const { artifact } = await client.getArtifact(${JSON.stringify(`recipe-${String(level)}-0`)});`;
     await officialClient(
       arena.service.env,
