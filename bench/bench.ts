@@ -19,6 +19,7 @@ import {
 import { makeDisk } from './disk.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
+import { startLinkedRegistry } from './linked-registry.ts';
 import { inSlope } from './plots.ts';
 import { race } from './race.ts';
 import { type Race, Results } from './results.ts';
@@ -91,7 +92,8 @@ async function benchLink(
   builder: DockerEngine,
   consumer: DockerEngine,
 ): Promise<void> {
-  const service = await startService(link === 'limited' ? limited : {});
+  const limits = link === 'limited' ? limited : {};
+  const service = await startService(limits);
   const shared = { service, registry: registry.address, context, folder };
   const [producing, consuming]: readonly [Arena, Arena] = [
     { ...shared, engine: builder },
@@ -126,7 +128,11 @@ async function benchLink(
   if (races.includes('producer')) add(await race({ ...about, what: 'Producer', tarball }, produce, producing, forget));
   // There and back: at that size the disk has a say.
   const loading = { ...about, rounds: isLarge ? 2 : rounds, what: 'Consumer', tarball };
-  if (races.includes('consumer')) add(await race(loading, consume, consuming, empty));
+  if (races.includes('consumer')) {
+    const linked = await startLinkedRegistry(registry.address, join(folder, 'linked'), limits);
+    add(await race(loading, consume, { ...consuming, linkedRegistry: linked.address }, empty));
+    await linked.stop();
+  }
   if (link === 'unlimited' && !isLarge && races.includes('present')) {
     await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
     const present = consumers.slice(0, 4);

@@ -9,6 +9,8 @@ export interface Arena {
   readonly service: BenchService;
   readonly engine: DockerEngine;
   readonly registry: string;
+  /** The address of the registry behind the link; only consumers have it. */
+  readonly linkedRegistry?: string;
   readonly context: string;
   readonly folder: string;
   /** How ours stores new layers. */
@@ -151,6 +153,10 @@ export const producers: readonly Contender[] = [
 
 /** The whole tarball through `docker load`. */
 export const withoutOverlap = 'ours with `overlap: false`';
+/** Without TLS, and not over the link. */
+export const loopbackPull = 'docker pull from a loopback registry';
+/** From a registry that is as far away as the artifacts are. */
+export const linkedPull = 'docker pull over the same link';
 /** The engine's own work, from page cache. */
 export const loadFloor = 'floor: docker load of our tarball';
 
@@ -173,6 +179,13 @@ async function createContainer(arena: Arena, image: string): Promise<void> {
   await sh(arena.engine.env, 'docker', 'rm', id);
 }
 
+async function pull(arena: Arena, address: string): Promise<undefined> {
+  const image = `${address}/charon:local`;
+  await sh(arena.engine.env, 'docker', 'pull', '-q', image);
+  await createContainer(arena, image);
+  return undefined;
+}
+
 const load =
   (overlap: boolean) =>
   async (arena: Arena): Promise<number> => {
@@ -187,15 +200,7 @@ export const consumers: readonly Contender[] = [
   { name: 'ours', run: load(true) },
   { name: 'docs recipe (zip level 6)', run: download(6) },
   { name: 'tuned recipe (zip level 0)', run: download(0) },
-  {
-    name: 'docker pull from a loopback registry',
-    run: async (arena) => {
-      const image = `${arena.registry}/charon:local`;
-      await sh(arena.engine.env, 'docker', 'pull', '-q', image);
-      await createContainer(arena, image);
-      return undefined;
-    },
-  },
+  { name: loopbackPull, run: (arena) => pull(arena, arena.registry) },
   {
     name: loadFloor,
     run: async (arena) => {
@@ -205,6 +210,7 @@ export const consumers: readonly Contender[] = [
     },
   },
   { name: withoutOverlap, run: load(false) },
+  { name: linkedPull, run: (arena) => pull(arena, arena.linkedRegistry ?? '') },
 ];
 
 /** Export and load of layers that are new, so that they have to be compressed: the way from the build to the test. */

@@ -1,0 +1,109 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { type Link, link, type LinkOptions } from '../__tests__/fakes/artifact-service/link.ts';
+import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
+import { digestOf, hexOf } from '../shared/image/digest.ts';
+import { mediaTypes, parseManifest } from '../shared/image/manifest.ts';
+
+/** A registry with one image, behind TLS and a link like the stand-in service's. */
+export interface LinkedRegistry {
+  /** `127.0.0.1:<port>`: docker takes any certificate from such an address. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+interface File {
+  readonly path: string;
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+// As the stand-in service reads files, and lets them pass a limited link.
+const readBytes = 512 * 1024;
+const portionBytes = 64 * 1024;
+
+/**
+ * Offers a copy of the image `charon:local` of a registry.
+ * @param folder for the copy
+ */
+export async function startLinkedRegistry(from: string, folder: string, limits: LinkOptions): Promise<LinkedRegistry> {
+  await mkdir(folder, { recursive: true });
+  const files = await copyImage(`http://${from}/v2/charon`, folder);
+  const { key, cert } = makeCertificate(folder);
+  const way = link(limits);
+  const server = createServer({ key, cert }, (request, response) => {
+    // An engine that goes away says why itself.
+    answer(files, way, request, response).catch(() => response.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  return {
+    address: `127.0.0.1:${String(port)}`,
+    stop: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** @returns the image's manifest and blobs, by the end of their path: the tag, or a digest */
+async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, File>> {
+  const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
+  const response = await fetch(`${repository}/manifests/local`, { headers: { accept } });
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const { config, layers } = parseManifest(bytes.toString(), repository);
+  const mediaType = response.headers.get('content-type') ?? '';
+  const manifest = { path: join(folder, 'manifest'), size: bytes.length, mediaType };
+  await writeFile(manifest.path, bytes);
+  const files = new Map<string, File>([['local', manifest]]).set(digestOf(bytes), manifest);
+  for (const { digest, size } of [config, ...layers]) {
+    const path = join(folder, hexOf(digest));
+    const { body } = await fetch(`${repository}/blobs/${digest}`);
+    if (body === null) throw new Error(`${repository} has no ${digest}`);
+    await pipeline(Readable.fromWeb(body), createWriteStream(path));
+    files.set(digest, { path, size, mediaType: 'application/octet-stream' });
+  }
+  return files;
+}
+
+async function answer(
+  files: ReadonlyMap<string, File>,
+  way: Link,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  await way.latency();
+  const name = request.url?.split('/').at(-1) ?? '';
+  const file = files.get(name);
+  if (file === undefined) {
+    response.writeHead(name === '' ? 200 : 404, { 'content-length': 0 }).end();
+    return;
+  }
+  response.writeHead(200, { 'content-type': file.mediaType, 'content-length': file.size });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  const chunks: AsyncIterable<Buffer> = createReadStream(file.path, { highWaterMark: readBytes });
+  await pipeline(way.limited ? paced(chunks, way, request.socket) : chunks, response);
+}
+
+async function* paced(chunks: AsyncIterable<Buffer>, way: Link, connection: object): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; at += portionBytes) {
+      const portion = chunk.subarray(at, at + portionBytes);
+      await way.pass(connection, portion.length);
+      yield portion;
+    }
+  }
+}
