@@ -25,7 +25,7 @@ import { race } from './race.ts';
 import { type Race, Results } from './results.ts';
 import { sh, startService } from './world.ts';
 
-// npm run bench: everything side by side in one run, the contenders taking turns, on real engines. More than an hour.
+// npm run bench: everything side by side in one run, the contenders taking turns, on real engines. More than two hours.
 // A run of some of them leaves the results of the others as they are.
 //   --quick                            one image of 0.25 GB, the containerd store, the unlimited link: some minutes
 //   --sizes 1000,250,4000              of the images, in MB, unpacked
