@@ -18,7 +18,7 @@ export interface LinkedRegistry {
   stop(): Promise<void>;
 }
 
-interface File {
+interface StoredFile {
   readonly path: string;
   readonly size: number;
   readonly mediaType: string;
@@ -57,7 +57,7 @@ export async function startLinkedRegistry(from: string, folder: string, limits: 
 }
 
 /** @returns the image's manifest and blobs, by the end of their path: the tag, or a digest */
-async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, File>> {
+async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, StoredFile>> {
   const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
   const response = await fetch(`${repository}/manifests/local`, { headers: { accept } });
   const bytes = Buffer.from(await response.arrayBuffer());
@@ -65,11 +65,11 @@ async function copyImage(repository: string, folder: string): Promise<ReadonlyMa
   const mediaType = response.headers.get('content-type') ?? '';
   const manifest = { path: join(folder, 'manifest'), size: bytes.length, mediaType };
   await writeFile(manifest.path, bytes);
-  const files = new Map<string, File>([['local', manifest]]).set(digestOf(bytes), manifest);
+  const files = new Map<string, StoredFile>([['local', manifest]]).set(digestOf(bytes), manifest);
   for (const { digest, size } of [config, ...layers]) {
     const path = join(folder, hexOf(digest));
-    const { body } = await fetch(`${repository}/blobs/${digest}`);
-    if (body === null) throw new Error(`${repository} has no ${digest}`);
+    const { body, ok, status } = await fetch(`${repository}/blobs/${digest}`);
+    if (body === null || !ok) throw new Error(`${repository} has no ${digest} (status ${String(status)})`);
     await pipeline(Readable.fromWeb(body), createWriteStream(path));
     files.set(digest, { path, size, mediaType: 'application/octet-stream' });
   }
@@ -77,7 +77,7 @@ async function copyImage(repository: string, folder: string): Promise<ReadonlyMa
 }
 
 async function answer(
-  files: ReadonlyMap<string, File>,
+  files: ReadonlyMap<string, StoredFile>,
   way: Link,
   request: IncomingMessage,
   response: ServerResponse,
