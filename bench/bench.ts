@@ -131,7 +131,7 @@ async function benchLink(
   if (races.includes('consumer')) {
     // The largest image has been pushed to no registry.
     const linked = isLarge ? undefined : await startLinkedRegistry(registry.address, join(folder, 'linked'), limits);
-    add(await race(loading, consume, { ...consuming, linkedRegistry: linked?.address ?? '' }, empty));
+    add(await race(loading, consume, { ...consuming, linkedRegistry: linked?.address }, empty));
     await linked?.stop();
   }
   if (link === 'unlimited' && !isLarge && races.includes('present')) {

@@ -9,8 +9,8 @@ export interface Arena {
   readonly service: BenchService;
   readonly engine: DockerEngine;
   readonly registry: string;
-  /** The address of the registry behind the link; only consumers have it. */
-  readonly linkedRegistry?: string;
+  /** The address of the registry behind the link, where a contender needs it. */
+  readonly linkedRegistry?: string | undefined;
   readonly context: string;
   readonly folder: string;
   /** How ours stores new layers. */

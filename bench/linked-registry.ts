@@ -6,7 +6,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type Link, link, type LinkOptions } from '../__tests__/fakes/artifact-service/link.ts';
+import { readBytes } from '../__tests__/fakes/artifact-service/blobs.ts';
+import { type Link, link, type LinkOptions, portions } from '../__tests__/fakes/artifact-service/link.ts';
 import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
 import { digestOf, hexOf } from '../shared/image/digest.ts';
 import { mediaTypes, parseManifest } from '../shared/image/manifest.ts';
@@ -23,10 +24,6 @@ interface StoredFile {
   readonly size: number;
   readonly mediaType: string;
 }
-
-// As the stand-in service reads files, and lets them pass a limited link.
-const readBytes = 512 * 1024;
-const portionBytes = 64 * 1024;
 
 /**
  * Offers a copy of the image `charon:local` of a registry.
@@ -95,13 +92,12 @@ async function answer(
     return;
   }
   const chunks: AsyncIterable<Buffer> = createReadStream(file.path, { highWaterMark: readBytes });
-  await pipeline(way.limited ? paced(chunks, way, request.socket) : chunks, response);
+  await pipeline(paced(chunks, way, request.socket), response);
 }
 
 async function* paced(chunks: AsyncIterable<Buffer>, way: Link, connection: object): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; at += portionBytes) {
-      const portion = chunk.subarray(at, at + portionBytes);
+    for (const portion of portions(chunk, way.limited)) {
       await way.pass(connection, portion.length);
       yield portion;
     }

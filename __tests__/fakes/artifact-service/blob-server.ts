@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BlobStore } from './blobs.ts';
 import type { Fault, Faults } from './faults.ts';
-import type { Link } from './link.ts';
+import { type Link, portions } from './link.ts';
 import type { UrlSigner } from './signed-url.ts';
 
 export interface BlobServerParts {
@@ -157,12 +157,6 @@ function drained(response: ServerResponse): Promise<void> {
     };
     response.on('drain', done).on('close', done);
   });
-}
-
-function portions(chunk: Buffer, limited: boolean): readonly Buffer[] {
-  if (!limited) return [chunk];
-  const size = 64 * 1024;
-  return Array.from({ length: Math.ceil(chunk.length / size) }, (_, at) => chunk.subarray(at * size, (at + 1) * size));
 }
 
 async function putBytes(

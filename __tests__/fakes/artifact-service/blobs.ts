@@ -2,6 +2,9 @@ import { createReadStream } from 'node:fs';
 import { open, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 
+/** How much of a file is read at a time. */
+export const readBytes = 512 * 1024;
+
 interface Piece {
   readonly path: string;
   readonly size: number;
@@ -88,7 +91,7 @@ async function* readPieces(pieces: readonly Piece[], start: number, end: number)
     const stream: AsyncIterable<Buffer> = createReadStream(path, {
       start: from,
       end: to - 1,
-      highWaterMark: 512 * 1024,
+      highWaterMark: readBytes,
     });
     yield* stream;
   }

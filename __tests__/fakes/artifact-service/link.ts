@@ -50,3 +50,10 @@ export function link(options: LinkOptions): Link {
     },
   };
 }
+
+/** The pieces in which a chunk passes a link: short ones where it is limited, so that connections share it. */
+export function portions(chunk: Buffer, limited: boolean): readonly Buffer[] {
+  if (!limited) return [chunk];
+  const size = 64 * 1024;
+  return Array.from({ length: Math.ceil(chunk.length / size) }, (_, at) => chunk.subarray(at * size, (at + 1) * size));
+}
