@@ -84,20 +84,15 @@ export async function upload(
   tarball: TarballSource,
   unsealed: () => Promise<UnsealedRecord>,
 ): Promise<HandedOver> {
-  const progress = log.progress('Uploaded', tarball.size);
   let record: HandoverRecord | undefined;
-  try {
-    const artifact = await store.upload({
+  const artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
+    store.upload({
       name: plan.artifactName,
       retentionDays: plan.retentionDays,
       files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
-      onBytes: (bytes) => {
-        progress.add(bytes);
-      },
-    });
-    if (record === undefined) throw new RangeError('the upload ended before the record was written');
-    return { record, artifact };
-  } finally {
-    progress.done();
-  }
+      onBytes,
+    }),
+  );
+  if (record === undefined) throw new RangeError('the upload ended before the record was written');
+  return { record, artifact };
 }

@@ -70,7 +70,7 @@ async function feedLayers(
   const missing = await findMissingLayers(tools, info, content, record);
   if (missing === undefined) return undefined;
   try {
-    return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
+    return await send(tools, record.tarballSize - missing.skippedBytes, told, missing.open);
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
@@ -84,15 +84,12 @@ async function send(
   told: Told,
   open: (onBytes: (bytes: number) => void) => TarballStream,
 ): Promise<Omit<Fed, 'size'>> {
-  const progress = log.progress('Downloaded', total);
-  const tarball = open((bytes) => {
-    told.bytes(bytes);
-    progress.add(bytes);
-  });
-  try {
+  return log.progress('Downloaded', total, async (passed) => {
+    const tarball = open((bytes) => {
+      told.bytes(bytes);
+      passed(bytes);
+    });
     const loaded = await engine.load(tarball.chunks, told.loaded);
     return { contents: (wanted) => tarball.image(wanted), loaded };
-  } finally {
-    progress.done();
-  }
+  });
 }
