@@ -16,7 +16,9 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
     ['Platform', formatPlatform(record.platform)],
     ['Config digest', code(record.configDigest)],
     ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
-    ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+    ...(artifact === undefined
+      ? []
+      : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`]]),
     ...pushFacts(result.push),
     ['Tarball', `${code(result.tarballPath)}, ${formatBytes(record.tarballSize)}`],
     ...(steps.length === 0
@@ -24,7 +26,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
       : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
   ];
   return [
-    `### 📦 Handed over ${code(formatReferenceOf(result))}`,
+    `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
     markdownTable(['', ''], facts),
     ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
     layerTable(record.layers),

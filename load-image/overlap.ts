@@ -37,7 +37,7 @@ export async function loadOverlapped(
   const asked = new Set<Digest>();
   const total = { atMost: bytesIn(offered, () => true) };
   try {
-    const loaded = await log.progress('Downloaded', total, (passed) => {
+    const loaded = await log.progress(wordFor(content), total, (passed) => {
       const onBytes = (bytes: number): void => {
         told.bytes(bytes);
         passed(bytes);
@@ -59,6 +59,11 @@ export async function loadOverlapped(
     log.info(`${error.message} So docker load gets the whole tarball.`);
     return undefined;
   }
+}
+
+/** What the log calls it when bytes of the artifact pass to the engine. */
+export function wordFor({ downloaded }: ArtifactContent): string {
+  return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
 
 function tellUnpacked(log: Log, { unpacked }: OfferedLayers, asked: ReadonlySet<Digest>): void {

@@ -9,6 +9,7 @@ const sources = {
   artifact: 'the artifact',
   registry: 'the registry',
   engine: 'this engine, which had this very image',
+  build: 'this job’s own, which was not handed over',
 } as const;
 
 /** The job summary of a load that worked. */

@@ -126,6 +126,7 @@ describe('the layers of an artifact, one by one', () => {
     };
     const content: ArtifactContent = {
       artifact: { id: 1, name: 'docker-image', size: tarball.length },
+      downloaded: () => undefined,
       files: [],
       text: () => Promise.resolve(undefined),
       read: () => Readable.from([tarball]),

@@ -23,6 +23,7 @@ export async function openArtifact(artifact: Artifact, blob: RangedReader): Prom
 function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
   return {
     artifact,
+    downloaded: () => undefined,
     files: [{ name: artifact.name, size: reader.size }],
     text: () => Promise.resolve(undefined),
     read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
@@ -34,6 +35,7 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
   const find = (name: string): ZipMember | undefined => members.find((member) => member.name === name);
   return {
     artifact,
+    downloaded: () => undefined,
     files: members.map(({ name, size }) => ({ name, size })),
     text: async (name) => {
       const member = find(name);

@@ -67,6 +67,7 @@ async function open(artifact: Artifact, path: string): Promise<ArtifactContent> 
   const files = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(path, name))).size })));
   return {
     artifact,
+    downloaded: () => artifact.size,
     files,
     text: async (name) => (names.includes(name) ? readFile(join(path, name), 'utf8') : undefined),
     read: (name, onBytes) => countedChunks(createReadStream(join(path, name), { highWaterMark: 1024 * 1024 }), onBytes),

@@ -36,7 +36,17 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
-  return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+  const official = officialStore(options.tempRoot);
+  const explained: ArtifactStore = {
+    ...official,
+    upload: (request) =>
+      official.upload(request).catch((error: unknown) => {
+        // The official client tells the status in its message alone.
+        if (messageOf(error).includes('(409)')) throw nameTaken(request.name, error);
+        throw transferFailed(`upload the artifact "${request.name}"`, error);
+      }),
+  };
+  return fallbackStore(ownStore(options), explained, options.onNotice);
 }
 
 function ownStore(options: RunStoreOptions): ArtifactStore {
@@ -121,10 +131,10 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function nameTaken(name: string, error: HttpError): HandoverError {
+function nameTaken(name: string, error: unknown): HandoverError {
   return new HandoverError(
     'artifact-name-taken',
-    `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`,
+    `The artifact service refuses the name "${name}": ${messageOf(error)}. Another job of this run uses it, or is uploading to it now.`,
     `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`,
     error,
   );
