@@ -24,7 +24,14 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
+  await using store = runStore({
+    ...context,
+    onRetry: log.info,
+    progress: log.progress,
+    onNotice: log.notice,
+    maskSecret,
+    signal,
+  });
   const result = await handover(plans, {
     engine: containerEngine(plans.load.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),

@@ -6,7 +6,11 @@ export interface Log {
   /** Runs one chapter; its lines fold together in the runner's log. */
   chapter<T>(title: string, work: () => Promise<T>): Promise<T>;
   /** Runs long work that tells how many bytes have passed; lines say how far it is, and at the end whether it went well. */
-  progress<T>(what: string, total: TotalBytes, work: (passed: (bytes: number) => void) => Promise<T>): Promise<T>;
+  readonly progress: <T>(
+    what: string,
+    total: TotalBytes,
+    work: (passed: (bytes: number) => void) => Promise<T>,
+  ) => Promise<T>;
 }
 
 /** Bytes that will pass; `atMost` where others decide how many of them. */
