@@ -83,7 +83,10 @@ async function handOverFile(
   );
   const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
   const handedOver = await log.chapter('Upload', () =>
-    timeline.measure('Upload', () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed))),
+    timeline.measure(
+      (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
+      () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed)),
+    ),
   );
   log.info(`Tarball: ${path}, ${formatBytes(source.size)}`);
   return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };

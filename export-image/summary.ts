@@ -7,8 +7,11 @@ import type { Span } from '../shared/timeline.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
-/** The job summary of a handover that worked. */
-export function exportSummary(result: ExportResult, spans: readonly Span[]): string {
+/**
+ * The job summary of a handover that worked.
+ * @param note a paragraph that comes first
+ */
+export function exportSummary(result: ExportResult, spans: readonly Span[], note?: string): string {
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const facts = [
@@ -27,6 +30,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
   ];
   return [
     `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
+    ...(note === undefined ? [] : [note]),
     markdownTable(['', ''], facts),
     ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
     layerTable(record.layers),

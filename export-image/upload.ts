@@ -63,7 +63,10 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
     const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
     return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
   };
-  return tools.timeline.measure('Write and upload', () => upload(plan, tools, { tarball: source, claim }, unsealed));
+  return tools.timeline.measure(
+    (done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'),
+    () => upload(plan, tools, { tarball: source, claim }, unsealed),
+  );
 }
 
 // The size of the whole is known only at the end: so each layer is asked for its own.

@@ -1,6 +1,6 @@
 import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
-import { code, markdownTable } from '../shared/markdown.ts';
+import { code } from '../shared/markdown.ts';
 import type { Span } from '../shared/timeline.ts';
 import type { HandoverResult } from './handover.ts';
 import type { OtherImage } from './own-image.ts';
@@ -17,17 +17,16 @@ export function handoverSummary(result: HandoverResult, name: string, spans: rea
     case 'handed-over':
       return exportSummary(result.exported, []) + loaded;
     case 'kept':
-      return exportSummary(result.exported, []) + keptNote(result.other, name) + loaded;
+      return exportSummary(result.exported, [], keptNote(result.other, name)) + loaded;
   }
 }
 
 function keptNote(other: OtherImage, name: string): string {
-  const facts = [['Artifact', `${code(name)} is another job’s, which was first: this job keeps its own image`]];
-  if (other.kind === 'unknown') facts.push(['It holds', `not known: ${other.why}`]);
-  else {
-    facts.push(['Its id', String(other.artifact.id)]);
-    const holds = other.kind === 'same' ? 'the same image as this one' : '⚠️ another image, which later jobs get';
-    facts.push(['It holds', `${holds}: config ${code(other.configDigest)}`]);
+  if (other.kind === 'unknown') {
+    return `Another job was first to use the name ${code(name)}. Whether its image is the same as this one is not known: ${other.why}`;
   }
-  return `${markdownTable(['', ''], facts)}\n\n`;
+  const its = `that another job was first to hand over as ${code(name)} (id ${String(other.artifact.id)})`;
+  return other.kind === 'same'
+    ? `The image ${its} is the same image as this one.`
+    : `⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${code(other.configDigest)}.`;
 }

@@ -61,12 +61,14 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
 export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
   const { engine, store, log, timeline } = tools;
   const found = log.chapter('Find the artifact', () =>
-    timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
+    timeline.measure('Find', async () => {
+      const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
+      return { origin: 'artifact' as const, content, record: await readRecord(content, log) };
+    }),
   );
   found.catch(() => undefined); // thrown below; an engine that isn't there comes first
   const info = await engine.info();
-  const content = await found;
-  return loadHandover(plan, tools, { origin: 'artifact', content, record: await readRecord(content, log) }, info);
+  return loadHandover(plan, tools, await found, info);
 }
 
 /**
@@ -90,8 +92,9 @@ export async function loadHandover(
   await requireSpace(plan, content, info);
   await using guard = await guardTags(engine, log.warning);
   const result = await log.chapter('Load', () =>
-    timeline.measure(handover.origin === 'artifact' ? 'Download and load' : 'Load', () =>
-      load(plan, tools, { ...handover, guard, info }),
+    timeline.measure(
+      (result) => (result?.size === 0 ? 'Load' : 'Download and load'),
+      () => load(plan, tools, { ...handover, guard, info }),
     ),
   );
   guard.keep();

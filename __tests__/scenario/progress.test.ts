@@ -31,12 +31,18 @@ async function loadWith(
 const lines = ({ log }: StepOutcome, word: string): readonly string[] =>
   log.split('\n').filter((line) => line.startsWith(word));
 
+const row = ({ summary }: StepOutcome, name: string): string =>
+  new RegExp(`^\\| ${name} \\| (.*) \\|$`, 'm').exec(summary)?.[1] ?? '';
+
 describe.each(['classic', 'containerd'] as const)('S2.8: a load into the %s store', (store) => {
   test('that lacks nothing says so, and that nothing was unpacked on its way', async () => {
     const outcome = await loadWith(2, { store });
     expect(outcome.outputs).toMatchObject({ size: '0', loaded: 'true' });
     expect(lines(outcome, 'Downloaded')).toEqual(['Downloaded: nothing']);
     expect(outcome.log).not.toContain('npacked on');
+    expect(row(outcome, 'Downloaded')).toBe('nothing: the engine had all layers');
+    // Nothing was downloaded: the chart doesn't say so either.
+    expect(outcome.summary).toMatch(/^ {4}Load \([\d.]+ m?s\)/m);
   });
 
   test('that lacks one layer says what came, of that layer alone', async () => {
@@ -49,11 +55,18 @@ describe.each(['classic', 'containerd'] as const)('S2.8: a load into the %s stor
     ]);
   });
 
+  test('that lacks one layer: the summary says that the others were here', async () => {
+    const outcome = await loadWith(1, { store });
+    expect(row(outcome, 'Downloaded')).toMatch(/^4\.\d MB; the engine had the rest$/);
+    expect(outcome.summary).toMatch(/^ {4}Download and load \(/m);
+  });
+
   test('that lacks all of it never says less than all', async () => {
     for (const overlap of ['true', 'false']) {
       const outcome = await loadWith(0, { store, handed: plain }, { overlap });
       expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 6\.\d MB in/)]);
       expect(outcome.log).not.toContain(' %');
+      expect(row(outcome, 'Downloaded')).toMatch(/^6\.\d MB$/);
       if (overlap === 'true') await scenario.end();
     }
   });
@@ -79,4 +92,17 @@ test('S2.8: an upload that breaks off says how far it came', async () => {
   const outcome = await scenario.handOver();
   expect(errorCode(outcome)).toBe('transfer-failed');
   expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: broke off after 6\.\d MB/)]);
+});
+
+test('S2.8: the artifact that was found is told under that heading', async () => {
+  const { log } = await loadWith(0, {});
+  expect(log).toMatch(
+    /::group::Find the artifact\n(?:::add-mask::.*\n)*Artifact "docker-image": id \d+, .*\n::endgroup::/,
+  );
+});
+
+test('S2.8: of some bytes no speed is told', async () => {
+  const small = makeImage({ layers: 1, layerBytes: 2000 });
+  const outcome = await loadWith(0, { handed: small });
+  expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, [\d.]+ kB in [\d.]+ m?s$/)]);
 });

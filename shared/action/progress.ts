@@ -1,5 +1,5 @@
 import type { Log, TotalBytes } from '../log.ts';
-import { formatBytes } from '../text.ts';
+import { formatBytes, formatDuration } from '../text.ts';
 
 const everyMs = 5000;
 
@@ -13,9 +13,9 @@ export function progressTo(tell: (line: string) => void): Log['progress'] {
     const began = performance.now();
     let bytes = 0;
     const soFar = (verb: string, of = ''): void => {
-      const seconds = (performance.now() - began) / 1000;
-      const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
-      tell(`${what}: ${verb}${formatBytes(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
+      const ms = performance.now() - began;
+      const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+      tell(`${what}: ${verb}${formatBytes(bytes)}${of} in ${formatDuration(ms)}${speed}`);
     };
     const timer = setInterval(() => {
       soFar('', share(bytes, total));
