@@ -1,10 +1,10 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { Registry } from '../shared/docker/registry.ts';
-import { HandoverError } from '../shared/errors.ts';
+import { HandoverError, messageOf } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
@@ -63,17 +63,17 @@ export interface SourcedImage {
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
  * same build.
- * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
+  const secrets = await writeSecrets(tools.tempDir, request.secrets);
   // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
   const info = tools.engine.info();
   info.catch(() => undefined);
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  const secrets = await writeSecrets(tools.tempDir, request.secrets);
   if (direct) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);
   const build = withoutRemoteCaches(request.build, log);
@@ -115,12 +115,23 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
 async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<readonly PassedSecret[]> {
   return Promise.all(
     secrets.map(async (secret, position) => {
+      if (secret.from === 'src') await requireSecretFile(secret);
       if (secret.from !== 'value') return secret;
       const place = join(tempDir, `secret-${String(position)}`);
       await writeFile(place, secret.value, { mode: 0o600 });
       return { id: secret.id, from: 'src', place } as const;
     }),
   );
+}
+
+async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
+  await access(place).catch((error: unknown) => {
+    throw new HandoverError(
+      'invalid-input',
+      `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
+      'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
+    );
+  });
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.

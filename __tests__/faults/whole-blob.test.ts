@@ -98,7 +98,7 @@ describe('a service that ignores ranges', () => {
     const outcome = await scenario.loads();
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': image.configDigest });
-    expect(outcome.log).toContain('trying again');
+    expect(outcome.log).toContain('attempt 1 of 6, the next');
     expect(outcome.leftInTemp).toEqual([]);
   });
 

@@ -25,6 +25,7 @@ describe('invalid-input', () => {
     [{ 'source-image': 'a'.repeat(12) }, 'given by image ID (aaa'],
     [{ secrets: 'TOKEN' }, 'Item 1 of the input `secrets`'],
     [{ secrets: '"TOKEN=hunter2' }, 'The input `secrets` is "(not shown)"'],
+    [{ 'secret-files': 'npmrc=./missing.npmrc' }, 'of the secret "npmrc" is "./missing.npmrc"'],
     [{ tags: 'Array' }, 'The input `tags` is "Array", which is what an expression leaves of a list'],
     [{ 'build-args': 'A=1\nObject' }, 'has the line "Object", which is what an expression leaves of an object'],
     [{ tarball: '/' }, 'it is a folder'],
