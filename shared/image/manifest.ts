@@ -14,7 +14,7 @@ import { type Digest, digestOf, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';
 import { looksLikeTar } from './tar-header.ts';
 
-/** No config or manifest may be larger, in bytes: registries and engines take no more (docs/decisions.md). */
+/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
 export const maxJsonBytes = 4 * 1024 * 1024;
 
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
@@ -102,7 +102,7 @@ export function requireConfigSize(size: number): void {
   if (size <= maxJsonBytes) return;
   throw new HandoverError(
     'tarball-invalid',
-    `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be loaded again.`,
+    `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`,
     'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.',
   );
 }

@@ -51,15 +51,16 @@ export function formatPlatform(platform: Platform): string {
 
 /** Whether two platforms are one; an unknown architecture may be any. */
 export function samePlatform(one: Platform, other: Platform): boolean {
-  if (isUnknown(one, other)) return one.os === other.os;
+  if (!isKnown(one) || !isKnown(other)) return one.os === other.os;
   return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
 }
 
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 export function runsOn(image: Platform, host: Platform): boolean {
-  return image.os === host.os && (isUnknown(image, host) || image.architecture === host.architecture);
+  return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
 
-function isUnknown(one: Platform, other: Platform): boolean {
-  return one.architecture === unknown || other.architecture === unknown;
+/** Whether it tells its architecture: engines load images that don't. */
+export function isKnown({ architecture }: Platform): boolean {
+  return architecture !== unknown;
 }

@@ -3,6 +3,7 @@ import { blobName, type Digest } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
 import { invalidLayout } from './layout-error.ts';
 import { mediaTypes } from './manifest.ts';
+import { isKnown } from './platform.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from './tar-header.ts';
 
@@ -97,12 +98,13 @@ function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Diges
 }
 
 function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
-  const { os, architecture, variant } = image.config.platform;
+  const { platform } = image.config;
+  const { os, architecture, variant } = platform;
   const descriptor = {
     mediaType: image.manifestMediaType,
     digest: image.manifestDigest,
     size: image.manifestBytes.length,
-    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    ...(isKnown(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
   return references.map((reference) => ({
