@@ -24,6 +24,7 @@ describe('what is planned without any choice', () => {
       platform: { os: 'linux', architecture: 'amd64' },
       compression: { format: 'zstd', level: 1 },
       further: [],
+      whenTaken: 'fail',
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
       retentionDays: 1,
