@@ -7,7 +7,7 @@ import { goPart } from './go-parts.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
 /** The image that `buildx create --driver docker-container` and docker/setup-buildx-action ask for. */
-const image = 'moby/buildkit:buildx-stable-1';
+export const imageOfBuildKit = 'moby/buildkit:buildx-stable-1';
 const certificates = 'etc/ssl/certs/ca-certificates.crt';
 
 /**
@@ -30,7 +30,7 @@ export async function provideBuildKit(engine: DockerEngine): Promise<void> {
     const tarball = join(folder, 'root.tar');
     execFileSync('tar', ['--create', '--owner=0', '--group=0', '--file', tarball, '--directory', root, '.']);
     const changes = ['ENTRYPOINT ["buildkitd"]', 'VOLUME /var/lib/buildkit', 'ENV PATH=/bin'];
-    engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, image);
+    engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, imageOfBuildKit);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
