@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { DockerEngine } from './docker-engine.ts';
 import { goPart } from './go-parts.ts';
 import { writeRootFilesystem } from './test-images.ts';
@@ -23,6 +23,7 @@ export async function provideBuildKit(engine: DockerEngine): Promise<void> {
     const [buildkit, runc] = [await goPart('buildkit'), await goPart('runc')];
     for (const name of ['buildkitd', 'buildctl']) copyFileSync(join(buildkit, name), join(root, 'bin', name));
     copyFileSync(join(runc, 'runc'), join(root, 'bin', 'buildkit-runc'));
+    copyGit(root);
     if (existsSync(join('/', certificates))) {
       mkdirSync(join(root, 'etc/ssl/certs'), { recursive: true });
       copyFileSync(join('/', certificates), join(root, certificates));
@@ -33,5 +34,22 @@ export async function provideBuildKit(engine: DockerEngine): Promise<void> {
     engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, imageOfBuildKit);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+// What BuildKit fetches a Git context with: git, the libraries that it is linked to, and the scripts that `git submodule` is.
+function copyGit(root: string): void {
+  const ask = (program: string, ...args: readonly string[]): string =>
+    execFileSync(program, args, { encoding: 'utf8' }).trim();
+  const copy = (from: string, to: string): void => {
+    mkdirSync(dirname(join(root, to)), { recursive: true });
+    copyFileSync(from, join(root, to));
+  };
+  const git = ask('which', 'git');
+  copy(git, 'bin/git');
+  for (const [library] of ask('ldd', git).matchAll(/\/\S+/g)) copy(library, library);
+  const folder = ask('git', '--exec-path');
+  for (const script of ['git-submodule', 'git-sh-setup', 'git-sh-i18n'].map((name) => join(folder, name))) {
+    if (existsSync(script)) copy(script, script);
   }
 }

@@ -5,12 +5,15 @@ import { parse } from 'yaml';
 import { isObject } from '../../shared/json.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type JobRun, runAct, type WorkflowRun } from './act.ts';
+import { recipeText } from './recipes.ts';
 import { type EngineName, runnerPath, type World } from './world.ts';
 
 /** One scenario: workflows that run, and what must have come of them. */
 export interface Scenario {
   readonly name: string;
   readonly title: string;
+  /** The documentation's recipes that it runs: `file#heading`. */
+  readonly recipes: readonly string[];
   /** Throws what isn't as it must be. */
   readonly run: (stage: Stage) => Promise<void>;
 }
@@ -24,14 +27,16 @@ export interface RunOptions {
   readonly event?: { readonly name: string; readonly ref: string; readonly payload: unknown };
   /** A clone of the repository to run in; otherwise the one of the scenario's first run. */
   readonly repository?: string;
-  /** For `vars`. */
-  readonly variables?: Readonly<Record<string, string>>;
+  /** Further environment of all jobs. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Where a scenario plays: its own artifact service and cache, and two engines without an image. */
 export interface Stage {
   readonly world: World;
   readonly service: ArtifactService;
+  /** The YAML that stands under one of the scenario's headings: the first snippet, or the one of that index. */
+  recipe(id: string, index?: number): string;
   /** Runs a workflow to its end. */
   workflow(text: string, options?: RunOptions): Promise<WorkflowRun>;
 }
@@ -60,6 +65,10 @@ export async function play(scenario: Scenario, world: World, logs: string): Prom
     await scenario.run({
       world,
       service,
+      recipe: (id, index = 0) => {
+        assert.ok(scenario.recipes.includes(id), `${id} is none of the recipes that ${scenario.name} says it runs`);
+        return recipeText(id, index);
+      },
       workflow: (text, options = {}) => {
         const number = (runs += 1);
         repository = options.repository ?? repository ?? world.repository();
@@ -127,7 +136,6 @@ function runWorkflow({
     ...['--action-cache-path', cache, '--cache-server-addr', '127.0.0.1'],
     ...['--cache-server-path', join(folder, 'cache'), '--secret', `GITHUB_TOKEN=${service.rest.token}`],
     ...Object.entries(github).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
-    ...Object.entries(options.variables ?? {}).flatMap(([name, value]) => ['--var', `${name}=${value}`]),
     ...localRepositories(text, world).flatMap((mapping) => ['--local-repository', mapping]),
   ];
   const env = {
@@ -135,6 +143,7 @@ function runWorkflow({
     HOME: join(own, 'home'),
     LANG: 'C.UTF-8',
     E2E_JOBS: jobs,
+    ...options.env,
   };
   return runAct({ args, env, cwd: repository, logFile });
 }

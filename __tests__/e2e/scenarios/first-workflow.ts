@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { recipe } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
 const suites = ['cerberus', 'crowdsec', 'ratelimit', 'waf'];
@@ -7,8 +6,9 @@ const suites = ['cerberus', 'crowdsec', 'ratelimit', 'waf'];
 export const firstWorkflow: Scenario = {
   name: 'first-workflow',
   title: 'README’s first workflow, as it stands; a second run finds its cache',
-  run: async ({ workflow, world }) => {
-    const text = recipe('README.md', 'Image Handover');
+  recipes: ['README.md#Image Handover'],
+  run: async ({ workflow, world, recipe }) => {
+    const text = recipe('README.md#Image Handover');
     const expected = ['build: success', ...suites.map((suite) => `integration ${suite}: success`)];
     for (const runId of ['1', '2']) {
       const run = await workflow(text, { runId });
