@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { apt, withLock } from './docker-packages.ts';
+import { apt, aptLock, withLock } from './docker-packages.ts';
 import { whenWeEnd } from './own-processes.ts';
 
 /** Podman with an image storage of our own. */
@@ -59,7 +59,7 @@ export async function startPodman(): Promise<Podman> {
  * @param programs each with the package that it comes from
  */
 export async function bringPrograms(programs: Readonly<Record<string, string>>): Promise<void> {
-  await withLock(() => {
+  await withLock(aptLock, () => {
     const missing = Object.keys(programs).filter((program) => !isThere(program));
     if (missing.length > 0) install(missing, programs);
   });

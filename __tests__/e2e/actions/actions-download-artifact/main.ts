@@ -1,0 +1,10 @@
+import { DefaultArtifactClient } from '@actions/artifact';
+import { env, fail, input } from '../step.ts';
+
+const client = new DefaultArtifactClient();
+const { artifact } = await client.getArtifact(input('name'));
+const { digestMismatch } = await client.downloadArtifact(artifact.id, {
+  path: input('path') || env('GITHUB_WORKSPACE'),
+  ...(artifact.digest === undefined ? {} : { expectedHash: artifact.digest }),
+});
+if (digestMismatch === true) fail(`The artifact ${input('name')} has another digest than it was uploaded with.`);
