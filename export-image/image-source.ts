@@ -10,7 +10,7 @@ import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
 import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
 import { formatPlatform, type Platform } from '../shared/image/platform.ts';
-import { formatReference, type Reference } from '../shared/image/reference.ts';
+import { isImageId } from '../shared/image/reference.ts';
 import type { ReplacedLayer } from '../shared/image/replaced-layer.ts';
 import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
@@ -148,21 +148,22 @@ async function removeUntagged({ engine, log }: SourceTools, imageId: string): Pr
 
 /**
  * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
 export async function saveIntoLayout(
   tools: SourceTools,
-  reference: Reference,
+  name: string,
   layout: LayoutRequest,
   push: PushPlan | undefined,
 ): Promise<SourcedImage> {
-  const name = formatReference(reference);
-  const image = await tools.engine.inspect(name);
-  if (image === undefined) throw await notFound(tools.engine, name);
-  tools.log.info(`Found ${name} (${image.imageId})`);
-  const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+  const found = await tools.engine.inspect(name);
+  if (found === undefined) throw await notFound(tools.engine, name);
+  tools.log.info(`Found ${name} (${found.imageId})`);
+  const image = isImageId(name) ? found.imageId : name;
+  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
   if (push === undefined) return { steps: [], replaced };
-  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, name, push) } };
+  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, image, push) } };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {
@@ -174,8 +175,15 @@ async function notFound(engine: Engine, name: string): Promise<HandoverError> {
     `There is no image ${name} in this engine.` +
       (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
       ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`,
-    near.length > 0
-      ? 'Correct the tag in `source-image`, or build with that tag.'
-      : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.',
+    missingHint(name, near),
   );
+}
+
+function missingHint(name: string, near: readonly string[]): string {
+  if (isImageId(name)) {
+    return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+  }
+  return near.length > 0
+    ? 'Correct the tag in `source-image`, or build with that tag.'
+    : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }

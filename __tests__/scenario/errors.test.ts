@@ -21,6 +21,8 @@ describe('invalid-input', () => {
     [{ 'require-cache': 'maybe' }, '"maybe"'],
     [{ 'source-image': 'a:1', 'source-tarball': 'b.tar' }, 'source-image, source-tarball'],
     [{ 'source-image': 'a:1', file: 'Dockerfile' }, 'source-image, file'],
+    [{ 'source-image': `sha256:${'a'.repeat(64)}` }, 'given by image ID (sha256:aaa'],
+    [{ 'source-image': 'a'.repeat(12) }, 'given by image ID (aaa'],
     [{ secrets: 'TOKEN=' }, 'Line 1 of the input `secrets`'],
     [{ tarball: '/' }, 'it is a folder'],
   ])('S0.7: %j never reaches docker', async (inputs, message) => {
