@@ -43482,7 +43482,7 @@ function explainRunner(error, { os, architecture }) {
 /* harmony export */   b: () => (/* binding */ setupBuildxHint)
 /* harmony export */ });
 /** The line of YAML that helps with every shortcoming of a builder. */
-const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v3`.';
+const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 
 
 /***/ }),
