@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { apt, withLock } from './docker-packages.ts';
+import { apt, aptLock, withLock } from './docker-packages.ts';
 import { whenWeEnd } from './own-processes.ts';
 
 /** Podman with an image storage of our own. */
@@ -21,7 +21,7 @@ export interface Podman {
 /** Makes sure that podman is there, and gives it an empty storage. It touches no other storage on the machine. */
 export async function startPodman(): Promise<Podman> {
   if (process.getuid?.() !== 0) throw new Error('A storage of our own needs root: run this with sudo.');
-  await withLock(() => {
+  await withLock(aptLock, () => {
     if (!hasPodman()) install();
   });
   const root = mkdtempSync(join(tmpdir(), 'ih-podman-'));
