@@ -29,7 +29,8 @@ const copies = /^(?:ADD|COPY) /;
 // runs under no vertex in 0.28, and as a second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
-const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
+const pushError =
+  /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
 
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 export class BuildProgress {
