@@ -33,7 +33,6 @@ describe('what is planned without any choice', () => {
       jobKey: '',
       push: undefined,
       notices: [],
-      whenTaken: 'fail',
     });
   });
 });
