@@ -16,12 +16,13 @@ import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan } from './plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { openSourceTarball } from './source-tarball.ts';
-import { spaceAdvice, upload, uploadFilling, type UploadTools } from './upload.ts';
+import { mayKeep, spaceAdvice, upload, uploadFilling, type UploadTools } from './upload.ts';
 
 /** What happened. */
 export interface ExportResult {
   readonly record: HandoverRecord;
-  readonly artifact: Artifact;
+  /** Undefined when another job has the name, and the plan keeps the image all the same. */
+  readonly artifact: Artifact | undefined;
   readonly tarballPath: string;
   readonly steps: readonly BuildStep[];
   readonly push: PushOutcome;
@@ -41,7 +42,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   const { log } = tools;
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
   for (const notice of plan.notices) log.notice(notice);
-  const claim = await claimName(tools.store, plan.artifactName, tools.producer);
+  const claim = await claimFor(plan, tools);
   if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
 
   await using temp = await makeTempDir(tools.tempRoot);
@@ -62,6 +63,15 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   return { record, artifact, tarballPath: plan.tarballPath, steps, push };
 }
 
+async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {
+  try {
+    return await claimName(store, plan.artifactName, producer);
+  } catch (error) {
+    if (!mayKeep(plan, error)) throw error;
+    return { release: () => Promise.reject(asError(error)) };
+  }
+}
+
 async function handOverFile(
   plan: ExportPlan,
   tools: ExportTools,
@@ -72,7 +82,6 @@ async function handOverFile(
   const source = await log.chapter('Check the tarball', () =>
     timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)),
   );
-  await claim.release();
   await using file = source.isNew ? await newFile(plan, path) : undefined;
   if (file !== undefined)
     log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
@@ -81,7 +90,10 @@ async function handOverFile(
   const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
   const unsealed = (): Promise<UnsealedRecord> => Promise.resolve(source.unsealed());
   const handedOver = await log.chapter('Upload', () =>
-    timeline.measure('Upload', () => upload(plan, tools, tarball, unsealed)),
+    timeline.measure(
+      (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
+      () => upload(plan, tools, { tarball, claim }, unsealed),
+    ),
   );
   await file?.commit();
   log.info(`Tarball: ${tarballPath}, ${formatBytes(handedOver.record.tarballSize)}`);

@@ -24,7 +24,14 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const plan = planExport(inputs, context);
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
+  await using store = runStore({
+    ...context,
+    onRetry: log.info,
+    progress: log.progress,
+    onNotice: log.notice,
+    maskSecret,
+    signal,
+  });
   const result = await exportImage(plan, {
     engine: containerEngine(plan.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),

@@ -18,7 +18,7 @@ export function exportOutputs(
   const pushed = push.kind === 'pushed' ? push.reference : undefined;
   const cached = steps.filter((step) => step.cached).length;
   return {
-    'run-integration': 'true',
+    'run-integration': String(artifact !== undefined),
     image: record.references.map(formatReference)[0] ?? '',
     'immutable-tag': plan.immutableTag ?? '',
     tarball: result.tarballPath,
@@ -28,10 +28,10 @@ export function exportOutputs(
     'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
     'pushed-reference': pushed === undefined ? '' : formatReference(pushed),
     platform: formatPlatform(record.platform),
-    'artifact-name': artifact.name,
-    'artifact-id': String(artifact.id),
-    'artifact-url': runUrl === '' ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
-    'artifact-digest': artifact.digest ?? '',
+    'artifact-name': artifact?.name ?? '',
+    'artifact-id': String(artifact?.id ?? ''),
+    'artifact-url': runUrl === '' || artifact === undefined ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
+    'artifact-digest': artifact?.digest ?? '',
     'cached-steps': String(cached),
     'executed-steps': String(steps.length - cached),
   };

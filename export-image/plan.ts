@@ -40,6 +40,8 @@ export interface ExportPlan {
   readonly further: readonly TaggedReference[];
   readonly tarballPath: string;
   readonly artifactName: string;
+  /** What becomes of the image when another job has the artifact's name: `keep` leaves it on this runner alone. */
+  readonly whenTaken: 'fail' | 'keep';
   readonly retentionDays: number;
   readonly requireCache: boolean;
   /** How layers are stored that aren't compressed yet. */
@@ -87,6 +89,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
+    whenTaken: 'fail',
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     requireCache: inputs.requireCache,
     compression: chooseCompression(inputs.compression, inputs.compressionLevel),

@@ -7,8 +7,11 @@ import type { Span } from '../shared/timeline.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
-/** The job summary of a handover that worked. */
-export function exportSummary(result: ExportResult, spans: readonly Span[]): string {
+/**
+ * The job summary of a handover that worked.
+ * @param note a paragraph that comes first
+ */
+export function exportSummary(result: ExportResult, spans: readonly Span[], note?: string): string {
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const facts = [
@@ -16,7 +19,9 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
     ['Platform', formatPlatform(record.platform)],
     ['Config digest', code(record.configDigest)],
     ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
-    ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
+    ...(artifact === undefined
+      ? []
+      : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`]]),
     ...pushFacts(result.push),
     ['Tarball', `${code(result.tarballPath)}, ${formatBytes(record.tarballSize)}`],
     ...(steps.length === 0
@@ -24,7 +29,8 @@ export function exportSummary(result: ExportResult, spans: readonly Span[]): str
       : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
   ];
   return [
-    `### 📦 Handed over ${code(formatReferenceOf(result))}`,
+    `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
+    ...(note === undefined ? [] : [note]),
     markdownTable(['', ''], facts),
     ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
     layerTable(record.layers),

@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { requireDiskSpace } from '../shared/disk-space.ts';
+import { HandoverError, messageOf } from '../shared/errors.ts';
 import { type ArrivingLayer, arrivingLayers, begun } from '../shared/image/arriving-layers.ts';
 import type { HandoverRecord, Producer } from '../shared/image/record.ts';
 import { tarballChunks, type WrittenTarball } from '../shared/image/tarball-writer.ts';
@@ -18,10 +19,11 @@ import { imageRecord } from './unsealed-record.ts';
 export const spaceAdvice =
   'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 
-/** The artifact as it was finalised. */
+/** The image's record, and the artifact as it was finalised. */
 export interface HandedOver {
   readonly record: HandoverRecord;
-  readonly artifact: Artifact;
+  /** Undefined when another job has the name, and the plan keeps the image all the same. */
+  readonly artifact: Artifact | undefined;
 }
 
 export interface UploadTools {
@@ -49,7 +51,6 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
   // What is judged when the build is over must not be uploaded before.
   if (plan.requireCache || plan.push !== undefined) await filled;
   const layers = await begun(arrivingLayers(directory, filled));
-  await claim.release();
   const images = async (): Promise<FilledLayout['images']> => (await filled).images;
   let written: WrittenTarball | undefined;
   const fitting = whileItFits(layers, plan.tarballPath);
@@ -62,7 +63,10 @@ export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout
     const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
     return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
   };
-  return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
+  return tools.timeline.measure(
+    (done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'),
+    () => upload(plan, tools, { tarball: source, claim }, unsealed),
+  );
 }
 
 // The size of the whole is known only at the end: so each layer is asked for its own.
@@ -73,31 +77,49 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
   }
 }
 
+/** A tarball, and the name that it is to go by. */
+export interface ClaimedTarball {
+  readonly tarball: TarballSource;
+  readonly claim: NameClaim;
+}
+
 /**
- * Uploads a tarball with its record.
+ * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
+ * so that its file gets written.
  * @param unsealed asked for when the tarball has passed
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
 export async function upload(
   plan: ExportPlan,
   { store, log }: UploadTools,
-  tarball: TarballSource,
+  { tarball, claim }: ClaimedTarball,
   unsealed: () => Promise<UnsealedRecord>,
 ): Promise<HandedOver> {
-  const progress = log.progress('Uploaded', tarball.size);
+  const { artifactName: name, retentionDays } = plan;
   let record: HandoverRecord | undefined;
+  const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+  let artifact: Artifact | undefined;
   try {
-    const artifact = await store.upload({
-      name: plan.artifactName,
-      retentionDays: plan.retentionDays,
-      files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
-      onBytes: (bytes) => {
-        progress.add(bytes);
-      },
-    });
-    if (record === undefined) throw new RangeError('the upload ended before the record was written');
-    return { record, artifact };
-  } finally {
-    progress.done();
+    await claim.release();
+    artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
+      store.upload({ name, retentionDays, files, onBytes }),
+    );
+  } catch (error) {
+    if (!mayKeep(plan, error)) throw error;
+    log.info(`${messageOf(error)} This job keeps its own image.`);
+    // A name is reserved before any file is asked for; the official client has asked for all of them.
+    for await (const { chunks } of files) await drain(chunks);
   }
+  if (record === undefined) throw new RangeError('the upload ended before the record was written');
+  return { record, artifact };
+}
+
+/** Whether the name is another job's, and the plan keeps the image in that case. */
+export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
+  return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
+}
+
+async function drain(chunks: AsyncIterable<Buffer>): Promise<void> {
+  const passing = chunks[Symbol.asyncIterator]();
+  while ((await passing.next()).done !== true);
 }

@@ -6,14 +6,21 @@ import type { LoadPlan } from '../load-image/plan.ts';
 import type { RegistryTools } from '../load-image/registry-source.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/errors.ts';
-import { ownContent, storeOfNothing } from './own-copy.ts';
+import { compareWithHandedOver, ownContent, type OtherImage } from './own-image.ts';
 
-/** What happened: in the end the image is here in either case. */
-export interface HandoverResult {
-  readonly source: 'artifact' | 'build';
-  readonly exported: ExportResult | undefined;
-  readonly loaded: LoadResult;
-}
+/** What happened: in the end the image is here in each case. */
+export type HandoverResult =
+  /** The run had it. */
+  | { readonly kind: 'loaded'; readonly loaded: LoadResult }
+  /** This job built it and handed it over. */
+  | { readonly kind: 'handed-over'; readonly exported: ExportResult; readonly loaded: LoadResult }
+  /** This job built it, and came second to the name: `other` is what goes by it. */
+  | {
+      readonly kind: 'kept';
+      readonly exported: ExportResult;
+      readonly loaded: LoadResult;
+      readonly other: OtherImage;
+    };
 
 export interface HandoverTools extends ExportTools, LoadTools, RegistryTools {
   readonly store: ArtifactStore;
@@ -30,19 +37,13 @@ export interface HandoverPlans {
  * @throws HandoverError of any code
  */
 export async function handover(plans: HandoverPlans, tools: HandoverTools): Promise<HandoverResult> {
-  const { log } = tools;
-  const name = plans.load.artifactName;
   const there = await loadIfThere(plans.load, tools);
-  if (there !== undefined) return { source: 'artifact', exported: undefined, loaded: there };
-  log.info(`This run has no artifact "${name}": building it here.`);
-  try {
-    const exported = await exportImage(plans.export, tools);
-    return { source: 'build', exported, loaded: await loadFrom(plans.load, tools) };
-  } catch (error) {
-    if (!isOneOf(error, ['artifact-name-taken'])) throw error;
-    log.info(`Another job has handed over "${name}" meanwhile: this one keeps the image that it builds.`);
-    return keepOwn(plans, tools);
-  }
+  if (there !== undefined) return { kind: 'loaded', loaded: there };
+  tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
+  const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
+  return exported.artifact === undefined
+    ? keepOwn(plans, tools, exported)
+    : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
 }
 
 async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadResult | undefined> {
@@ -53,21 +54,22 @@ async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadRe
     return await loadFrom(plan, tools);
   } catch (error) {
     // An attempt of another day may have left no more than its name.
-    if (!isOneOf(error, ['artifact-expired', 'artifact-not-found'])) throw error;
+    if (!(error instanceof HandoverError) || !['artifact-expired', 'artifact-not-found'].includes(error.code))
+      throw error;
     tools.log.info(error.message);
     return undefined;
   }
 }
 
-async function keepOwn(plans: HandoverPlans, tools: HandoverTools): Promise<HandoverResult> {
-  const exported = await exportImage(plans.export, { ...tools, store: storeOfNothing() });
-  const content = ownContent(exported);
-  const info = await tools.engine.info();
-  const loaded = await loadHandover(plans.load, tools, { content, record: exported.record }, info);
-  // The artifact of that name is the other job's.
-  return { source: 'build', exported, loaded: { ...loaded, artifact: undefined } };
-}
-
-function isOneOf(error: unknown, codes: readonly HandoverError['code'][]): error is HandoverError {
-  return error instanceof HandoverError && codes.includes(error.code);
+async function keepOwn(
+  { load, export: { artifactName } }: HandoverPlans,
+  tools: HandoverTools,
+  exported: ExportResult,
+): Promise<HandoverResult> {
+  const { record } = exported;
+  const own = { origin: 'build', content: ownContent(artifactName, exported), record } as const;
+  const loaded = await loadHandover(load, tools, own, await tools.engine.info());
+  // As late as can be: the other job may be uploading still.
+  const other = await compareWithHandedOver(tools, artifactName, record);
+  return { kind: 'kept', exported, loaded, other };
 }

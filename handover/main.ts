@@ -1,8 +1,6 @@
 import { planExport } from '../export-image/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
-import { exportSummary } from '../export-image/summary.ts';
 import { planLoad } from '../load-image/plan.ts';
-import { loadSummary } from '../load-image/summary.ts';
 import { actionInputs } from '../shared/action/inputs.ts';
 import { setOutputs } from '../shared/action/outputs.ts';
 import { run } from '../shared/action/run.ts';
@@ -18,6 +16,7 @@ import { timeline } from '../shared/timeline.ts';
 import { handover } from './handover.ts';
 import { readHandoverInputs } from './inputs.ts';
 import { handoverOutputs } from './outputs.ts';
+import { handoverSummary } from './summary.ts';
 
 await run('image-handover', async ({ context, log, signal, limit }) => {
   limit(readTimeLimit(actionInputs()));
@@ -25,7 +24,14 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
+  await using store = runStore({
+    ...context,
+    onRetry: log.info,
+    progress: log.progress,
+    onNotice: log.notice,
+    maskSecret,
+    signal,
+  });
   const result = await handover(plans, {
     engine: containerEngine(plans.load.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),
@@ -38,7 +44,6 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     tempRoot: context.tempRoot,
   });
   setOutputs(handoverOutputs(result));
-  const exported = result.exported === undefined ? '' : exportSummary(result.exported, []);
-  await addSummary(exported + loadSummary(result.loaded, times.spans()));
-  if (result.exported !== undefined) requirePushed(plans.export.push, result.exported.push);
+  await addSummary(handoverSummary(result, plans.load.artifactName, times.spans()));
+  if (result.kind !== 'loaded') requirePushed(plans.export.push, result.exported.push);
 });

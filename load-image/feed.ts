@@ -4,10 +4,10 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import { HandoverError } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
-import type { Log } from '../shared/log.ts';
+import type { Log, TotalBytes } from '../shared/log.ts';
 import { findMissingLayers } from './missing-layers.ts';
-import { loadOverlapped, type Told } from './overlap.ts';
 import type { AllContents, TarballStream } from './foreign-tarball.ts';
+import { loadOverlapped, type Told, wordFor } from './overlap.ts';
 import { openTarball, recordedContents } from './tarball-stream.ts';
 
 export interface FeedJob {
@@ -58,7 +58,7 @@ export async function feed(tools: FeedTools, job: FeedJob): Promise<Fed> {
   const wanted = { reference: job.reference, platform: job.info.platform };
   const open = (onBytes: (bytes: number) => void): TarballStream =>
     openTarball({ content, record, wanted, tee }, onBytes);
-  const whole = await send(tools, content.artifact.size, told, open);
+  const whole = await send(tools, wholeMove(content, record), told, open);
   return { ...whole, size };
 }
 
@@ -74,7 +74,12 @@ async function feedLayers(
   const missing = await findMissingLayers(tools, info, content, record);
   if (missing === undefined) return undefined;
   try {
-    return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
+    return await send(
+      tools,
+      { what: wordFor(content), total: record.tarballSize - missing.skippedBytes },
+      told,
+      missing.open,
+    );
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
@@ -82,21 +87,30 @@ async function feedLayers(
   }
 }
 
+/** What is moved, in words for the log, and how much. */
+interface Move {
+  readonly what: string;
+  readonly total: TotalBytes;
+}
+
+function wholeMove(content: ArtifactContent, record: HandoverRecord | undefined): Move {
+  // Where it isn't here, the artifact's digest takes reading all of it.
+  const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+  return { what: wordFor(content), total: total ?? 'unknown' };
+}
+
 async function send(
   { engine, log }: FeedTools,
-  total: number,
+  { what, total }: Move,
   told: Told,
   open: (onBytes: (bytes: number) => void) => TarballStream,
 ): Promise<Omit<Fed, 'size'>> {
-  const progress = log.progress('Downloaded', total);
-  const tarball = open((bytes) => {
-    told.bytes(bytes);
-    progress.add(bytes);
-  });
-  try {
+  return log.progress(what, total, async (passed) => {
+    const tarball = open((bytes) => {
+      told.bytes(bytes);
+      passed(bytes);
+    });
     const loaded = await engine.load(tarball.chunks, told.loaded);
     return { contents: () => tarball.image(), loaded };
-  } finally {
-    progress.done();
-  }
+  });
 }

@@ -23,8 +23,8 @@ export interface LoadResult {
   readonly reference: string;
   readonly image: InspectedImage;
   readonly expected: ExpectedImage;
-  /** Where it came from: `engine` when it was here already. */
-  readonly source: 'artifact' | 'registry' | 'engine';
+  /** Where it came from: `engine` when it was here already, `build` when this job has made it and handed over nothing. */
+  readonly source: 'artifact' | 'registry' | 'engine' | 'build';
   /** Undefined when no artifact was needed. */
   readonly artifact: Artifact | undefined;
   readonly record: HandoverRecord | undefined;
@@ -37,8 +37,9 @@ export interface LoadResult {
   readonly further: readonly { readonly reference: string; readonly expected: ExpectedImage }[];
 }
 
-/** An artifact that was found, and what it says of itself. */
+/** An artifact that was found, or what this job has made and keeps, and what it says of itself. */
 export interface Handover {
+  readonly origin: 'artifact' | 'build';
   readonly content: ArtifactContent;
   readonly record: HandoverRecord | undefined;
 }
@@ -51,6 +52,7 @@ export interface LoadTools {
   readonly runAttempt: number;
 }
 
+const handedOver = 'the image that was handed over';
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 
 /**
@@ -60,12 +62,14 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
 export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
   const { engine, store, log, timeline } = tools;
   const found = log.chapter('Find the artifact', () =>
-    timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))),
+    timeline.measure('Find', async () => {
+      const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
+      return { origin: 'artifact' as const, content, record: await readRecord(content, log) };
+    }),
   );
   found.catch(() => undefined); // thrown below; an engine that isn't there comes first
   const info = await engine.info();
-  const content = await found;
-  return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+  return loadHandover(plan, tools, await found, info);
 }
 
 /**
@@ -75,21 +79,31 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadR
 export async function loadHandover(
   plan: EachPlan,
   tools: LoadTools,
-  { content, record }: Handover,
+  handover: Handover,
   info: EngineInfo,
 ): Promise<LoadResult> {
   const { engine, log, timeline } = tools;
+  const { content, record } = handover;
   if (record !== undefined) requireExpected(plan, record, info.platform);
   const present = await alreadyHere(plan, tools, record);
-  if (present !== undefined && record !== undefined) return { ...present, artifact: content.artifact, record };
+  if (present !== undefined && record !== undefined) {
+    return { ...present, artifact: artifactOf(handover), record, size: content.downloaded() ?? 0 };
+  }
 
   await requireSpace(plan, content, info);
   await using guard = await guardTags(engine, log.warning);
   const result = await log.chapter('Load', () =>
-    timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })),
+    timeline.measure(
+      (result) => (result?.size === 0 ? 'Load' : 'Download and load'),
+      () => load(plan, tools, { ...handover, guard, info }),
+    ),
   );
   guard.keep();
   return result;
+}
+
+function artifactOf({ origin, content }: Handover): Artifact | undefined {
+  return origin === 'artifact' ? content.artifact : undefined;
 }
 
 /**
@@ -187,18 +201,19 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
   const { expected, references, further } = contents();
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
-  const image = await verifiedTag(tools, reference, expected, loaded);
+  const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
+  const image = await verifiedTag(tools, reference, { expected, what }, loaded);
   if (record !== undefined) await tagFurther(tools, image, record, others(record, formatReference(reference)));
   for (const other of further) await verifyFurther(plan, tools, other, job, loaded);
   await kept?.commit();
   return {
-    source: 'artifact',
+    source: job.origin,
     reference: formatReference(reference),
     image,
     expected,
-    artifact: content.artifact,
+    artifact: artifactOf(job),
     record,
-    size,
+    size: content.downloaded() ?? size,
     loaded: true,
     further: further.map(namedContents),
   };
@@ -212,7 +227,7 @@ async function verifyFurther(
   loaded: readonly string[],
 ): Promise<void> {
   requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
-  for (const reference of references) await verifiedTag(tools, reference, expected, loaded);
+  for (const reference of references) await verifiedTag(tools, reference, { expected, what: handedOver }, loaded);
 }
 
 function namedContents({ references, expected }: TarballContents): LoadResult['further'][number] {

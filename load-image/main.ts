@@ -28,9 +28,11 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
   const ownStore = (): ArtifactStore =>
-    runStore({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret, signal });
+    runStore({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal });
   await using store =
-    other === undefined ? ownStore() : otherRunStore({ ...context, ...other, say: log.info, maskSecret, signal });
+    other === undefined
+      ? ownStore()
+      : otherRunStore({ ...context, ...other, say: log.info, progress: log.progress, maskSecret, signal });
   const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
     engine: containerEngine(engine, context.tempRoot, signal),

@@ -23,8 +23,8 @@ export interface OfferedLayers {
   readonly layers: ReadonlyMap<Digest, RecordLayer>;
   /** The tarball without them: an engine that has them takes it for the whole. */
   readonly rest: Buffer;
-  /** How many of them are offered in another form than they have in the tarball: unpacked. */
-  readonly unpacked: number;
+  /** Those that are offered in another form than they have in the tarball: unpacked. */
+  readonly unpacked: ReadonlySet<Digest>;
   /** @param tarball gets those layers as they are in the tarball */
   readonly image: (watch: LayerWatch, tarball?: PassingTarball) => OfferedImage;
 }
@@ -62,7 +62,7 @@ export async function offerLayers(
   return {
     layers,
     rest,
-    unpacked: plain.size,
+    unpacked: new Set(plain.keys()),
     image: (watch, tarball) => {
       const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
       if (plain.size === 0) return { manifestDigest, blobs };

@@ -26,7 +26,7 @@ export async function openHandovers(
     const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
     return isMapping && !wanted.includes(artifact.name)
       ? undefined
-      : { content, record: await readRecord(content, log) };
+      : { origin: 'artifact' as const, content, record: await readRecord(content, log) };
   });
   const handovers = opened.flatMap((outcome): readonly Outcome<Handover>[] => {
     if (!outcome.ok) return [outcome];

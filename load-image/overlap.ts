@@ -34,21 +34,18 @@ export async function loadOverlapped(
   const { fetch } = engine;
   const offered = fetch === undefined ? undefined : await offerLayers(content, record);
   if (fetch === undefined || offered === undefined) return undefined;
-  tellUnpacked(log, offered);
-  const progress = log.progress(
-    'Downloaded',
-    bytesIn(offered, () => true),
-  );
   const asked = new Set<Digest>();
-  const watch = {
-    onAsked: (digest: Digest) => void asked.add(digest),
-    onBytes: (bytes: number) => {
-      told.bytes(bytes);
-      progress.add(bytes);
-    },
-  };
+  const total = { atMost: bytesIn(offered, () => true) };
   try {
-    const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+    const loaded = await log.progress(wordFor(content), total, (passed) => {
+      const onBytes = (bytes: number): void => {
+        told.bytes(bytes);
+        passed(bytes);
+      };
+      const watch = { onAsked: (digest: Digest) => void asked.add(digest), onBytes };
+      return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+    });
+    tellUnpacked(log, offered, asked);
     const hasSkipped = asked.size < offered.layers.size;
     if (!hasSkipped && !needsBothForms(offered, info)) return loaded;
     if (await isWhole(engine, loaded, record)) {
@@ -61,19 +58,25 @@ export async function loadOverlapped(
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     log.info(`${error.message} So docker load gets the whole tarball.`);
     return undefined;
-  } finally {
-    progress.done();
   }
 }
 
-function tellUnpacked(log: Log, { unpacked, layers }: OfferedLayers): void {
-  if (unpacked === 0) return;
-  log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+/** What the log calls it when bytes of the artifact pass to the engine. */
+export function wordFor({ downloaded }: ArtifactContent): string {
+  return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+
+function tellUnpacked(log: Log, { unpacked }: OfferedLayers, asked: ReadonlySet<Digest>): void {
+  const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
+  if (passed === 0) return;
+  log.info(
+    `Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`,
+  );
 }
 
 // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
 function needsBothForms({ unpacked }: OfferedLayers, { imageStore }: EngineInfo): boolean {
-  return unpacked > 0 && imageStore === 'containerd';
+  return unpacked.size > 0 && imageStore === 'containerd';
 }
 
 interface FetchTools {

@@ -9,6 +9,7 @@ const sources = {
   artifact: 'the artifact',
   registry: 'the registry',
   engine: 'this engine, which had this very image',
+  build: 'this job’s own, which was not handed over',
 } as const;
 
 /** The job summary of a load that worked. */
@@ -33,7 +34,7 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
       : [
           ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
           ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-          ['Downloaded', result.loaded ? formatBytes(result.size) : 'nothing'],
+          ['Downloaded', downloaded(result)],
         ]),
     ...(from === undefined
       ? []
@@ -48,6 +49,13 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
     gantt(spans),
     '',
   ].join('\n\n');
+}
+
+function downloaded({ size, record, loaded, source }: LoadResult): string {
+  if (size === 0) return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
+  const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
+  const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+  return `${formatBytes(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
 
 function title({ fallback, loaded }: LoadResult): string {

@@ -7,13 +7,14 @@ import { differences, type ExpectedImage, requireSameImage } from './verify.ts';
 
 /**
  * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
+ * @param what the expected image in words, for the log: `the image that was handed over`
  * @param loaded what `docker load` reported
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
 export async function verifiedTag(
   { engine, log }: { readonly engine: Engine; readonly log: Log },
   reference: Reference,
-  expected: ExpectedImage,
+  { expected, what }: { readonly expected: ExpectedImage; readonly what: string },
   loaded: readonly string[],
 ): Promise<InspectedImage> {
   const name = formatReference(reference);
@@ -31,7 +32,7 @@ export async function verifiedTag(
     );
   }
   requireSameImage(name, expected, image);
-  log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
+  log.info(`Verified: ${name} is ${what} (${image.imageId})`);
   return image;
 }
 

@@ -5,14 +5,16 @@ export interface Log {
   readonly warning: (message: string) => void;
   /** Runs one chapter; its lines fold together in the runner's log. */
   chapter<T>(title: string, work: () => Promise<T>): Promise<T>;
-  /** Starts a progress line for long work; `totalBytes` undefined when the size isn't known. */
-  progress(what: string, totalBytes: number | undefined): Progress;
+  /** Runs long work that tells how many bytes have passed; lines say how far it is, and at the end whether it went well. */
+  readonly progress: <T>(
+    what: string,
+    total: TotalBytes,
+    work: (passed: (bytes: number) => void) => Promise<T>,
+  ) => Promise<T>;
 }
 
-export interface Progress {
-  add(bytes: number): void;
-  done(): void;
-}
+/** Bytes that will pass; `atMost` where others decide how many of them. */
+export type TotalBytes = number | { readonly atMost: number } | 'unknown';
 
 /** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
 export function namedLog(log: Log, name: string): Log {
@@ -27,6 +29,6 @@ export function namedLog(log: Log, name: string): Log {
       log.warning(`${name}: ${message}`);
     },
     chapter: (_title, work) => work(),
-    progress: (what, totalBytes) => log.progress(`${name}: ${what}`, totalBytes),
+    progress: (what, total, work) => log.progress(`${name}: ${what}`, total, work),
   };
 }

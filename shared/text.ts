@@ -11,8 +11,9 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
 
-/** A duration for people: `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 export function formatDuration(ms: number): string {
+  if (ms < 100) return `${String(Math.round(ms))} ms`;
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
   return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;

@@ -7,7 +7,8 @@ export interface Span {
 
 /** Remembers where the time went. */
 export interface Timeline {
-  measure<T>(name: string, work: () => Promise<T>): Promise<T>;
+  /** @param name of the stretch; a function of the result, which a failure hasn't, where that tells what it was */
+  measure<T>(name: string | ((result: T | undefined) => string), work: () => Promise<T>): Promise<T>;
   spans(): readonly Span[];
 }
 
@@ -17,10 +18,14 @@ export function timeline(): Timeline {
   return {
     measure: async (name, work) => {
       const startMs = performance.now() - began;
+      let result;
       try {
-        return await work();
+        result = await work();
+        return result;
       } finally {
-        spans.push({ name, startMs, endMs: performance.now() - began });
+        // What failed took its time too: another place may come after it.
+        const called = typeof name === 'string' ? name : name(result);
+        spans.push({ name: called, startMs, endMs: performance.now() - began });
       }
     },
     spans: () => spans,
@@ -29,5 +34,9 @@ export function timeline(): Timeline {
 
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 export function namedTimeline(timeline: Timeline, name: string): Timeline {
-  return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+  return {
+    ...timeline,
+    measure: (what, work) =>
+      timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+  };
 }

@@ -5,9 +5,11 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { writeLargeContext } from '../../dev/test-images.ts';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { startPlainServer } from '../fixtures/plain-server.ts';
 import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
 
 let engines: Engines;
@@ -200,6 +202,59 @@ test('S4.3: a real image of 300 MB goes both ways within 250 MB of memory', asyn
     expect(engines[to].docker('run', '--rm', '--network=none', 'charon:local')).toContain('the application');
   }
 }, 400_000);
+
+test('S0.4: an artifact on a server that ignores ranges, on both stores', async () => {
+  const folder = join(engines.directory, 'plain');
+  await mkdir(folder);
+  const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
+  const [{ blob, size } = { blob: '', size: 0 }] = service.artifacts;
+  writeFileSync(join(folder, 'blob.zip'), await copiedBytes(service.blobs.read(blob, 0, size)));
+  const server = await startPlainServer(folder);
+  try {
+    const body = JSON.stringify({ signed_url: `${server.url}/blob.zip` });
+    service.faults.add({ on: 'GetSignedArtifactURL', times: 99, effect: { kind: 'status', status: 200, body } });
+    for (const engine of [engines.containerd, engines.classic]) {
+      const loaded = await stepOn(service, engine, 'load-image', {});
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs).toMatchObject({
+        'config-digest': exported.outputs['config-digest'],
+        size: String(size),
+        loaded: 'true',
+      });
+      expect(loaded.leftInTemp).toEqual([]);
+      expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain('Hello from the image');
+    }
+  } finally {
+    await server.stop();
+  }
+}, 120_000);
+
+test('S2.5: of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get', async () => {
+  const jobs = [engines.classic, engines.containerd].map((engine) => {
+    const inputs = {
+      ...build('examples/hello'),
+      tarball: join(engines.directory, `${engine.store}.tar`),
+      'build-args': `VERSION=${engine.store}`,
+    };
+    return stepOn(service, engine, '.', inputs, { jobId: engine.store });
+  });
+  const outcomes = await Promise.all(jobs);
+  for (const { log, outputs } of outcomes) {
+    expect(log).not.toContain('::error');
+    expect(log.match(/^Build steps: /gm)).toHaveLength(1);
+    expect(outputs).toMatchObject({ source: 'build', image: 'charon:local' });
+  }
+  const first = outcomes.find(({ outputs }) => outputs['artifact-id'] !== '');
+  const second = outcomes.find(({ outputs }) => outputs['artifact-id'] === '');
+  expect(service.artifacts).toHaveLength(1);
+  expect(first?.annotations.filter(({ level }) => level === 'warning')).toEqual([]);
+  expect(second?.outputs).toMatchObject({ 'artifact-id': '', 'artifact-name': '' });
+  expect(second?.summary).toContain('Kept here, not handed over');
+  expect(second?.log).toMatch(/is not the image that later jobs get|has not ended its upload/);
+  for (const engine of [engines.classic, engines.containerd]) {
+    expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain(engine.store);
+  }
+}, 120_000);
 
 test('S3.3: the image of the latest run on main, in another run, on both stores', async () => {
   const ci = { runId: '100' };

@@ -1,13 +1,20 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import type { ArtifactFile } from '../../shared/artifacts/store.ts';
 import type { Job } from '../fakes/artifact-service/service.ts';
-import { fakeDocker } from '../fakes/docker/fake-docker.ts';
+import { type FakeDocker, fakeDocker } from '../fakes/docker/fake-docker.ts';
+import { type FixtureImage, makeImage, writeLayout } from '../fixtures/image.ts';
 import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
-afterEach(() => scenario.end());
+const others: FakeDocker[] = [];
+afterEach(async () => {
+  await scenario.end();
+  for (const docker of others.splice(0)) await docker.remove();
+});
 
 function have(jobKey: string, job: Job = {}, docker = scenario.docker, more = {}): Promise<StepOutcome> {
   const inputs = { ...more, tarball: `${scenario.directory}/${jobKey}.tar`, 'job-key': jobKey };
@@ -56,33 +63,131 @@ test('S2.5: two jobs that start at once both end with the image', async () => {
   await other.remove();
 });
 
-test('S2.5: a job that comes second to the name keeps its own image, even if the first one never ends its upload', async () => {
-  scenario = await startScenario();
-  let end: () => void = () => undefined;
-  const ended = new Promise<void>((resolve) => (end = resolve));
-  const files = (async function* (): AsyncGenerator<ArtifactFile> {
-    await ended;
-    yield { name: 'charon.tar', size: 0, chunks: Readable.from([]) };
-  })();
-  const request = { name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined };
-  const first = scenario.store().upload(request);
-  const outcome = await have('b', { jobId: 'b' });
-  end();
-  await first;
-  expect(outcome.log).not.toContain('::error');
-  expect(outcome.log).toContain('keeps the image that it builds');
-  expect(outcome.outputs).toMatchObject({ source: 'build', image: 'charon:local', 'artifact-id': '' });
-  expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
+/** A job that finds no artifact when it begins, and its name taken when it has built. */
+async function comesSecond(
+  inputs: Readonly<Record<string, string>> = {},
+  built?: FixtureImage,
+): Promise<StepOutcome & { readonly docker: FakeDocker }> {
+  // Twice: it looks for an image to load, and whether the name is free.
+  const none = { kind: 'status', status: 200, body: '{"artifacts":[]}' } as const;
+  scenario.service.faults.add({ on: 'ListArtifacts', times: 2, effect: none });
+  const buildLayout = join(scenario.directory, 'built-second');
+  await writeLayout(built ?? scenario.image, buildLayout);
+  const docker = await fakeDocker({ ...scenario.docker.state(), images: [], calls: [], buildLayout });
+  others.push(docker);
+  return { docker, ...(await have('b', { jobId: 'b' }, docker, inputs)) };
+}
+
+const builds = (docker: FakeDocker): number =>
+  docker.state().calls.filter(([command, verb]) => command === 'buildx' && verb === 'build').length;
+const kept = { source: 'build', image: 'charon:local', 'artifact-id': '', 'artifact-name': '', loaded: 'true' };
+
+describe('S2.5: a job that comes second to the name keeps what it built, builds once, and says so', () => {
+  test('the same image as the one handed over', async () => {
+    scenario = await startScenario();
+    const { outputs } = await have('a');
+    const outcome = await comesSecond();
+    expect(outcome.annotations).toEqual([]);
+    expect(outcome.outputs).toMatchObject({ ...kept, 'config-digest': scenario.image.configDigest });
+    expect(builds(outcome.docker)).toBe(1);
+    expect(outcome.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
+    expect(existsSync(`${scenario.directory}/b.tar`)).toBe(true);
+    expect(outcome.log).toContain(
+      `It is the very image of the artifact "docker-image" (id ${outputs['artifact-id'] ?? ''})`,
+    );
+    expect(outcome.log).toContain('Verified: charon:local is this job’s own image');
+    expect(outcome.log).not.toMatch(/^(Uploaded|Downloaded)/m);
+    expect(outcome.summary).toContain('Kept here, not handed over: `charon:local`');
+    expect(outcome.summary).toMatch(/Kept here.*\n\n.*is the same image as this one.*\n\n\|/);
+    for (const untrue of ['Handed over', 'id 0', 'the artifact |', 'Downloaded', 'upload (']) {
+      expect(outcome.summary).not.toContain(untrue);
+    }
+  });
+
+  test('another image than the one handed over: a warning names both', async () => {
+    scenario = await startScenario();
+    await have('a');
+    const own = makeImage({ labels: { built: 'second' } });
+    const outcome = await comesSecond({}, own);
+    expect(outcome.outputs).toMatchObject({ ...kept, 'config-digest': own.configDigest });
+    expect(builds(outcome.docker)).toBe(1);
+    const [warning, ...more] = outcome.annotations;
+    expect(more).toEqual([]);
+    expect(warning).toMatchObject({ level: 'warning' });
+    for (const text of [own.configDigest, scenario.image.configDigest, 'docker-image', 'needs']) {
+      expect(warning?.message).toContain(text);
+    }
+    const note = /Kept here.*\n\n(.*)\n\n\|/.exec(outcome.summary)?.[1];
+    expect(note).toMatch(/^⚠️ .*`docker-image`.*later jobs get/);
+    expect(note).toContain(scenario.image.configDigest);
+  });
+
+  test('`expected-config-digest` still decides', async () => {
+    scenario = await startScenario();
+    await have('a');
+    const digest = scenario.image.configDigest;
+    const outcome = await comesSecond({ 'expected-config-digest': digest }, makeImage());
+    expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(outcome.docker.state().images).toEqual([]);
+  });
+
+  test('a tarball that is handed over, too', async () => {
+    scenario = await startScenario();
+    await have('a');
+    const outcome = await comesSecond({
+      'source-tarball': join(scenario.directory, 'saved.tar'),
+      image: 'charon:local',
+    });
+    expect(outcome.outputs).toMatchObject({ ...kept, 'config-digest': scenario.image.configDigest });
+    expect(outcome.summary).not.toContain('Handed over');
+  });
+
+  test('when the first one has not ended its upload, nothing is compared', async () => {
+    scenario = await startScenario();
+    let end: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    const files = (async function* (): AsyncGenerator<ArtifactFile> {
+      await ended;
+      yield { name: 'charon.tar', size: 0, chunks: Readable.from([]) };
+    })();
+    const request = { name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined };
+    const first = scenario.store().upload(request);
+    const outcome = await have('b', { jobId: 'b' });
+    end();
+    await first;
+    expect(outcome.annotations).toEqual([]);
+    expect(outcome.log).toContain('keeps its own image');
+    expect(outcome.outputs).toMatchObject(kept);
+    expect(builds(scenario.docker)).toBe(1);
+    expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
+    expect(outcome.summary).toContain('not known');
+  });
+
+  test('through the official client, too', async () => {
+    scenario = await startScenario();
+    await have('a');
+    scenario.service.faults.add({
+      on: 'CreateArtifact',
+      effect: { kind: 'status', status: 200, body: '{"items":[]}' },
+    });
+    const outcome = await comesSecond();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject(kept);
+    expect(builds(outcome.docker)).toBe(1);
+    expect(outcome.summary).not.toContain('Handed over');
+  });
 });
 
 test('an artifact that is listed, but whose content is gone, is built anew', async () => {
   scenario = await startScenario();
   await have('a');
-  const other = await fakeDocker({ ...scenario.docker.state(), images: [] });
+  const other = await fakeDocker({ ...scenario.docker.state(), images: [], calls: [] });
   await scenario.service.blobs.remove(scenario.service.artifacts[0]?.blob ?? '');
   const again = await have('a', { attempt: 2 }, other);
   expect(again.log).not.toContain('::error');
   expect(again.outputs['source']).toBe('build');
+  expect(builds(other)).toBe(1);
+  expect(again.summary).not.toContain('Handed over');
   expect(other.state().images).toMatchObject([{ tags: ['charon:local'] }]);
   await other.remove();
 });

@@ -138,7 +138,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   test('the classic store, which keeps no compressed layers, gets nothing else', async () => {
     await handOver('classic');
     const outcome = await scenario.loads();
-    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of 2 layers.');
+    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of the 2 layers that it fetched.');
     expect(outcome.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
     expect([commands(), fed(), names()]).toEqual([['pull', 'load'], [], ['charon:local']]);
   });
@@ -146,7 +146,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   test('the containerd store gets each once more as it is, and nothing is downloaded twice', async () => {
     await handOver('containerd');
     const outcome = await scenario.loads();
-    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of 2 layers.');
+    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of the 2 layers that it fetched.');
     const layers = image.layerDigests.reduce((sum, digest) => sum + (image.blobs.get(digest)?.length ?? 0), 0);
     expect(Number(outcome.outputs['size'])).toBe(layers);
     expect([...commands()].sort()).toEqual(['load', 'pull']);

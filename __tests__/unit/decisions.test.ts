@@ -155,6 +155,8 @@ describe('words for people', () => {
     expect(formatBytes(bytes)).toBe(text);
   });
   test.each([
+    [0.2, '0 ms'],
+    [40, '40 ms'],
     [400, '0.4 s'],
     [59_900, '59.9 s'],
     [125_000, '2 min 5 s'],
@@ -167,7 +169,7 @@ describe('words for people', () => {
     expect(quoteForeign('x'.repeat(50), 10)).toBe(`${'x'.repeat(10)}…`);
     expect(markdownTable(['a'], [['b|c\nd']])).toBe('| a |\n| --- |\n| b\\|c d |');
     expect(code('a`b')).toBe("`a'b`");
-    expect(gantt([{ name: 'Load: x', startMs: 1, endMs: 1 }])).toContain('Load  x (0.0 s) :t0, 1, 2');
+    expect(gantt([{ name: 'Load: x', startMs: 1, endMs: 1 }])).toContain('Load  x (1 ms) :t0, 1, 2');
     expect(gantt([])).toBe('');
   });
 });

@@ -70,7 +70,7 @@ describe('attempts at a registry (S1.5)', () => {
     const last = away();
     expect(await attempt([away(), away(), last])).toMatchObject({ result: last, calls: 3 });
     expect((await attempt([away(), 'done'])).warnings).toEqual([
-      'The pull of a/b:1 failed: connection refused. Attempt 2 of 3 in 0.0 s.',
+      'The pull of a/b:1 failed: connection refused. Attempt 2 of 3 in 0 ms.',
     ]);
   });
 

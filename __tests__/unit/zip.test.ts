@@ -14,6 +14,7 @@ const entry = (name: string, bytes: Buffer) => ({ name, size: bytes.length, chun
 function readerOf(bytes: Buffer): RangedReader {
   return {
     size: bytes.length,
+    downloaded: () => undefined,
     read: (start, end) => Promise.resolve(bytes.subarray(start, end)),
     stream: (start, end) => Readable.from([bytes.subarray(start, end)]),
   };
@@ -68,6 +69,7 @@ test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
   };
   const reader = {
     size: position,
+    downloaded: () => undefined,
     read: (start: number, end: number) => Promise.resolve(read(start, end)),
     stream: (start: number, end: number) => Readable.from([read(start, end)]),
   };

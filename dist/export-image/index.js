@@ -33264,7 +33264,7 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 7973:
+/***/ 3632:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33275,78 +33275,14 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/disk-space.js
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,shared_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,shared_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -33379,7 +33315,7 @@ async function partialFile(path, advice) {
         tee: async function* (chunks) {
             for await (const chunk of chunks) {
                 const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
                 });
                 writing.catch(() => undefined); // thrown below
                 // The chunk is used further while it is written, and given up only when both are done.
@@ -33417,6 +33353,8 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
@@ -35149,6 +35087,7 @@ function recordedImage({ image, references }) {
 
 
 
+
 /** What to do when the tarball's filesystem is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 /**
@@ -35161,7 +35100,6 @@ async function uploadFilling(plan, tools, layout) {
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
-    await claim.release();
     const images = async () => (await filled).images;
     let written;
     const fitting = whileItFits(layers, plan.tarballPath);
@@ -35175,39 +35113,50 @@ async function uploadFilling(plan, tools, layout) {
         const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
-    return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
+    return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
 }
 // The size of the whole is known only at the end: so each layer is asked for its own.
 async function* whileItFits(layers, path) {
     for await (const layer of layers) {
-        await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
         yield layer;
     }
 }
 /**
- * Uploads a tarball with its record.
+ * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
+ * so that its file gets written.
  * @param unsealed asked for when the tarball has passed
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
-async function upload(plan, { store, log }, tarball, unsealed) {
-    const progress = log.progress('Uploaded', tarball.size);
+async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
+    const { artifactName: name, retentionDays } = plan;
     let record;
+    const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+    let artifact;
     try {
-        const artifact = await store.upload({
-            name: plan.artifactName,
-            retentionDays: plan.retentionDays,
-            files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
-            onBytes: (bytes) => {
-                progress.add(bytes);
-            },
-        });
-        if (record === undefined)
-            throw new RangeError('the upload ended before the record was written');
-        return { record, artifact };
+        await claim.release();
+        artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
     }
-    finally {
-        progress.done();
+    catch (error) {
+        if (!mayKeep(plan, error))
+            throw error;
+        log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
+        // A name is reserved before any file is asked for; the official client has asked for all of them.
+        for await (const { chunks } of files)
+            await drain(chunks);
     }
+    if (record === undefined)
+        throw new RangeError('the upload ended before the record was written');
+    return { record, artifact };
+}
+/** Whether the name is another job's, and the plan keeps the image in that case. */
+function mayKeep({ whenTaken }, error) {
+    return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
+}
+async function drain(chunks) {
+    const passing = chunks[Symbol.asyncIterator]();
+    while ((await passing.next()).done !== true)
+        ;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -35288,7 +35237,7 @@ async function exportImage(plan, tools) {
         log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
-        const claim = await claimName(tools.store, plan.artifactName, tools.producer);
+        const claim = await claimFor(plan, tools);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
@@ -35296,7 +35245,7 @@ async function exportImage(plan, tools) {
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
-            throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
+            throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
@@ -35318,12 +35267,21 @@ async function exportImage(plan, tools) {
             await result_1;
     }
 }
+async function claimFor(plan, { store, producer }) {
+    try {
+        return await claimName(store, plan.artifactName, producer);
+    }
+    catch (error) {
+        if (!mayKeep(plan, error))
+            throw error;
+        return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
+    }
+}
 async function handOverFile(plan, tools, path, claim) {
     const { log, timeline } = tools;
     const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-    await claim.release();
     const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
-    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, tarball, () => Promise.resolve(source.unsealed))));
+    const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed))));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
     return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
@@ -35405,17 +35363,17 @@ function readBuildInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6650);
 /* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9176);
+/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7148);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5262);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6316);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7973);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3632);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -35500,7 +35458,14 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('expor
         const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planExport */ .i)(inputs, context);
         const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
         const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({
+            ...context,
+            onRetry: log.info,
+            progress: log.progress,
+            onNotice: log.notice,
+            maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$,
+            signal,
+        }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_11__/* .exportImage */ ._)(plan, {
             engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
             buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
@@ -35552,7 +35517,7 @@ function exportOutputs(result, plan, runUrl) {
     const pushed = push.kind === 'pushed' ? push.reference : undefined;
     const cached = steps.filter((step) => step.cached).length;
     return {
-        'run-integration': 'true',
+        'run-integration': String(artifact !== undefined),
         image: record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '',
         'immutable-tag': plan.immutableTag ?? '',
         tarball: result.tarballPath,
@@ -35562,10 +35527,10 @@ function exportOutputs(result, plan, runUrl) {
         'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
         'pushed-reference': pushed === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(pushed),
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(record.platform),
-        'artifact-name': artifact.name,
-        'artifact-id': String(artifact.id),
-        'artifact-url': runUrl === '' ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
-        'artifact-digest': artifact.digest ?? '',
+        'artifact-name': artifact?.name ?? '',
+        'artifact-id': String(artifact?.id ?? ''),
+        'artifact-url': runUrl === '' || artifact === undefined ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
+        'artifact-digest': artifact?.digest ?? '',
         'cached-steps': String(cached),
         'executed-steps': String(steps.length - cached),
     };
@@ -36076,6 +36041,7 @@ function planExport(inputs, facts) {
         further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: requireArtifactName(inputs.artifactName),
+        whenTaken: 'fail',
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
         compression: chooseCompression(inputs.compression, inputs.compressionLevel),
@@ -36431,8 +36397,11 @@ function layerTable(layers) {
 
 
 
-/** The job summary of a handover that worked. */
-function exportSummary(result, spans) {
+/**
+ * The job summary of a handover that worked.
+ * @param note a paragraph that comes first
+ */
+function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const facts = [
@@ -36440,7 +36409,9 @@ function exportSummary(result, spans) {
         ['Platform', (0,platform/* formatPlatform */.Bq)(record.platform)],
         ['Config digest', code(record.configDigest)],
         ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
-        ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+        ...(artifact === undefined
+            ? []
+            : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`]]),
         ...pushFacts(result.push),
         ['Tarball', `${code(result.tarballPath)}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)}`],
         ...(steps.length === 0
@@ -36448,7 +36419,8 @@ function exportSummary(result, spans) {
             : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
     ];
     return [
-        `### 📦 Handed over ${code(formatReferenceOf(result))}`,
+        `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
+        ...(note === undefined ? [] : [note]),
         markdownTable(['', ''], facts),
         ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
         layerTable(record.layers),
@@ -38641,7 +38613,7 @@ function setOutputs(outputs) {
 
 /***/ }),
 
-/***/ 9176:
+/***/ 7148:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38722,10 +38694,60 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/action/progress.js
+
+const everyMs = 5000;
+/**
+ * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
+ * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
+ * @param tell gets each line
+ */
+function progressTo(tell) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            tell(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${(0,shared_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => {
+            soFar('', share(bytes, total));
+        }, everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                tell(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('broke off after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,shared_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/action/runner-log.js
 
 
-const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
@@ -38736,32 +38758,8 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress,
+    progress: progressTo(core/* info */.pq),
 };
-function progress(what, totalBytes) {
-    const began = performance.now();
-    let bytes = 0;
-    const tell = (verb) => {
-        const seconds = (performance.now() - began) / 1000;
-        const of = totalBytes === undefined ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(totalBytes)} (${percent(bytes, totalBytes)})`;
-        const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
-        (0,core/* info */.pq)(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
-    };
-    const timer = setInterval(() => {
-        tell('');
-    }, progressEveryMs);
-    timer.unref();
-    return {
-        add: (more) => void (bytes += more),
-        done: () => {
-            clearInterval(timer);
-            tell('done, ');
-        },
-    };
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
@@ -38898,7 +38896,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 5262:
+/***/ 6316:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38909,6 +38907,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/copied-bytes.js
 /** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
 async function copiedBytes(chunks) {
@@ -38940,6 +38940,7 @@ async function withTailCache(reader) {
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
     return {
         size: reader.size,
+        downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
         stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
@@ -38996,8 +38997,17 @@ async function* verifiedSlice(reader, artifact, start, end, onBytes) {
             yield part.subarray(from, to);
         position += part.length;
     }
+    requireListedDigest(artifact, hash);
+}
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+function requireListedDigest(artifact, hash) {
+    if (artifact.digest === undefined)
+        return;
     const actual = `sha256:${hash.digest('hex')}`;
-    if (artifact.digest === undefined || actual === artifact.digest)
+    if (actual === artifact.digest)
         return;
     throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
 }
@@ -39128,6 +39138,7 @@ async function openArtifact(artifact, blob) {
 function rawContent(artifact, reader) {
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
@@ -39138,6 +39149,7 @@ function zipContent(artifact, reader, members) {
     const find = (name) => members.find((member) => member.name === name);
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: members.map(({ name, size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
@@ -39165,6 +39177,7 @@ async function readText(reader, artifact, member) {
     const start = dataOffset(member, await readLocalHeader(reader, member));
     const range = {
         size: member.compressedSize,
+        downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
         stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
@@ -39360,10 +39373,6 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -39467,122 +39476,6 @@ function listedArtifact(item) {
     };
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-const attemptsPerPart = 6;
-/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
-function rangedReader(options) {
-    const { size, sign } = options;
-    let url;
-    const signedUrl = () => (url ??= sign());
-    const signAgain = () => {
-        url = undefined;
-    };
-    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
-    return {
-        size,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
-            const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
-                yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(options, bytes, start, signedUrl, signAgain) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(options, await signedUrl(), start + filled, end);
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-            (0,give_back/* giveBack */.F)(chunk);
-        });
-        await (0,promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    try {
-        await (0,retry/* retry */.L)(attempt, {
-            attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-            isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-            onRetry: (error, number) => {
-                if (isExpired(error))
-                    signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-            },
-            signal: options.signal,
-        });
-    }
-    catch (error) {
-        throw explained(error, start + filled, options);
-    }
-    return bytes;
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-async function request(options, url, start, end) {
-    const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
-    const response = await options.http.send({ method: 'GET', url, headers });
-    if (response.statusCode !== 206) {
-        const text = response.statusCode === 200 ? '' : await response.body.text();
-        await discard(response);
-        throw httpError(response, text);
-    }
-    const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
-    if (total !== options.size) {
-        await discard(response);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
-    }
-    return response.body;
-}
-// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
 
 /**
@@ -39620,11 +39513,11 @@ function fallbackStore(own, official, say) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
 
 
@@ -39636,23 +39529,15 @@ var temp_dir = __nccwpck_require__(3082);
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 function officialStore(tempRoot) {
-    const folders = [];
-    const newFolder = async () => {
-        const folder = await (0,temp_dir/* makeTempDir */.m)(tempRoot);
-        folders.push(folder);
-        return folder.path;
-    };
+    const folders = (0,temp_dir/* tempDirs */.z)(tempRoot);
     return {
         list,
-        open: async (artifact) => official_store_open(artifact, await newFolder()),
-        upload: async (request) => upload(request, await newFolder()),
+        open: async (artifact) => official_store_open(artifact, await folders.make()),
+        upload: async (request) => upload(request, await folders.make()),
         remove: async (name) => {
             await (await client()).deleteArtifact(name);
         },
-        [Symbol.asyncDispose]: async () => {
-            for (const folder of folders)
-                await folder[Symbol.asyncDispose]();
-        },
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 // The client is most of the bundle: it is loaded only when it is needed.
@@ -39682,12 +39567,13 @@ async function official_store_open(artifact, path) {
     if (digestMismatch === true) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
     }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    const names = await (0,promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
     return {
         artifact,
+        downloaded: () => artifact.size,
         files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
         read: (name, onBytes) => countedChunks((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
@@ -39696,13 +39582,13 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id === undefined) {
         throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
     }
@@ -39745,6 +39631,292 @@ function maskedUrl(url, maskSecret) {
     if (signature !== null)
         maskSecret(signature);
     return url;
+}
+
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+
+
+
+
+const attempts = 6;
+function signedBlob(options) {
+    let url;
+    return {
+        get: async (headers) => {
+            url ??= options.sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,retry/* retry */.L)(work, {
+                    attempts,
+                    delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
+                    isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
+                    onRetry: (error, number) => {
+                        if (isExpired(error))
+                            url = undefined;
+                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
+                    },
+                    signal: options.signal,
+                });
+            }
+            catch (error) {
+                throw explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
+}
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof HttpError && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
+        return error;
+    if (options.signal.aborted)
+        return error;
+    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers with the whole
+ */
+function rangedReader(options) {
+    const { size } = options;
+    const blob = signedBlob(options);
+    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                    const part = readInto(bytes.subarray(0, end - next), next);
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Fills `bytes` from `start` on. */
+async function readPart(blob, options, bytes, start) {
+    const end = start + bytes.length;
+    let filled = 0;
+    const attempt = async () => {
+        const body = await request(blob, options, start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
+            filled += chunk.copy(bytes, filled);
+            (0,give_back/* giveBack */.F)(chunk);
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    await blob.persist(attempt, () => start + filled, end);
+    return bytes;
+}
+async function request(blob, options, start, end) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+    if (response.statusCode === 200) {
+        await discard(response);
+        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    }
+    if (response.statusCode !== 206) {
+        const text = await response.body.text();
+        throw httpError(response, text);
+    }
+    try {
+        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    }
+    catch (error) {
+        await discard(response);
+        throw error;
+    }
+    return response.body;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+/**
+ * Reads an artifact's blob in parts, whether or not its server gives parts.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+function blobReader(given) {
+    const options = { ...given, size: given.artifact.size };
+    const parts = rangedReader(options);
+    let whole;
+    let isHere = false;
+    const fetched = (error) => {
+        if (!(error instanceof RangesIgnored))
+            throw error;
+        return (whole ??= fetchWhole(options).then((reader) => {
+            isHere = true;
+            return reader;
+        }));
+    };
+    return {
+        size: options.size,
+        downloaded: () => (isHere ? options.size : undefined),
+        read: async (start, end) => whole === undefined
+            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
+            : (await whole).read(start, end),
+        stream: async function* (start, end, memory) {
+            let position = start;
+            if (whole === undefined) {
+                try {
+                    for await (const part of parts.stream(start, end, memory)) {
+                        position += part.length;
+                        yield part;
+                    }
+                    return;
+                }
+                catch (error) {
+                    await fetched(error);
+                }
+            }
+            const reader = await whole;
+            if (reader !== undefined)
+                yield* reader.stream(position, end, memory);
+        },
+    };
+}
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+        `whole (${(0,shared_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = signedBlob(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return fileReader(path, size);
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw httpError(response, await response.body.text());
+    const announced = response.headers['content-length'];
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            requireListedSize(Number(announced), options);
+        const { body } = response;
+        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                size += chunk.length;
+                if (size > options.size)
+                    requireListedSize(size, options);
+                hash.update(chunk);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await discard(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    if (size < options.size)
+        throw new CutShort(size, options.size);
+    requireListedDigest(options.artifact, hash);
+}
+function fileReader(path, size) {
+    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+    return {
+        size,
+        downloaded: () => size,
+        read: (start, end) => copiedBytes(start < end ? chunks(start, end) : noChunks()),
+        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    };
+}
+async function* noChunks() {
+    // A file's stream reads one byte at least.
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
@@ -39883,6 +40055,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -39890,12 +40063,23 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+    const official = officialStore(options.tempRoot);
+    const explained = {
+        ...official,
+        upload: (request) => official.upload(request).catch((error) => {
+            // The official client tells the status in its message alone.
+            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(request.name, error);
+            throw transferFailed(`upload the artifact "${request.name}"`, error);
+        }),
+    };
+    return fallbackStore(ownStore(options), explained, options.onNotice);
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = httpClient(options.proxied, options.signal);
     const service = resultsService(http, credentials, options.signal);
+    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
         list: () => explain('list the artifacts of this run', async () => {
@@ -39904,18 +40088,21 @@ function ownStore(options) {
                 known.set(artifact.id, artifact);
             return artifacts;
         }),
-        open: (artifact) => run_store_open(http, service, options, artifact, known.get(artifact.id)),
+        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
         upload: (request) => run_store_upload(http, service, credentials, options, request),
         remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-        [Symbol.asyncDispose]: () => http.close(),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
     };
 }
-async function run_store_open(http, service, options, artifact, listed) {
+async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
     const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
-    const { onRetry, signal } = options;
-    return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
+    const { onRetry, progress, signal } = options;
+    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -39960,7 +40147,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -39969,6 +40156,84 @@ function transferFailed(what, error) {
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 8152:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   GK: () => (/* binding */ explainDiskFull),
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
+/* harmony export */ });
+/* unused harmony export diskSpace */
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
 
@@ -41832,12 +42097,28 @@ async function withHead(chunks, isEnough) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   m: () => (/* binding */ makeTempDir)
+/* harmony export */   m: () => (/* binding */ makeTempDir),
+/* harmony export */   z: () => (/* binding */ tempDirs)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 
 
+/** @param root where they are made */
+function tempDirs(root) {
+    const made = [];
+    return {
+        make: async () => {
+            const dir = await makeTempDir(root);
+            made.push(dir);
+            return dir.path;
+        },
+        [Symbol.asyncDispose]: async () => {
+            for (const dir of made.splice(0))
+                await dir[Symbol.asyncDispose]();
+        },
+    };
+}
 /** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
 async function makeTempDir(root) {
     const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
@@ -41870,8 +42151,10 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
+    if (ms < 100)
+        return `${String(Math.round(ms))} ms`;
     if (ms < 60_000)
         return `${(ms / 1000).toFixed(1)} s`;
     const seconds = Math.round(ms / 1000);
@@ -41900,11 +42183,15 @@ function timeline() {
     return {
         measure: async (name, work) => {
             const startMs = performance.now() - began;
+            let result;
             try {
-                return await work();
+                result = await work();
+                return result;
             }
             finally {
-                spans.push({ name, startMs, endMs: performance.now() - began });
+                // What failed took its time too: another place may come after it.
+                const called = typeof name === 'string' ? name : name(result);
+                spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
         },
         spans: () => spans,
@@ -41912,7 +42199,10 @@ function timeline() {
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 function namedTimeline(timeline, name) {
-    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+    return {
+        ...timeline,
+        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+    };
 }
 
 

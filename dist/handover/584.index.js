@@ -27106,7 +27106,7 @@ module.exports = setToArray;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var baseSetToString = __webpack_require__(4953),
-    shortOut = __webpack_require__(3286);
+    shortOut = __webpack_require__(905);
 
 /**
  * Sets the `toString` method of `func` to return `string`.
@@ -27123,7 +27123,7 @@ module.exports = setToString;
 
 /***/ }),
 
-/***/ 3286:
+/***/ 905:
 /***/ ((module) => {
 
 /** Used to detect hot functions by number of calls within a span of milliseconds. */

@@ -33734,6 +33734,7 @@ function planExport(inputs, facts) {
         further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: (0,artifact_name/* requireArtifactName */.t)(inputs.artifactName),
+        whenTaken: 'fail',
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         requireCache: inputs.requireCache,
         compression: chooseCompression(inputs.compression, inputs.compressionLevel),
@@ -33974,60 +33975,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 447:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   P: () => (/* binding */ exportSummary)
-/* harmony export */ });
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_layer_table_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7332);
-/* harmony import */ var _shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8663);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
-
-
-
-
-
-/** The job summary of a handover that worked. */
-function exportSummary(result, spans) {
-    const { record, artifact, steps } = result;
-    const executed = steps.filter((step) => !step.cached);
-    const facts = [
-        ['Image', record.references.map((reference) => (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference))).join(', ')],
-        ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(record.platform)],
-        ['Config digest', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(record.configDigest)],
-        ['Manifest digest', record.manifestDigests.map(_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY).join(', ') || 'none'],
-        ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`],
-        ...pushFacts(result.push),
-        ['Tarball', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.tarballPath)}, ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize)}`],
-        ...(steps.length === 0
-            ? []
-            : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
-    ];
-    return [
-        `### 📦 Handed over ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(formatReferenceOf(result))}`,
-        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(step.name)).join(', ')]),
-        (0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_4__/* .layerTable */ ._)(record.layers),
-        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
-        '',
-    ].join('\n\n');
-}
-function pushFacts(push) {
-    if (push.kind === 'none')
-        return [];
-    return [['Pushed', push.kind === 'pushed' ? (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference)) : `❌ ${push.error.message}`]];
-}
-function formatReferenceOf(result) {
-    return result.record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
-}
-
-
-/***/ }),
-
-/***/ 3526:
+/***/ 61:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34038,78 +33986,14 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/disk-space.js
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,shared_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,shared_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -34142,7 +34026,7 @@ async function partialFile(path, advice) {
         tee: async function* (chunks) {
             for await (const chunk of chunks) {
                 const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
                 });
                 writing.catch(() => undefined); // thrown below
                 // The chunk is used further while it is written, and given up only when both are done.
@@ -34180,6 +34064,8 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
@@ -35747,6 +35633,7 @@ function recordedImage({ image, references }) {
 
 
 
+
 /** What to do when the tarball's filesystem is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
 /**
@@ -35759,7 +35646,6 @@ async function uploadFilling(plan, tools, layout) {
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
-    await claim.release();
     const images = async () => (await filled).images;
     let written;
     const fitting = whileItFits(layers, plan.tarballPath);
@@ -35773,39 +35659,50 @@ async function uploadFilling(plan, tools, layout) {
         const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
-    return tools.timeline.measure('Write and upload', () => upload(plan, tools, source, unsealed));
+    return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
 }
 // The size of the whole is known only at the end: so each layer is asked for its own.
 async function* whileItFits(layers, path) {
     for await (const layer of layers) {
-        await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
         yield layer;
     }
 }
 /**
- * Uploads a tarball with its record.
+ * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
+ * so that its file gets written.
  * @param unsealed asked for when the tarball has passed
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
-async function upload(plan, { store, log }, tarball, unsealed) {
-    const progress = log.progress('Uploaded', tarball.size);
+async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
+    const { artifactName: name, retentionDays } = plan;
     let record;
+    const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+    let artifact;
     try {
-        const artifact = await store.upload({
-            name: plan.artifactName,
-            retentionDays: plan.retentionDays,
-            files: handoverFiles(tarball, unsealed, (sealed) => (record = sealed)),
-            onBytes: (bytes) => {
-                progress.add(bytes);
-            },
-        });
-        if (record === undefined)
-            throw new RangeError('the upload ended before the record was written');
-        return { record, artifact };
+        await claim.release();
+        artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
     }
-    finally {
-        progress.done();
+    catch (error) {
+        if (!mayKeep(plan, error))
+            throw error;
+        log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
+        // A name is reserved before any file is asked for; the official client has asked for all of them.
+        for await (const { chunks } of files)
+            await drain(chunks);
     }
+    if (record === undefined)
+        throw new RangeError('the upload ended before the record was written');
+    return { record, artifact };
+}
+/** Whether the name is another job's, and the plan keeps the image in that case. */
+function mayKeep({ whenTaken }, error) {
+    return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
+}
+async function drain(chunks) {
+    const passing = chunks[Symbol.asyncIterator]();
+    while ((await passing.next()).done !== true)
+        ;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -35886,7 +35783,7 @@ async function exportImage(plan, tools) {
         log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
-        const claim = await claimName(tools.store, plan.artifactName, tools.producer);
+        const claim = await claimFor(plan, tools);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
@@ -35894,7 +35791,7 @@ async function exportImage(plan, tools) {
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
-            throw (0,errors/* asError */.zR)(explainDiskFull(error, temp.path, tempAdvice));
+            throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
@@ -35916,12 +35813,21 @@ async function exportImage(plan, tools) {
             await result_1;
     }
 }
+async function claimFor(plan, { store, producer }) {
+    try {
+        return await claimName(store, plan.artifactName, producer);
+    }
+    catch (error) {
+        if (!mayKeep(plan, error))
+            throw error;
+        return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
+    }
+}
 async function handOverFile(plan, tools, path, claim) {
     const { log, timeline } = tools;
     const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-    await claim.release();
     const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
-    const handedOver = await log.chapter('Upload', () => timeline.measure('Upload', () => upload(plan, tools, tarball, () => Promise.resolve(source.unsealed))));
+    const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed))));
     log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
     return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
 }
@@ -36395,7 +36301,7 @@ async function offerLayers(content, record) {
     return {
         layers,
         rest,
-        unpacked: plain.size,
+        unpacked: new Set(plain.keys()),
         image: (watch, tarball) => {
             const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
             if (plain.size === 0)
@@ -36652,18 +36558,18 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
     const offered = fetch === undefined ? undefined : await offerLayers(content, record);
     if (fetch === undefined || offered === undefined)
         return undefined;
-    tellUnpacked(log, offered);
-    const progress = log.progress('Downloaded', bytesIn(offered, () => true));
     const asked = new Set();
-    const watch = {
-        onAsked: (digest) => void asked.add(digest),
-        onBytes: (bytes) => {
-            told.bytes(bytes);
-            progress.add(bytes);
-        },
-    };
+    const total = { atMost: bytesIn(offered, () => true) };
     try {
-        const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        const loaded = await log.progress(wordFor(content), total, (passed) => {
+            const onBytes = (bytes) => {
+                told.bytes(bytes);
+                passed(bytes);
+            };
+            const watch = { onAsked: (digest) => void asked.add(digest), onBytes };
+            return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        });
+        tellUnpacked(log, offered, asked);
         const hasSkipped = asked.size < offered.layers.size;
         if (!hasSkipped && !needsBothForms(offered, info))
             return loaded;
@@ -36681,18 +36587,20 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
         log.info(`${error.message} So docker load gets the whole tarball.`);
         return undefined;
     }
-    finally {
-        progress.done();
-    }
 }
-function tellUnpacked(log, { unpacked, layers }) {
-    if (unpacked === 0)
+/** What the log calls it when bytes of the artifact pass to the engine. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function tellUnpacked(log, { unpacked }, asked) {
+    const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
+    if (passed === 0)
         return;
-    log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+    log.info(`Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`);
 }
 // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
 function needsBothForms({ unpacked }, { imageStore }) {
-    return unpacked > 0 && imageStore === 'containerd';
+    return unpacked.size > 0 && imageStore === 'containerd';
 }
 async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -36768,7 +36676,7 @@ async function feed_feed(tools, job) {
     if (byLayer !== undefined)
         return { ...byLayer, size };
     const open = (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
-    const whole = await send(tools, content.artifact.size, told, open);
+    const whole = await send(tools, wholeMove(content, record), told, open);
     return { ...whole, size };
 }
 /** @returns undefined when the whole tarball has to be sent */
@@ -36780,7 +36688,7 @@ async function feedLayers(tools, { content, info, overlap }, record, told) {
     if (missing === undefined)
         return undefined;
     try {
-        return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
+        return await send(tools, { what: wordFor(content), total: record.tarballSize - missing.skippedBytes }, told, missing.open);
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -36789,19 +36697,20 @@ async function feedLayers(tools, { content, info, overlap }, record, told) {
         return undefined;
     }
 }
-async function send({ engine, log }, total, told, open) {
-    const progress = log.progress('Downloaded', total);
-    const tarball = open((bytes) => {
-        told.bytes(bytes);
-        progress.add(bytes);
-    });
-    try {
+function wholeMove(content, record) {
+    // Where it isn't here, the artifact's digest takes reading all of it.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return { what: wordFor(content), total: total ?? 'unknown' };
+}
+async function send({ engine, log }, { what, total }, told, open) {
+    return log.progress(what, total, async (passed) => {
+        const tarball = open((bytes) => {
+            told.bytes(bytes);
+            passed(bytes);
+        });
         const loaded = await engine.load(tarball.chunks, told.loaded);
         return { contents: (wanted) => tarball.image(wanted), loaded };
-    }
-    finally {
-        progress.done();
-    }
+    });
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verified-tag.js
@@ -36810,10 +36719,11 @@ async function send({ engine, log }, total, told, open) {
 
 /**
  * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
+ * @param what the expected image in words, for the log: `the image that was handed over`
  * @param loaded what `docker load` reported
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function verifiedTag({ engine, log }, reference, expected, loaded) {
+async function verifiedTag({ engine, log }, reference, { expected, what }, loaded) {
     const name = (0,image_reference/* formatReference */.FH)(reference);
     if (!loaded.includes(engine.nameOf(name))) {
         const source = await findSame(engine, loaded, expected);
@@ -36825,7 +36735,7 @@ async function verifiedTag({ engine, log }, reference, expected, loaded) {
         throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load reported ${loaded.join(', ') || 'nothing'}, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
     }
     requireSameImage(name, expected, image);
-    log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
+    log.info(`Verified: ${name} is ${what} (${image.imageId})`);
     return image;
 }
 /** Gives the image its further references too, where they aren't this image yet. */
@@ -36916,6 +36826,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+const handedOver = 'the image that was handed over';
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
@@ -36923,28 +36834,32 @@ const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with mor
  */
 async function loadImage(plan, tools) {
     const { engine, store, log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => {
+        const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
+        return { origin: 'artifact', content, record: await readRecord(content, log) };
+    }));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
     const info = await engine.info();
-    const content = await found;
-    return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+    return loadHandover(plan, tools, await found, info);
 }
 /**
  * The same for an artifact that has been opened.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-async function loadHandover(plan, tools, { content, record }, info) {
+async function loadHandover(plan, tools, handover, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, log, timeline } = tools;
+        const { content, record } = handover;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
         const present = await alreadyHere(plan, tools, record);
-        if (present !== undefined && record !== undefined)
-            return { ...present, artifact: content.artifact, record };
+        if (present !== undefined && record !== undefined) {
+            return { ...present, artifact: artifactOf(handover), record, size: content.downloaded() ?? 0 };
+        }
         await requireSpace(plan, content, info);
         const guard = load_image_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
-        const result = await log.chapter('Load', () => timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })));
+        const result = await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), () => load(plan, tools, { ...handover, guard, info })));
         guard.keep();
         return result;
     }
@@ -36957,6 +36872,9 @@ async function loadHandover(plan, tools, { content, record }, info) {
         if (result_1)
             await result_1;
     }
+}
+function artifactOf({ origin, content }) {
+    return origin === 'artifact' ? content.artifact : undefined;
 }
 /**
  * What the artifact says of its image; undefined when it has no record.
@@ -37013,11 +36931,11 @@ function engineFolder(info) {
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
     if (plan.tarballPath !== undefined)
-        await requireDiskSpace(plan.tarballPath, size, 'The tarball', load_image_spaceAdvice);
+        await (0,disk_space/* requireDiskSpace */.T1)(plan.tarballPath, size, 'The tarball', load_image_spaceAdvice);
     const folder = engineFolder(info);
     if (folder === undefined)
         return;
-    await requireDiskSpace(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
@@ -37036,20 +36954,21 @@ async function load(plan, tools, job) {
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
-        const image = await verifiedTag(tools, reference, expected, loaded);
+        const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
+        const image = await verifiedTag(tools, reference, { expected, what }, loaded);
         if (record !== undefined)
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         for (const other of further)
             await verifyFurther(plan, tools, other, job, loaded);
         await kept?.commit();
         return {
-            source: 'artifact',
+            source: job.origin,
             reference: (0,image_reference/* formatReference */.FH)(reference),
             image,
             expected,
-            artifact: content.artifact,
+            artifact: artifactOf(job),
             record,
-            size,
+            size: content.downloaded() ?? size,
             loaded: true,
             further: further.map(namedContents),
         };
@@ -37067,7 +36986,7 @@ async function load(plan, tools, job) {
 async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
     requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
     for (const reference of references)
-        await verifiedTag(tools, reference, expected, loaded);
+        await verifiedTag(tools, reference, { expected, what: handedOver }, loaded);
 }
 function namedContents({ references, expected }) {
     return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
@@ -37307,43 +37226,58 @@ async function findRecord(plan, { store, log, runAttempt }) {
 
 // EXTERNAL MODULE: ./build/shared/counted-chunks.js
 var counted_chunks = __nccwpck_require__(7481);
-;// CONCATENATED MODULE: ./build/handover/own-copy.js
+;// CONCATENATED MODULE: ./build/handover/own-image.js
 
 
-// For a job that is late: its image stays in this job, and is loaded from its own tarball.
-/** A store that takes an artifact and keeps nothing of it: the tarball on this runner is what is left. */
-function storeOfNothing() {
-    const none = () => {
-        throw new RangeError('this store has no artifacts');
-    };
+
+
+
+// For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
+// compared with the one that later jobs get.
+/** The tarball of an export that was not uploaded, as the content of an artifact with that name. */
+function ownContent(name, { record, tarballPath }) {
     return {
-        list: () => Promise.resolve([]),
-        open: none,
-        remove: none,
-        upload: async ({ name, files }) => {
-            let size = 0;
-            for await (const file of files)
-                size += await drain(file);
-            return { id: 0, name, size };
-        },
-        [Symbol.asyncDispose]: () => Promise.resolve(),
-    };
-}
-async function drain(file) {
-    let size = 0;
-    for await (const chunk of file.chunks)
-        size += chunk.length;
-    return size;
-}
-/** The tarball of an export, as an artifact's content. */
-function ownContent({ artifact, record, tarballPath }) {
-    return {
-        artifact,
+        artifact: { id: 0, name, size: record.tarballSize },
+        downloaded: () => 0,
         files: [{ name: record.tarballName, size: record.tarballSize }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
+}
+/**
+ * Says whether the image that another job hands over under the name is the one that this job built: whoever loads it later
+ * gets the other job's. It isn't waited for, and trouble with it is no failure of this job, which has its image.
+ */
+async function compareWithHandedOver({ store, log }, name, own) {
+    const other = await readOther(store, name, own).catch((error) => unknown((0,errors/* messageOf */.bD)(error)));
+    const image = own.references.map(image_reference/* formatReference */.FH)[0] ?? '';
+    if (other.kind === 'unknown') {
+        log.info(`Whether the artifact "${name}" holds the same image as ${image} here is not known: ${other.why}`);
+    }
+    else if (other.kind === 'same') {
+        log.info(`It is the very image of the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`);
+    }
+    else {
+        log.warning(`${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
+            `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
+            'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
+            'the others `needs:` that job.');
+    }
+    return other;
+}
+async function readOther(store, name, own) {
+    const artifact = (await store.list()).find((candidate) => candidate.name === name);
+    if (artifact === undefined)
+        return unknown('the other job has not ended its upload.');
+    const text = await (await store.open(artifact)).text(image_record/* recordName */.xD);
+    if (text === undefined)
+        return unknown(`it has no ${image_record/* recordName */.xD}.`);
+    const { configDigest } = (0,image_record/* parseRecord */.Hh)(text);
+    return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
+}
+function unknown(why) {
+    return { kind: 'unknown', why };
 }
 
 ;// CONCATENATED MODULE: ./build/handover/handover.js
@@ -37358,22 +37292,14 @@ function ownContent({ artifact, record, tarballPath }) {
  * @throws HandoverError of any code
  */
 async function handover(plans, tools) {
-    const { log } = tools;
-    const name = plans.load.artifactName;
     const there = await loadIfThere(plans.load, tools);
     if (there !== undefined)
-        return { source: 'artifact', exported: undefined, loaded: there };
-    log.info(`This run has no artifact "${name}": building it here.`);
-    try {
-        const exported = await exportImage(plans.export, tools);
-        return { source: 'build', exported, loaded: await loadFrom(plans.load, tools) };
-    }
-    catch (error) {
-        if (!isOneOf(error, ['artifact-name-taken']))
-            throw error;
-        log.info(`Another job has handed over "${name}" meanwhile: this one keeps the image that it builds.`);
-        return keepOwn(plans, tools);
-    }
+        return { kind: 'loaded', loaded: there };
+    tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
+    const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
+    return exported.artifact === undefined
+        ? keepOwn(plans, tools, exported)
+        : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
 }
 async function loadIfThere(plan, tools) {
     const name = plan.artifactName;
@@ -37385,22 +37311,19 @@ async function loadIfThere(plan, tools) {
     }
     catch (error) {
         // An attempt of another day may have left no more than its name.
-        if (!isOneOf(error, ['artifact-expired', 'artifact-not-found']))
+        if (!(error instanceof errors/* HandoverError */.Cu) || !['artifact-expired', 'artifact-not-found'].includes(error.code))
             throw error;
         tools.log.info(error.message);
         return undefined;
     }
 }
-async function keepOwn(plans, tools) {
-    const exported = await exportImage(plans.export, { ...tools, store: storeOfNothing() });
-    const content = ownContent(exported);
-    const info = await tools.engine.info();
-    const loaded = await loadHandover(plans.load, tools, { content, record: exported.record }, info);
-    // The artifact of that name is the other job's.
-    return { source: 'build', exported, loaded: { ...loaded, artifact: undefined } };
-}
-function isOneOf(error, codes) {
-    return error instanceof errors/* HandoverError */.Cu && codes.includes(error.code);
+async function keepOwn({ load, export: { artifactName } }, tools, exported) {
+    const { record } = exported;
+    const own = { origin: 'build', content: ownContent(artifactName, exported), record };
+    const loaded = await loadHandover(load, tools, own, await tools.engine.info());
+    // As late as can be: the other job may be uploading still.
+    const other = await compareWithHandedOver(tools, artifactName, record);
+    return { kind: 'kept', exported, loaded, other };
 }
 
 
@@ -37506,24 +37429,23 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3845);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(447);
-/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1162);
-/* harmony import */ var _load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
-/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6650);
-/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9176);
-/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1698);
-/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(5339);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9151);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(3526);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9936);
+/* harmony import */ var _load_image_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1162);
+/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6650);
+/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1137);
+/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(7148);
+/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1698);
+/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(5083);
+/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6016);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3286);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9151);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(61);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9036);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9936);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8071);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -37595,20 +37517,26 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
+await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_5__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_10__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)()));
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)());
-        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_11__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_16__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_14__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_15__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_8__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_3__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readHandoverInputs */ .D)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_3__/* .actionInputs */ .e)());
+        const plans = { export: (0,_export_image_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)(inputs.load) };
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)({
+            ...context,
+            onRetry: log.info,
+            progress: log.progress,
+            onNotice: log.notice,
+            maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_6__/* .maskSecret */ .$,
+            signal,
+        }), true);
+        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_14__/* .handover */ .c)(plans, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
@@ -37616,10 +37544,9 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('image
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_17__/* .handoverOutputs */ .O)(result));
-        const exported = result.exported === undefined ? '' : (0,_export_image_summary_js__WEBPACK_IMPORTED_MODULE_2__/* .exportSummary */ .P)(result.exported, []);
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_9__/* .addSummary */ .S)(exported + (0,_load_image_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .loadSummary */ .R)(result.loaded, times.spans()));
-        if (result.exported !== undefined)
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .handoverOutputs */ .O)(result));
+        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_7__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_16__/* .handoverSummary */ .M)(result, plans.load.artifactName, times.spans()));
+        if (result.kind !== 'loaded')
             (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_1__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
     catch (e_1) {
@@ -37648,18 +37575,236 @@ __webpack_async_result__();
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
 
-function handoverOutputs({ source, loaded, exported }) {
+function handoverOutputs(result) {
+    const { loaded } = result;
+    const push = result.kind === 'loaded' ? undefined : result.exported.push;
     return {
-        source,
+        source: result.kind === 'loaded' ? 'artifact' : 'build',
         image: loaded.reference,
         'image-id': loaded.image.imageId,
         'config-digest': loaded.expected.configDigest ?? '',
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.expected.platform),
         'artifact-name': loaded.artifact?.name ?? '',
         'artifact-id': String(loaded.artifact?.id ?? ''),
-        'pushed-reference': exported?.push.kind === 'pushed' ? (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(exported.push.reference) : '',
+        'pushed-reference': push?.kind === 'pushed' ? (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference) : '',
         loaded: String(loaded.loaded),
     };
+}
+
+
+/***/ }),
+
+/***/ 8071:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  M: () => (/* binding */ handoverSummary)
+});
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/markdown.js
+
+/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+function cell(text) {
+    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+}
+/** Text in code style that can't break out of it. */
+function code(text) {
+    return `\`${text.replaceAll('`', "'")}\``;
+}
+/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+function shortDigest(digest) {
+    return digest.slice(0, 'sha256:'.length + 12);
+}
+/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
+    if (spans.length === 0)
+        return '';
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        const name = span.name.replace(/[:;#,]/g, ' ');
+        return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./build/shared/layer-table.js
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,shared_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
+
+;// CONCATENATED MODULE: ./build/export-image/summary.js
+
+
+
+
+
+/**
+ * The job summary of a handover that worked.
+ * @param note a paragraph that comes first
+ */
+function exportSummary(result, spans, note) {
+    const { record, artifact, steps } = result;
+    const executed = steps.filter((step) => !step.cached);
+    const facts = [
+        ['Image', record.references.map((reference) => code((0,image_reference/* formatReference */.FH)(reference))).join(', ')],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(record.platform)],
+        ['Config digest', code(record.configDigest)],
+        ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
+        ...(artifact === undefined
+            ? []
+            : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`]]),
+        ...pushFacts(result.push),
+        ['Tarball', `${code(result.tarballPath)}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)}`],
+        ...(steps.length === 0
+            ? []
+            : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
+    ];
+    return [
+        `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
+        ...(note === undefined ? [] : [note]),
+        markdownTable(['', ''], facts),
+        ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
+        layerTable(record.layers),
+        gantt(spans),
+        '',
+    ].join('\n\n');
+}
+function pushFacts(push) {
+    if (push.kind === 'none')
+        return [];
+    return [['Pushed', push.kind === 'pushed' ? code((0,image_reference/* formatReference */.FH)(push.reference)) : `❌ ${push.error.message}`]];
+}
+function formatReferenceOf(result) {
+    return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
+}
+
+;// CONCATENATED MODULE: ./build/load-image/summary.js
+
+
+
+
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which had this very image',
+    build: 'this job’s own, which was not handed over',
+};
+/** The job summary of a load that worked. */
+function loadSummary(result, spans) {
+    const { artifact, record, expected, fallback } = result;
+    const from = record?.producer;
+    const facts = [
+        ['Image', code(result.reference)],
+        ['Image ID here', code(result.image.imageId)],
+        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
+        ['Layers', String(expected.diffIds.length)],
+        ['Source', sources[result.source]],
+        ...(fallback === undefined
+            ? []
+            : [
+                ['Pulled from', code(fallback.reference)],
+                ['Why not the artifact', fallback.reason],
+            ]),
+        ...(artifact === undefined
+            ? []
+            : [
+                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
+                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
+                ['Downloaded', downloaded(result)],
+            ]),
+        ...(from === undefined
+            ? []
+            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+        ['Checked against', checkedAgainst(result)],
+    ];
+    const layers = record === undefined ? [] : [layerTable(record.layers)];
+    return [
+        `### ${title(result)} ${code(result.reference)}`,
+        markdownTable(['', ''], facts),
+        ...layers,
+        gantt(spans),
+        '',
+    ].join('\n\n');
+}
+function downloaded({ size, record, loaded, source }) {
+    if (size === 0)
+        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
+    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
+    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return `${(0,shared_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
+}
+function title({ fallback, loaded }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
+}
+
+;// CONCATENATED MODULE: ./build/handover/summary.js
+
+
+
+/**
+ * The job summary of the joined action.
+ * @param name the artifact's
+ */
+function handoverSummary(result, name, spans) {
+    const loaded = loadSummary(result.loaded, spans);
+    switch (result.kind) {
+        case 'loaded':
+            return loaded;
+        case 'handed-over':
+            return exportSummary(result.exported, []) + loaded;
+        case 'kept':
+            return exportSummary(result.exported, [], keptNote(result.other, name)) + loaded;
+    }
+}
+function keptNote(other, name) {
+    if (other.kind === 'unknown') {
+        return `Another job was first to use the name ${code(name)}. Whether its image is the same as this one is not known: ${other.why}`;
+    }
+    const its = `that another job was first to hand over as ${code(name)} (id ${String(other.artifact.id)})`;
+    return other.kind === 'same'
+        ? `The image ${its} is the same image as this one.`
+        : `⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${code(other.configDigest)}.`;
 }
 
 
@@ -37741,79 +37886,6 @@ function chooseTarball(artifactName, names) {
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
     throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
-}
-
-
-/***/ }),
-
-/***/ 9137:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   R: () => (/* binding */ loadSummary)
-/* harmony export */ });
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7332);
-/* harmony import */ var _shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8663);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
-
-
-
-
-const sources = {
-    artifact: 'the artifact',
-    registry: 'the registry',
-    engine: 'this engine, which had this very image',
-};
-/** The job summary of a load that worked. */
-function loadSummary(result, spans) {
-    const { artifact, record, expected, fallback } = result;
-    const from = record?.producer;
-    const facts = [
-        ['Image', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)],
-        ['Image ID here', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.image.imageId)],
-        ['Config digest', expected.configDigest === undefined ? 'unknown' : (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(expected.configDigest)],
-        ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(expected.platform)],
-        ['Layers', String(expected.diffIds.length)],
-        ['Source', sources[result.source]],
-        ...(fallback === undefined
-            ? []
-            : [
-                ['Pulled from', (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(fallback.reference)],
-                ['Why not the artifact', fallback.reason],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                ['Artifact', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(artifact.size)}`],
-                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-                ['Downloaded', result.loaded ? (0,_shared_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatBytes */ .z3)(result.size) : 'nothing'],
-            ]),
-        ...(from === undefined
-            ? []
-            : [['Built from', `${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', checkedAgainst(result)],
-    ];
-    const layers = record === undefined ? [] : [(0,_shared_layer_table_js__WEBPACK_IMPORTED_MODULE_3__/* .layerTable */ ._)(record.layers)];
-    return [
-        `### ${title(result)} ${(0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .code */ .aY)(result.reference)}`,
-        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .markdownTable */ .Qj)(['', ''], facts),
-        ...layers,
-        (0,_shared_markdown_js__WEBPACK_IMPORTED_MODULE_1__/* .gantt */ .VM)(spans),
-        '',
-    ].join('\n\n');
-}
-function title({ fallback, loaded }) {
-    if (fallback !== undefined)
-        return '⚠️ Pulled instead:';
-    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
-}
-function checkedAgainst({ record, artifact, fallback }) {
-    if (fallback !== undefined)
-        return 'what the inputs expect, and this engine’s platform';
-    if (record !== undefined)
-        return 'the record of the export';
-    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
 
@@ -39992,7 +40064,7 @@ function setOutputs(outputs) {
 
 /***/ }),
 
-/***/ 9176:
+/***/ 7148:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40073,10 +40145,60 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/action/progress.js
+
+const everyMs = 5000;
+/**
+ * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
+ * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
+ * @param tell gets each line
+ */
+function progressTo(tell) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            tell(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${(0,shared_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => {
+            soFar('', share(bytes, total));
+        }, everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                tell(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('broke off after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,shared_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/action/runner-log.js
 
 
-const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
@@ -40087,32 +40209,8 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress,
+    progress: progressTo(core/* info */.pq),
 };
-function progress(what, totalBytes) {
-    const began = performance.now();
-    let bytes = 0;
-    const tell = (verb) => {
-        const seconds = (performance.now() - began) / 1000;
-        const of = totalBytes === undefined ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(totalBytes)} (${percent(bytes, totalBytes)})`;
-        const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
-        (0,core/* info */.pq)(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
-    };
-    const timer = setInterval(() => {
-        tell('');
-    }, progressEveryMs);
-    timer.unref();
-    return {
-        add: (more) => void (bytes += more),
-        done: () => {
-            clearInterval(timer);
-            tell('done, ');
-        },
-    };
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
@@ -40249,7 +40347,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 5339:
+/***/ 3286:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -40260,6 +40358,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
 // EXTERNAL MODULE: ./build/shared/copied-bytes.js
 var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/counted-chunks.js
@@ -40277,6 +40377,7 @@ async function withTailCache(reader) {
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
     return {
         size: reader.size,
+        downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
         stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
@@ -40333,8 +40434,17 @@ async function* verifiedSlice(reader, artifact, start, end, onBytes) {
             yield part.subarray(from, to);
         position += part.length;
     }
+    requireListedDigest(artifact, hash);
+}
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+function requireListedDigest(artifact, hash) {
+    if (artifact.digest === undefined)
+        return;
     const actual = `sha256:${hash.digest('hex')}`;
-    if (artifact.digest === undefined || actual === artifact.digest)
+    if (actual === artifact.digest)
         return;
     throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
 }
@@ -40465,6 +40575,7 @@ async function openArtifact(artifact, blob) {
 function rawContent(artifact, reader) {
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
@@ -40475,6 +40586,7 @@ function zipContent(artifact, reader, members) {
     const find = (name) => members.find((member) => member.name === name);
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: members.map(({ name, size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
@@ -40502,6 +40614,7 @@ async function readText(reader, artifact, member) {
     const start = dataOffset(member, await readLocalHeader(reader, member));
     const range = {
         size: member.compressedSize,
+        downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
         stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
@@ -40697,10 +40810,6 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -40804,122 +40913,6 @@ function listedArtifact(item) {
     };
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-const attemptsPerPart = 6;
-/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
-function rangedReader(options) {
-    const { size, sign } = options;
-    let url;
-    const signedUrl = () => (url ??= sign());
-    const signAgain = () => {
-        url = undefined;
-    };
-    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
-    return {
-        size,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
-            const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
-                yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(options, bytes, start, signedUrl, signAgain) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(options, await signedUrl(), start + filled, end);
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-            (0,give_back/* giveBack */.F)(chunk);
-        });
-        await (0,promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    try {
-        await (0,retry/* retry */.L)(attempt, {
-            attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-            isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-            onRetry: (error, number) => {
-                if (isExpired(error))
-                    signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-            },
-            signal: options.signal,
-        });
-    }
-    catch (error) {
-        throw explained(error, start + filled, options);
-    }
-    return bytes;
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-async function request(options, url, start, end) {
-    const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
-    const response = await options.http.send({ method: 'GET', url, headers });
-    if (response.statusCode !== 206) {
-        const text = response.statusCode === 200 ? '' : await response.body.text();
-        await discard(response);
-        throw httpError(response, text);
-    }
-    const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
-    if (total !== options.size) {
-        await discard(response);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
-    }
-    return response.body;
-}
-// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
 
 /**
@@ -40957,11 +40950,11 @@ function fallbackStore(own, official, say) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
 
 
@@ -40973,23 +40966,15 @@ var temp_dir = __nccwpck_require__(3082);
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 function officialStore(tempRoot) {
-    const folders = [];
-    const newFolder = async () => {
-        const folder = await (0,temp_dir/* makeTempDir */.m)(tempRoot);
-        folders.push(folder);
-        return folder.path;
-    };
+    const folders = (0,temp_dir/* tempDirs */.z)(tempRoot);
     return {
         list,
-        open: async (artifact) => official_store_open(artifact, await newFolder()),
-        upload: async (request) => upload(request, await newFolder()),
+        open: async (artifact) => official_store_open(artifact, await folders.make()),
+        upload: async (request) => upload(request, await folders.make()),
         remove: async (name) => {
             await (await client()).deleteArtifact(name);
         },
-        [Symbol.asyncDispose]: async () => {
-            for (const folder of folders)
-                await folder[Symbol.asyncDispose]();
-        },
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 // The client is most of the bundle: it is loaded only when it is needed.
@@ -41019,12 +41004,13 @@ async function official_store_open(artifact, path) {
     if (digestMismatch === true) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
     }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    const names = await (0,promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
     return {
         artifact,
+        downloaded: () => artifact.size,
         files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
         read: (name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
@@ -41033,13 +41019,13 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id === undefined) {
         throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
     }
@@ -41082,6 +41068,292 @@ function maskedUrl(url, maskSecret) {
     if (signature !== null)
         maskSecret(signature);
     return url;
+}
+
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+
+
+
+
+const attempts = 6;
+function signedBlob(options) {
+    let url;
+    return {
+        get: async (headers) => {
+            url ??= options.sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,retry/* retry */.L)(work, {
+                    attempts,
+                    delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
+                    isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
+                    onRetry: (error, number) => {
+                        if (isExpired(error))
+                            url = undefined;
+                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
+                    },
+                    signal: options.signal,
+                });
+            }
+            catch (error) {
+                throw explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
+}
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof HttpError && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
+        return error;
+    if (options.signal.aborted)
+        return error;
+    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers with the whole
+ */
+function rangedReader(options) {
+    const { size } = options;
+    const blob = signedBlob(options);
+    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                    const part = readInto(bytes.subarray(0, end - next), next);
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Fills `bytes` from `start` on. */
+async function readPart(blob, options, bytes, start) {
+    const end = start + bytes.length;
+    let filled = 0;
+    const attempt = async () => {
+        const body = await request(blob, options, start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
+            filled += chunk.copy(bytes, filled);
+            (0,give_back/* giveBack */.F)(chunk);
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    await blob.persist(attempt, () => start + filled, end);
+    return bytes;
+}
+async function request(blob, options, start, end) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+    if (response.statusCode === 200) {
+        await discard(response);
+        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    }
+    if (response.statusCode !== 206) {
+        const text = await response.body.text();
+        throw httpError(response, text);
+    }
+    try {
+        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    }
+    catch (error) {
+        await discard(response);
+        throw error;
+    }
+    return response.body;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+/**
+ * Reads an artifact's blob in parts, whether or not its server gives parts.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+function blobReader(given) {
+    const options = { ...given, size: given.artifact.size };
+    const parts = rangedReader(options);
+    let whole;
+    let isHere = false;
+    const fetched = (error) => {
+        if (!(error instanceof RangesIgnored))
+            throw error;
+        return (whole ??= fetchWhole(options).then((reader) => {
+            isHere = true;
+            return reader;
+        }));
+    };
+    return {
+        size: options.size,
+        downloaded: () => (isHere ? options.size : undefined),
+        read: async (start, end) => whole === undefined
+            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
+            : (await whole).read(start, end),
+        stream: async function* (start, end, memory) {
+            let position = start;
+            if (whole === undefined) {
+                try {
+                    for await (const part of parts.stream(start, end, memory)) {
+                        position += part.length;
+                        yield part;
+                    }
+                    return;
+                }
+                catch (error) {
+                    await fetched(error);
+                }
+            }
+            const reader = await whole;
+            if (reader !== undefined)
+                yield* reader.stream(position, end, memory);
+        },
+    };
+}
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+        `whole (${(0,shared_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = signedBlob(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return fileReader(path, size);
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw httpError(response, await response.body.text());
+    const announced = response.headers['content-length'];
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            requireListedSize(Number(announced), options);
+        const { body } = response;
+        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                size += chunk.length;
+                if (size > options.size)
+                    requireListedSize(size, options);
+                hash.update(chunk);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await discard(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    if (size < options.size)
+        throw new CutShort(size, options.size);
+    requireListedDigest(options.artifact, hash);
+}
+function fileReader(path, size) {
+    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+    return {
+        size,
+        downloaded: () => size,
+        read: (start, end) => (0,copied_bytes/* copiedBytes */.Q)(start < end ? chunks(start, end) : noChunks()),
+        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    };
+}
+async function* noChunks() {
+    // A file's stream reads one byte at least.
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
@@ -41220,6 +41492,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -41227,12 +41500,23 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+    const official = officialStore(options.tempRoot);
+    const explained = {
+        ...official,
+        upload: (request) => official.upload(request).catch((error) => {
+            // The official client tells the status in its message alone.
+            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(request.name, error);
+            throw transferFailed(`upload the artifact "${request.name}"`, error);
+        }),
+    };
+    return fallbackStore(ownStore(options), explained, options.onNotice);
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = httpClient(options.proxied, options.signal);
     const service = resultsService(http, credentials, options.signal);
+    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
         list: () => explain('list the artifacts of this run', async () => {
@@ -41241,18 +41525,21 @@ function ownStore(options) {
                 known.set(artifact.id, artifact);
             return artifacts;
         }),
-        open: (artifact) => run_store_open(http, service, options, artifact, known.get(artifact.id)),
+        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
         upload: (request) => run_store_upload(http, service, credentials, options, request),
         remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-        [Symbol.asyncDispose]: () => http.close(),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
     };
 }
-async function run_store_open(http, service, options, artifact, listed) {
+async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
     const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
-    const { onRetry, signal } = options;
-    return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
+    const { onRetry, progress, signal } = options;
+    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -41297,7 +41584,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -41340,6 +41627,84 @@ async function* countedChunks(chunks, onBytes) {
         onBytes(chunk.length);
         yield chunk;
     }
+}
+
+
+/***/ }),
+
+/***/ 8152:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   GK: () => (/* binding */ explainDiskFull),
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
+/* harmony export */ });
+/* unused harmony export diskSpace */
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
 
@@ -43247,82 +43612,6 @@ function stringMapOf(value) {
 
 /***/ }),
 
-/***/ 7332:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   _: () => (/* binding */ layerTable)
-/* harmony export */ });
-/* harmony import */ var _markdown_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8663);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        (0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .shortDigest */ .VK)(layer.digest)),
-        (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .formatBytes */ .z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = (0,_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
-}
-
-
-/***/ }),
-
-/***/ 8663:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Qj: () => (/* binding */ markdownTable),
-/* harmony export */   VK: () => (/* binding */ shortDigest),
-/* harmony export */   VM: () => (/* binding */ gantt),
-/* harmony export */   aY: () => (/* binding */ code)
-/* harmony export */ });
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9853);
-
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
-}
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
-}
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
-}
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
-    if (spans.length === 0)
-        return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
-    return [
-        '```mermaid',
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ].join('\n');
-}
-
-
-/***/ }),
-
 /***/ 3324:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -43572,12 +43861,28 @@ async function guardTags(engine, onTrouble) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   m: () => (/* binding */ makeTempDir)
+/* harmony export */   m: () => (/* binding */ makeTempDir),
+/* harmony export */   z: () => (/* binding */ tempDirs)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 
 
+/** @param root where they are made */
+function tempDirs(root) {
+    const made = [];
+    return {
+        make: async () => {
+            const dir = await makeTempDir(root);
+            made.push(dir);
+            return dir.path;
+        },
+        [Symbol.asyncDispose]: async () => {
+            for (const dir of made.splice(0))
+                await dir[Symbol.asyncDispose]();
+        },
+    };
+}
 /** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
 async function makeTempDir(root) {
     const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
@@ -43610,8 +43915,10 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
+    if (ms < 100)
+        return `${String(Math.round(ms))} ms`;
     if (ms < 60_000)
         return `${(ms / 1000).toFixed(1)} s`;
     const seconds = Math.round(ms / 1000);
@@ -43640,11 +43947,15 @@ function timeline() {
     return {
         measure: async (name, work) => {
             const startMs = performance.now() - began;
+            let result;
             try {
-                return await work();
+                result = await work();
+                return result;
             }
             finally {
-                spans.push({ name, startMs, endMs: performance.now() - began });
+                // What failed took its time too: another place may come after it.
+                const called = typeof name === 'string' ? name : name(result);
+                spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
         },
         spans: () => spans,
@@ -43652,7 +43963,10 @@ function timeline() {
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 function namedTimeline(timeline, name) {
-    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+    return {
+        ...timeline,
+        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+    };
 }
 
 

@@ -33418,6 +33418,7 @@ const sources = {
     artifact: 'the artifact',
     registry: 'the registry',
     engine: 'this engine, which had this very image',
+    build: 'this job’s own, which was not handed over',
 };
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
@@ -33441,7 +33442,7 @@ function loadSummary(result, spans) {
             : [
                 ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
                 ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-                ['Downloaded', result.loaded ? (0,shared_text/* formatBytes */.z3)(result.size) : 'nothing'],
+                ['Downloaded', downloaded(result)],
             ]),
         ...(from === undefined
             ? []
@@ -33456,6 +33457,13 @@ function loadSummary(result, spans) {
         gantt(spans),
         '',
     ].join('\n\n');
+}
+function downloaded({ size, record, loaded, source }) {
+    if (size === 0)
+        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
+    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
+    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return `${(0,shared_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
 function title({ fallback, loaded }) {
     if (fallback !== undefined)
@@ -33507,7 +33515,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 8930:
+/***/ 2869:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33516,78 +33524,10 @@ __nccwpck_require__.d(__webpack_exports__, {
   z: () => (/* binding */ loadImages)
 });
 
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/disk-space.js
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,shared_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,shared_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
 // EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
 var record = __nccwpck_require__(475);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -33606,7 +33546,7 @@ function namedLog(log, name) {
             log.warning(`${name}: ${message}`);
         },
         chapter: (_title, work) => work(),
-        progress: (what, totalBytes) => log.progress(`${name}: ${what}`, totalBytes),
+        progress: (what, total, work) => log.progress(`${name}: ${what}`, total, work),
     };
 }
 
@@ -33870,6 +33810,10 @@ function artifactNotFound(wanted, artifacts, runAttempt) {
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -33902,7 +33846,7 @@ async function partialFile(path, advice) {
         tee: async function* (chunks) {
             for await (const chunk of chunks) {
                 const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)(explainDiskFull(error, path, advice));
+                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
                 });
                 writing.catch(() => undefined); // thrown below
                 // The chunk is used further while it is written, and given up only when both are done.
@@ -33938,6 +33882,8 @@ function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
 ;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
@@ -34546,7 +34492,7 @@ async function offerLayers(content, record) {
     return {
         layers,
         rest,
-        unpacked: plain.size,
+        unpacked: new Set(plain.keys()),
         image: (watch, tarball) => {
             const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
             if (plain.size === 0)
@@ -34805,18 +34751,18 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
     const offered = fetch === undefined ? undefined : await offerLayers(content, record);
     if (fetch === undefined || offered === undefined)
         return undefined;
-    tellUnpacked(log, offered);
-    const progress = log.progress('Downloaded', bytesIn(offered, () => true));
     const asked = new Set();
-    const watch = {
-        onAsked: (digest) => void asked.add(digest),
-        onBytes: (bytes) => {
-            told.bytes(bytes);
-            progress.add(bytes);
-        },
-    };
+    const total = { atMost: bytesIn(offered, () => true) };
     try {
-        const loaded = await fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        const loaded = await log.progress(wordFor(content), total, (passed) => {
+            const onBytes = (bytes) => {
+                told.bytes(bytes);
+                passed(bytes);
+            };
+            const watch = { onAsked: (digest) => void asked.add(digest), onBytes };
+            return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
+        });
+        tellUnpacked(log, offered, asked);
         const hasSkipped = asked.size < offered.layers.size;
         if (!hasSkipped && !needsBothForms(offered, info))
             return loaded;
@@ -34834,18 +34780,20 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
         log.info(`${error.message} So docker load gets the whole tarball.`);
         return undefined;
     }
-    finally {
-        progress.done();
-    }
 }
-function tellUnpacked(log, { unpacked, layers }) {
-    if (unpacked === 0)
+/** What the log calls it when bytes of the artifact pass to the engine. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function tellUnpacked(log, { unpacked }, asked) {
+    const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
+    if (passed === 0)
         return;
-    log.info(`Unpacked on their way to the engine: ${String(unpacked)} of ${String(layers.size)} layers.`);
+    log.info(`Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`);
 }
 // The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
 function needsBothForms({ unpacked }, { imageStore }) {
-    return unpacked > 0 && imageStore === 'containerd';
+    return unpacked.size > 0 && imageStore === 'containerd';
 }
 async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -34921,7 +34869,7 @@ async function feed_feed(tools, job) {
     if (byLayer !== undefined)
         return { ...byLayer, size };
     const open = (onBytes) => openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
-    const whole = await send(tools, content.artifact.size, told, open);
+    const whole = await send(tools, wholeMove(content, record), told, open);
     return { ...whole, size };
 }
 /** @returns undefined when the whole tarball has to be sent */
@@ -34933,7 +34881,7 @@ async function feedLayers(tools, { content, info, overlap }, record, told) {
     if (missing === undefined)
         return undefined;
     try {
-        return await send(tools, content.artifact.size - missing.skippedBytes, told, missing.open);
+        return await send(tools, { what: wordFor(content), total: record.tarballSize - missing.skippedBytes }, told, missing.open);
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -34942,19 +34890,20 @@ async function feedLayers(tools, { content, info, overlap }, record, told) {
         return undefined;
     }
 }
-async function send({ engine, log }, total, told, open) {
-    const progress = log.progress('Downloaded', total);
-    const tarball = open((bytes) => {
-        told.bytes(bytes);
-        progress.add(bytes);
-    });
-    try {
+function wholeMove(content, record) {
+    // Where it isn't here, the artifact's digest takes reading all of it.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return { what: wordFor(content), total: total ?? 'unknown' };
+}
+async function send({ engine, log }, { what, total }, told, open) {
+    return log.progress(what, total, async (passed) => {
+        const tarball = open((bytes) => {
+            told.bytes(bytes);
+            passed(bytes);
+        });
         const loaded = await engine.load(tarball.chunks, told.loaded);
         return { contents: (wanted) => tarball.image(wanted), loaded };
-    }
-    finally {
-        progress.done();
-    }
+    });
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verified-tag.js
@@ -34963,10 +34912,11 @@ async function send({ engine, log }, total, told, open) {
 
 /**
  * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
+ * @param what the expected image in words, for the log: `the image that was handed over`
  * @param loaded what `docker load` reported
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function verifiedTag({ engine, log }, reference, expected, loaded) {
+async function verifiedTag({ engine, log }, reference, { expected, what }, loaded) {
     const name = (0,image_reference/* formatReference */.FH)(reference);
     if (!loaded.includes(engine.nameOf(name))) {
         const source = await findSame(engine, loaded, expected);
@@ -34978,7 +34928,7 @@ async function verifiedTag({ engine, log }, reference, expected, loaded) {
         throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load reported ${loaded.join(', ') || 'nothing'}, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
     }
     requireSameImage(name, expected, image);
-    log.info(`Verified: ${name} is the image that was handed over (${image.imageId})`);
+    log.info(`Verified: ${name} is ${what} (${image.imageId})`);
     return image;
 }
 /** Gives the image its further references too, where they aren't this image yet. */
@@ -35069,6 +35019,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+const handedOver = 'the image that was handed over';
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
@@ -35076,28 +35027,32 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
  */
 async function loadImage(plan, tools) {
     const { engine, store, log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => store.open(await findArtifact(store, plan.artifactName, tools.runAttempt))));
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => {
+        const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
+        return { origin: 'artifact', content, record: await readRecord(content, log) };
+    }));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
     const info = await engine.info();
-    const content = await found;
-    return loadHandover(plan, tools, { content, record: await readRecord(content, log) }, info);
+    return loadHandover(plan, tools, await found, info);
 }
 /**
  * The same for an artifact that has been opened.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-async function loadHandover(plan, tools, { content, record }, info) {
+async function loadHandover(plan, tools, handover, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, log, timeline } = tools;
+        const { content, record } = handover;
         if (record !== undefined)
             requireExpected(plan, record, info.platform);
         const present = await alreadyHere(plan, tools, record);
-        if (present !== undefined && record !== undefined)
-            return { ...present, artifact: content.artifact, record };
+        if (present !== undefined && record !== undefined) {
+            return { ...present, artifact: artifactOf(handover), record, size: content.downloaded() ?? 0 };
+        }
         await requireSpace(plan, content, info);
         const guard = load_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
-        const result = await log.chapter('Load', () => timeline.measure('Download and load', () => load(plan, tools, { content, record, guard, info })));
+        const result = await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), () => load(plan, tools, { ...handover, guard, info })));
         guard.keep();
         return result;
     }
@@ -35110,6 +35065,9 @@ async function loadHandover(plan, tools, { content, record }, info) {
         if (result_1)
             await result_1;
     }
+}
+function artifactOf({ origin, content }) {
+    return origin === 'artifact' ? content.artifact : undefined;
 }
 /**
  * What the artifact says of its image; undefined when it has no record.
@@ -35166,11 +35124,11 @@ function engineFolder(info) {
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
     if (plan.tarballPath !== undefined)
-        await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
+        await (0,disk_space/* requireDiskSpace */.T1)(plan.tarballPath, size, 'The tarball', spaceAdvice);
     const folder = engineFolder(info);
     if (folder === undefined)
         return;
-    await requireDiskSpace(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 async function load(plan, tools, job) {
     const env_2 = { stack: [], error: void 0, hasError: false };
@@ -35189,20 +35147,21 @@ async function load(plan, tools, job) {
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
         const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
-        const image = await verifiedTag(tools, reference, expected, loaded);
+        const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
+        const image = await verifiedTag(tools, reference, { expected, what }, loaded);
         if (record !== undefined)
             await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
         for (const other of further)
             await verifyFurther(plan, tools, other, job, loaded);
         await kept?.commit();
         return {
-            source: 'artifact',
+            source: job.origin,
             reference: (0,image_reference/* formatReference */.FH)(reference),
             image,
             expected,
-            artifact: content.artifact,
+            artifact: artifactOf(job),
             record,
-            size,
+            size: content.downloaded() ?? size,
             loaded: true,
             further: further.map(namedContents),
         };
@@ -35220,7 +35179,7 @@ async function load(plan, tools, job) {
 async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
     requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
     for (const reference of references)
-        await verifiedTag(tools, reference, expected, loaded);
+        await verifiedTag(tools, reference, { expected, what: handedOver }, loaded);
 }
 function namedContents({ references, expected }) {
     return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
@@ -35675,7 +35634,7 @@ async function openHandovers(wanted, { store, log, runAttempt }) {
         const isMapping = content.files.length === 1 && content.files[0]?.name === image_mapping/* digestsFileName */.td;
         return isMapping && !wanted.includes(artifact.name)
             ? undefined
-            : { content, record: await readRecord(content, log) };
+            : { origin: 'artifact', content, record: await readRecord(content, log) };
     });
     const handovers = opened.flatMap((outcome) => {
         if (!outcome.ok)
@@ -35843,7 +35802,7 @@ async function loadSideBySide(each, tools, opened) {
 }
 async function chooseAtOnce(info, handovers) {
     const folder = engineFolder(info);
-    const space = folder === undefined ? undefined : await diskSpace(folder);
+    const space = folder === undefined ? undefined : await (0,disk_space/* diskSpace */.aD)(folder);
     return loadsAtOnce(handovers.map(({ content }) => spaceNeeded(info, content.artifact.size)), space?.freeBytes);
 }
 // Of two images with the same reference, the one that is loaded last would win.
@@ -35882,7 +35841,7 @@ async function requireStillThere({ engine }, result) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6650);
 /* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3986);
+/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4439);
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
@@ -35898,7 +35857,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(8930);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(2869);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -35980,8 +35939,10 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-
         const { other, fallback } = (0,_run_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planRun */ .n)((0,_run_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
         const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
         const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
-        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal });
-        const store = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
+        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal });
+        const store = __addDisposableResource(env_1, other === undefined
+            ? ownStore()
+            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
         const pauseMs = given.registryRetrySeconds * 1000;
         const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_15__/* .loadImages */ .z)(plan, fallback, {
             engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
@@ -38409,7 +38370,7 @@ function setOutputs(outputs) {
 
 /***/ }),
 
-/***/ 3986:
+/***/ 4439:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38520,10 +38481,60 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/action/progress.js
+
+const everyMs = 5000;
+/**
+ * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
+ * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
+ * @param tell gets each line
+ */
+function progressTo(tell) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            tell(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${(0,shared_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => {
+            soFar('', share(bytes, total));
+        }, everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                tell(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('broke off after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,shared_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/action/runner-log.js
 
 
-const progressEveryMs = 5000;
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
@@ -38534,32 +38545,8 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress,
+    progress: progressTo(core/* info */.pq),
 };
-function progress(what, totalBytes) {
-    const began = performance.now();
-    let bytes = 0;
-    const tell = (verb) => {
-        const seconds = (performance.now() - began) / 1000;
-        const of = totalBytes === undefined ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(totalBytes)} (${percent(bytes, totalBytes)})`;
-        const speed = seconds < 0.001 ? '' : `, ${(bytes / 1e6 / seconds).toFixed(0)} MB/s`;
-        (0,core/* info */.pq)(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${seconds.toFixed(1)} s${speed}`);
-    };
-    const timer = setInterval(() => {
-        tell('');
-    }, progressEveryMs);
-    timer.unref();
-    return {
-        add: (more) => void (bytes += more),
-        done: () => {
-            clearInterval(timer);
-            tell('done, ');
-        },
-    };
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
 
 // EXTERNAL MODULE: ./build/shared/action/summary.js
 var summary = __nccwpck_require__(5083);
@@ -38696,7 +38683,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 9150:
+/***/ 712:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38724,6 +38711,7 @@ async function withTailCache(reader) {
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
     return {
         size: reader.size,
+        downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
         stream: async function* (start, end, memory) {
             const border = Math.max(start, Math.min(end, tailStart));
@@ -38735,100 +38723,10 @@ async function withTailCache(reader) {
     };
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
+var verified_stream = __nccwpck_require__(2163);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (artifact.digest === undefined || actual === artifact.digest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,watched_chunks/* watchedChunks */.b)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
-}
-
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
@@ -38912,9 +38810,10 @@ async function openArtifact(artifact, blob) {
 function rawContent(artifact, reader) {
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+        read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
         ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end, 'shared'), onBytes)),
     };
 }
@@ -38922,6 +38821,7 @@ function zipContent(artifact, reader, members) {
     const find = (name) => members.find((member) => member.name === name);
     return {
         artifact,
+        downloaded: reader.downloaded,
         files: members.map(({ name, size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
@@ -38932,7 +38832,7 @@ function zipContent(artifact, reader, members) {
             if (member === undefined)
                 throw missing(artifact, name, members);
             const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* verifiedMember(reader, artifact, member, start, onBytes);
+            yield* (0,verified_stream/* verifiedMember */.lD)(reader, artifact, member, start, onBytes);
         },
         ranges: async (name) => {
             const member = find(name);
@@ -38949,12 +38849,13 @@ async function readText(reader, artifact, member) {
     const start = dataOffset(member, await readLocalHeader(reader, member));
     const range = {
         size: member.compressedSize,
+        downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
         stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,copied_bytes/* copiedBytes */.Q)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
+    return (await (0,copied_bytes/* copiedBytes */.Q)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -39066,10 +38967,12 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 3 modules
-var artifact_content = __nccwpck_require__(9150);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
+var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: ./build/shared/artifacts/http.js
 var artifacts_http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/image/artifact-pattern.js
@@ -39168,8 +39071,6 @@ function wordsFor({ repository }, { workflow, branch, event }) {
     return `workflow "${(0,shared_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,shared_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,shared_text/* quoteForeign */.xS)(repository)}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
-var ranged_reader = __nccwpck_require__(6053);
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
@@ -39298,6 +39199,8 @@ function nextPage({ headers }, apiUrl) {
 
 // EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
 var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
+var whole_blob = __nccwpck_require__(665);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
@@ -39384,9 +39287,11 @@ function unknownForm(what) {
 
 
 
+
 /** The artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, say, maskSecret, signal } = options;
+    const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
+    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, signal);
     const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
     const explain = (what, work) => work().catch((error) => {
@@ -39406,9 +39311,12 @@ function otherRunStore(options) {
         },
         open: (artifact) => {
             const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            return (0,artifact_content/* openArtifact */.H)(artifact, (0,ranged_reader/* rangedReader */.$)({ http, size: artifact.size, sign, onRetry: say, signal }));
+            return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry: say, progress, folders, signal }));
         },
-        [Symbol.asyncDispose]: () => http.close(),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
     };
 }
 // The list may be older than the expiry: then the download answers 410.
@@ -39439,136 +39347,6 @@ function explained(what, search, error) {
         ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
             'and check that it has not expired.'
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-
-/***/ }),
-
-/***/ 6053:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ rangedReader)
-/* harmony export */ });
-/* harmony import */ var node_stream_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6466);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
-/* harmony import */ var _give_back_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6919);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9426);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3298);
-/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2332);
-
-
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-const attemptsPerPart = 6;
-/** @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt` */
-function rangedReader(options) {
-    const { size, sign } = options;
-    let url;
-    const signedUrl = () => (url ??= sign());
-    const signAgain = () => {
-        url = undefined;
-    };
-    const readInto = (bytes, start) => readPart(options, bytes, start, signedUrl, signAgain);
-    return {
-        size,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
-            const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
-                yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(options, bytes, start, signedUrl, signAgain) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(options, await signedUrl(), start + filled, end);
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-            (0,_give_back_js__WEBPACK_IMPORTED_MODULE_5__/* .giveBack */ .F)(chunk);
-        });
-        await (0,node_stream_promises__WEBPACK_IMPORTED_MODULE_0__.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    try {
-        await (0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)(attempt, {
-            attempts: attemptsPerPart,
-            delayMs: (number, error) => (isExpired(error) ? 0 : (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .backoff */ .J)(500, 10_000))(number, error)),
-            isRetryable: (error) => (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .isTransient */ .dg)(error) || isExpired(error) || error instanceof CutShort,
-            onRetry: (error, number) => {
-                if (isExpired(error))
-                    signAgain();
-                options.onRetry(`Bytes ${String(start + filled)}-${String(end)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; trying again (${String(number)}).`);
-            },
-            signal: options.signal,
-        });
-    }
-    catch (error) {
-        throw explained(error, start + filled, options);
-    }
-    return bytes;
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-async function request(options, url, start, end) {
-    const headers = { range: `bytes=${String(start)}-${String(end - 1)}`, 'accept-encoding': 'identity' };
-    const response = await options.http.send({ method: 'GET', url, headers });
-    if (response.statusCode !== 206) {
-        const text = response.statusCode === 200 ? '' : await response.body.text();
-        await discard(response);
-        throw (0,_http_js__WEBPACK_IMPORTED_MODULE_3__/* .httpError */ .p2)(response, text);
-    }
-    const total = Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]);
-    if (total !== options.size) {
-        await discard(response);
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact's blob has ${String(total)} bytes; the artifact service lists ${String(options.size)}.`, 'Run the job that exports the image again.');
-    }
-    return response.body;
-}
-// Ends an answer that nobody will read; destroying its body would raise an error event out of reach.
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu || error instanceof _results_service_js__WEBPACK_IMPORTED_MODULE_4__/* .UnknownAnswer */ .b || options.signal.aborted)
-        return error;
-    if (error instanceof _http_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
-        return new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -39697,8 +39475,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 3 modules
-var artifact_content = __nccwpck_require__(9150);
+// EXTERNAL MODULE: ./build/shared/temp-dir.js
+var temp_dir = __nccwpck_require__(3082);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
+var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
@@ -39809,8 +39589,6 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/ranged-reader.js
-var ranged_reader = __nccwpck_require__(6053);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
@@ -39859,8 +39637,6 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var counted_chunks = __nccwpck_require__(7481);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
 
 
@@ -39872,23 +39648,15 @@ var temp_dir = __nccwpck_require__(3082);
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 function officialStore(tempRoot) {
-    const folders = [];
-    const newFolder = async () => {
-        const folder = await (0,temp_dir/* makeTempDir */.m)(tempRoot);
-        folders.push(folder);
-        return folder.path;
-    };
+    const folders = (0,temp_dir/* tempDirs */.z)(tempRoot);
     return {
         list,
-        open: async (artifact) => official_store_open(artifact, await newFolder()),
-        upload: async (request) => upload(request, await newFolder()),
+        open: async (artifact) => official_store_open(artifact, await folders.make()),
+        upload: async (request) => upload(request, await folders.make()),
         remove: async (name) => {
             await (await client()).deleteArtifact(name);
         },
-        [Symbol.asyncDispose]: async () => {
-            for (const folder of folders)
-                await folder[Symbol.asyncDispose]();
-        },
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 // The client is most of the bundle: it is loaded only when it is needed.
@@ -39922,6 +39690,7 @@ async function official_store_open(artifact, path) {
     const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
     return {
         artifact,
+        downloaded: () => artifact.size,
         files,
         text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
         read: (name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
@@ -39978,6 +39747,8 @@ function unsupported(why) {
 
 // EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
 var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
+var whole_blob = __nccwpck_require__(665);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
@@ -40116,6 +39887,7 @@ function zip64End(count, size, offset) {
 
 
 
+
 const dayMs = 24 * 60 * 60 * 1000;
 const cleanupMs = 5000;
 /**
@@ -40123,12 +39895,23 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+    const official = officialStore(options.tempRoot);
+    const explained = {
+        ...official,
+        upload: (request) => official.upload(request).catch((error) => {
+            // The official client tells the status in its message alone.
+            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(request.name, error);
+            throw transferFailed(`upload the artifact "${request.name}"`, error);
+        }),
+    };
+    return fallbackStore(ownStore(options), explained, options.onNotice);
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, options.signal);
     const service = (0,results_service/* resultsService */.U)(http, credentials, options.signal);
+    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
         list: () => explain('list the artifacts of this run', async () => {
@@ -40137,18 +39920,21 @@ function ownStore(options) {
                 known.set(artifact.id, artifact);
             return artifacts;
         }),
-        open: (artifact) => run_store_open(http, service, options, artifact, known.get(artifact.id)),
+        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
         upload: (request) => run_store_upload(http, service, credentials, options, request),
         remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-        [Symbol.asyncDispose]: () => http.close(),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
     };
 }
-async function run_store_open(http, service, options, artifact, listed) {
+async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
     const sign = () => explain(`read the artifact "${artifact.name}"`, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret));
-    const { onRetry, signal } = options;
-    return (0,artifact_content/* openArtifact */.H)(artifact, (0,ranged_reader/* rangedReader */.$)({ http, size: artifact.size, sign, onRetry, signal }));
+    const { onRetry, progress, signal } = options;
+    return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -40193,7 +39979,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -40219,6 +40005,437 @@ function maskedUrl(url, maskSecret) {
     if (signature !== null)
         maskSecret(signature);
     return url;
+}
+
+
+/***/ }),
+
+/***/ 2163:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   MC: () => (/* binding */ verifiedBlob),
+/* harmony export */   lD: () => (/* binding */ verifiedMember),
+/* harmony export */   zb: () => (/* binding */ requireListedDigest)
+/* harmony export */ });
+/* unused harmony export holdBack */
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2005);
+/* harmony import */ var _watched_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8693);
+
+
+
+
+
+// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
+const heldBackBytes = 1024 * 1024;
+const again = 'Run the job that exports the image again.';
+/**
+ * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
+ * blob's digest and the member's size and CRC have been checked.
+ * @param dataStart where the member's bytes start in the blob
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+function verifiedMember(reader, artifact, member, dataStart, onBytes) {
+    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
+    const plain = member.stored ? compressed : inflate(compressed, member.name);
+    return holdBack(checkedMember(plain, member), heldBackBytes);
+}
+/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
+function verifiedBlob(reader, artifact, onBytes) {
+    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
+}
+async function* verifiedSlice(reader, artifact, start, end, onBytes) {
+    const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    let position = 0;
+    for await (const part of reader.stream(0, reader.size, 'own')) {
+        if (artifact.digest !== undefined)
+            hash.update(part);
+        onBytes(part.length);
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, part.length);
+        if (from < to)
+            yield part.subarray(from, to);
+        position += part.length;
+    }
+    requireListedDigest(artifact, hash);
+}
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+function requireListedDigest(artifact, hash) {
+    if (artifact.digest === undefined)
+        return;
+    const actual = `sha256:${hash.digest('hex')}`;
+    if (actual === artifact.digest)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
+}
+async function* inflate(compressed, name) {
+    let broken;
+    const source = (0,_watched_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .watchedChunks */ .b)(compressed, (error) => (broken = error));
+    try {
+        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_1__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
+        throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, again, error);
+    }
+}
+async function* checkedMember(chunks, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of chunks) {
+        size += chunk.length;
+        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size === member.size && crc === member.crc)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
+}
+function hex(crc) {
+    return crc.toString(16).padStart(8, '0');
+}
+/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
+async function* holdBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
+}
+
+
+/***/ }),
+
+/***/ 665:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  J: () => (/* binding */ blobReader)
+});
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
+// EXTERNAL MODULE: ./build/shared/disk-space.js
+var disk_space = __nccwpck_require__(8152);
+// EXTERNAL MODULE: ./build/shared/errors.js
+var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/give-back.js
+var give_back = __nccwpck_require__(6919);
+// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
+var retry = __nccwpck_require__(9426);
+// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
+var results_service = __nccwpck_require__(2332);
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+
+
+
+
+const attempts = 6;
+function signedBlob(options) {
+    let url;
+    return {
+        get: async (headers) => {
+            url ??= options.sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,retry/* retry */.L)(work, {
+                    attempts,
+                    delayMs: (number, error) => (isExpired(error) ? 0 : (0,http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 10_000))(number, error)),
+                    isRetryable: (error) => (0,http/* isTransient */.dg)(error) || isExpired(error) || error instanceof CutShort,
+                    onRetry: (error, number) => {
+                        if (isExpired(error))
+                            url = undefined;
+                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
+                    },
+                    signal: options.signal,
+                });
+            }
+            catch (error) {
+                throw explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
+}
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.b || error instanceof RangesIgnored)
+        return error;
+    if (options.signal.aborted)
+        return error;
+    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers with the whole
+ */
+function rangedReader(options) {
+    const { size } = options;
+    const blob = signedBlob(options);
+    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                    const part = readInto(bytes.subarray(0, end - next), next);
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Fills `bytes` from `start` on. */
+async function readPart(blob, options, bytes, start) {
+    const end = start + bytes.length;
+    let filled = 0;
+    const attempt = async () => {
+        const body = await request(blob, options, start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
+            filled += chunk.copy(bytes, filled);
+            (0,give_back/* giveBack */.F)(chunk);
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    await blob.persist(attempt, () => start + filled, end);
+    return bytes;
+}
+async function request(blob, options, start, end) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+    if (response.statusCode === 200) {
+        await discard(response);
+        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    }
+    if (response.statusCode !== 206) {
+        const text = await response.body.text();
+        throw (0,http/* httpError */.p2)(response, text);
+    }
+    try {
+        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    }
+    catch (error) {
+        await discard(response);
+        throw error;
+    }
+    return response.body;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
+var verified_stream = __nccwpck_require__(2163);
+;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+/**
+ * Reads an artifact's blob in parts, whether or not its server gives parts.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+function blobReader(given) {
+    const options = { ...given, size: given.artifact.size };
+    const parts = rangedReader(options);
+    let whole;
+    let isHere = false;
+    const fetched = (error) => {
+        if (!(error instanceof RangesIgnored))
+            throw error;
+        return (whole ??= fetchWhole(options).then((reader) => {
+            isHere = true;
+            return reader;
+        }));
+    };
+    return {
+        size: options.size,
+        downloaded: () => (isHere ? options.size : undefined),
+        read: async (start, end) => whole === undefined
+            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
+            : (await whole).read(start, end),
+        stream: async function* (start, end, memory) {
+            let position = start;
+            if (whole === undefined) {
+                try {
+                    for await (const part of parts.stream(start, end, memory)) {
+                        position += part.length;
+                        yield part;
+                    }
+                    return;
+                }
+                catch (error) {
+                    await fetched(error);
+                }
+            }
+            const reader = await whole;
+            if (reader !== undefined)
+                yield* reader.stream(position, end, memory);
+        },
+    };
+}
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+        `whole (${(0,shared_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = signedBlob(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return fileReader(path, size);
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw (0,http/* httpError */.p2)(response, await response.body.text());
+    const announced = response.headers['content-length'];
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            requireListedSize(Number(announced), options);
+        const { body } = response;
+        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                size += chunk.length;
+                if (size > options.size)
+                    requireListedSize(size, options);
+                hash.update(chunk);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await discard(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    if (size < options.size)
+        throw new CutShort(size, options.size);
+    (0,verified_stream/* requireListedDigest */.zb)(options.artifact, hash);
+}
+function fileReader(path, size) {
+    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+    return {
+        size,
+        downloaded: () => size,
+        read: (start, end) => (0,copied_bytes/* copiedBytes */.Q)(start < end ? chunks(start, end) : noChunks()),
+        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    };
+}
+async function* noChunks() {
+    // A file's stream reads one byte at least.
 }
 
 
@@ -40253,6 +40470,84 @@ async function* countedChunks(chunks, onBytes) {
         onBytes(chunk.length);
         yield chunk;
     }
+}
+
+
+/***/ }),
+
+/***/ 8152:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   GK: () => (/* binding */ explainDiskFull),
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace),
+/* harmony export */   aD: () => (/* binding */ diskSpace)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
 
@@ -42174,12 +42469,28 @@ async function withHead(chunks, isEnough) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   m: () => (/* binding */ makeTempDir)
+/* harmony export */   m: () => (/* binding */ makeTempDir),
+/* harmony export */   z: () => (/* binding */ tempDirs)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 
 
+/** @param root where they are made */
+function tempDirs(root) {
+    const made = [];
+    return {
+        make: async () => {
+            const dir = await makeTempDir(root);
+            made.push(dir);
+            return dir.path;
+        },
+        [Symbol.asyncDispose]: async () => {
+            for (const dir of made.splice(0))
+                await dir[Symbol.asyncDispose]();
+        },
+    };
+}
 /** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
 async function makeTempDir(root) {
     const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
@@ -42212,8 +42523,10 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
+    if (ms < 100)
+        return `${String(Math.round(ms))} ms`;
     if (ms < 60_000)
         return `${(ms / 1000).toFixed(1)} s`;
     const seconds = Math.round(ms / 1000);
@@ -42242,11 +42555,15 @@ function timeline() {
     return {
         measure: async (name, work) => {
             const startMs = performance.now() - began;
+            let result;
             try {
-                return await work();
+                result = await work();
+                return result;
             }
             finally {
-                spans.push({ name, startMs, endMs: performance.now() - began });
+                // What failed took its time too: another place may come after it.
+                const called = typeof name === 'string' ? name : name(result);
+                spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
         },
         spans: () => spans,
@@ -42254,7 +42571,10 @@ function timeline() {
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
 function namedTimeline(timeline, name) {
-    return { ...timeline, measure: (what, work) => timeline.measure(`${name} ${what}`, work) };
+    return {
+        ...timeline,
+        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+    };
 }
 
 

@@ -23,6 +23,7 @@ export async function openArtifact(artifact: Artifact, blob: RangedReader): Prom
 function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
   return {
     artifact,
+    downloaded: reader.downloaded,
     files: [{ name: artifact.name, size: reader.size }],
     text: () => Promise.resolve(undefined),
     read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
@@ -34,6 +35,7 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
   const find = (name: string): ZipMember | undefined => members.find((member) => member.name === name);
   return {
     artifact,
+    downloaded: reader.downloaded,
     files: members.map(({ name, size }) => ({ name, size })),
     text: async (name) => {
       const member = find(name);
@@ -59,6 +61,7 @@ async function readText(reader: RangedReader, artifact: Artifact, member: ZipMem
   const start = dataOffset(member, await readLocalHeader(reader, member));
   const range: RangedReader = {
     size: member.compressedSize,
+    downloaded: reader.downloaded,
     read: (from, to) => reader.read(start + from, start + to),
     stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
   };

@@ -6,27 +6,20 @@ import { pipeline } from 'node:stream/promises';
 import { countedChunks } from '../counted-chunks.ts';
 import { HandoverError } from '../errors.ts';
 import { parseDigest } from '../image/digest.ts';
-import { makeTempDir, type TempDir } from '../temp-dir.ts';
+import { tempDirs } from '../temp-dir.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 export function officialStore(tempRoot: string): ArtifactStore {
-  const folders: TempDir[] = [];
-  const newFolder = async (): Promise<string> => {
-    const folder = await makeTempDir(tempRoot);
-    folders.push(folder);
-    return folder.path;
-  };
+  const folders = tempDirs(tempRoot);
   return {
     list,
-    open: async (artifact) => open(artifact, await newFolder()),
-    upload: async (request) => upload(request, await newFolder()),
+    open: async (artifact) => open(artifact, await folders.make()),
+    upload: async (request) => upload(request, await folders.make()),
     remove: async (name) => {
       await (await client()).deleteArtifact(name);
     },
-    [Symbol.asyncDispose]: async () => {
-      for (const folder of folders) await folder[Symbol.asyncDispose]();
-    },
+    [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
   };
 }
 
@@ -67,6 +60,7 @@ async function open(artifact: Artifact, path: string): Promise<ArtifactContent> 
   const files = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(path, name))).size })));
   return {
     artifact,
+    downloaded: () => artifact.size,
     files,
     text: async (name) => (names.includes(name) ? readFile(join(path, name), 'utf8') : undefined),
     read: (name, onBytes) => countedChunks(createReadStream(join(path, name), { highWaterMark: 1024 * 1024 }), onBytes),

@@ -1,12 +1,14 @@
 import { HandoverError, messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { tempDirs } from '../temp-dir.ts';
 import { quoteForeign } from '../text.ts';
 import { openArtifact } from './artifact-content.ts';
 import { httpClient, HttpError } from './http.ts';
 import { type ChosenRun, chooseRun, type RunSearch, wordsFor } from './other-run.ts';
-import { rangedReader } from './ranged-reader.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 import { maskedUrl } from './signed-url.ts';
 import type { Artifact, ArtifactReader } from './store.ts';
+import { blobReader } from './whole-blob.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
 export interface OtherRunOptions {
@@ -19,6 +21,9 @@ export interface OtherRunOptions {
   readonly proxied: boolean;
   /** Told which run is taken, which are passed over, and what is tried again. */
   readonly say: (message: string) => void;
+  readonly progress: Log['progress'];
+  /** Where a whole artifact may lie when its server gives no parts of it. */
+  readonly tempRoot: string;
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
@@ -26,7 +31,8 @@ export interface OtherRunOptions {
 
 /** The artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, say, maskSecret, signal } = options;
+  const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
+  const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxied, signal);
   const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
   const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
@@ -48,9 +54,12 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     open: (artifact) => {
       const sign = async (): Promise<string> =>
         maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry: say, signal }));
+      return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry: say, progress, folders, signal }));
     },
-    [Symbol.asyncDispose]: () => http.close(),
+    [Symbol.asyncDispose]: async () => {
+      await http.close();
+      await folders[Symbol.asyncDispose]();
+    },
   };
 }
 

@@ -1,14 +1,16 @@
 import { asError, HandoverError, messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type TempDirs, tempDirs } from '../temp-dir.ts';
 import { openArtifact } from './artifact-content.ts';
 import { uploadBlob } from './blob-upload.ts';
 import { type Http, httpClient, HttpError } from './http.ts';
-import { rangedReader } from './ranged-reader.ts';
 import { fallbackStore } from './fallback-store.ts';
 import { officialStore } from './official-store.ts';
 import { type ListedArtifact, type ResultsService, resultsService, UnknownAnswer } from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
 import { maskedUrl } from './signed-url.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
+import { blobReader } from './whole-blob.ts';
 import { storedZip } from './zip-writer.ts';
 
 export interface RunStoreOptions {
@@ -21,7 +23,8 @@ export interface RunStoreOptions {
   readonly onRetry: (message: string) => void;
   /** Told when the official client takes over. */
   readonly onNotice: (message: string) => void;
-  /** Where the official client may put its files. */
+  readonly progress: Log['progress'];
+  /** Where whole artifacts may lie: for the official client, and when a server gives no parts of them. */
   readonly tempRoot: string;
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
@@ -36,13 +39,24 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
-  return fallbackStore(ownStore(options), officialStore(options.tempRoot), options.onNotice);
+  const official = officialStore(options.tempRoot);
+  const explained: ArtifactStore = {
+    ...official,
+    upload: (request) =>
+      official.upload(request).catch((error: unknown) => {
+        // The official client tells the status in its message alone.
+        if (messageOf(error).includes('(409)')) throw nameTaken(request.name, error);
+        throw transferFailed(`upload the artifact "${request.name}"`, error);
+      }),
+  };
+  return fallbackStore(ownStore(options), explained, options.onNotice);
 }
 
 function ownStore(options: RunStoreOptions): ArtifactStore {
   const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
   const http = httpClient(options.proxied, options.signal);
   const service = resultsService(http, credentials, options.signal);
+  const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
   return {
     list: () =>
@@ -51,16 +65,18 @@ function ownStore(options: RunStoreOptions): ArtifactStore {
         for (const artifact of artifacts) known.set(artifact.id, artifact);
         return artifacts;
       }),
-    open: (artifact) => open(http, service, options, artifact, known.get(artifact.id)),
+    open: (artifact) => open({ http, service, folders }, options, artifact, known.get(artifact.id)),
     upload: (request) => upload(http, service, credentials, options, request),
     remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-    [Symbol.asyncDispose]: () => http.close(),
+    [Symbol.asyncDispose]: async () => {
+      await http.close();
+      await folders[Symbol.asyncDispose]();
+    },
   };
 }
 
 async function open(
-  http: Http,
-  service: ResultsService,
+  { http, service, folders }: { readonly http: Http; readonly service: ResultsService; readonly folders: TempDirs },
   options: RunStoreOptions,
   artifact: Artifact,
   listed: ListedArtifact | undefined,
@@ -70,8 +86,8 @@ async function open(
     explain(`read the artifact "${artifact.name}"`, async () =>
       maskedUrl(await service.signDownload(listed), options.maskSecret),
     );
-  const { onRetry, signal } = options;
-  return openArtifact(artifact, rangedReader({ http, size: artifact.size, sign, onRetry, signal }));
+  const { onRetry, progress, signal } = options;
+  return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
 }
 
 async function upload(
@@ -121,10 +137,10 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function nameTaken(name: string, error: HttpError): HandoverError {
+function nameTaken(name: string, error: unknown): HandoverError {
   return new HandoverError(
     'artifact-name-taken',
-    `The artifact service refuses the name "${name}": ${error.message}. Another job of this run uses it, or is uploading to it now.`,
+    `The artifact service refuses the name "${name}": ${messageOf(error)}. Another job of this run uses it, or is uploading to it now.`,
     `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`,
     error,
   );

@@ -37,6 +37,11 @@ export interface UploadRequest {
 /** Where an artifact's file begins and how to read it. */
 export interface ArtifactContent {
   readonly artifact: Artifact;
+  /**
+   * Bytes that it took to bring the whole of it to this machine, where it was brought as a whole: 0 when it was here.
+   * Undefined where it isn't, and what is read is what is downloaded.
+   */
+  readonly downloaded: () => number | undefined;
   /** The text of a small file in the artifact, or undefined when it isn't there. */
   text(name: string): Promise<string | undefined>;
   /** Names and sizes (bytes, unzipped) of the files; one of unknown name for a raw artifact. */

@@ -13,6 +13,7 @@ export async function withTailCache(reader: RangedReader): Promise<RangedReader>
   const cached = (start: number, end: number): Buffer => tail.subarray(start - tailStart, end - tailStart);
   return {
     size: reader.size,
+    downloaded: reader.downloaded,
     read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
     stream: async function* (start, end, memory) {
       const border = Math.max(start, Math.min(end, tailStart));

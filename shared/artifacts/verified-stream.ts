@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
 import { asError, HandoverError, messageOf } from '../errors.ts';
@@ -55,8 +55,17 @@ async function* verifiedSlice(
     if (from < to) yield part.subarray(from, to);
     position += part.length;
   }
+  requireListedDigest(artifact, hash);
+}
+
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+export function requireListedDigest(artifact: Pick<Artifact, 'name' | 'digest'>, hash: Hash): void {
+  if (artifact.digest === undefined) return;
   const actual = `sha256:${hash.digest('hex')}`;
-  if (artifact.digest === undefined || actual === artifact.digest) return;
+  if (actual === artifact.digest) return;
   throw new HandoverError(
     'artifact-corrupt',
     `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`,

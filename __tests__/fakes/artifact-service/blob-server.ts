@@ -13,6 +13,7 @@ export interface BlobServerParts {
   readonly signer: UrlSigner;
   readonly faults: Faults;
   readonly link: Link;
+  readonly ignoresRanges: boolean;
   readonly onTraffic: (operation: string, bytes: number, range: string) => void;
 }
 
@@ -96,7 +97,7 @@ async function get(
     return;
   }
   const range = String(request.headers['x-ms-range'] ?? request.headers.range ?? '');
-  const match = /^bytes=(\d+)-(\d*)$/.exec(range);
+  const match = parts.ignoresRanges ? null : /^bytes=(\d+)-(\d*)$/.exec(range);
   const start = match === null ? 0 : Number(match[1]);
   const end = match?.[2] === undefined || match[2] === '' ? size : Math.min(size, Number(match[2]) + 1);
   if (start >= size && size > 0) {

@@ -20,6 +20,8 @@ export interface ServiceOptions {
   readonly link?: LinkOptions;
   /** How long a signed URL is good, ms. */
   readonly signedUrlLifetimeMs?: number;
+  /** Whether a request for a part of a blob is answered with the whole, as HTTP allows (RFC 9110 section 14.2). */
+  readonly ignoresRanges?: boolean;
 }
 
 export interface Job {
@@ -80,7 +82,12 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     traffic[operation === 'get' ? 'down' : 'up'] += bytes;
     if (range !== '' && ranges.at(-1) !== range) ranges.push(range);
   };
-  const blobParts = { ...shared, link: link(options.link ?? {}), onTraffic };
+  const blobParts = {
+    ...shared,
+    link: link(options.link ?? {}),
+    ignoresRanges: options.ignoresRanges === true,
+    onTraffic,
+  };
   const server = listener(certificate, (request, response) => {
     const work =
       request.url?.startsWith('/twirp/') === true

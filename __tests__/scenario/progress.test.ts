@@ -1,0 +1,108 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import type { FakeState } from '../fakes/docker/state.ts';
+import { makeImage } from '../fixtures/image.ts';
+import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts';
+
+// What the log says of bytes is what was moved.
+
+let scenario: Scenario;
+afterEach(() => scenario.end());
+
+const image = makeImage({ layers: 2, layerBytes: 8_000_000, compressible: true });
+const plain = makeImage({ layers: 3, layerBytes: 2_000_000, gzip: false });
+
+/** Loads on an engine that has the image's first layers, below another tag. */
+async function loadWith(
+  held: number,
+  { handed = image, ...state }: Partial<FakeState> & { readonly handed?: typeof image },
+  inputs: Readonly<Record<string, string>> = {},
+): Promise<StepOutcome> {
+  scenario = await startScenario({ image: handed });
+  await scenario.exports();
+  const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
+  const diffIds = [...handed.diffIds.slice(0, held), 'sha256:other'];
+  scenario.docker.set({ calls: [], ...state, images: held === 0 ? [] : [{ ...older, diffIds }] });
+  const outcome = await scenario.loads(inputs);
+  expect(outcome.log).not.toContain('::error');
+  return outcome;
+}
+
+const lines = ({ log }: StepOutcome, word: string): readonly string[] =>
+  log.split('\n').filter((line) => line.startsWith(word));
+
+const row = ({ summary }: StepOutcome, name: string): string =>
+  new RegExp(`^\\| ${name} \\| (.*) \\|$`, 'm').exec(summary)?.[1] ?? '';
+
+describe.each(['classic', 'containerd'] as const)('S2.8: a load into the %s store', (store) => {
+  test('that lacks nothing says so, and that nothing was unpacked on its way', async () => {
+    const outcome = await loadWith(2, { store });
+    expect(outcome.outputs).toMatchObject({ size: '0', loaded: 'true' });
+    expect(lines(outcome, 'Downloaded')).toEqual(['Downloaded: nothing']);
+    expect(outcome.log).not.toContain('npacked on');
+    expect(row(outcome, 'Downloaded')).toBe('nothing: the engine had all layers');
+    // Nothing was downloaded: the chart doesn't say so either.
+    expect(outcome.summary).toMatch(/^ {4}Load \([\d.]+ m?s\)/m);
+  });
+
+  test('that lacks one layer says what came, of that layer alone', async () => {
+    const outcome = await loadWith(1, { store });
+    expect(lines(outcome, 'Downloaded')).toEqual([
+      expect.stringMatching(/^Downloaded: done, [\d.]+ [kM]B in [\d.]+ s/),
+    ]);
+    expect(lines(outcome, 'Unpacked')).toEqual([
+      'Unpacked on their way to the engine: 1 of the 1 layers that it fetched.',
+    ]);
+  });
+
+  test('that lacks one layer: the summary says that the others were here', async () => {
+    const outcome = await loadWith(1, { store });
+    expect(row(outcome, 'Downloaded')).toMatch(/^4\.\d MB; the engine had the rest$/);
+    expect(outcome.summary).toMatch(/^ {4}Download and load \(/m);
+  });
+
+  test('that lacks all of it never says less than all', async () => {
+    for (const overlap of ['true', 'false']) {
+      const outcome = await loadWith(0, { store, handed: plain }, { overlap });
+      expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 6\.\d MB in/)]);
+      expect(outcome.log).not.toContain(' %');
+      expect(row(outcome, 'Downloaded')).toMatch(/^6\.\d MB$/);
+      if (overlap === 'true') await scenario.end();
+    }
+  });
+});
+
+test('S2.8: docker load of what is missing tells of what was sent', async () => {
+  const outcome = await loadWith(1, { store: 'classic', handed: plain }, { overlap: 'false' });
+  expect(outcome.log).toContain('The engine has 1 of 3 layers already');
+  expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 4\.\d MB in/)]);
+});
+
+test('S2.8: an upload that fails is never said to be done', async () => {
+  scenario = await startScenario({ image: plain });
+  scenario.service.faults.add({ on: 'put-block', times: 50, effect: { kind: 'status', status: 400 } });
+  const outcome = await scenario.handOver();
+  expect(errorCode(outcome)).toBe('transfer-failed');
+  expect(lines(outcome, 'Uploaded')).toEqual([]);
+});
+
+test('S2.8: an upload that breaks off says how far it came', async () => {
+  scenario = await startScenario({ image: plain });
+  scenario.service.faults.add({ on: 'put-block-list', times: 50, effect: { kind: 'status', status: 400 } });
+  const outcome = await scenario.handOver();
+  expect(errorCode(outcome)).toBe('transfer-failed');
+  expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: broke off after 6\.\d MB/)]);
+});
+
+test('S2.8: the artifact that was found is told under that heading', async () => {
+  const { log } = await loadWith(0, {});
+  expect(log).toMatch(
+    /::group::Find the artifact\n(?:::add-mask::.*\n)*Artifact "docker-image": id \d+, .*\n::endgroup::/,
+  );
+});
+
+test('S2.8: of some bytes no speed is told', async () => {
+  const small = makeImage({ layers: 1, layerBytes: 2000 });
+  const outcome = await loadWith(0, { handed: small });
+  expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, [\d.]+ kB in [\d.]+ m?s$/)]);
+});

@@ -1,0 +1,70 @@
+import { createReadStream } from 'node:fs';
+import type { ExportResult } from '../export-image/export-image.ts';
+import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
+import { countedChunks } from '../shared/counted-chunks.ts';
+import { messageOf } from '../shared/errors.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import type { Log } from '../shared/log.ts';
+
+// For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
+// compared with the one that later jobs get.
+
+/** The tarball of an export that was not uploaded, as the content of an artifact with that name. */
+export function ownContent(name: string, { record, tarballPath }: ExportResult): ArtifactContent {
+  return {
+    artifact: { id: 0, name, size: record.tarballSize },
+    downloaded: () => 0,
+    files: [{ name: record.tarballName, size: record.tarballSize }],
+    text: () => Promise.resolve(undefined),
+    read: (_name, onBytes) => countedChunks(createReadStream(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+    ranges: () => Promise.resolve(undefined),
+  };
+}
+
+/** What the artifact of that name holds, beside what this job built. */
+export type OtherImage =
+  | { readonly kind: 'same' | 'different'; readonly artifact: Artifact; readonly configDigest: Digest }
+  | { readonly kind: 'unknown'; readonly why: string };
+
+/**
+ * Says whether the image that another job hands over under the name is the one that this job built: whoever loads it later
+ * gets the other job's. It isn't waited for, and trouble with it is no failure of this job, which has its image.
+ */
+export async function compareWithHandedOver(
+  { store, log }: { readonly store: ArtifactStore; readonly log: Log },
+  name: string,
+  own: HandoverRecord,
+): Promise<OtherImage> {
+  const other = await readOther(store, name, own).catch((error: unknown) => unknown(messageOf(error)));
+  const image = own.references.map(formatReference)[0] ?? '';
+  if (other.kind === 'unknown') {
+    log.info(`Whether the artifact "${name}" holds the same image as ${image} here is not known: ${other.why}`);
+  } else if (other.kind === 'same') {
+    log.info(
+      `It is the very image of the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`,
+    );
+  } else {
+    log.warning(
+      `${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
+        `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
+        'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
+        'the others `needs:` that job.',
+    );
+  }
+  return other;
+}
+
+async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
+  const artifact = (await store.list()).find((candidate) => candidate.name === name);
+  if (artifact === undefined) return unknown('the other job has not ended its upload.');
+  const text = await (await store.open(artifact)).text(recordName);
+  if (text === undefined) return unknown(`it has no ${recordName}.`);
+  const { configDigest } = parseRecord(text);
+  return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
+}
+
+function unknown(why: string): OtherImage {
+  return { kind: 'unknown', why };
+}

@@ -1,0 +1,115 @@
+import type { Dispatcher } from 'undici';
+import { HandoverError, messageOf } from '../errors.ts';
+import { backoff, retry } from '../retry.ts';
+import { type Http, HttpError, isTransient, pauseFor } from './http.ts';
+import { UnknownAnswer } from './results-service.ts';
+
+const attempts = 6;
+
+export interface SignedBlobOptions {
+  readonly http: Http;
+  /** Of the blob, in bytes. */
+  readonly size: number;
+  /** Asks for a new signed URL. */
+  readonly sign: () => Promise<string>;
+  /** Told of each request that had to be made again. */
+  readonly onRetry: (message: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A blob behind signed URLs that run out. */
+export interface SignedBlob {
+  /** Asks for the blob; the body of the answer must be read to its end or destroyed. */
+  get(headers?: Readonly<Record<string, string>>): Promise<Dispatcher.ResponseData>;
+  /**
+   * Does the work until it succeeds, with a new URL where the last one has run out.
+   * @param reached the byte that the work has come to
+   * @param end the byte that it is to come to
+   * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors, `UnknownAnswer` and `RangesIgnored` of the work as they are
+   */
+  persist(work: () => Promise<void>, reached: () => number, end: number): Promise<void>;
+}
+
+export function signedBlob(options: SignedBlobOptions): SignedBlob {
+  let url: Promise<string> | undefined;
+  return {
+    get: async (headers) => {
+      url ??= options.sign();
+      return options.http.send({
+        method: 'GET',
+        url: await url,
+        headers: { ...headers, 'accept-encoding': 'identity' },
+      });
+    },
+    persist: async (work, reached, end) => {
+      try {
+        await retry(work, {
+          attempts,
+          delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
+          isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
+          onRetry: (error, number) => {
+            if (isExpired(error)) url = undefined;
+            options.onRetry(
+              `Bytes ${String(reached())}-${String(end)}: ${messageOf(error)}; trying again (${String(number)}).`,
+            );
+          },
+          signal: options.signal,
+        });
+      } catch (error) {
+        throw explained(error, reached(), options);
+      }
+    },
+  };
+}
+
+/** The connection ended in good order before all bytes had come. */
+export class CutShort extends Error {
+  readonly code = 'CUT_SHORT';
+  constructor(at: number, end: number) {
+    super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+  }
+}
+
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+export class RangesIgnored extends Error {
+  override readonly name = 'RangesIgnored';
+}
+
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+export function requireListedSize(size: number, { size: listed }: Pick<SignedBlobOptions, 'size'>): void {
+  if (size === listed) return;
+  throw new HandoverError(
+    'artifact-corrupt',
+    `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`,
+    'Run the job that exports the image again.',
+  );
+}
+
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+export async function discard(response: Dispatcher.ResponseData): Promise<void> {
+  await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error: unknown): boolean {
+  return error instanceof HttpError && (error.status === 403 || error.status === 401);
+}
+
+function explained(error: unknown, at: number, options: SignedBlobOptions): unknown {
+  if (error instanceof HandoverError || error instanceof UnknownAnswer || error instanceof RangesIgnored) return error;
+  if (options.signal.aborted) return error;
+  if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
+    return new HandoverError(
+      'artifact-expired',
+      `The artifact's content is gone: ${error.message}. It has expired or was deleted.`,
+      'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.',
+      error,
+    );
+  }
+  return new HandoverError(
+    'transfer-failed',
+    `The download failed at byte ${String(at)} of ${String(options.size)}: ${messageOf(error)}.`,
+    'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    error,
+  );
+}
