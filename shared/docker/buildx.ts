@@ -63,7 +63,7 @@ async function build(
   const limit = registryLimit(running);
   for await (const line of createInterface({ input: running.stderr })) {
     progress.line(line);
-    if (progress.pushing) limit.start();
+    if (pushed.length > 0 && progress.pushing) limit.start();
   }
   const exitCode = await running.exit;
   limit.stop();
