@@ -5,7 +5,8 @@ import { play, standInTable } from '../__tests__/e2e/stage.ts';
 import { startWorld } from '../__tests__/e2e/world.ts';
 import { projectRoot } from './action-runner.ts';
 import { build } from './build.ts';
-import { whyNoGo } from './go-parts.ts';
+import { messageOf } from '../shared/errors.ts';
+import { goPart, whyNoGo } from './go-parts.ts';
 
 // `npm run e2e` plays every scenario in a workflow runner that nobody here wrote; `npm run e2e -- matrix` those whose names match.
 
@@ -13,11 +14,12 @@ const filters = process.argv.slice(2);
 const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
 if (chosen.length === 0)
   fail(`No scenario matches ${filters.join(', ')}. There are: ${scenarios.map(({ name }) => name).join(', ')}.`);
-const noGo = whyNoGo();
-if (noGo !== undefined) console.log(`${noGo}: it is looked for among the distribution’s packages.`);
-
-title('Building dist/ from source');
+title('Building dist/ from source, and the parts that come as source');
 build();
+const noGo = whyNoGo();
+if (noGo !== undefined) console.log(`${noGo}; the distribution’s packages may have it.`);
+for (const part of ['act', 'buildkit', 'dockerd', 'runc'] as const)
+  await goPart(part).catch((error: unknown) => fail(`Missing: ${part}, which is built with Go. ${messageOf(error)}`));
 const logs = join(projectRoot, 'build', 'e2e');
 rmSync(logs, { recursive: true, force: true });
 mkdirSync(logs, { recursive: true });
