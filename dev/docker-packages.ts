@@ -144,7 +144,8 @@ export function apt(args: readonly string[], options: readonly string[] = [], cw
     ...args,
   ];
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const { status, stderr, stdout } = spawnSync(program, rest, { cwd, env });
+  const { status, stderr, stdout, error } = spawnSync(program, rest, { cwd, env });
+  if (error !== undefined) throw new Error(`There is no ${program} here to bring packages with: ${error.message}`);
   if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed: ${stderr.toString()}${stdout.toString()}`);
 }
 

@@ -6,6 +6,10 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 const fromRegistry = 'README.md#Take the image from the registry, or from whichever has it';
 
+const pushRecipe = 'README.md#Push the image from the same build';
+// Two platforms are built without an emulator where nothing is run.
+const copied = 'FROM scratch\nCOPY rootfs /\nCOPY app/charon.sh /charon\nCMD ["sh"]\n';
+
 const workflowOf = (registry: string, failure: string, load: string): string => `on: push
 jobs:
   build:
@@ -39,8 +43,8 @@ export const push: Scenario = {
   name: 'push',
   title:
     'A push from the same build: with the registry down the artifact is handed over all the same; then with one that is up',
-  recipes: [fromRegistry],
-  run: async ({ workflow, world, recipe }) => {
+  recipes: [pushRecipe, fromRegistry],
+  run: async ({ workflow, world, recipe, service }) => {
     const down = `127.0.0.1:${String(await freePort())}`;
     const failed = await workflow(workflowOf(down, 'error', plainLoad));
     assert.deepEqual(results(failed), ['build: failure', 'integration: success']);
@@ -66,6 +70,44 @@ export const push: Scenario = {
       assert.match(jobOf(up, 'integration').summary, /\| Source \| .*registry/i);
     } finally {
       await registry.stop();
+    }
+
+    world.clearEngines();
+    const login = { user: 'nektos/act', password: service.rest.token };
+    const guarded = await startRegistry(login);
+    try {
+      const steps = recipe(pushRecipe).replaceAll('ghcr.io', guarded.address);
+      const meta = `      - id: meta
+        uses: docker/metadata-action@v6
+        with:
+          images: ${guarded.address}/org/charon
+`;
+      const run = await workflow(
+        `on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    outputs:
+      pushed-reference: \${{ steps.export.outputs.pushed-reference }}
+    steps:
+      - uses: actions/checkout@v5
+      - uses: docker/setup-buildx-action@v4
+${meta}${indented(steps, 6)}
+      - run: docker buildx imagetools inspect "\${{ steps.export.outputs.pushed-reference }}"
+  load:
+    needs: build
+    runs-on: ubuntu-latest
+    steps:
+      - uses: org/image-handover/load-image@v1
+`,
+        { runId: '4', repository: world.repository({ Dockerfile: copied }) },
+      );
+      assert.deepEqual(results(run), ['build: success', 'load: success']);
+      const { log, annotations } = jobOf(run, 'build');
+      assert.deepEqual(annotations, []);
+      for (const platform of ['linux/amd64', 'linux/arm64']) assert.match(log, new RegExp(`Platform: +${platform}`));
+    } finally {
+      await guarded.stop();
     }
   },
 };

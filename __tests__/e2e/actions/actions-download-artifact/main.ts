@@ -1,7 +1,6 @@
-import { DefaultArtifactClient } from '@actions/artifact';
+import { client } from '../official-client.ts';
 import { env, fail, input } from '../step.ts';
 
-const client = new DefaultArtifactClient();
 const { artifact } = await client.getArtifact(input('name'));
 const { digestMismatch } = await client.downloadArtifact(artifact.id, {
   path: input('path') || env('GITHUB_WORKSPACE'),
