@@ -42,6 +42,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   const { log } = tools;
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
   for (const notice of plan.notices) log.notice(notice);
+  for (const warning of plan.warnings) log.warning(warning);
   const claim = await claimFor(plan, tools);
   if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
 

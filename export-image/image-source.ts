@@ -16,7 +16,8 @@ import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { buildAndPush } from './build-and-push.ts';
-import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
+import { buildArguments, isGhaCache } from './build-arguments.ts';
+import type { BuildSecret, PassedSecret } from './build-secrets.ts';
 import type { BuildInputs } from './inputs.ts';
 import { pushFromEngine, type PushWay } from './push.ts';
 import type { PushPlan } from './push-plan.ts';
@@ -72,12 +73,12 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
-  if (direct) return buildAndPush(tools, request, secretFiles);
+  const secrets = await writeSecrets(tools.tempDir, request.secrets);
+  if (direct) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);
   const build = withoutRemoteCaches(request.build, log);
   const idFile = join(tools.tempDir, 'image-id');
-  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
   const { steps } = await buildx.build(args, log.info);
   return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
 }
@@ -110,14 +111,16 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
   return { ...build, cacheFrom };
 }
 
-async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<ReadonlyMap<string, string>> {
-  const files = secrets.map(({ id, value }, position) => ({
-    id,
-    value,
-    path: join(tempDir, `secret-${String(position)}`),
-  }));
-  await Promise.all(files.map(({ path, value }) => writeFile(path, value, { mode: 0o600 })));
-  return new Map(files.map(({ id, path }) => [id, path]));
+// Each value in a file of its own, byte for byte.
+async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<readonly PassedSecret[]> {
+  return Promise.all(
+    secrets.map(async (secret, position) => {
+      if (secret.from !== 'value') return secret;
+      const place = join(tempDir, `secret-${String(position)}`);
+      await writeFile(place, secret.value, { mode: 0o600 });
+      return { id: secret.id, from: 'src', place } as const;
+    }),
+  );
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.

@@ -16,7 +16,8 @@ import {
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
+import { isGhaCache } from './build-arguments.ts';
+import { type BuildSecret, parseSecrets } from './build-secrets.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
@@ -55,6 +56,8 @@ export interface ExportPlan {
   readonly push: PushPlan | undefined;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
+  /** What was left out that the user may miss. */
+  readonly warnings: readonly string[];
 }
 
 export interface ExportFacts {
@@ -71,9 +74,15 @@ const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
   const notices: string[] = [];
+  const warnings: string[] = [];
   const event = workflowEvent(facts.event);
   const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-  const source = withBranchLabel(chooseSource(inputs, facts, taken, notices), inputs.branchLabel, event, notices);
+  const source = withBranchLabel(
+    chooseSource(inputs, facts, taken, { notices, warnings }),
+    inputs.branchLabel,
+    event,
+    notices,
+  );
   const reference = chooseReference(inputs, source, taken);
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs.platform, facts.runner);
@@ -101,6 +110,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     jobKey: inputs.jobKey ?? '',
     push,
     notices,
+    warnings,
   };
 }
 
@@ -134,7 +144,7 @@ function chooseSource(
   inputs: ExportInputs,
   facts: ExportFacts,
   taken: EngineImage | undefined,
-  notices: string[],
+  { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
 ): ExportSource {
   const { sourceImage, sourceTarball, build } = inputs;
   const given = [
@@ -152,7 +162,7 @@ function chooseSource(
   if (cacheFrom.length < build.cacheFrom.length) {
     notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
   }
-  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build) };
+  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build, warnings) };
 }
 
 function chooseReference(

@@ -107,8 +107,9 @@ describe('a build', () => {
       'build-args': 'A=1,2\n"B=say ""hi"", twice"\nC=x=y',
       'build-contexts': 'base=docker-image://alpine:3',
       labels: 'a=b\nc=d e',
-      secrets: 'TOKEN=s3cret',
+      secrets: 'TOKEN=s3cret\nGONE=',
       'secret-files': 'npmrc=./.npmrc',
+      'secret-envs': 'a=ONE,b=TWO',
       ssh: 'default',
       'cache-from': 'type=registry,ref=example.com/cache\ntype=gha,scope=main',
       'cache-to': 'type=gha,mode=max',
@@ -134,7 +135,10 @@ describe('a build', () => {
     expect(valuesOf('--cache-from')).toEqual(['type=registry,ref=example.com/cache', 'type=gha,scope=main']);
     expect(valuesOf('--cache-to')).toEqual(['type=gha,mode=max']);
     expect(valuesOf('--add-host')).toEqual(['one:10.0.0.1', 'two:10.0.0.2']);
-    expect(valuesOf('--secret')).toEqual([expect.stringMatching(/^id=TOKEN,src=\/.+/), 'id=npmrc,src=./.npmrc']);
+    expect(valuesOf('--secret')).toEqual([
+      expect.stringMatching(/^id=TOKEN,src=\/.+/),
+      ...['id=npmrc,src=./.npmrc', 'id=a,env=ONE', 'id=b,env=TWO'],
+    ]);
     for (const [flag, value] of [
       ['--ssh', 'default'],
       ['--builder', 'mine'],
@@ -150,7 +154,10 @@ describe('a build', () => {
     expect(args).toEqual(expect.arrayContaining(['--no-cache', '--pull']));
     expect(args.slice(-2)).toEqual(['--', './app']);
     expect(JSON.stringify(docker.state().calls)).not.toContain('s3cret');
-    expect(outcome.log).not.toContain('s3cret');
+    expect(outcome.log.replaceAll('::add-mask::s3cret\n', '')).not.toContain('s3cret');
+    expect(outcome.annotations).toContainEqual(
+      expect.objectContaining({ level: 'warning', message: expect.stringContaining('"GONE" in the input `secrets`') }),
+    );
   });
 
   test('leaves type=gha out with a notice where there is no cache service', async () => {

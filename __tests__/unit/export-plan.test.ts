@@ -24,7 +24,6 @@ describe('what is planned without any choice', () => {
       platform: { os: 'linux', architecture: 'amd64' },
       compression: { format: 'zstd', level: 1 },
       further: [],
-      whenTaken: 'fail',
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
       retentionDays: 1,
@@ -33,6 +32,8 @@ describe('what is planned without any choice', () => {
       jobKey: '',
       push: undefined,
       notices: [],
+      warnings: [],
+      whenTaken: 'fail',
     });
   });
 });
@@ -124,11 +125,12 @@ describe('the source', () => {
     expect(() => plan(change)).toThrow(`${names} are set`);
   });
 
-  test('secrets are split for a build, and one that is empty is an error before the build', () => {
+  test('secrets are split for a build, and one that is empty is a warning', () => {
     expect(plan({ build: { ...build, secrets: ['a=b'] } }).source).toMatchObject({
-      secrets: [{ id: 'a', value: 'b' }],
+      secrets: [{ id: 'a', from: 'value', value: 'b' }],
     });
-    expect(() => plan({ build: { ...build, secrets: ['a='] } })).toThrow('not of the form id=value');
+    expect(plan({ build: { ...build, secrets: ['a='] } }).warnings).toEqual([expect.stringContaining('"a"')]);
+    expect(() => plan({ build: { ...build, secretFiles: ['a'] } })).toThrow('not of the form id=path');
   });
 
   test.each([

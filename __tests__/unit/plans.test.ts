@@ -57,7 +57,7 @@ describe('the plan of an export', () => {
       { ...build, context: '-x' },
       [parsePlatform('linux/amd64')],
       [{ kind: 'oci-layout', directory: '/t/a,b', compression: { format: 'gzip', level: undefined } }],
-      new Map(),
+      [],
     );
     expect(args.slice(-2)).toEqual(['--', '-x']);
     expect(args).toContain('type=oci,tar=false,compression=gzip,"dest=/t/a,b"');
