@@ -30135,52 +30135,36 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $n: () => (/* binding */ isGhaCache),
-/* harmony export */   dC: () => (/* binding */ parseSecrets),
-/* harmony export */   fb: () => (/* binding */ buildArguments)
+/* harmony export */   $: () => (/* binding */ isGhaCache),
+/* harmony export */   f: () => (/* binding */ buildArguments)
 /* harmony export */ });
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _build_secrets_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3507);
 
 
 /** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache) {
     return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
-/** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
-function parseSecrets(build) {
-    return build.secrets.map((line, position) => {
-        const [id, value] = splitAtEquals(line, 'secrets', position);
-        return { id, value };
-    });
-}
-function splitAtEquals(line, input, position) {
-    const at = line.indexOf('=');
-    if (at > 0 && at < line.length - 1)
-        return [line.slice(0, at), line.slice(at + 1)];
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Line ${String(position + 1)} of the input \`${input}\` is not of the form id=value (it is not shown here).`, 'Write one id=value a line. An empty value often means a secret that this repository or a fork does not have.');
-}
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
  * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
- * @param secretFiles the files that the secrets' values were written to, by id
  */
-function buildArguments(build, platforms, exporters, secretFiles) {
+function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
-    const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
     return [
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq).join(',')],
         ...['--provenance=false', '--sbom=false'],
         ...exporters.flatMap(exporterArguments),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
-        ...each('--secret', [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`)),
+        ...each('--secret', secrets.map(_build_secrets_js__WEBPACK_IMPORTED_MODULE_1__/* .formatSecret */ .K)),
         ...each('--ssh', build.ssh),
         ...each('--cache-from', build.cacheFrom),
         ...each('--cache-to', build.cacheTo),
@@ -30213,6 +30197,56 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
+/***/ 3507:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   K: () => (/* binding */ formatSecret),
+/* harmony export */   d: () => (/* binding */ parseSecrets)
+/* harmony export */ });
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/**
+ * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ */
+function parseSecrets(build, warnings) {
+    const { secrets, secretFiles, secretEnvs } = build;
+    return [
+        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
+        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
+        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
+    ];
+}
+/** The item as `--secret` takes it, which is CSV. */
+function formatSecret({ id, from, place }) {
+    const field = `${from}=${place}`;
+    return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+}
+function pairs(items, input, what, warnings) {
+    return items.flatMap((item, position) => {
+        const at = item.indexOf('=');
+        const id = item.slice(0, at).trim();
+        if (at < 0 || id === '')
+            throw notAPair(input, what, position + 1);
+        const value = item.slice(at + 1);
+        if (value.trim() !== '')
+            return [[id, value]];
+        warnings.push(`The secret "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
+            'secret, and a pull request from a fork, pass it on empty.');
+        return [];
+    });
+}
+function notAPair(input, what, number) {
+    return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
+}
+
+
+/***/ }),
+
 /***/ 3845:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -30229,6 +30263,8 @@ var engine_name = __nccwpck_require__(9686);
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
@@ -30496,6 +30532,8 @@ function none(reason) {
 var shared_runner = __nccwpck_require__(708);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
+// EXTERNAL MODULE: ./build/export-image/build-secrets.js
+var build_secrets = __nccwpck_require__(3507);
 ;// CONCATENATED MODULE: ./build/export-image/compression.js
 
 
@@ -30656,13 +30694,17 @@ function noLabel(name, source) {
 
 
 
+
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
     const notices = [];
+    const warnings = [];
     const event = workflowEvent(facts.event);
-    const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
-    const reference = chooseReference(inputs, source);
+    const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
+    const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
+    const reference = chooseReference(inputs, source, taken);
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
@@ -30673,7 +30715,7 @@ function planExport(inputs, facts) {
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
-    notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
+    notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
     return {
         source,
         reference,
@@ -30691,6 +30733,7 @@ function planExport(inputs, facts) {
         jobKey: inputs.jobKey ?? '',
         push,
         notices,
+        warnings,
     };
 }
 /** One notice for each repository that had upper-case letters. */
@@ -30702,7 +30745,16 @@ function loweredNotices(references) {
     }
     return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
-function chooseSource(inputs, facts, notices) {
+// Never a name without a tag: the engine would also take it for the beginning of an ID.
+function parseEngineImage(text) {
+    const [first = ''] = lines(text);
+    if ((0,image_reference/* isImageId */.rw)(first))
+        return { image: (0,image_digest/* parseDigest */.m)(first) ?? first, reference: undefined };
+    const [reference] = parseMetadataTags(text);
+    const { tag, digest } = reference;
+    return { image: (0,image_reference/* formatReference */.FH)((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
+}
+function chooseSource(inputs, facts, taken, { notices, warnings }) {
     const { sourceImage, sourceTarball, build } = inputs;
     const given = [
         ...(sourceImage === undefined ? [] : ['source-image']),
@@ -30713,29 +30765,34 @@ function chooseSource(inputs, facts, notices) {
     const sources = given.filter((name) => name.startsWith('source-')).length;
     if (sources > 1 || (sources === 1 && given.length > 1))
         throw twoSources(given);
-    if (sourceImage !== undefined)
-        return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+    if (taken !== undefined)
+        return { kind: 'engine', image: taken.image };
     if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto')
         throw compressedAlready(inputs.compression);
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
-    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$n)(cache));
+    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$)(cache));
     if (cacheFrom.length < build.cacheFrom.length) {
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
     }
-    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_arguments/* parseSecrets */.dC)(build) };
+    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_secrets/* parseSecrets */.d)(build, warnings) };
 }
-function chooseReference(inputs, source) {
+function chooseReference(inputs, source, taken) {
     if (inputs.image !== undefined)
         return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
-    if (source.kind === 'tarball')
+    if (taken === undefined)
         return undefined;
-    const { digest, ...named } = source.reference;
+    if (taken.reference === undefined)
+        throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+    const { digest, ...named } = taken.reference;
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
-    throw new errors/* HandoverError */.Cu('invalid-input', `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+    throw noName(`digest (${digest})`);
+}
+function noName(givenBy) {
+    return new errors/* HandoverError */.Cu('invalid-input', `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
 }
 /** @param taken references of the image itself */
 function chooseFurther(given, source, taken) {
@@ -30783,8 +30840,7 @@ function describeSource(source) {
         return `a build of ${source.build.context}`;
     if (source.kind === 'tarball')
         return `the tarball ${source.path}`;
-    const { repository, tag, digest } = source.reference;
-    return `the image ${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`} in this engine`;
+    return `the image ${source.image} in this engine`;
 }
 
 
@@ -31547,10 +31603,10 @@ var build_arguments = __nccwpck_require__(5814);
  * When only the push fails, the same build is done again for the layout alone, out of its cache.
  * @throws HandoverError `build-failed`
  */
-async function buildAndPush(tools, request, secretFiles) {
+async function buildAndPush(tools, request, secrets) {
     const { build, platform, push } = request;
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secretFiles), tools.log.info, references);
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.f)(inputs, platforms, exporters, secrets), tools.log.info, references);
     const layout = { kind: 'oci-layout', ...request.layout };
     if (push === undefined)
         return { steps: (await run(build, [platform], [layout])).steps };
@@ -31677,13 +31733,13 @@ async function buildIntoLayout(tools, request) {
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+    const secrets = await writeSecrets(tools.tempDir, request.secrets);
     if (direct)
-        return buildAndPush(tools, request, secretFiles);
+        return buildAndPush(tools, request, secrets);
     requireOnePlatform(request.push);
     const build = withoutRemoteCaches(request.build, log);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+    const args = (0,build_arguments/* buildArguments */.f)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
     const { steps } = await buildx.build(args, log.info);
     return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
 }
@@ -31698,20 +31754,21 @@ function withoutRemoteCaches(build, log) {
     if (build.cacheTo.length > 0) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${setup_buildx_hint/* setupBuildxHint */.b} Or remove \`cache-to\`.`);
     }
-    const cacheFrom = build.cacheFrom.filter((cache) => !(0,build_arguments/* isGhaCache */.$n)(cache));
+    const cacheFrom = build.cacheFrom.filter((cache) => !(0,build_arguments/* isGhaCache */.$)(cache));
     if (cacheFrom.length < build.cacheFrom.length) {
         log.notice(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
     }
     return { ...build, cacheFrom };
 }
+// Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
-    const files = secrets.map(({ id, value }, position) => ({
-        id,
-        value,
-        path: (0,external_node_path_.join)(tempDir, `secret-${String(position)}`),
+    return Promise.all(secrets.map(async (secret, position) => {
+        if (secret.from !== 'value')
+            return secret;
+        const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
+        await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
+        return { id: secret.id, from: 'src', place };
     }));
-    await Promise.all(files.map(({ path, value }) => (0,promises_.writeFile)(path, value, { mode: 0o600 })));
-    return new Map(files.map(({ id, path }) => [id, path]));
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(tools, imageId, { layout, push }) {
@@ -31748,18 +31805,19 @@ async function removeUntagged({ engine, log }, imageId) {
 }
 /**
  * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-async function saveIntoLayout(tools, reference, layout, push) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const image = await tools.engine.inspect(name);
-    if (image === undefined)
+async function saveIntoLayout(tools, name, layout, push) {
+    const found = await tools.engine.inspect(name);
+    if (found === undefined)
         throw await notFound(tools.engine, name);
-    tools.log.info(`Found ${name} (${image.imageId})`);
-    const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+    tools.log.info(`Found ${name} (${found.imageId})`);
+    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
     if (push === undefined)
         return { steps: [], replaced };
-    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, name, push) } };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
@@ -31767,9 +31825,15 @@ async function notFound(engine, name) {
     const shown = local.slice(0, 20).join(', ') || 'none';
     return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
         (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
-        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, near.length > 0
+        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
+}
+function missingHint(name, near) {
+    if ((0,image_reference/* isImageId */.rw)(name)) {
+        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    }
+    return near.length > 0
         ? 'Correct the tag in `source-image`, or build with that tag.'
-        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.');
+        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/filled-layout.js
@@ -31796,7 +31860,7 @@ async function takeSource({ source, platform, push, requireCache, compression },
     const { log, timeline } = tools;
     const layout = { directory, compression };
     if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout, push);
+        const save = () => saveIntoLayout(tools, source.image, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
     if (source.kind !== 'build')
@@ -31807,8 +31871,9 @@ async function takeSource({ source, platform, push, requireCache, compression },
 async function saveFurther({ further, platform, compression }, tools, directory) {
     const images = [];
     for (const reference of further) {
-        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        const name = (0,image_reference/* formatReference */.FH)(reference);
+        const save = () => saveIntoLayout(tools, name, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
         images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
     }
     return images;
@@ -32976,6 +33041,8 @@ async function exportImage(plan, tools) {
         log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
+        for (const warning of plan.warnings)
+            log.warning(warning);
         const claim = await claimFor(plan, tools);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
@@ -34614,8 +34681,9 @@ function readBuildInputs(inputs) {
         buildArgs: inputs.lines('build-args'),
         buildContexts: inputs.lines('build-contexts'),
         labels: inputs.lines('labels'),
-        secrets: inputs.lines('secrets'),
-        secretFiles: inputs.lines('secret-files'),
+        secrets: inputs.secrets('secrets'),
+        secretFiles: inputs.secretFiles('secret-files'),
+        secretEnvs: inputs.secretEnvs('secret-envs'),
         ssh: inputs.list('ssh'),
         cacheFrom: inputs.lines('cache-from'),
         cacheTo: inputs.lines('cache-to'),
@@ -35116,12 +35184,12 @@ function expectedDigest(text) {
  */
 function chooseTarball(artifactName, names) {
     const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
@@ -35136,6 +35204,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ actionInputs)
 });
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
 ;// CONCATENATED MODULE: ./node_modules/csv-parse/lib/api/CsvError.js
@@ -37222,13 +37292,18 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/action/secrets.js
+var secrets = __nccwpck_require__(1698);
 ;// CONCATENATED MODULE: ./build/shared/action/inputs.js
 
 
 
 
-function actionInputs() {
-    const optional = (name) => (0,core/* getInput */.V4)(name) || undefined;
+
+
+/** @param mask keeps a text out of the log */
+function actionInputs(mask = secrets/* maskSecret */.$) {
+    const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
         if (value === undefined)
@@ -37239,8 +37314,8 @@ function actionInputs() {
         text,
         optional,
         unlessNone: (name) => {
-            const given = process.env[`INPUT_${name.toUpperCase()}`];
-            return given === undefined || given.trim() === 'none' ? undefined : given;
+            const given = read(name);
+            return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
         },
         boolean: (name) => {
             const value = text(name).toLowerCase();
@@ -37250,14 +37325,75 @@ function actionInputs() {
         },
         integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
         decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
-        lines: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .map((record) => record.join(',').trim())
-            .filter(Boolean),
-        list: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .flat()
-            .map((item) => item.trim())
-            .filter(Boolean),
+        lines,
+        list,
+        secrets: (name) => {
+            const items = rows(read(name))?.map((row) => row.join(','));
+            // Before anything can fail: an error, too, is in the log.
+            for (const item of items ?? read(name).split('\n'))
+                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+            if (items === undefined)
+                throw invalid(name, '(not shown)', closedQuotes);
+            return items.filter((item) => item.trim() !== '');
+        },
+        secretFiles: (name) => {
+            const items = lines(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+            return items;
+        },
+        secretEnvs: (name) => {
+            const items = list(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+            return items;
+        },
     };
+}
+function lines(name) {
+    return items(records(name).map((row) => row.join(',')));
+}
+// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+function list(name) {
+    return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
+}
+function items(texts) {
+    return texts.map((text) => text.trim()).filter(Boolean);
+}
+function variableOf(name) {
+    return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
+}
+/** The text of an input, as it came; every reading of an input begins here. */
+function read(name) {
+    const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
+    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    const lost = given
+        .split('\n')
+        .map((line) => line.trim())
+        .find((line) => line === 'Array' || line === 'Object');
+    if (lost === undefined)
+        return given;
+    const [what, hint] = lost === 'Array'
+        ? [
+            'a list',
+            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
+        ]
+        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+}
+function inputs_valueOf(item) {
+    return item.slice(item.indexOf('=') + 1);
+}
+// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+const maxSecretFile = 64 * 1024;
+/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+function smallFile(path) {
+    try {
+        return (0,external_node_fs_.statSync)(path).size > maxSecretFile ? '' : (0,external_node_fs_.readFileSync)(path, 'utf8');
+    }
+    catch {
+        return '';
+    }
 }
 function number(name, value, form, what, min, max) {
     const result = Number(value);
@@ -37265,15 +37401,24 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
-function records(name, value) {
-    if (value === '')
+const closedQuotes = 'one item a line, with quotes that are closed';
+function records(name) {
+    const value = read(name).trim();
+    const found = rows(value);
+    if (found === undefined)
+        throw invalid(name, value, closedQuotes);
+    return found;
+}
+// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
+// quotes aren't closed.
+function rows(value) {
+    if (value.trim() === '')
         return [];
     try {
         return parse(value, { columns: false, relaxQuotes: true, relaxColumnCount: true, skipEmptyLines: true });
     }
     catch {
-        throw invalid(name, value, 'one item a line, with quotes that are closed');
+        return undefined;
     }
 }
 function invalid(name, value, expected, hint) {
@@ -37524,14 +37669,26 @@ async function report(name, error) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret)
+/* harmony export */   $: () => (/* binding */ maskSecret),
+/* harmony export */   s: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 
-/** Keeps a text out of the log, in both forms that a URL may carry it in. */
+/** Keeps a text out of the log. */
 function maskSecret(secret) {
     (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(encodeURIComponent(secret));
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
+    }
 }
 
 
@@ -38969,10 +39126,16 @@ var json = __nccwpck_require__(8444);
 
 const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
-const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
-// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
+// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
+// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+const copies = /^(?:ADD|COPY) /;
+// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
+// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
+// runs under no vertex in 0.28, and as a second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
+const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 class BuildProgress {
     #print;
@@ -38981,7 +39144,6 @@ class BuildProgress {
     #startedCount = 0;
     #failed;
     #pushing = false;
-    #pushFailed = false;
     /** @param print takes one line of readable progress, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
@@ -39005,25 +39167,37 @@ class BuildProgress {
         for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
             this.#print(`WARN: ${decode(item['short'])}`);
     }
-    /** The instructions that were run or found in the cache, in the order they started. */
+    /**
+     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
+     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+     */
     steps() {
-        return [...this.#vertices.values()]
-            .filter((vertex) => vertex.done && instruction.test(vertex.name))
-            .sort((one, other) => one.number - other.number)
-            .map(({ name, cached }) => ({ name, cached }));
+        const steps = new Map();
+        for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
+            const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
+            if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
+                continue;
+            const name = `${place} ${text}`;
+            steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+        }
+        return [...steps.values()];
     }
     /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
     failure() {
-        const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
-        return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+        return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
     }
-    /** Whether a push has begun. */
+    /** Whether a push has begun, in a build that pushes. */
     get pushing() {
         return this.#pushing;
     }
-    /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+    /** Whether it was a push that ended the build: then each step of it was done before. */
     get pushFailed() {
-        return this.#pushFailed;
+        return pushError.test(this.#lastError() ?? '');
+    }
+    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
+    // and of caches that can't be read.
+    #lastError() {
+        return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
     }
     #updateVertex(update) {
         const vertex = this.#vertexOf(update);
@@ -39034,14 +39208,15 @@ class BuildProgress {
             this.#print(`#${String(vertex.number)} ${vertex.name}`);
         }
         vertex.cached ||= update['cached'] === true;
-        if (vertex.done || typeof update['completed'] !== 'string')
+        vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
+        const error = (0,json/* stringOr */.JI)(update['error'], '');
+        // A vertex can run again: its end is told once, and whatever error comes later.
+        if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
-        const error = (0,json/* stringOr */.JI)(update['error'], '');
-        if (error !== '' && !error.includes('context canceled')) {
-            this.#pushFailed ||= vertex.name === imageExporter;
+        if (error !== '' && !error.includes('context canceled'))
             this.#failed ??= `${vertex.name}: ${error}`;
-        }
+        this.#pushing ||= vertex.name === imageExporter;
         const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
         this.#print(`#${String(vertex.number)} ${end}`);
     }
@@ -39056,7 +39231,7 @@ class BuildProgress {
         const name = (0,json/* stringOr */.JI)(update['name'], '');
         if (digest === '' || name === '')
             return undefined;
-        const vertex = this.#vertices.get(digest) ?? { number: 0, name, cached: false, done: false };
+        const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
         this.#vertices.set(digest, vertex);
         return vertex;
     }
@@ -39105,7 +39280,7 @@ async function build(cli, args, print, pushed) {
     const limit = (0,registry_limit/* registryLimit */.x)(running);
     for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
         progress.line(line);
-        if (progress.pushing)
+        if (pushed.length > 0 && progress.pushing)
             limit.start();
     }
     const exitCode = await running.exit;
@@ -39734,10 +39909,11 @@ async function load(cli, running, chunks) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
 
 
 
@@ -39775,10 +39951,7 @@ function parsePodmanInspect(text) {
  * An image ID stays as it is.
  */
 function podmanName(reference) {
-    const slash = reference.indexOf('/');
-    const first = slash < 0 ? '' : reference.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    return hasRegistry || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
@@ -39899,7 +40072,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
 async function asTagged(cli, loaded, before, onLoaded) {
     if (!loaded.startsWith('docker.io/'))
         return loaded;
-    const name = podmanName((0,reference/* formatReference */.FH)((0,reference/* parseReference */.F2)(loaded)));
+    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
     onLoaded(name);
     await must(cli, ['image', 'tag', loaded, name], 'load-failed');
     const old = before.get(loaded);
@@ -40738,9 +40911,11 @@ function byteCount(from, name) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Fv: () => (/* binding */ registryOf),
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
-/* harmony export */   dz: () => (/* binding */ isTag)
+/* harmony export */   dz: () => (/* binding */ isTag),
+/* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
@@ -40754,10 +40929,22 @@ const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
-const maxRepositoryLength = 255;
+// Of the full form, without the registry.
+const maxPathLength = 255;
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
     return tagPattern.test(text);
+}
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+function isImageId(text) {
+    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text) {
+    return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
  * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
@@ -40767,6 +40954,9 @@ function parseReference(text) {
     const given = text.trim();
     if (given === '')
         throw invalid(text, 'it is empty');
+    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+        throw invalid(text, 'it is an image ID, not a reference');
+    }
     const { name, tag, digest } = split(given);
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
@@ -40793,26 +40983,30 @@ function split(given) {
     return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }
 function parseRepository(name, text) {
-    const slash = name.indexOf('/');
-    const first = slash < 0 ? '' : name.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    const rest = hasRegistry ? name.slice(slash + 1) : name;
-    if (hasRegistry && !domain.test(first))
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(first)}" is not a registry host`);
+    const registry = registryOf(name);
+    const rest = registry === undefined ? name : name.slice(registry.length + 1);
+    if (registry !== undefined && !domain.test(registry)) {
+        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
+    }
     if (!path.test(rest))
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
-    if (name.length > maxRepositoryLength)
+    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+    if (library.length + rest.length > maxPathLength)
         throw invalid(text, 'its repository is longer than 255 characters');
-    if (/^[0-9a-f]{64}$/.test(name))
-        throw invalid(text, 'it is an image ID, not a reference');
-    return shorten(name);
+    return familiar(name);
 }
-// docker.io/library/x is what `docker image ls` prints as x.
-function shorten(repository) {
-    const path = /^(?:index\.)?docker\.io\/(.+)$/.exec(repository)?.[1];
-    if (path === undefined)
-        return repository;
-    return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+function registryOf(repository) {
+    const slash = repository.indexOf('/');
+    const first = slash < 0 ? '' : repository.slice(0, slash);
+    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository) {
+    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+    return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
     return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
@@ -40825,9 +41019,7 @@ function formatReference(reference) {
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
-    const first = reference.repository.split('/')[0] ?? '';
-    const hasRegistry = reference.repository.includes('/') && (/[.:]/.test(first) || first === 'localhost');
-    if (hasRegistry)
+    if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
     const library = reference.repository.includes('/') ? '' : 'library/';
     return `docker.io/${library}${formatReference(reference)}`;

@@ -33462,12 +33462,12 @@ function expectedDigest(text) {
  */
 function chooseTarball(artifactName, names) {
     const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
@@ -33594,6 +33594,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ actionInputs)
 });
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
 ;// CONCATENATED MODULE: ./node_modules/csv-parse/lib/api/CsvError.js
@@ -35680,13 +35682,18 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/action/secrets.js
+var secrets = __nccwpck_require__(1698);
 ;// CONCATENATED MODULE: ./build/shared/action/inputs.js
 
 
 
 
-function actionInputs() {
-    const optional = (name) => (0,core/* getInput */.V4)(name) || undefined;
+
+
+/** @param mask keeps a text out of the log */
+function actionInputs(mask = secrets/* maskSecret */.$) {
+    const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
         if (value === undefined)
@@ -35697,8 +35704,8 @@ function actionInputs() {
         text,
         optional,
         unlessNone: (name) => {
-            const given = process.env[`INPUT_${name.toUpperCase()}`];
-            return given === undefined || given.trim() === 'none' ? undefined : given;
+            const given = read(name);
+            return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
         },
         boolean: (name) => {
             const value = text(name).toLowerCase();
@@ -35708,14 +35715,75 @@ function actionInputs() {
         },
         integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
         decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
-        lines: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .map((record) => record.join(',').trim())
-            .filter(Boolean),
-        list: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .flat()
-            .map((item) => item.trim())
-            .filter(Boolean),
+        lines,
+        list,
+        secrets: (name) => {
+            const items = rows(read(name))?.map((row) => row.join(','));
+            // Before anything can fail: an error, too, is in the log.
+            for (const item of items ?? read(name).split('\n'))
+                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+            if (items === undefined)
+                throw invalid(name, '(not shown)', closedQuotes);
+            return items.filter((item) => item.trim() !== '');
+        },
+        secretFiles: (name) => {
+            const items = lines(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+            return items;
+        },
+        secretEnvs: (name) => {
+            const items = list(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+            return items;
+        },
     };
+}
+function lines(name) {
+    return items(records(name).map((row) => row.join(',')));
+}
+// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+function list(name) {
+    return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
+}
+function items(texts) {
+    return texts.map((text) => text.trim()).filter(Boolean);
+}
+function variableOf(name) {
+    return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
+}
+/** The text of an input, as it came; every reading of an input begins here. */
+function read(name) {
+    const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
+    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    const lost = given
+        .split('\n')
+        .map((line) => line.trim())
+        .find((line) => line === 'Array' || line === 'Object');
+    if (lost === undefined)
+        return given;
+    const [what, hint] = lost === 'Array'
+        ? [
+            'a list',
+            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
+        ]
+        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+}
+function inputs_valueOf(item) {
+    return item.slice(item.indexOf('=') + 1);
+}
+// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+const maxSecretFile = 64 * 1024;
+/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+function smallFile(path) {
+    try {
+        return (0,external_node_fs_.statSync)(path).size > maxSecretFile ? '' : (0,external_node_fs_.readFileSync)(path, 'utf8');
+    }
+    catch {
+        return '';
+    }
 }
 function number(name, value, form, what, min, max) {
     const result = Number(value);
@@ -35723,15 +35791,24 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
-function records(name, value) {
-    if (value === '')
+const closedQuotes = 'one item a line, with quotes that are closed';
+function records(name) {
+    const value = read(name).trim();
+    const found = rows(value);
+    if (found === undefined)
+        throw invalid(name, value, closedQuotes);
+    return found;
+}
+// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
+// quotes aren't closed.
+function rows(value) {
+    if (value.trim() === '')
         return [];
     try {
         return parse(value, { columns: false, relaxQuotes: true, relaxColumnCount: true, skipEmptyLines: true });
     }
     catch {
-        throw invalid(name, value, 'one item a line, with quotes that are closed');
+        return undefined;
     }
 }
 function invalid(name, value, expected, hint) {
@@ -36012,14 +36089,26 @@ async function report(name, error) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret)
+/* harmony export */   $: () => (/* binding */ maskSecret),
+/* harmony export */   s: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 
-/** Keeps a text out of the log, in both forms that a URL may carry it in. */
+/** Keeps a text out of the log. */
 function maskSecret(secret) {
     (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(encodeURIComponent(secret));
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
+    }
 }
 
 
@@ -38549,10 +38638,11 @@ async function load(cli, running, chunks) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
 
 
 
@@ -38590,10 +38680,7 @@ function parsePodmanInspect(text) {
  * An image ID stays as it is.
  */
 function podmanName(reference) {
-    const slash = reference.indexOf('/');
-    const first = slash < 0 ? '' : reference.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    return hasRegistry || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
@@ -38714,7 +38801,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
 async function asTagged(cli, loaded, before, onLoaded) {
     if (!loaded.startsWith('docker.io/'))
         return loaded;
-    const name = podmanName((0,reference/* formatReference */.FH)((0,reference/* parseReference */.F2)(loaded)));
+    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
     onLoaded(name);
     await must(cli, ['image', 'tag', loaded, name], 'load-failed');
     const old = before.get(loaded);
@@ -39633,10 +39720,11 @@ function byteCount(from, name) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Fv: () => (/* binding */ registryOf),
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference)
 /* harmony export */ });
-/* unused harmony export isTag */
+/* unused harmony exports isTag, isImageId */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -39649,10 +39737,22 @@ const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
-const maxRepositoryLength = 255;
+// Of the full form, without the registry.
+const maxPathLength = 255;
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
     return tagPattern.test(text);
+}
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+function isImageId(text) {
+    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text) {
+    return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
  * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
@@ -39662,6 +39762,9 @@ function parseReference(text) {
     const given = text.trim();
     if (given === '')
         throw invalid(text, 'it is empty');
+    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+        throw invalid(text, 'it is an image ID, not a reference');
+    }
     const { name, tag, digest } = split(given);
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
@@ -39688,26 +39791,30 @@ function split(given) {
     return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }
 function parseRepository(name, text) {
-    const slash = name.indexOf('/');
-    const first = slash < 0 ? '' : name.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    const rest = hasRegistry ? name.slice(slash + 1) : name;
-    if (hasRegistry && !domain.test(first))
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(first)}" is not a registry host`);
+    const registry = registryOf(name);
+    const rest = registry === undefined ? name : name.slice(registry.length + 1);
+    if (registry !== undefined && !domain.test(registry)) {
+        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
+    }
     if (!path.test(rest))
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
-    if (name.length > maxRepositoryLength)
+    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+    if (library.length + rest.length > maxPathLength)
         throw invalid(text, 'its repository is longer than 255 characters');
-    if (/^[0-9a-f]{64}$/.test(name))
-        throw invalid(text, 'it is an image ID, not a reference');
-    return shorten(name);
+    return familiar(name);
 }
-// docker.io/library/x is what `docker image ls` prints as x.
-function shorten(repository) {
-    const path = /^(?:index\.)?docker\.io\/(.+)$/.exec(repository)?.[1];
-    if (path === undefined)
-        return repository;
-    return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+function registryOf(repository) {
+    const slash = repository.indexOf('/');
+    const first = slash < 0 ? '' : repository.slice(0, slash);
+    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository) {
+    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+    return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
     return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
@@ -39720,9 +39827,7 @@ function formatReference(reference) {
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
-    const first = reference.repository.split('/')[0] ?? '';
-    const hasRegistry = reference.repository.includes('/') && (/[.:]/.test(first) || first === 'localhost');
-    if (hasRegistry)
+    if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
     const library = reference.repository.includes('/') ? '' : 'library/';
     return `docker.io/${library}${formatReference(reference)}`;
