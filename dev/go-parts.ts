@@ -80,6 +80,11 @@ export function whyNoGo(): string | undefined {
   return `there is no Go ${wanted} or newer on PATH${status === 0 ? ` (go version says "${stdout.trim()}")` : ''}`;
 }
 
+/** Says why these parts can't be had without installing anything; undefined when they are here, or Go is. */
+export function whyNoGoParts(names: readonly GoPart[]): string | undefined {
+  return names.every((name) => existsSync(folderOfPart(name))) ? undefined : whyNoGo();
+}
+
 /**
  * Builds the part at its pinned version, unless that was done before: then it takes no time.
  * @returns the folder with its programs
@@ -87,12 +92,16 @@ export function whyNoGo(): string | undefined {
  */
 export async function goPart(name: GoPart): Promise<string> {
   const recipe: Recipe = goParts[name];
-  const folder = join(cache, `${name}-${recipe.version}`);
+  const folder = folderOfPart(name);
   if (existsSync(folder)) return folder;
   await withLock(cache, async () => {
     if (!existsSync(folder)) await build(recipe, folder);
   });
   return folder;
+}
+
+function folderOfPart(name: GoPart): string {
+  return join(cache, `${name}-${goParts[name].version}`);
 }
 
 async function build(recipe: Recipe, folder: string): Promise<void> {
