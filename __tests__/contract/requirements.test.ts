@@ -25,9 +25,9 @@ interface Job {
 
 /** The jobs of each workflow that the README shows in full, of the examples, and of our own CI. */
 const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] = [
-  ...[...read('README.md').matchAll(/```yaml\n(jobs:[\s\S]*?)```/g)].map(
-    ([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const,
-  ),
+  ...[...read('README.md').matchAll(/```yaml\n([\s\S]*?)```/g)]
+    .filter(([, text = '']) => /^jobs:/m.test(text))
+    .map(([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const),
   ...['examples/**/*.yml', '.github/workflows/*.yml']
     .flatMap((pattern) => globSync(pattern, { cwd: projectRoot }))
     .filter((path) => parse(read(path)).jobs !== undefined)
@@ -70,7 +70,8 @@ describe('the card', () => {
   });
 
   test('C.6: the README’s first workflow exports in the build job and loads in each integration job', () => {
-    const [, jobs] = workflows[0] ?? ['', {}];
+    const [where, jobs] = workflows[0] ?? ['', {}];
+    expect(where).toBe('README.md, workflow 1');
     expect(Object.keys(jobs)).toEqual(['build', 'integration']);
     const [build, integration] = Object.values(jobs).map(usesOf);
     expect(build).toContain('org/image-handover/export-image@v1');
