@@ -8,6 +8,7 @@ import { formatReference } from '../shared/image/reference.ts';
 import { isObject, parseJson } from '../shared/json.ts';
 import type { RegistryFailure } from '../shared/registry-failure.ts';
 import { buildArguments, type Exporter } from './build-arguments.ts';
+import type { PassedSecret } from './build-secrets.ts';
 import type { BuildRequest, SourcedImage, SourceTools } from './image-source.ts';
 import type { BuildInputs } from './inputs.ts';
 import type { PushWay } from './push.ts';
@@ -27,12 +28,12 @@ type Build = (
 export async function buildAndPush(
   tools: SourceTools,
   request: BuildRequest,
-  secretFiles: ReadonlyMap<string, string>,
+  secrets: readonly PassedSecret[],
 ): Promise<SourcedImage> {
   const { build, platform, push } = request;
   const references = push?.references.map(formatReference) ?? [];
   const run: Build = (inputs, platforms, exporters) =>
-    tools.buildx.build(buildArguments(inputs, platforms, exporters, secretFiles), tools.log.info, references);
+    tools.buildx.build(buildArguments(inputs, platforms, exporters, secrets), tools.log.info, references);
   const layout: Exporter = { kind: 'oci-layout', ...request.layout };
   if (push === undefined) return { steps: (await run(build, [platform], [layout])).steps };
 

@@ -1,13 +1,7 @@
-import { HandoverError } from '../shared/errors.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { formatPlatform, type Platform } from '../shared/image/platform.ts';
+import { formatSecret, type PassedSecret } from './build-secrets.ts';
 import type { BuildInputs } from './inputs.ts';
-
-/** A secret whose value goes into a file of its own, never onto a command line. */
-export interface BuildSecret {
-  readonly id: string;
-  readonly value: string;
-}
 
 /** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 export function isGhaCache(cache: string): boolean {
@@ -27,40 +21,20 @@ export type Exporter =
       readonly compression: LayerCompression;
     };
 
-/** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
-export function parseSecrets(build: BuildInputs): readonly BuildSecret[] {
-  return build.secrets.map((line, position) => {
-    const [id, value] = splitAtEquals(line, 'secrets', position);
-    return { id, value };
-  });
-}
-
-function splitAtEquals(line: string, input: string, position: number): readonly [string, string] {
-  const at = line.indexOf('=');
-  if (at > 0 && at < line.length - 1) return [line.slice(0, at), line.slice(at + 1)];
-  throw new HandoverError(
-    'invalid-input',
-    `Line ${String(position + 1)} of the input \`${input}\` is not of the form id=value (it is not shown here).`,
-    'Write one id=value a line. An empty value often means a secret that this repository or a fork does not have.',
-  );
-}
-
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
  * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
- * @param secretFiles the files that the secrets' values were written to, by id
  */
 export function buildArguments(
   build: BuildInputs,
   platforms: readonly Platform[],
   exporters: readonly Exporter[],
-  secretFiles: ReadonlyMap<string, string>,
+  secrets: readonly PassedSecret[],
 ): readonly string[] {
   const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
   const one = (flag: string, value: string | undefined): readonly string[] =>
     value === undefined ? [] : [flag, value];
-  const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
   return [
     ...one('--builder', build.builder),
     ...one('--file', build.file),
@@ -71,10 +45,7 @@ export function buildArguments(
     ...each('--build-arg', build.buildArgs),
     ...each('--build-context', build.buildContexts),
     ...each('--label', build.labels),
-    ...each(
-      '--secret',
-      [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`),
-    ),
+    ...each('--secret', secrets.map(formatSecret)),
     ...each('--ssh', build.ssh),
     ...each('--cache-from', build.cacheFrom),
     ...each('--cache-to', build.cacheTo),

@@ -46,7 +46,7 @@ async function takeSource(
   const { log, timeline } = tools;
   const layout = { directory, compression };
   if (source.kind === 'engine') {
-    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.reference, layout, push);
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.image, layout, push);
     return log.chapter('Save', () => timeline.measure('Save', save));
   }
   if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
@@ -61,10 +61,9 @@ async function saveFurther(
 ): Promise<readonly TaggedImage[]> {
   const images: TaggedImage[] = [];
   for (const reference of further) {
-    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, reference, { directory, compression }, undefined);
-    const { replaced } = await tools.log.chapter(`Save ${formatReference(reference)}`, () =>
-      tools.timeline.measure('Save', save),
-    );
+    const name = formatReference(reference);
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);
+    const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
     images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
   }
   return images;

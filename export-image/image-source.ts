@@ -10,13 +10,14 @@ import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
 import { writeOciLayout } from '../shared/image/oci-layout-writer.ts';
 import { formatPlatform, type Platform } from '../shared/image/platform.ts';
-import { formatReference, type Reference } from '../shared/image/reference.ts';
+import { isImageId } from '../shared/image/reference.ts';
 import type { ReplacedLayer } from '../shared/image/replaced-layer.ts';
 import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { buildAndPush } from './build-and-push.ts';
-import { buildArguments, type BuildSecret, isGhaCache } from './build-arguments.ts';
+import { buildArguments, isGhaCache } from './build-arguments.ts';
+import type { BuildSecret, PassedSecret } from './build-secrets.ts';
 import type { BuildInputs } from './inputs.ts';
 import { pushFromEngine, type PushWay } from './push.ts';
 import type { PushPlan } from './push-plan.ts';
@@ -72,12 +73,12 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const builder = await buildx.builder(request.build.builder);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
-  if (direct) return buildAndPush(tools, request, secretFiles);
+  const secrets = await writeSecrets(tools.tempDir, request.secrets);
+  if (direct) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);
   const build = withoutRemoteCaches(request.build, log);
   const idFile = join(tools.tempDir, 'image-id');
-  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
   const { steps } = await buildx.build(args, log.info);
   return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
 }
@@ -110,14 +111,16 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
   return { ...build, cacheFrom };
 }
 
-async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<ReadonlyMap<string, string>> {
-  const files = secrets.map(({ id, value }, position) => ({
-    id,
-    value,
-    path: join(tempDir, `secret-${String(position)}`),
-  }));
-  await Promise.all(files.map(({ path, value }) => writeFile(path, value, { mode: 0o600 })));
-  return new Map(files.map(({ id, path }) => [id, path]));
+// Each value in a file of its own, byte for byte.
+async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<readonly PassedSecret[]> {
+  return Promise.all(
+    secrets.map(async (secret, position) => {
+      if (secret.from !== 'value') return secret;
+      const place = join(tempDir, `secret-${String(position)}`);
+      await writeFile(place, secret.value, { mode: 0o600 });
+      return { id: secret.id, from: 'src', place } as const;
+    }),
+  );
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
@@ -148,21 +151,22 @@ async function removeUntagged({ engine, log }: SourceTools, imageId: string): Pr
 
 /**
  * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
 export async function saveIntoLayout(
   tools: SourceTools,
-  reference: Reference,
+  name: string,
   layout: LayoutRequest,
   push: PushPlan | undefined,
 ): Promise<SourcedImage> {
-  const name = formatReference(reference);
-  const image = await tools.engine.inspect(name);
-  if (image === undefined) throw await notFound(tools.engine, name);
-  tools.log.info(`Found ${name} (${image.imageId})`);
-  const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+  const found = await tools.engine.inspect(name);
+  if (found === undefined) throw await notFound(tools.engine, name);
+  tools.log.info(`Found ${name} (${found.imageId})`);
+  const image = isImageId(name) ? found.imageId : name;
+  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
   if (push === undefined) return { steps: [], replaced };
-  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, name, push) } };
+  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, image, push) } };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {
@@ -174,8 +178,15 @@ async function notFound(engine: Engine, name: string): Promise<HandoverError> {
     `There is no image ${name} in this engine.` +
       (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
       ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`,
-    near.length > 0
-      ? 'Correct the tag in `source-image`, or build with that tag.'
-      : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.',
+    missingHint(name, near),
   );
+}
+
+function missingHint(name: string, near: readonly string[]): string {
+  if (isImageId(name)) {
+    return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+  }
+  return near.length > 0
+    ? 'Correct the tag in `source-image`, or build with that tag.'
+    : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }

@@ -10,6 +10,7 @@ export interface BuildInputs {
   readonly labels: readonly string[];
   readonly secrets: readonly string[];
   readonly secretFiles: readonly string[];
+  readonly secretEnvs: readonly string[];
   readonly ssh: readonly string[];
   readonly cacheFrom: readonly string[];
   readonly cacheTo: readonly string[];
@@ -94,8 +95,9 @@ function readBuildInputs(inputs: Inputs): BuildInputs {
     buildArgs: inputs.lines('build-args'),
     buildContexts: inputs.lines('build-contexts'),
     labels: inputs.lines('labels'),
-    secrets: inputs.lines('secrets'),
-    secretFiles: inputs.lines('secret-files'),
+    secrets: inputs.secrets('secrets'),
+    secretFiles: inputs.secretFiles('secret-files'),
+    secretEnvs: inputs.secretEnvs('secret-envs'),
     ssh: inputs.list('ssh'),
     cacheFrom: inputs.lines('cache-from'),
     cacheTo: inputs.lines('cache-to'),

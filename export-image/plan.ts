@@ -1,12 +1,14 @@
 import { type EngineName, parseEngineName, requireDocker } from '../shared/engine-name.ts';
 import { HandoverError } from '../shared/errors.ts';
 import { requireArtifactName } from '../shared/image/artifact-name.ts';
+import { parseDigest } from '../shared/image/digest.ts';
 import { immutableTag } from '../shared/image/immutable-tag.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
-import { parseMetadataTags } from '../shared/image/metadata-tags.ts';
+import { lines, parseMetadataTags } from '../shared/image/metadata-tags.ts';
 import { parsePlatform, type Platform } from '../shared/image/platform.ts';
 import {
   formatReference,
+  isImageId,
   parseTaggedReference,
   type Reference,
   type TaggedReference,
@@ -14,7 +16,8 @@ import {
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
+import { isGhaCache } from './build-arguments.ts';
+import { type BuildSecret, parseSecrets } from './build-secrets.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
@@ -23,7 +26,8 @@ import { chooseTags, withBranchLabel } from './tag-plan.ts';
 /** Where the image comes from. */
 export type ExportSource =
   | { readonly kind: 'build'; readonly build: BuildInputs; readonly secrets: readonly BuildSecret[] }
-  | { readonly kind: 'engine'; readonly reference: Reference }
+  /** `image` is a reference with a tag or digest, or an image ID. */
+  | { readonly kind: 'engine'; readonly image: string }
   | { readonly kind: 'tarball'; readonly path: string };
 
 /** All that is decided before anything is done. */
@@ -52,6 +56,8 @@ export interface ExportPlan {
   readonly push: PushPlan | undefined;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
+  /** What was left out that the user may miss. */
+  readonly warnings: readonly string[];
 }
 
 export interface ExportFacts {
@@ -68,9 +74,16 @@ const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
   const notices: string[] = [];
+  const warnings: string[] = [];
   const event = workflowEvent(facts.event);
-  const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
-  const reference = chooseReference(inputs, source);
+  const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
+  const source = withBranchLabel(
+    chooseSource(inputs, facts, taken, { notices, warnings }),
+    inputs.branchLabel,
+    event,
+    notices,
+  );
+  const reference = chooseReference(inputs, source, taken);
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs.platform, facts.runner);
   const engine = chooseEngine(inputs.engine, source);
@@ -79,7 +92,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside a workflow nobody asked for a tag of the event.
   if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
-  notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
+  notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
   return {
     source,
     reference,
@@ -97,6 +110,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     jobKey: inputs.jobKey ?? '',
     push,
     notices,
+    warnings,
   };
 }
 
@@ -109,7 +123,29 @@ function loweredNotices(references: readonly (Reference | undefined)[]): readonl
   return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
 
-function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[]): ExportSource {
+/** An image of the engine as `source-image` names it. */
+interface EngineImage {
+  /** What the engine is asked for. */
+  readonly image: string;
+  /** Undefined for an image ID. */
+  readonly reference: Reference | undefined;
+}
+
+// Never a name without a tag: the engine would also take it for the beginning of an ID.
+function parseEngineImage(text: string): EngineImage {
+  const [first = ''] = lines(text);
+  if (isImageId(first)) return { image: parseDigest(first) ?? first, reference: undefined };
+  const [reference] = parseMetadataTags(text);
+  const { tag, digest } = reference;
+  return { image: formatReference((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
+}
+
+function chooseSource(
+  inputs: ExportInputs,
+  facts: ExportFacts,
+  taken: EngineImage | undefined,
+  { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
+): ExportSource {
   const { sourceImage, sourceTarball, build } = inputs;
   const given = [
     ...(sourceImage === undefined ? [] : ['source-image']),
@@ -119,25 +155,34 @@ function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[
   ];
   const sources = given.filter((name) => name.startsWith('source-')).length;
   if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
-  if (sourceImage !== undefined) return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+  if (taken !== undefined) return { kind: 'engine', image: taken.image };
   if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
   const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
   if (cacheFrom.length < build.cacheFrom.length) {
     notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
   }
-  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build) };
+  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build, warnings) };
 }
 
-function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedReference | undefined {
+function chooseReference(
+  inputs: ExportInputs,
+  source: ExportSource,
+  taken: EngineImage | undefined,
+): TaggedReference | undefined {
   if (inputs.image !== undefined) return parseTaggedReference(inputs.image);
   if (source.kind === 'build') return parseTaggedReference(defaultReference);
-  if (source.kind === 'tarball') return undefined;
-  const { digest, ...named } = source.reference;
+  if (taken === undefined) return undefined;
+  if (taken.reference === undefined) throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+  const { digest, ...named } = taken.reference;
   if (digest === undefined || named.tag !== undefined) return { ...named, tag: named.tag ?? 'latest' };
-  throw new HandoverError(
+  throw noName(`digest (${digest})`);
+}
+
+function noName(givenBy: string): HandoverError {
+  return new HandoverError(
     'invalid-input',
-    `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`,
+    `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
   );
 }
@@ -217,6 +262,5 @@ function twoSources(given: readonly string[]): HandoverError {
 export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'tarball') return `the tarball ${source.path}`;
-  const { repository, tag, digest } = source.reference;
-  return `the image ${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`} in this engine`;
+  return `the image ${source.image} in this engine`;
 }

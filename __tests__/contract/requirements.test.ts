@@ -25,9 +25,9 @@ interface Job {
 
 /** The jobs of each workflow that the README shows in full, of the examples, and of our own CI. */
 const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] = [
-  ...[...read('README.md').matchAll(/```yaml\n([\s\S]*?)```/g)]
-    .filter(([, text = '']) => /^jobs:/m.test(text))
-    .map(([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const),
+  ...[...read('README.md').matchAll(/```yaml\n((?:[^`]*\n)?jobs:\n[\s\S]*?)```/g)].map(
+    ([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const,
+  ),
   ...['examples/**/*.yml', '.github/workflows/*.yml']
     .flatMap((pattern) => globSync(pattern, { cwd: projectRoot }))
     .filter((path) => parse(read(path)).jobs !== undefined)

@@ -137,6 +137,65 @@ test('S2.1: source-image hands over an image that is in the engine already, on b
   }
 }, 120_000);
 
+test('S2.7: source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores', async () => {
+  for (const engine of [engines.classic, engines.containerd]) {
+    const context = `busybox=${engines.rootFilesystem}`;
+    const build = ['--load', '--network=host', '--build-context', context, '-t', 'app:1', 'examples/hello'];
+    engine.docker('buildx', 'build', ...build);
+    const id = engine.docker('image', 'inspect', '--format', '{{.Id}}', 'app:1').trim();
+    const digests = new Set<string>();
+    for (const [position, source] of [id, id.slice(7, 19), 'library/app:1'].entries()) {
+      const name = `${engine.store}-${String(position)}`;
+      const inputs = { 'source-image': source, tarball: join(engines.directory, 'charon.tar'), 'artifact-name': name };
+      if (!source.includes('/')) {
+        expect(errorCode(await stepOn(service, engine, 'export-image', inputs))).toBe('invalid-input');
+      }
+      const exported = await stepOn(service, engine, 'export-image', { ...inputs, image: 'charon:local' });
+      expect(exported.log).not.toContain('::error');
+      digests.add(exported.outputs['config-digest'] ?? '');
+      const other = engine === engines.classic ? engines.containerd : engines.classic;
+      const loaded = await stepOn(service, other, 'load-image', { 'artifact-name': name });
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs['image']).toBe('charon:local');
+      expect(other.docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}')).not.toContain('sha256');
+      other.docker('image', 'rm', 'charon:local');
+    }
+    expect(digests.size).toBe(1);
+    engine.docker('image', 'rm', 'app:1');
+  }
+}, 180_000);
+
+test('secrets reach a RUN step byte for byte, of all three inputs; what it prints of them is masked; on both stores', async () => {
+  const context = join(engines.directory, 'secrets');
+  await mkdir(context, { recursive: true });
+  const run = ['key', 'file', 'env'].map((id) => `--mount=type=secret,id=${id},required=true`).join(' ');
+  const print = 'cat /run/secrets/key && cp /run/secrets/key /run/secrets/file /run/secrets/env /';
+  writeFileSync(join(context, 'Dockerfile'), `FROM busybox\nRUN ${run} ${print}\nCMD cat /key /file /env\n`);
+  const key = `-----BEGIN OPENSSH PRIVATE KEY-----\n${randomBytes(30).toString('hex')}\n-----END OPENSSH PRIVATE KEY-----\n`;
+  const file = join(context, 'a,b.txt');
+  writeFileSync(file, 'of a file\n\n');
+  for (const engine of [engines.classic, engines.containerd]) {
+    const env = { ...engine.env, SOME_TOKEN: 'of a variable' };
+    const exported = await stepOn(service, { env }, 'export-image', {
+      ...build(context),
+      secrets: `"key=${key}"\nFORK=\n`,
+      'secret-files': `file=${file}`,
+      'secret-envs': 'env=SOME_TOKEN',
+      'artifact-name': engine.store,
+    });
+    expect(exported.log).not.toContain('::error');
+    const lines = [...key.trim().split('\n'), 'of a file', 'of a variable'];
+    for (const line of lines) expect(exported.log.split(`::add-mask::${line}\n`)).toHaveLength(2);
+    expect(exported.log.indexOf('::add-mask::')).toBeLessThan(exported.log.indexOf('BEGIN OPENSSH'));
+    expect(exported.annotations).toContainEqual(
+      expect.objectContaining({ level: 'warning', message: expect.stringContaining('"FORK"') }),
+    );
+    await stepOn(service, engine, 'load-image', { 'artifact-name': engine.store });
+    const said = engine.docker('run', '--rm', '--network=none', 'charon:local');
+    expect(said).toBe(`${key}of a file\n\nof a variable`);
+  }
+}, 120_000);
+
 test('a classic recipe opens our artifact: the official client, then docker load --input', async () => {
   const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
   const folder = join(engines.directory, 'official');

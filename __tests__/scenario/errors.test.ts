@@ -21,7 +21,12 @@ describe('invalid-input', () => {
     [{ 'require-cache': 'maybe' }, '"maybe"'],
     [{ 'source-image': 'a:1', 'source-tarball': 'b.tar' }, 'source-image, source-tarball'],
     [{ 'source-image': 'a:1', file: 'Dockerfile' }, 'source-image, file'],
-    [{ secrets: 'TOKEN=' }, 'Line 1 of the input `secrets`'],
+    [{ 'source-image': `sha256:${'a'.repeat(64)}` }, 'given by image ID (sha256:aaa'],
+    [{ 'source-image': 'a'.repeat(12) }, 'given by image ID (aaa'],
+    [{ secrets: 'TOKEN' }, 'Item 1 of the input `secrets`'],
+    [{ secrets: '"TOKEN=hunter2' }, 'The input `secrets` is "(not shown)"'],
+    [{ tags: 'Array' }, 'The input `tags` is "Array", which is what an expression leaves of a list'],
+    [{ 'build-args': 'A=1\nObject' }, 'has the line "Object", which is what an expression leaves of an object'],
     [{ tarball: '/' }, 'it is a folder'],
   ])('S0.7: %j never reaches docker', async (inputs, message) => {
     const { exports, docker } = await begin();

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { buildArguments, isGhaCache, parseSecrets } from '../../export-image/build-arguments.ts';
+import { buildArguments, isGhaCache } from '../../export-image/build-arguments.ts';
+import { parseSecrets, type PassedSecret } from '../../export-image/build-secrets.ts';
 import type { BuildInputs } from '../../export-image/inputs.ts';
 import { buildInputs } from '../fixtures/export-inputs.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
@@ -10,8 +11,8 @@ const platform = parsePlatform('linux/amd64');
 const compression = { format: 'zstd', level: 1 } as const;
 const layout = { kind: 'oci-layout', directory: '/tmp/layout', compression } as const;
 
-function argumentsOf(build: Partial<BuildInputs>, secretFiles: readonly (readonly [string, string])[] = []) {
-  return buildArguments({ ...plain, ...build }, [platform], [layout], new Map(secretFiles));
+function argumentsOf(build: Partial<BuildInputs>, secrets: readonly PassedSecret[] = []) {
+  return buildArguments({ ...plain, ...build }, [platform], [layout], secrets);
 }
 
 /** The values that a flag is given, in order. */
@@ -34,7 +35,7 @@ describe('the arguments of buildx build', () => {
   });
 
   test('into the engine: loaded, with the ID in a file, and no other output', () => {
-    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id' }], new Map());
+    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id' }], []);
     expect(list).toEqual(expect.arrayContaining(['--load', '--iidfile', '/tmp/id']));
     expect(list).not.toContain('--output');
   });
@@ -42,7 +43,7 @@ describe('the arguments of buildx build', () => {
   test('S1.6: into a registry: each reference is one name of one output, beside the layout', () => {
     const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
     const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json', compression } as const;
-    const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], new Map());
+    const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], []);
     expect(valuesOf('--platform', list)).toEqual(['linux/amd64,linux/arm64']);
     expect(valuesOf('--metadata-file', list)).toEqual(['/tmp/pushed.json']);
     expect(valuesOf('--output', list)).toEqual([
@@ -89,15 +90,24 @@ describe('the arguments of buildx build', () => {
   });
 
   test('a folder with a comma in its name is one field of the output', () => {
-    const list = buildArguments(plain, [platform], [{ ...layout, directory: '/tmp/a,b' }], new Map());
+    const list = buildArguments(plain, [platform], [{ ...layout, directory: '/tmp/a,b' }], []);
     expect(valuesOf('--output', list)).toEqual([
       'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/a,b"',
     ]);
   });
 
-  test('secrets are passed as files: first those written for values, then the given ones', () => {
-    const list = argumentsOf({ secrets: ['token=s3cret'], secretFiles: ['npmrc=./.npmrc'] }, [['token', '/tmp/s/0']]);
-    expect(valuesOf('--secret', list)).toEqual(['id=token,src=/tmp/s/0', 'id=npmrc,src=./.npmrc']);
+  test('secrets are passed as files and variables, in the order of their inputs', () => {
+    const list = argumentsOf({}, [
+      { id: 'token', from: 'src', place: '/tmp/s/0' },
+      { id: 'npmrc', from: 'src', place: './.npmrc' },
+      { id: 'key', from: 'env', place: 'KEY' },
+    ]);
+    expect(valuesOf('--secret', list)).toEqual(['id=token,src=/tmp/s/0', 'id=npmrc,src=./.npmrc', 'id=key,env=KEY']);
+  });
+
+  test('a file with a comma or quotes in its path is one field', () => {
+    const list = argumentsOf({}, [{ id: 'a', from: 'src', place: './x,"y"' }]);
+    expect(valuesOf('--secret', list)).toEqual(['id=a,"src=./x,""y"""']);
   });
 
   test('property: a secret’s value is never on the command line', () => {
@@ -107,7 +117,7 @@ describe('the arguments of buildx build', () => {
         const build = { secrets: secrets.map(([id, value]) => `${id}=${value}`) };
         const list = argumentsOf(
           build,
-          secrets.map(([id], position) => [id, `/tmp/${String(position)}`]),
+          secrets.map(([id], position) => ({ id, from: 'src', place: `/tmp/${String(position)}` })),
         );
         for (const [, value] of secrets) expect(list.join(' ')).not.toContain(value);
         expect(valuesOf('--secret', list)).toHaveLength(secrets.length);
@@ -116,32 +126,54 @@ describe('the arguments of buildx build', () => {
   });
 });
 
-describe('id=value lines', () => {
+// docker/actions-toolkit, __tests__/buildx/build.test.ts, "resolveSecret": what divides, and what is no secret.
+describe('secrets', () => {
+  const none: string[] = [];
+
   test('the first = divides; the value keeps the others and its line ends', () => {
-    const build = { ...plain, secrets: ['a=b=c==', 'key=-----BEGIN\nline 2'] };
-    expect(parseSecrets(build)).toEqual([
-      { id: 'a', value: 'b=c==' },
-      { id: 'key', value: '-----BEGIN\nline 2' },
+    const secrets = ['A_SECRET=abcdef0123456789', 'a=b=c==', 'key=-----BEGIN\nline 2\n', ' token= s3cret '];
+    expect(parseSecrets({ ...plain, secrets }, none)).toEqual([
+      { id: 'A_SECRET', from: 'value', value: 'abcdef0123456789' },
+      { id: 'a', from: 'value', value: 'b=c==' },
+      { id: 'key', from: 'value', value: '-----BEGIN\nline 2\n' },
+      { id: 'token', from: 'value', value: ' s3cret ' },
+    ]);
+  });
+
+  test('files and variables stand behind them', () => {
+    const build = { ...plain, secrets: ['a=1'], secretFiles: ['foo=./secret.txt'], secretEnvs: ['BAR=VARIABLE'] };
+    expect(parseSecrets(build, none)).toEqual([
+      { id: 'a', from: 'value', value: '1' },
+      { id: 'foo', from: 'src', place: './secret.txt' },
+      { id: 'BAR', from: 'env', place: 'VARIABLE' },
     ]);
   });
 
   test.each([
-    ['no =', 'hunter2'],
-    ['no id', '=hunter2'],
-    ['no value, as a secret that a fork does not have', 'hunter2='],
-  ])('a line with %s is refused by its number, without showing it', (_, line) => {
-    const work = () => parseSecrets({ ...plain, secrets: ['ok=1', line] });
+    ['secrets', { secrets: ['ok=1', 'token='] }, 1],
+    ['secrets', { secrets: ['ok=1', 'token=\n'] }, 1],
+    ['secret-files', { secretFiles: ['token='] }, 0],
+    ['secret-envs', { secretEnvs: ['token='] }, 0],
+  ])('an empty one of %s is left out with a warning: a fork has no secrets (%j)', (input, build, left) => {
+    const warnings: string[] = [];
+    expect(parseSecrets({ ...plain, ...build }, warnings)).toHaveLength(left);
+    expect(warnings).toEqual([expect.stringContaining(`"token" in the input \`${input}\` is empty`)]);
+  });
+
+  test.each([
+    ['secrets', 'no =', { secrets: ['ok=1', 'hunter2'] }, 2],
+    ['secrets', 'no id', { secrets: ['=hunter2'] }, 1],
+    ['secret-files', 'no =', { secretFiles: ['hunter2'] }, 1],
+    ['secret-envs', 'no id', { secretEnvs: ['ok=1', '=hunter2'] }, 2],
+  ])('one of %s with %s is refused by its number, without showing it', (input, _, build, number) => {
+    const work = () => parseSecrets({ ...plain, ...build }, none);
     expect(work).toThrow(
       expect.objectContaining({
         code: 'invalid-input',
-        message: expect.stringContaining('Line 2 of the input `secrets`'),
+        message: expect.stringContaining(`Item ${String(number)} of the input \`${input}\``),
       }),
     );
     expect(work).not.toThrow('hunter2');
-  });
-
-  test('a line of secret-files is refused in the same way', () => {
-    expect(() => argumentsOf({ secretFiles: ['just-a-path'] })).toThrow('Line 1 of the input `secret-files`');
   });
 });
 

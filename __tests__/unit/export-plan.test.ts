@@ -32,6 +32,8 @@ describe('what is planned without any choice', () => {
       jobKey: '',
       push: undefined,
       notices: [],
+      warnings: [],
+      whenTaken: 'fail',
     });
   });
 });
@@ -45,6 +47,8 @@ describe('the reference', () => {
     ['C.5: a metadata output in JSON', { sourceImage: '{"tags":["ghcr.io/o/c:2"]}' }, 'ghcr.io/o/c:2'],
     ['a source without a tag', { sourceImage: 'charon' }, 'charon:latest'],
     ['a source with tag and digest', { sourceImage: `charon:1@${digest}` }, 'charon:1'],
+    ['a source in Docker Hub’s long form', { sourceImage: 'docker.io/library/charon:1' }, 'charon:1'],
+    ['a source by ID under a name', { sourceImage: digest, image: 'charon:local' }, 'charon:local'],
     ['a source by digest under a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
     ['S2.7: a tarball keeps its own', { sourceTarball: 'image.tar' }, undefined],
     ['a tarball under a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
@@ -58,9 +62,25 @@ describe('the reference', () => {
     );
   });
 
+  test.each([digest, digest.slice(7), digest.slice(0, 19), digest.slice(7, 19), `\n${digest}\n`])(
+    'S0.7: a source by image ID (%j) has no name at all: `image` is asked for before anything is done',
+    (sourceImage) => {
+      expect(() => plan({ sourceImage })).toThrow(
+        expect.objectContaining({
+          code: 'invalid-input',
+          message: expect.stringContaining(`image ID (${sourceImage.trim()})`),
+          hint: expect.stringContaining('Set `image`'),
+        }),
+      );
+    },
+  );
+
   test.each([
     ['image', { image: 'charon:' }],
     ['image with a digest', { image: `charon@${digest}` }],
+    ['image that is an ID', { image: digest }],
+    ['an ID among the tags', { tags: `a/b:1\n${digest}` }],
+    ['an ID among further images', { sourceImage: 'a:1', furtherImages: [digest] }],
     ['source-image', { sourceImage: 'ghcr.io//charon:1' }],
     ['S2.2: an empty metadata output', { sourceImage: '\n' }],
   ])('S0.7: a malformed reference in %s is refused before anything is done', (_, change) => {
@@ -72,8 +92,17 @@ describe('the source', () => {
   test('the engine’s image is looked up with its digest', () => {
     expect(plan({ sourceImage: `charon:1@${digest}` }).source).toEqual({
       kind: 'engine',
-      reference: { repository: 'charon', tag: '1', digest },
+      image: `charon:1@${digest}`,
     });
+  });
+
+  test.each([
+    ['without a tag is looked up as latest, or it could be the beginning of an ID', 'cafe', 'cafe:latest'],
+    ['by ID is looked up as it is', digest, digest],
+    ['by the bare digits of an ID, which podman prints, too', digest.slice(7), digest],
+    ['by the first digits', digest.slice(7, 19), digest.slice(7, 19)],
+  ])('an image of the engine %s', (_, sourceImage, image) => {
+    expect(plan({ sourceImage, image: 'charon:local' }).source).toEqual({ kind: 'engine', image });
   });
 
   test('white space around a tarball’s path is dropped', () => {
@@ -96,17 +125,18 @@ describe('the source', () => {
     expect(() => plan(change)).toThrow(`${names} are set`);
   });
 
-  test('secrets are split for a build, and one that is empty is an error before the build', () => {
+  test('secrets are split for a build, and one that is empty is a warning', () => {
     expect(plan({ build: { ...build, secrets: ['a=b'] } }).source).toMatchObject({
-      secrets: [{ id: 'a', value: 'b' }],
+      secrets: [{ id: 'a', from: 'value', value: 'b' }],
     });
-    expect(() => plan({ build: { ...build, secrets: ['a='] } })).toThrow('not of the form id=value');
+    expect(plan({ build: { ...build, secrets: ['a='] } }).warnings).toEqual([expect.stringContaining('"a"')]);
+    expect(() => plan({ build: { ...build, secretFiles: ['a'] } })).toThrow('not of the form id=path');
   });
 
   test.each([
     [{}, 'a build of ./app'],
     [{ sourceTarball: 'x.tar' }, 'the tarball x.tar'],
-    [{ sourceImage: 'charon' }, 'the image charon in this engine'],
+    [{ sourceImage: 'charon' }, 'the image charon:latest in this engine'],
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
   ])('S2.8: the log says where %j comes from', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);

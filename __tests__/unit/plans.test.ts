@@ -27,7 +27,7 @@ describe('the plan of an export', () => {
   test('S2.1: source-image keeps its own reference unless `image` is given; a digest alone needs one', () => {
     const digest = `sha256:${'a'.repeat(64)}`;
     expect(planExport({ ...inputs, sourceImage: 'a/b:1\na/b:2' }, runner)).toMatchObject({
-      source: { kind: 'engine', reference: { repository: 'a/b', tag: '1' } },
+      source: { kind: 'engine', image: 'a/b:1' },
       reference: { repository: 'a/b', tag: '1' },
     });
     expect(planExport({ ...inputs, sourceImage: `a/b@${digest}`, image: 'c:1' }, runner).reference).toMatchObject({
@@ -57,7 +57,7 @@ describe('the plan of an export', () => {
       { ...build, context: '-x' },
       [parsePlatform('linux/amd64')],
       [{ kind: 'oci-layout', directory: '/t/a,b', compression: { format: 'gzip', level: undefined } }],
-      new Map(),
+      [],
     );
     expect(args.slice(-2)).toEqual(['--', '-x']);
     expect(args).toContain('type=oci,tar=false,compression=gzip,"dest=/t/a,b"');

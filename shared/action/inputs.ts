@@ -1,7 +1,9 @@
+import { readFileSync, statSync } from 'node:fs';
 import { getInput } from '@actions/core';
 import { parse } from 'csv-parse/sync';
 import { HandoverError } from '../errors.ts';
 import { quoteForeign } from '../text.ts';
+import { maskLines, maskSecret } from './secrets.ts';
 
 /** Reads the step's inputs by name. Defaults are action.yml's affair: the runner fills them in. */
 export interface Inputs {
@@ -19,10 +21,17 @@ export interface Inputs {
   lines(name: string): readonly string[];
   /** One item a line or between commas (docker/build-push-action reads add-hosts so). */
   list(name: string): readonly string[];
+  /** One `id=value` a line, untrimmed: a key may need its last line end. What is read is kept out of the log. */
+  secrets(name: string): readonly string[];
+  /** One `id=path` a line; what stands in the files is kept out of the log. */
+  secretFiles(name: string): readonly string[];
+  /** One `id=VARIABLE` a line or between commas; the variables' values are kept out of the log. */
+  secretEnvs(name: string): readonly string[];
 }
 
-export function actionInputs(): Inputs {
-  const optional = (name: string): string | undefined => getInput(name) || undefined;
+/** @param mask keeps a text out of the log */
+export function actionInputs(mask: (secret: string) => void = maskSecret): Inputs {
+  const optional = (name: string): string | undefined => read(name).trim() || undefined;
   const text = (name: string): string => {
     const value = optional(name);
     if (value === undefined) throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
@@ -32,8 +41,8 @@ export function actionInputs(): Inputs {
     text,
     optional,
     unlessNone: (name) => {
-      const given = process.env[`INPUT_${name.toUpperCase()}`];
-      return given === undefined || given.trim() === 'none' ? undefined : given;
+      const given = read(name);
+      return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
     },
     boolean: (name) => {
       const value = text(name).toLowerCase();
@@ -42,16 +51,82 @@ export function actionInputs(): Inputs {
     },
     integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
     decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
-    lines: (name) =>
-      records(name, getInput(name))
-        .map((record) => record.join(',').trim())
-        .filter(Boolean),
-    list: (name) =>
-      records(name, getInput(name))
-        .flat()
-        .map((item) => item.trim())
-        .filter(Boolean),
+    lines,
+    list,
+    secrets: (name) => {
+      const items = rows(read(name))?.map((row) => row.join(','));
+      // Before anything can fail: an error, too, is in the log.
+      for (const item of items ?? read(name).split('\n')) maskLines(valueOf(item), mask);
+      if (items === undefined) throw invalid(name, '(not shown)', closedQuotes);
+      return items.filter((item) => item.trim() !== '');
+    },
+    secretFiles: (name) => {
+      const items = lines(name);
+      for (const item of items) maskLines(smallFile(valueOf(item)), mask);
+      return items;
+    },
+    secretEnvs: (name) => {
+      const items = list(name);
+      for (const item of items) maskLines(process.env[valueOf(item)] ?? '', mask);
+      return items;
+    },
   };
+}
+
+function lines(name: string): readonly string[] {
+  return items(records(name).map((row) => row.join(',')));
+}
+
+// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+function list(name: string): readonly string[] {
+  return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
+}
+
+function items(texts: readonly string[]): readonly string[] {
+  return texts.map((text) => text.trim()).filter(Boolean);
+}
+
+function variableOf(name: string): string {
+  return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
+}
+
+/** The text of an input, as it came; every reading of an input begins here. */
+function read(name: string): string {
+  const given = getInput(name, { trimWhitespace: false });
+  // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+  const lost = given
+    .split('\n')
+    .map((line) => line.trim())
+    .find((line) => line === 'Array' || line === 'Object');
+  if (lost === undefined) return given;
+  const [what, hint] =
+    lost === 'Array'
+      ? [
+          'a list',
+          "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
+        ]
+      : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`,
+    `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`,
+  );
+}
+
+function valueOf(item: string): string {
+  return item.slice(item.indexOf('=') + 1);
+}
+
+// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+const maxSecretFile = 64 * 1024;
+
+/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+function smallFile(path: string): string {
+  try {
+    return statSync(path).size > maxSecretFile ? '' : readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function number(name: string, value: string, form: RegExp, what: string, min: number, max: number): number {
@@ -60,13 +135,23 @@ function number(name: string, value: string, form: RegExp, what: string, min: nu
   throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
-function records(name: string, value: string): readonly string[][] {
-  if (value === '') return [];
+const closedQuotes = 'one item a line, with quotes that are closed';
+
+function records(name: string): readonly string[][] {
+  const value = read(name).trim();
+  const found = rows(value);
+  if (found === undefined) throw invalid(name, value, closedQuotes);
+  return found;
+}
+
+// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
+// quotes aren't closed.
+function rows(value: string): readonly string[][] | undefined {
+  if (value.trim() === '') return [];
   try {
     return parse(value, { columns: false, relaxQuotes: true, relaxColumnCount: true, skipEmptyLines: true });
   } catch {
-    throw invalid(name, value, 'one item a line, with quotes that are closed');
+    return undefined;
   }
 }
 

@@ -1,6 +1,7 @@
 import { isObject, objectsOf, parseJson, stringOr } from '../json.ts';
 import { isDigest } from '../image/digest.ts';
 import { platformOf } from '../image/platform.ts';
+import { registryOf } from '../image/reference.ts';
 import { type EngineInfo, type InspectedImage, inspectedImage } from './output.ts';
 
 // Reads what podman prints, where that differs from docker. Everything here is pure.
@@ -37,8 +38,5 @@ export function parsePodmanInspect(text: string): InspectedImage | undefined {
  * An image ID stays as it is.
  */
 export function podmanName(reference: string): string {
-  const slash = reference.indexOf('/');
-  const first = slash < 0 ? '' : reference.slice(0, slash);
-  const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-  return hasRegistry || isDigest(reference) ? reference : `localhost/${reference}`;
+  return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
 }

@@ -24,11 +24,25 @@ const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
-const maxRepositoryLength = 255;
+// Of the full form, without the registry.
+const maxPathLength = 255;
 
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 export function isTag(text: string): boolean {
   return tagPattern.test(text);
+}
+
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+export function isImageId(text: string): boolean {
+  return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text: string): boolean {
+  return /^[0-9a-f]{64}$/i.test(text);
 }
 
 /**
@@ -38,6 +52,9 @@ export function isTag(text: string): boolean {
 export function parseReference(text: string): Reference {
   const given = text.trim();
   if (given === '') throw invalid(text, 'it is empty');
+  if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+    throw invalid(text, 'it is an image ID, not a reference');
+  }
   const { name, tag, digest } = split(given);
   if (tag !== undefined && !isTag(tag)) {
     throw invalid(text, `"${quoteForeign(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
@@ -65,22 +82,30 @@ function split(given: string): { name: string; tag: string | undefined; digest: 
 }
 
 function parseRepository(name: string, text: string): string {
-  const slash = name.indexOf('/');
-  const first = slash < 0 ? '' : name.slice(0, slash);
-  const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-  const rest = hasRegistry ? name.slice(slash + 1) : name;
-  if (hasRegistry && !domain.test(first)) throw invalid(text, `"${quoteForeign(first)}" is not a registry host`);
+  const registry = registryOf(name);
+  const rest = registry === undefined ? name : name.slice(registry.length + 1);
+  if (registry !== undefined && !domain.test(registry)) {
+    throw invalid(text, `"${quoteForeign(registry)}" is not a registry host`);
+  }
   if (!path.test(rest)) throw invalid(text, `"${quoteForeign(rest)}" is not a repository`);
-  if (name.length > maxRepositoryLength) throw invalid(text, 'its repository is longer than 255 characters');
-  if (/^[0-9a-f]{64}$/.test(name)) throw invalid(text, 'it is an image ID, not a reference');
-  return shorten(name);
+  const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+  if (library.length + rest.length > maxPathLength) throw invalid(text, 'its repository is longer than 255 characters');
+  return familiar(name);
 }
 
-// docker.io/library/x is what `docker image ls` prints as x.
-function shorten(repository: string): string {
-  const path = /^(?:index\.)?docker\.io\/(.+)$/.exec(repository)?.[1];
-  if (path === undefined) return repository;
-  return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+export function registryOf(repository: string): string | undefined {
+  const slash = repository.indexOf('/');
+  const first = slash < 0 ? '' : repository.slice(0, slash);
+  return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository: string): string {
+  const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+  const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+  return isWholeId(short) ? `library/${short}` : short;
 }
 
 function invalid(text: string, why: string): HandoverError {
@@ -100,9 +125,7 @@ export function formatReference(reference: Reference): string {
 
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 export function canonicalReference(reference: Reference): string {
-  const first = reference.repository.split('/')[0] ?? '';
-  const hasRegistry = reference.repository.includes('/') && (/[.:]/.test(first) || first === 'localhost');
-  if (hasRegistry) return formatReference(reference);
+  if (registryOf(reference.repository) !== undefined) return formatReference(reference);
   const library = reference.repository.includes('/') ? '' : 'library/';
   return `docker.io/${library}${formatReference(reference)}`;
 }

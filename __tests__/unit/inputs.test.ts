@@ -1,0 +1,157 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { actionInputs } from '../../shared/action/inputs.ts';
+
+const masked: string[] = [];
+const given: string[] = [];
+afterEach(() => {
+  masked.length = 0;
+  for (const name of given.splice(0)) Reflect.deleteProperty(process.env, name);
+});
+
+function inputs(values: Readonly<Record<string, string>>) {
+  for (const [name, value] of Object.entries(values)) {
+    const variable = name.startsWith('env:') ? name.slice(4) : `INPUT_${name.toUpperCase()}`;
+    process.env[variable] = value;
+    given.push(variable);
+  }
+  return actionInputs((secret) => masked.push(secret));
+}
+
+const list = (text: string): readonly string[] => inputs({ foo: text }).list('foo');
+const lines = (text: string): readonly string[] => inputs({ foo: text }).lines('foo');
+const secrets = (text: string): readonly string[] => inputs({ foo: text }).secrets('foo');
+
+// The texts and what they are read as: docker/actions-toolkit, __tests__/util.test.ts, "getInputList". build-push-action
+// reads its inputs so, and a step that moves from it to this action must mean the same.
+describe('lists, as docker/actions-toolkit reads them', () => {
+  test.each([
+    ['a single line', 'bar', ['bar']],
+    ['nothing', '', []],
+    ['several lines', 'bar\nbaz', ['bar', 'baz']],
+    ['empty lines', 'bar\n\nbaz', ['bar', 'baz']],
+    ['commas', 'bar,baz', ['bar', 'baz']],
+    ['a comma at the end', 'bar,baz,', ['bar', 'baz']],
+    ['other line ends', 'bar\r\nbaz', ['bar', 'baz']],
+    ['other line ends and commas', 'bar\r\nbaz,bat', ['bar', 'baz', 'bat']],
+    ['a # that is no comment', 'foo=bar\nbar=qux#baz', ['foo=bar', 'bar=qux#baz']],
+    ['a quoted line', 'linux/amd64\n"linux/arm64,linux/arm/v7"', ['linux/amd64', 'linux/arm64', 'linux/arm/v7']],
+    ['a quoted item beside another, whose comma stays', '"a,b",c', ['a,b', 'c']],
+  ])('between commas or one a line: %s', (_, text, items) => {
+    expect(list(text)).toEqual(items);
+  });
+
+  const key =
+    '-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQdGBF6tzaABEACjFbX7PFEG6vDPN2MPyxYW7/3o/sonORj4HXUFjFxxJxktJ3x3\n=x7jt\n';
+  test.each([
+    ['a comma inside', 'user/app:cache\ntype=local,src=path/to/dir', ['user/app:cache', 'type=local,src=path/to/dir']],
+    ['other line ends', 'user/app:cache\r\ntype=local,src=path', ['user/app:cache', 'type=local,src=path']],
+    [
+      'a quoted item of several lines',
+      'TOKEN=abcdefgh,ijklmno=0123456789\n"MYSECRET=aaaaaaaa\nbbbbbbb\nccccccccc"\nFOO=bar',
+      ['TOKEN=abcdefgh,ijklmno=0123456789', 'MYSECRET=aaaaaaaa\nbbbbbbb\nccccccccc', 'FOO=bar'],
+    ],
+    [
+      'empty lines inside quotes',
+      'A=1\n"MYSECRET=aaaaaaaa\n\nccc"\nFOO=bar\n"EMPTYLINE=aaaa\n\nbbbb\nccc"',
+      ['A=1', 'MYSECRET=aaaaaaaa\n\nccc', 'FOO=bar', 'EMPTYLINE=aaaa\n\nbbbb\nccc'],
+    ],
+    [
+      'several lines without quotes',
+      'A=b,c=d\nMYSECRET=aaaaaaaa\nbbbbbbb\nFOO=bar',
+      ['A=b,c=d', 'MYSECRET=aaaaaaaa', 'bbbbbbb', 'FOO=bar'],
+    ],
+    [
+      'doubled quotes',
+      'A=b\n"MYSECRET=aaaaaaaa\nbbbb""bbb\nccccccccc"\nFOO=bar',
+      ['A=b', 'MYSECRET=aaaaaaaa\nbbbb"bbb\nccccccccc', 'FOO=bar'],
+    ],
+    ['a key in quotes', `"GPG_KEY=${key}"\nFOO=bar`, [`GPG_KEY=${key}`, 'FOO=bar']],
+  ])('one a line: %s', (_, text, items) => {
+    expect(secrets(text)).toEqual(items);
+    expect(lines(text)).toEqual(items.map((item) => item.trim()));
+  });
+
+  test('secrets are not trimmed: the line end that closes a key stays, and so do spaces', () => {
+    const value = 'PRIVATE_SSH_KEY=TESTESTTEST\nTESTESTTEST\n\n\n';
+    expect(secrets(`"${value}"\n`)).toEqual([value]);
+    expect(secrets('A= b \n \n\nC=d')).toEqual(['A= b ', 'C=d']);
+  });
+
+  test('quotes that are not closed are an error, which shows a secret nowhere', () => {
+    expect(() => list('a\n"b')).toThrow(
+      'The input `foo` is "a "b"; expected one item a line, with quotes that are closed',
+    );
+    expect(() => secrets('"KEY=hunter2')).toThrow('with quotes that are closed');
+    expect(() => secrets('"KEY=hunter2')).not.toThrow('hunter2');
+  });
+});
+
+describe('what is kept out of the log', () => {
+  test('each line of a secret, once it is read', () => {
+    secrets('TOKEN=s3cret=x\n"KEY=-----BEGIN KEY-----\nb3BlbnNzaC1rZXk\n\n-----END KEY-----\n"');
+    expect(masked).toEqual(['s3cret=x', '-----BEGIN KEY-----', 'b3BlbnNzaC1rZXk', '-----END KEY-----']);
+  });
+
+  test('a line without id is as secret as one with it', () => {
+    secrets('"KEY=abcdef\nghijkl"\nmnopqr');
+    expect(masked).toEqual(['abcdef', 'ghijkl', 'mnopqr']);
+  });
+
+  test('but not what a mask would only spoil the log and the outputs with', () => {
+    secrets('"JSON={\n  ""a"": true,\n  ""password"": ""hunter2""\n}"\nFLAG=true\nN=1');
+    expect(masked).toEqual(['"a": true,', '"password": "hunter2"']);
+  });
+
+  test('quotes that are not closed hide nothing of what is masked', () => {
+    expect(() => secrets('"KEY=hunter2\nhunter3')).toThrow();
+    expect(masked).toEqual(['hunter2', 'hunter3']);
+  });
+
+  test('the lines of a small secret file, and of a variable; neither is there: nothing', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'inputs-'));
+    try {
+      const file = join(folder, 'npmrc');
+      writeFileSync(file, '//registry.example/:_authToken=hunter2\n');
+      expect(inputs({ foo: `npmrc=${file}\nx=${folder}/missing` }).secretFiles('foo')).toEqual([
+        `npmrc=${file}`,
+        `x=${folder}/missing`,
+      ]);
+      expect(masked.splice(0)).toEqual(['//registry.example/:_authToken=hunter2']);
+      expect(inputs({ foo: 'a=SOME_TOKEN,b=NO_TOKEN', 'env:SOME_TOKEN': 'hunter2' }).secretEnvs('foo')).toEqual([
+        'a=SOME_TOKEN',
+        'b=NO_TOKEN',
+      ]);
+      expect(masked).toEqual(['hunter2']);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('what an expression makes of a list or an object', () => {
+  const readers = ['text', 'optional', 'unlessNone', 'lines', 'list', 'secrets', 'secretFiles', 'secretEnvs'] as const;
+  test.each(
+    readers.flatMap((reader) => ['Array', 'Object', ' Array\n', 'a:1\nArray'].map((text) => [reader, text] as const)),
+  )('%s: %j is an error that says so', (reader, text) => {
+    const what = text.includes('Object') ? 'an object' : 'a list';
+    expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining(`which is what an expression leaves of ${what}`),
+        hint: expect.stringMatching(/join\(|toJSON\(/),
+      }),
+    );
+  });
+
+  test.each(['boolean', 'integer', 'decimal'] as const)('%s refuses it like any other text', (reader) => {
+    expect(() => inputs({ foo: 'Array' })[reader]('foo', 0, 1)).toThrow('The input `foo` is "Array"');
+  });
+
+  test.each(['Array-1', 'array', 'NAME=Array', 'Objects'])('%j is a text as any other', (text) => {
+    expect(inputs({ foo: text }).text('foo')).toBe(text);
+    expect(lines(text)).toEqual([text]);
+  });
+});
