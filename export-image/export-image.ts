@@ -9,7 +9,7 @@ import type { Log } from '../shared/log.ts';
 import { partialFile } from '../shared/partial-file.ts';
 import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
-import { fillLayout } from './filled-layout.ts';
+import { fillLayout, type StepsListener } from './filled-layout.ts';
 import type { SourceTools } from './image-source.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan } from './plan.ts';
@@ -26,7 +26,7 @@ export interface ExportResult {
   readonly push: PushOutcome;
 }
 
-export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools {
+export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, StepsListener {
   readonly tempRoot: string;
 }
 
@@ -44,7 +44,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
 
   await using temp = await makeTempDir(tools.tempRoot);
-  await using file = await partialFile(plan.tarballPath, spaceAdvice);
+  await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
   const directory = join(temp.path, 'layout');
   const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {

@@ -14,7 +14,7 @@ import {
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { type BuildSecret, isGhaCache, parseSecrets } from './build-arguments.ts';
+import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
@@ -119,11 +119,12 @@ function chooseSource(inputs: ExportInputs, facts: ExportFacts, notices: string[
   if (sourceImage !== undefined) return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
   if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
-  const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
-  if (cacheFrom.length < build.cacheFrom.length) {
-    notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
-  }
-  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build) };
+  requireBuildLines(build);
+  const secrets = parseSecrets(build);
+  if (facts.hasCacheService) return { kind: 'build', build, secrets };
+  const { caches, asked } = withoutGhaCache(build.cacheFrom);
+  if (asked) notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+  return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 
 function chooseReference(inputs: ExportInputs, source: ExportSource): TaggedReference | undefined {

@@ -36,6 +36,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
+    onSteps: () => undefined,
   });
   setOutputs(handoverOutputs(result));
   const exported = result.exported === undefined ? '' : exportSummary(result.exported, []);
