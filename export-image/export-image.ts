@@ -9,7 +9,7 @@ import type { Log } from '../shared/log.ts';
 import { type PartialFile, partialFile } from '../shared/partial-file.ts';
 import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
-import { fillLayout } from './filled-layout.ts';
+import { fillLayout, type StepsListener } from './filled-layout.ts';
 import type { UnsealedRecord } from './handover-files.ts';
 import type { SourceTools } from './image-source.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
@@ -28,7 +28,7 @@ export interface ExportResult {
   readonly push: PushOutcome;
 }
 
-export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools {
+export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, StepsListener {
   readonly tempRoot: string;
 }
 
@@ -47,7 +47,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
 
   await using temp = await makeTempDir(tools.tempRoot);
-  await using file = await partialFile(plan.tarballPath, spaceAdvice);
+  await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
   const directory = join(temp.path, 'layout');
   const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {
@@ -83,7 +83,7 @@ async function handOverFile(
   const source = await log.chapter('Check the tarball', () =>
     timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)),
   );
-  await using file = source.isNew ? await newFile(plan, path) : undefined;
+  await using file = source.isNew ? await newFile(plan, path, log) : undefined;
   if (file !== undefined)
     log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
   const tarballPath = file === undefined ? path : plan.tarballPath;
@@ -101,8 +101,8 @@ async function handOverFile(
   return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
 }
 
-async function newFile({ tarballPath }: ExportPlan, source: string): Promise<PartialFile> {
-  if (resolve(tarballPath) !== resolve(source)) return partialFile(tarballPath, spaceAdvice);
+async function newFile({ tarballPath }: ExportPlan, source: string, log: Log): Promise<PartialFile> {
+  if (resolve(tarballPath) !== resolve(source)) return partialFile(tarballPath, spaceAdvice, log);
   throw new HandoverError(
     'invalid-input',
     `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,

@@ -193,7 +193,8 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
     for (const reference of references) guard.watch(formatReference(reference));
   }
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
-  await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
+  const path = plan.tarballPath;
+  await using kept = path === undefined ? undefined : await partialFile(path, spaceAdvice, tools.log);
   const { reference: wanted, overlap } = plan;
   const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
   const { contents, loaded, size } = await feed(tools, fed);

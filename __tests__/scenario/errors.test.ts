@@ -164,6 +164,26 @@ describe('during the work', () => {
     expect(service.artifacts).toEqual([]);
   });
 
+  test('two jobs of one host that write the same tarball at the same time: the later one is warned, once', async () => {
+    const { exports, docker, tarball, directory } = await begin({ docker: { fail: 'hang-build' } });
+    const warnings = async (inputs: Readonly<Record<string, string>>): Promise<readonly string[]> => {
+      const outcome = await exports(inputs, { job: { jobId: 'other' } });
+      expect(outcome.exitCode).toBe(0);
+      return outcome.annotations.filter(({ level }) => level === 'warning').map(({ message }) => message);
+    };
+    const cancel = new AbortController();
+    const first = exports({}, { signal: cancel.signal });
+    while (!docker.state().calls.some(([, verb]) => verb === 'build')) await sleep(50);
+    docker.set({ fail: 'none' });
+    expect(await warnings({ 'artifact-name': 'one' })).toEqual([
+      expect.stringMatching(/is writing the tarball .*\/charon\.tar at this moment.*runner\.temp/),
+    ]);
+    expect(await warnings({ 'artifact-name': 'two', tarball: join(directory, 'of-its-own.tar') })).toEqual([]);
+    cancel.abort();
+    expect(errorCode(await first)).toBe('cancelled');
+    expect(await warnings({ 'artifact-name': 'three', tarball })).toEqual([]);
+  });
+
   test('timed-out: an upload that stalls is ended, and the reserved name is given back', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });

@@ -21,7 +21,7 @@ const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario 
 afterEach(() => scenario.end());
 
 const progress = [
-  '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true}]}',
+  '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true,"inputs":["sha256:3"]}]}',
   '{"vertexes":[{"digest":"sha256:2","name":"[build 2/2] RUN make","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
   '{"vertexes":[{"digest":"sha256:3","name":"[internal] load build context","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
 ];
@@ -162,10 +162,15 @@ describe('a build', () => {
 
   test('leaves type=gha out with a notice where there is no cache service', async () => {
     const { docker, exports } = await begin({ docker: { driver: 'docker', store: 'classic', fail: 'build' } });
-    const outcome = await exports();
+    const outcome = await exports({ 'cache-from': 'type=gha' });
     expect(outcome.annotations).toContainEqual(
       expect.objectContaining({ level: 'notice', message: expect.stringContaining('type=gha') }),
     );
+    expect(docker.state().calls.flat()).not.toContain('type=gha');
+    // Who never asked for that cache isn't told about it; the log says it all the same.
+    const unasked = await exports();
+    expect(unasked.annotations.filter(({ level }) => level === 'notice')).toEqual([]);
+    expect(unasked.log).toContain("can't read cache-from type=gha");
     expect(docker.state().calls.flat()).not.toContain('type=gha');
   });
 
@@ -186,7 +191,8 @@ describe('a build', () => {
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('cache-missed');
     expect(errorMessage(outcome)).toContain('[build 2/2] RUN make');
-    expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
+    expect(errorMessage(outcome)).toMatch(/context ".".*Next step: Give .* the same `context`/s);
+    expect(outcome.outputs).toEqual({ 'run-integration': 'false', 'cached-steps': '1', 'executed-steps': '1' });
     expect(existsSync(tarball)).toBe(false);
     expect(service.artifacts).toEqual([]);
   });

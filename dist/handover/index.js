@@ -30135,16 +30135,49 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ isGhaCache),
-/* harmony export */   f: () => (/* binding */ buildArguments)
+/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
+/* harmony export */   Nz: () => (/* binding */ requireBuildLines),
+/* harmony export */   fb: () => (/* binding */ buildArguments)
 /* harmony export */ });
+/* unused harmony export isGhaCache */
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _build_secrets_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3507);
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+/* harmony import */ var _build_secrets_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3507);
 
 
+
+
+// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+const automatic = 'auto';
 /** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache) {
-    return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+    const text = cache.trim();
+    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+function withoutGhaCache(caches) {
+    const left = caches.filter(isGhaCache);
+    return {
+        caches: caches.filter((cache) => !left.includes(cache)),
+        asked: left.some((cache) => cache.trim() !== automatic),
+    };
+}
+/**
+ * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
+ * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * @throws HandoverError `invalid-input`
+ */
+function requireBuildLines(build) {
+    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
+    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
+    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
+}
+function requireLines(input, lines, form, expected) {
+    const wrong = lines.findIndex((line) => !form.test(line));
+    if (wrong === -1)
+        return;
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
 }
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
@@ -30164,9 +30197,9 @@ function buildArguments(build, platforms, exporters, secrets) {
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
-        ...each('--secret', secrets.map(_build_secrets_js__WEBPACK_IMPORTED_MODULE_1__/* .formatSecret */ .K)),
+        ...each('--secret', secrets.map(_build_secrets_js__WEBPACK_IMPORTED_MODULE_2__/* .formatSecret */ .K)),
         ...each('--ssh', build.ssh),
-        ...each('--cache-from', build.cacheFrom),
+        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
         ...each('--cache-to', build.cacheTo),
         ...one('--network', build.network),
         ...(build.noCache ? ['--no-cache'] : []),
@@ -30771,11 +30804,14 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         throw compressedAlready(inputs.compression);
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
-    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$)(cache));
-    if (cacheFrom.length < build.cacheFrom.length) {
+    (0,build_arguments/* requireBuildLines */.Nz)(build);
+    const secrets = (0,build_secrets/* parseSecrets */.d)(build, warnings);
+    if (facts.hasCacheService)
+        return { kind: 'build', build, secrets };
+    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    if (asked)
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
-    }
-    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_secrets/* parseSecrets */.d)(build, warnings) };
+    return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 function chooseReference(inputs, source, taken) {
     if (inputs.image !== undefined)
@@ -30980,7 +31016,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 9568:
+/***/ 5053:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30999,6 +31035,51 @@ var errors = __nccwpck_require__(2005);
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/path-lock.js
+
+
+
+
+
+
+/**
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
+ */
+async function lockPath(path) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    // Containers can share the network, and thereby the namespace, but not the folder.
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const server = (0,external_node_net_.createServer)();
+    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,external_node_events_.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
+    return {
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
+    };
+}
+
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -31008,6 +31089,59 @@ async function writeAll(file, chunk) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
 
 
 
@@ -31016,52 +31150,76 @@ async function writeAll(file, chunk) {
 /**
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
  * @throws HandoverError `invalid-input` when the path can't be written
  */
-async function partialFile(path, advice) {
-    const partial = `${path}.partial-${String(process.pid)}`;
-    const file = await openNew(path, partial);
-    let closed = false;
-    const close = async () => {
-        if (!closed)
-            await file.close();
-        closed = true;
-    };
-    return {
-        tee: async function* (chunks) {
-            for await (const chunk of chunks) {
-                const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                });
-                writing.catch(() => undefined); // thrown below
-                // The chunk is used further while it is written, and given up only when both are done.
-                yield chunk;
-                await writing;
-            }
-        },
-        commit: async () => {
-            await close();
-            // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-            await (0,promises_.rm)(path, { force: true });
-            await (0,promises_.rename)(partial, path);
-        },
-        [Symbol.asyncDispose]: async () => {
-            await close();
-            await (0,promises_.rm)(partial, { force: true });
-        },
-    };
+async function partialFile(path, advice, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const partial = `${path}.partial-${String(process.pid)}`;
+        const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await makeFolder(path);
+        const lock = await lockPath(path);
+        if (lock === undefined)
+            log.warning(contested(path));
+        opening.use(lock);
+        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
+            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        });
+        const held = opening.move();
+        let closed = false;
+        const close = async () => {
+            if (!closed)
+                await file.close();
+            closed = true;
+        };
+        return {
+            tee: async function* (chunks) {
+                for await (const chunk of chunks) {
+                    const writing = writeAll(file, chunk).catch((error) => {
+                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+                    });
+                    writing.catch(() => undefined); // thrown below
+                    // The chunk is used further while it is written, and given up only when both are done.
+                    yield chunk;
+                    await writing;
+                }
+            },
+            commit: async () => {
+                await close();
+                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await (0,promises_.rm)(path, { force: true });
+                await (0,promises_.rename)(partial, path);
+            },
+            [Symbol.asyncDispose]: async () => {
+                await close();
+                await (0,promises_.rm)(partial, { force: true });
+                await held.disposeAsync();
+            },
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-async function openNew(path, partial) {
+async function makeFolder(path) {
     const existing = await (0,promises_.stat)(path).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    try {
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
-        return await (0,promises_.open)(partial, 'w');
-    }
-    catch (error) {
+    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
         throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    }
+    });
+}
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path) {
+    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
@@ -31173,8 +31331,6 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
@@ -31606,7 +31762,7 @@ var build_arguments = __nccwpck_require__(5814);
 async function buildAndPush(tools, request, secrets) {
     const { build, platform, push } = request;
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.f)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
     const layout = { kind: 'oci-layout', ...request.layout };
     if (push === undefined)
         return { steps: (await run(build, [platform], [layout])).steps };
@@ -31655,7 +31811,7 @@ async function pushedDigest(metadataFile) {
 // EXTERNAL MODULE: ./build/export-image/push.js
 var export_image_push = __nccwpck_require__(6475);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -31677,7 +31833,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -31739,7 +31895,7 @@ async function buildIntoLayout(tools, request) {
     requireOnePlatform(request.push);
     const build = withoutRemoteCaches(request.build, log);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const args = (0,build_arguments/* buildArguments */.f)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
     const { steps } = await buildx.build(args, log.info);
     return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
 }
@@ -31754,11 +31910,12 @@ function withoutRemoteCaches(build, log) {
     if (build.cacheTo.length > 0) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${setup_buildx_hint/* setupBuildxHint */.b} Or remove \`cache-to\`.`);
     }
-    const cacheFrom = build.cacheFrom.filter((cache) => !(0,build_arguments/* isGhaCache */.$)(cache));
-    if (cacheFrom.length < build.cacheFrom.length) {
-        log.notice(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
+    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    if (caches.length < build.cacheFrom.length) {
+        const tell = asked ? log.notice : log.info;
+        tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
     }
-    return { ...build, cacheFrom };
+    return { ...build, cacheFrom: caches };
 }
 // Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
@@ -31774,7 +31931,7 @@ async function writeSecrets(tempDir, secrets) {
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
@@ -31790,7 +31947,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = image_source_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -31841,6 +31998,7 @@ function missingHint(name, near) {
 
 
 
+
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
  * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
@@ -31849,8 +32007,10 @@ function missingHint(name, near) {
 async function fillLayout(plan, tools, directory, kept) {
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
-    if (plan.source.kind === 'build')
-        requireCached(source.steps, plan.requireCache, tools.log);
+    if (plan.source.kind === 'build') {
+        tools.onSteps(source.steps);
+        requireCached(source.steps, plan, plan.source.build.context, tools.log);
+    }
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [requireReference(plan.reference), ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
@@ -31878,14 +32038,15 @@ async function saveFurther({ further, platform, compression }, tools, directory)
     }
     return images;
 }
-function requireCached(steps, required, log) {
+function requireCached(steps, plan, context, log) {
     const executed = steps.filter((step) => !step.cached);
     log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!required || executed.length === 0)
+    if (!plan.requireCache || executed.length === 0)
         return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
-        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
-        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export, with the context "${(0,shared_text/* quoteForeign */.xS)(context)}", had to run ${String(executed.length)} of ` +
+        `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+        'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
+        'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 function requireReference(reference) {
     if (reference === undefined)
@@ -33047,7 +33208,7 @@ async function exportImage(plan, tools) {
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
-        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
@@ -33088,7 +33249,7 @@ async function handOverFile(plan, tools, path, claim) {
     try {
         const { log, timeline } = tools;
         const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, path) : undefined, true);
+        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, path, log) : undefined, true);
         if (file !== undefined)
             log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
@@ -33110,9 +33271,9 @@ async function handOverFile(plan, tools, path, claim) {
             await result_2;
     }
 }
-async function newFile({ tarballPath }, source) {
+async function newFile({ tarballPath }, source, log) {
     if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source))
-        return partialFile(tarballPath, spaceAdvice);
+        return partialFile(tarballPath, spaceAdvice, log);
     throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
@@ -34249,7 +34410,8 @@ async function load(plan, tools, job) {
         }
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, load_image_spaceAdvice), true);
+        const path = plan.tarballPath;
+        const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, tools.log), true);
         const { reference: wanted, overlap } = plan;
         const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
         const { contents, loaded, size } = await feed_feed(tools, fed);
@@ -34746,7 +34908,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9568);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5053);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8071);
@@ -34847,6 +35009,7 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_5__/* .run */ .e)('image
             producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
+            onSteps: () => undefined,
         });
         (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .handoverOutputs */ .O)(result));
         await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_7__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_16__/* .handoverSummary */ .M)(result, plans.load.artifactName, times.spans()));
@@ -39116,12 +39279,14 @@ __nccwpck_require__.d(__webpack_exports__, {
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
 var registry_failure = __nccwpck_require__(3810);
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
 
 const keptLines = 20;
@@ -39257,6 +39422,8 @@ var registry_limit = __nccwpck_require__(6996);
 
 
 
+
+
 function dockerBuildx(cli) {
     return {
         builder: async (name) => {
@@ -39265,11 +39432,22 @@ function dockerBuildx(cli) {
             if (output.exitCode === 0 && driver !== undefined) {
                 return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
             }
-            const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
+            if (name !== undefined && /no builder .* found/.test(output.stderr))
+                throw await noSuchBuilder(cli, name);
+            const which = name === undefined ? 'the current builder' : `the builder "${(0,shared_text/* quoteForeign */.xS)(name)}"`;
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
         build: (args, print, pushed = []) => build(cli, args, print, pushed),
     };
+}
+async function noSuchBuilder(cli, name) {
+    // One object a line; a buildx that doesn't know the format yet lists nothing.
+    const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
+    const builders = stdout.split('\n').map((line) => (0,json/* parseJson */.qF)(line));
+    const names = builders.map((builder) => ((0,json/* isObject */.Gv)(builder) ? (0,json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
+    const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,shared_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
+        'builder that it makes in its output `name`.');
 }
 async function build(cli, args, print, pushed) {
     const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
@@ -39752,6 +39930,8 @@ async function* without(chunks, bytes) {
 
 
 
+
+
 /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
 async function* saveImage(cli, image) {
     const socket = await engineSocket(cli);
@@ -39770,13 +39950,20 @@ async function* saveFrom(cli, args, tempDir) {
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
-            throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
     }
     finally {
         if (!finished)
             running.kill();
         await running.exit;
     }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return failedCommand(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40552,9 +40739,10 @@ function parseIndex(text, where) {
 /** @throws HandoverError `tarball-invalid` */
 function parseManifest(text, where) {
     const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+    // BuildKit writes `null` for an image without layers.
+    const listsLayers = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']))
         throw invalid(where, 'an image manifest', text);
-    }
     return {
         config: parseDescriptor(value['config'], where),
         layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),

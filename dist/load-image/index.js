@@ -30464,7 +30464,7 @@ function imagesSummary(result, spans) {
 
 /***/ }),
 
-/***/ 9413:
+/***/ 6019:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31247,6 +31247,49 @@ function artifactNotFound(wanted, artifacts, runAttempt) {
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/path-lock.js
+
+
+
+
+
+
+/**
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
+ */
+async function lockPath(path) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    // Containers can share the network, and thereby the namespace, but not the folder.
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const server = (0,external_node_net_.createServer)();
+    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,external_node_events_.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
+    return {
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
+    };
+}
+
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -31256,6 +31299,59 @@ async function writeAll(file, chunk) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
 
 
 
@@ -31264,52 +31360,76 @@ async function writeAll(file, chunk) {
 /**
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
  * @throws HandoverError `invalid-input` when the path can't be written
  */
-async function partialFile(path, advice) {
-    const partial = `${path}.partial-${String(process.pid)}`;
-    const file = await openNew(path, partial);
-    let closed = false;
-    const close = async () => {
-        if (!closed)
-            await file.close();
-        closed = true;
-    };
-    return {
-        tee: async function* (chunks) {
-            for await (const chunk of chunks) {
-                const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                });
-                writing.catch(() => undefined); // thrown below
-                // The chunk is used further while it is written, and given up only when both are done.
-                yield chunk;
-                await writing;
-            }
-        },
-        commit: async () => {
-            await close();
-            // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-            await (0,promises_.rm)(path, { force: true });
-            await (0,promises_.rename)(partial, path);
-        },
-        [Symbol.asyncDispose]: async () => {
-            await close();
-            await (0,promises_.rm)(partial, { force: true });
-        },
-    };
+async function partialFile(path, advice, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const partial = `${path}.partial-${String(process.pid)}`;
+        const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await makeFolder(path);
+        const lock = await lockPath(path);
+        if (lock === undefined)
+            log.warning(contested(path));
+        opening.use(lock);
+        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
+            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        });
+        const held = opening.move();
+        let closed = false;
+        const close = async () => {
+            if (!closed)
+                await file.close();
+            closed = true;
+        };
+        return {
+            tee: async function* (chunks) {
+                for await (const chunk of chunks) {
+                    const writing = writeAll(file, chunk).catch((error) => {
+                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+                    });
+                    writing.catch(() => undefined); // thrown below
+                    // The chunk is used further while it is written, and given up only when both are done.
+                    yield chunk;
+                    await writing;
+                }
+            },
+            commit: async () => {
+                await close();
+                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await (0,promises_.rm)(path, { force: true });
+                await (0,promises_.rename)(partial, path);
+            },
+            [Symbol.asyncDispose]: async () => {
+                await close();
+                await (0,promises_.rm)(partial, { force: true });
+                await held.disposeAsync();
+            },
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-async function openNew(path, partial) {
+async function makeFolder(path) {
     const existing = await (0,promises_.stat)(path).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    try {
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
-        return await (0,promises_.open)(partial, 'w');
-    }
-    catch (error) {
+    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
         throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    }
+    });
+}
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path) {
+    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
@@ -32069,7 +32189,7 @@ function requireRevision(expected, found) {
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/overlap.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -32091,7 +32211,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var overlap_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -32186,7 +32306,7 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         // What the image is called until it has got its own name goes at the end.
-        const fetched = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         if (!needsBothForms(offered, info)) {
             fetched.use(await fetch(offered.image(watch), log.warning));
             return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
@@ -32213,7 +32333,7 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = overlap_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -32528,7 +32648,8 @@ async function load(plan, tools, job) {
         }
         if (plan.reference !== undefined)
             guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const kept = load_image_addDisposableResource(env_2, plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice), true);
+        const path = plan.tarballPath;
+        const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, tools.log), true);
         const { reference: wanted, overlap } = plan;
         const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
         const { contents, loaded, size } = await feed_feed(tools, fed);
@@ -33245,7 +33366,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
 /* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
 /* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9413);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6019);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -38481,6 +38602,8 @@ async function* without(chunks, bytes) {
 
 
 
+
+
 /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
 async function* saveImage(cli, image) {
     const socket = await engineSocket(cli);
@@ -38499,13 +38622,20 @@ async function* saveFrom(cli, args, tempDir) {
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
-            throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
     }
     finally {
         if (!finished)
             running.kill();
         await running.exit;
     }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return failedCommand(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -39360,9 +39490,10 @@ function parseIndex(text, where) {
 /** @throws HandoverError `tarball-invalid` */
 function parseManifest(text, where) {
     const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+    // BuildKit writes `null` for an image without layers.
+    const listsLayers = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']))
         throw invalid(where, 'an image manifest', text);
-    }
     return {
         config: parseDescriptor(value['config'], where),
         layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),

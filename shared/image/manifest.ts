@@ -85,9 +85,9 @@ export function parseIndex(text: string, where: string): readonly Descriptor[] {
 /** @throws HandoverError `tarball-invalid` */
 export function parseManifest(text: string, where: string): Manifest {
   const value = parseJson(text);
-  if (!isObject(value) || !isObject(value['config']) || !Array.isArray(value['layers'])) {
-    throw invalid(where, 'an image manifest', text);
-  }
+  // BuildKit writes `null` for an image without layers.
+  const listsLayers = isObject(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+  if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', text);
   return {
     config: parseDescriptor(value['config'], where),
     layers: objectsOf(value['layers']).map((layer) => parseDescriptor(layer, where)),
