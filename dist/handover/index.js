@@ -31920,12 +31920,19 @@ function withoutRemoteCaches(build, log) {
 // Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
     return Promise.all(secrets.map(async (secret, position) => {
+        if (secret.from === 'src')
+            await requireSecretFile(secret);
         if (secret.from !== 'value')
             return secret;
         const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
         await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
         return { id: secret.id, from: 'src', place };
     }));
+}
+async function requireSecretFile({ id, place }) {
+    await (0,promises_.access)(place).catch((error) => {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,shared_text/* quoteForeign */.xS)(id)}" is "${(0,shared_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+    });
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(tools, imageId, { layout, push }) {
@@ -32071,10 +32078,33 @@ async function claimName(store, name, producer) {
     if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
         return { release: () => store.remove(name) };
     }
-    const by = owner === undefined ? 'another step' : `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`;
-    throw new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(existing.id)}) exists in this run already, uploaded by ${by}; this is job ` +
-        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`, and the ` +
-        'same name in load-image.');
+    throw nameTaken(existing, owner, producer);
+}
+function nameTaken({ id, name }, owner, producer) {
+    const { by, hint } = describeOwner(name, owner, producer);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, hint);
+}
+function describeOwner(name, owner, producer) {
+    const sameInLoad = 'Give load-image the same name.';
+    if (owner === undefined) {
+        return {
+            by: 'a step that is no export-image',
+            hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+        };
+    }
+    if (owner.jobKey !== producer.jobKey) {
+        const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
+        return {
+            by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+            hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
+        };
+    }
+    return {
+        by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+        hint: 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
+            `as an input. ${sameInLoad}`,
+    };
 }
 async function ownerOf(store, artifact) {
     try {
@@ -38186,11 +38216,15 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/retry.js
-var retry = __nccwpck_require__(3766);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
+// EXTERNAL MODULE: ./build/shared/retry.js
+var retry = __nccwpck_require__(3766);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
+
 
 
 
@@ -38258,13 +38292,26 @@ function isTransient(error) {
     const code = (0,errors/* systemCodeOf */.c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
-/** The pause that the service asked for, else a doubling one. */
-function pauseFor(otherwise) {
-    return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function http_again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,retry/* backoff */.J)(...pauseMs);
+    return (0,retry/* retry */.L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,shared_text/* formatDuration */.a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
 
 
 
@@ -38274,11 +38321,10 @@ const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
  */
-async function uploadBlob(http, url, chunks, onBytes, signal) {
+async function uploadBlob(target, chunks, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     const ids = [];
     const inFlight = new Set();
@@ -38288,10 +38334,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     for await (const { buffer, length } of blocks(chunks, pool)) {
         const block = buffer.subarray(0, length);
         hash.update(block);
+        const start = size;
         size += length;
         const id = blockId(ids.length);
         ids.push(id);
-        const sent = putBlock(http, url, id, block, signal)
+        const sent = putBlock(target, id, block, start)
             .then(() => {
             onBytes(length);
             pool.giveBack(buffer);
@@ -38308,7 +38355,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     await Promise.all(inFlight);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(http, url, ids, signal);
+    await putBlockList(target, ids);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
 // All ids of a blob have one length (Put Block, "Remarks").
@@ -38344,21 +38391,30 @@ async function* blocks(chunks, pool) {
     if (length > 0)
         yield { buffer, length };
 }
-function putBlock(http, url, id, block, signal) {
-    return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
-function putBlockList(http, url, ids, signal) {
+function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
-async function put(http, url, body, headers, signal) {
-    const send = async () => {
-        const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-        await http_readText(response);
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
     };
-    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
+    await http_again(async () => http_readText(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -38375,7 +38431,6 @@ var image_digest = __nccwpck_require__(3968);
 
 
 
-
 /** The service answered with success, but not with what we know: our client is older than the service. */
 class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
@@ -38383,13 +38438,19 @@ class UnknownAnswer extends Error {
 const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
-function resultsService(http, credentials, signal) {
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
     const ids = {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -38619,22 +38680,25 @@ function unsupported(why) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/** The same URL, once its signature is kept out of the log. */
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
 function maskedUrl(url, maskSecret) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        maskSecret(signature);
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
     return url;
 }
 
 // EXTERNAL MODULE: ./build/shared/disk-space.js
 var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/give-back.js
 var give_back = __nccwpck_require__(6919);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
 
 
 
@@ -38652,16 +38716,19 @@ function signedBlob(options) {
         },
         persist: async (work, reached, end) => {
             try {
-                await (0,retry/* retry */.L)(work, {
+                await http_again(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
                     attempts,
-                    delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-                    isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-                    onRetry: (error, number) => {
-                        if (isExpired(error))
-                            url = undefined;
-                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-                    },
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
                     signal: options.signal,
+                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
                 });
             }
             catch (error) {
@@ -39072,7 +39139,7 @@ function runStore(options) {
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = httpClient(options.proxied, options.signal);
-    const service = resultsService(http, credentials, options.signal);
+    const service = resultsService(http, credentials, options.onRetry, options.signal);
     const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
@@ -39107,21 +39174,22 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
+        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
     catch (error) {
-        await removeUnfinished(credentials, options.proxied, name);
+        await removeUnfinished(credentials, options, name);
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, proxied, name) {
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxied, signal);
     try {
-        await resultsService(http, credentials, signal).remove(name);
+        await resultsService(http, credentials, onRetry, signal).remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -39141,7 +39209,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -40625,7 +40693,10 @@ class HandoverError extends Error {
 }
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    return error instanceof Error ? error.message : String(error);
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
