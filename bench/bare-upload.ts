@@ -11,10 +11,8 @@ const { signal } = new AbortController();
 const http = httpClient(false, signal);
 const env = (variable: string): string => process.env[variable] ?? '';
 const credentials = serviceCredentials(env('ACTIONS_RUNTIME_TOKEN'), env('ACTIONS_RESULTS_URL'));
-const url = await resultsService(http, credentials, console.log, signal).create(
-  name,
-  new Date(Date.now() + 86_400_000),
-);
+const service = resultsService(http, credentials, console.error, signal);
+const url = await service.create(name, new Date(Date.now() + 86_400_000));
 const file = await open(path);
 const { size } = await file.stat();
 let next = 0;

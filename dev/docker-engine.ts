@@ -1,14 +1,19 @@
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type DockerParts, dockerParts } from './docker-packages.ts';
+import { goPart } from './go-parts.ts';
 import { endChild, spawnOwn, whenWeEnd } from './own-processes.ts';
 
 export type ImageStore = 'classic' | 'containerd';
+
+/** What there is to start: the machine's own Docker or the packages' (28 or newer), or one that is built from its source. */
+export const dockerVersions = ['packaged', '29.7'] as const;
+export type DockerVersion = (typeof dockerVersions)[number];
 
 /** An engine of our own: its own socket, data and processes. */
 export interface DockerEngine {
@@ -27,13 +32,15 @@ const readyMs = 60_000;
 /** Starts an engine and waits until it answers. It touches no other engine on the machine. */
 export async function startDockerEngine(options: {
   readonly store: ImageStore;
+  /** Otherwise the packaged one. */
+  readonly version?: DockerVersion;
   /** Part of the name of its folder, to tell engines apart. */
   readonly name?: string;
   /** Where its own folder is made; otherwise among the temporary files. */
   readonly folder?: string;
 }): Promise<DockerEngine> {
   if (process.getuid?.() !== 0) throw new Error('A Docker engine of our own needs root: run this with sudo.');
-  const parts = await dockerParts();
+  const parts = await partsOf(options.version ?? 'packaged');
   const root = mkdtempSync(join(options.folder ?? tmpdir(), `ih-${options.name ?? options.store}-`));
   const env = clientEnvironment(parts, root);
   const child = spawnDaemon(parts, root, options.store);
@@ -64,6 +71,14 @@ export async function startDockerEngine(options: {
     docker: (...args) => docker(args),
     stop,
   };
+}
+
+/** The client, buildx and containerd are the packages' in any case. */
+async function partsOf(version: DockerVersion): Promise<DockerParts> {
+  const parts = await dockerParts();
+  if (version === 'packaged') return parts;
+  const path = [await goPart('dockerd'), await goPart('runc'), parts.path].join(delimiter);
+  return { ...parts, path };
 }
 
 function clientEnvironment(parts: DockerParts, root: string): DockerEngine['env'] & { readonly DOCKER_HOST: string } {
@@ -134,16 +149,20 @@ function unmountBelow(root: string): void {
     execFileSync('umount', ['-l', point]);
 }
 
-const usage = 'usage: node dev/docker-engine.ts install | start --store classic|containerd';
+const usage = `usage: node dev/docker-engine.ts install | start --store classic|containerd --version ${dockerVersions.join('|')}`;
 
 async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({ allowPositionals: true, options: { store: { type: 'string' } } });
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { store: { type: 'string' }, version: { type: 'string' } },
+  });
   const { store = 'classic' } = values;
+  const version = dockerVersions.find((known) => known === (values.version ?? 'packaged'));
   if (positionals[0] === 'install') {
     const { unpacked } = await dockerParts();
     console.log(unpacked === undefined ? 'Docker is on PATH.' : `Docker is in ${unpacked}.`);
-  } else if (positionals[0] === 'start' && (store === 'classic' || store === 'containerd')) {
-    const engine = await startDockerEngine({ store });
+  } else if (positionals[0] === 'start' && (store === 'classic' || store === 'containerd') && version !== undefined) {
+    const engine = await startDockerEngine({ store, version });
     for (const [name, value] of Object.entries(engine.env)) console.log(`export ${name}='${value}'`);
     console.log(`# A ${store} engine runs at ${engine.host} until you press Ctrl-C.`);
     setInterval(() => undefined, 60_000);

@@ -14,10 +14,19 @@ export interface DockerParts {
   readonly unpacked: string | undefined;
 }
 
-const wanted = ['docker.io', 'docker-cli', 'docker-buildx', 'containerd', 'docker-registry', 'busybox-static'] as const;
+const wanted = [
+  ...['docker.io', 'docker-cli', 'docker-buildx', 'containerd', 'docker-registry', 'busybox-static'],
+  // docker-init of docker.io is a link to it.
+  'tini-static',
+] as const;
 const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl', 'ca-certificates'] as const;
 const ubuntu = ['docker.io', 'docker-buildx', 'docker-registry', 'busybox-static'] as const;
-const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover', 'docker');
+
+/** Where all that dev/ brings to this machine is kept from one run to the next. */
+export const cacheRoot = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover');
+const cache = join(cacheRoot, 'docker');
+/** The lock of whoever runs apt-get. */
+export const aptLock = cache;
 
 /**
  * Finds Docker 28 or newer with buildx, or brings it from the distribution's packages: the current ones are in
@@ -25,12 +34,12 @@ const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), '
  */
 export async function dockerParts(): Promise<DockerParts> {
   const root = join(cache, 'root');
-  if (existsSync(join(root, 'complete'))) return unpackedParts(root);
+  if (isUnpacked(wanted, root)) return unpackedParts(root);
   if (hasDocker()) return systemParts();
-  await withLock(() => {
-    if (!existsSync(join(root, 'complete')) && !hasDocker()) install(root);
+  await withLock(aptLock, () => {
+    if (!isUnpacked(wanted, root) && !hasDocker()) install(root);
   });
-  return existsSync(join(root, 'complete')) ? unpackedParts(root) : systemParts();
+  return isUnpacked(wanted, root) ? unpackedParts(root) : systemParts();
 }
 
 function systemParts(): DockerParts {
@@ -56,13 +65,13 @@ function hasDocker(): boolean {
   }
 }
 
-/** Does the work while no other process does such work: two test processes may come here at once. */
-export async function withLock(work: () => void): Promise<void> {
-  mkdirSync(cache, { recursive: true });
-  const lock = join(cache, 'lock');
+/** Does the work while no other process does such work in that folder: two test processes may come here at once. */
+export async function withLock(folder: string, work: () => void | Promise<void>): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  const lock = join(folder, 'lock');
   while (!taken(lock)) await sleep(500);
   try {
-    work();
+    await work();
   } finally {
     rmSync(lock);
   }
@@ -93,15 +102,33 @@ function install(root: string): void {
     if (!hasDocker()) throw new Error('This Ubuntu’s Docker is older than 28: install a newer one with buildx first.');
     return;
   }
+  unpackFromUnstable(wanted, root);
+}
+
+/** Downloads packages from Debian's unstable suite, and unpacks what the folder lacks. The lock `aptLock` must be held. */
+export function unpackFromUnstable(packages: readonly string[], root: string): void {
+  const there = unpackedPackages(root);
   const options = unstableOptions();
   apt(['update'], options);
-  const archives = join(cache, 'debs');
+  const archives = `${root}.debs`;
   // An earlier try may have left other versions of them.
   rmSync(archives, { recursive: true, force: true });
   mkdirSync(archives, { recursive: true });
-  apt(['download', ...wanted], options, archives);
+  apt(['download', ...packages.filter((name) => !there.has(name))], options, archives);
   for (const file of readdirSync(archives)) execFileSync('dpkg', ['-x', join(archives, file), root]);
-  writeFileSync(join(root, 'complete'), '');
+  rmSync(archives, { recursive: true });
+  writeFileSync(join(root, 'complete'), [...new Set([...there, ...packages])].join('\n'));
+}
+
+/** Whether all the packages were unpacked into the folder. */
+export function isUnpacked(packages: readonly string[], root: string): boolean {
+  const there = unpackedPackages(root);
+  return packages.every((name) => there.has(name));
+}
+
+function unpackedPackages(root: string): ReadonlySet<string> {
+  const list = join(root, 'complete');
+  return new Set(existsSync(list) ? readFileSync(list, 'utf8').split('\n') : []);
 }
 
 /** Runs apt-get, as root or with sudo. Throws what it says when it fails. */
@@ -117,7 +144,8 @@ export function apt(args: readonly string[], options: readonly string[] = [], cw
     ...args,
   ];
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const { status, stderr, stdout } = spawnSync(program, rest, { cwd, env });
+  const { status, stderr, stdout, error } = spawnSync(program, rest, { cwd, env });
+  if (error !== undefined) throw new Error(`There is no ${program} here to bring packages with: ${error.message}`);
   if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed: ${stderr.toString()}${stdout.toString()}`);
 }
 

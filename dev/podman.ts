@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { apt, withLock } from './docker-packages.ts';
+import { apt, aptLock, withLock } from './docker-packages.ts';
 import { whenWeEnd } from './own-processes.ts';
 
 /** Podman with an image storage of our own. */
@@ -21,9 +21,7 @@ export interface Podman {
 /** Makes sure that podman is there, and gives it an empty storage. It touches no other storage on the machine. */
 export async function startPodman(): Promise<Podman> {
   if (process.getuid?.() !== 0) throw new Error('A storage of our own needs root: run this with sudo.');
-  await withLock(() => {
-    if (!hasPodman()) install();
-  });
+  await bringPrograms({ podman: 'podman' });
   const root = mkdtempSync(join(tmpdir(), 'ih-podman-'));
   const env = writeConfiguration(root);
   const run = (args: readonly string[], input?: Buffer): Buffer =>
@@ -56,18 +54,29 @@ export async function startPodman(): Promise<Podman> {
   };
 }
 
-function hasPodman(): boolean {
-  return spawnSync('podman', ['--version']).status === 0;
+/**
+ * Makes sure that programs are there, from the distribution's packages where they aren't.
+ * @param programs each with the package that it comes from
+ */
+export async function bringPrograms(programs: Readonly<Record<string, string>>): Promise<void> {
+  await withLock(aptLock, () => {
+    const missing = Object.keys(programs).filter((program) => !isThere(program));
+    if (missing.length > 0) install(missing, programs);
+  });
 }
 
-function install(): void {
-  if (spawnSync('apt-get', ['--version']).status !== 0) {
-    throw new Error('There is no podman here and no apt-get to bring it: install podman first.');
-  }
-  console.log('Bringing up podman from the distribution’s packages …');
+function isThere(program: string): boolean {
+  return spawnSync(program, ['--version']).error === undefined;
+}
+
+function install(missing: readonly string[], programs: Readonly<Record<string, string>>): void {
+  const names = missing.join(', ');
+  if (!isThere('apt-get')) throw new Error(`There is no apt-get here to bring ${names}: install that first.`);
+  console.log(`Bringing up ${names} from the distribution’s packages …`);
   apt(['update']);
-  apt(['install', '-y', '--no-install-recommends', 'podman']);
-  if (!hasPodman()) throw new Error('The package podman is installed, but podman --version fails.');
+  apt(['install', '-y', '--no-install-recommends', ...missing.map((program) => programs[program] ?? program)]);
+  const still = missing.find((program) => !isThere(program));
+  if (still !== undefined) throw new Error(`The package of ${still} is installed, but ${still} can't be run.`);
 }
 
 // The driver vfs makes plain folders: no mount of ours can be left behind.

@@ -1,11 +1,29 @@
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { formatPlatform, type Platform } from '../shared/image/platform.ts';
+import { HandoverError } from '../shared/errors.ts';
+import { quoteForeign } from '../shared/text.ts';
 import { formatSecret, type PassedSecret } from './build-secrets.ts';
 import type { BuildInputs } from './inputs.ts';
 
+// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+const automatic = 'auto';
+
 /** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 export function isGhaCache(cache: string): boolean {
-  return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+  const text = cache.trim();
+  return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+
+/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+export function withoutGhaCache(caches: readonly string[]): {
+  readonly caches: readonly string[];
+  readonly asked: boolean;
+} {
+  const left = caches.filter(isGhaCache);
+  return {
+    caches: caches.filter((cache) => !left.includes(cache)),
+    asked: left.some((cache) => cache.trim() !== automatic),
+  };
 }
 
 /** What the build writes, and how. */
@@ -20,6 +38,32 @@ export type Exporter =
       readonly metadataFile: string;
       readonly compression: LayerCompression;
     };
+
+/**
+ * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
+ * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * @throws HandoverError `invalid-input`
+ */
+export function requireBuildLines(build: BuildInputs): void {
+  requireLines(
+    'build-args',
+    build.buildArgs,
+    /^[^\s=]+(?:=|$)/,
+    'NAME=value (or NAME alone, which takes its value from the environment)',
+  );
+  requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
+  requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
+}
+
+function requireLines(input: string, lines: readonly string[], form: RegExp, expected: string): void {
+  const wrong = lines.findIndex((line) => !form.test(line));
+  if (wrong === -1) return;
+  throw new HandoverError(
+    'invalid-input',
+    `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
+    'Write one a line. A value with line ends goes into double quotes, together with its name.',
+  );
+}
 
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
@@ -47,7 +91,10 @@ export function buildArguments(
     ...each('--label', build.labels),
     ...each('--secret', secrets.map(formatSecret)),
     ...each('--ssh', build.ssh),
-    ...each('--cache-from', build.cacheFrom),
+    ...each(
+      '--cache-from',
+      build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache)),
+    ),
     ...each('--cache-to', build.cacheTo),
     ...one('--network', build.network),
     ...(build.noCache ? ['--no-cache'] : []),

@@ -1,15 +1,16 @@
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import { explainDiskFull } from '../shared/disk-space.ts';
-import { asError } from '../shared/errors.ts';
+import { asError, HandoverError } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
-import { partialFile } from '../shared/partial-file.ts';
+import { type PartialFile, partialFile } from '../shared/partial-file.ts';
 import { makeTempDir } from '../shared/temp-dir.ts';
 import { formatBytes } from '../shared/text.ts';
-import { fillLayout } from './filled-layout.ts';
+import { fillLayout, type StepsListener } from './filled-layout.ts';
+import type { UnsealedRecord } from './handover-files.ts';
 import type { SourceTools } from './image-source.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan } from './plan.ts';
@@ -27,7 +28,7 @@ export interface ExportResult {
   readonly push: PushOutcome;
 }
 
-export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools {
+export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, StepsListener {
   readonly tempRoot: string;
 }
 
@@ -46,7 +47,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
 
   await using temp = await makeTempDir(tools.tempRoot);
-  await using file = await partialFile(plan.tarballPath, spaceAdvice);
+  await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
   const directory = join(temp.path, 'layout');
   const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {
@@ -82,15 +83,31 @@ async function handOverFile(
   const source = await log.chapter('Check the tarball', () =>
     timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)),
   );
-  const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
+  await using file = source.isNew ? await newFile(plan, path, log) : undefined;
+  if (file !== undefined)
+    log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
+  const tarballPath = file === undefined ? path : plan.tarballPath;
+  const { size, chunks } = source;
+  const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
+  const unsealed = (): Promise<UnsealedRecord> => Promise.resolve(source.unsealed());
   const handedOver = await log.chapter('Upload', () =>
     timeline.measure(
       (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
-      () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed)),
+      () => upload(plan, tools, { tarball, claim }, unsealed),
     ),
   );
-  log.info(`Tarball: ${path}, ${formatBytes(source.size)}`);
-  return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
+  await file?.commit();
+  log.info(`Tarball: ${tarballPath}, ${formatBytes(handedOver.record.tarballSize)}`);
+  return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
+}
+
+async function newFile({ tarballPath }: ExportPlan, source: string, log: Log): Promise<PartialFile> {
+  if (resolve(tarballPath) !== resolve(source)) return partialFile(tarballPath, spaceAdvice, log);
+  throw new HandoverError(
+    'invalid-input',
+    `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,
+    'Set `tarball` to another path.',
+  );
 }
 
 function logTarball(log: Log, path: string, record: HandoverRecord): void {

@@ -3,6 +3,7 @@ import type { BuildStep } from '../shared/docker/build-progress.ts';
 import { readOciLayout } from '../shared/image/oci-layout.ts';
 import { formatReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { Log } from '../shared/log.ts';
+import { quoteForeign } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
 import type { ExportPlan } from './plan.ts';
@@ -16,7 +17,12 @@ export interface FilledLayout {
   readonly push: PushWay | undefined;
 }
 
-type Tools = SourceTools & { readonly timeline: Timeline };
+type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
+
+/** Is told the Dockerfile's steps when they are known, whatever becomes of the export after that. */
+export interface StepsListener {
+  readonly onSteps: (steps: readonly BuildStep[]) => void;
+}
 
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
@@ -31,7 +37,10 @@ export async function fillLayout(
 ): Promise<FilledLayout> {
   const source = await takeSource(plan, tools, directory);
   kept.use(source.kept);
-  if (plan.source.kind === 'build') requireCached(source.steps, plan.requireCache, tools.log);
+  if (plan.source.kind === 'build') {
+    tools.onSteps(source.steps);
+    requireCached(source.steps, plan, plan.source.build.context, tools.log);
+  }
   const image = await readOciLayout(directory, plan.platform, source.replaced);
   const references = [requireReference(plan.reference), ...plan.tags];
   const further = await saveFurther(plan, tools, directory);
@@ -69,16 +78,17 @@ async function saveFurther(
   return images;
 }
 
-function requireCached(steps: readonly BuildStep[], required: boolean, log: Log): void {
+function requireCached(steps: readonly BuildStep[], plan: ExportPlan, context: string, log: Log): void {
   const executed = steps.filter((step) => !step.cached);
   log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-  if (!required || executed.length === 0) return;
+  if (!plan.requireCache || executed.length === 0) return;
   throw new HandoverError(
     'cache-missed',
-    `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
-      executed.map((step) => step.name).join('; '),
-    'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
-      '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.',
+    `The export, with the context "${quoteForeign(context)}", had to run ${String(executed.length)} of ` +
+      `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`,
+    'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+      'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
+      'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.',
   );
 }
 

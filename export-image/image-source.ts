@@ -16,7 +16,7 @@ import type { Log } from '../shared/log.ts';
 import { setupBuildxHint } from '../shared/setup-buildx-hint.ts';
 import { quoteForeign } from '../shared/text.ts';
 import { buildAndPush } from './build-and-push.ts';
-import { buildArguments, isGhaCache } from './build-arguments.ts';
+import { buildArguments, withoutGhaCache } from './build-arguments.ts';
 import type { BuildSecret, PassedSecret } from './build-secrets.ts';
 import type { BuildInputs } from './inputs.ts';
 import { pushFromEngine, type PushWay } from './push.ts';
@@ -102,13 +102,14 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
       `${setupBuildxHint} Or remove \`cache-to\`.`,
     );
   }
-  const cacheFrom = build.cacheFrom.filter((cache) => !isGhaCache(cache));
-  if (cacheFrom.length < build.cacheFrom.length) {
-    log.notice(
+  const { caches, asked } = withoutGhaCache(build.cacheFrom);
+  if (caches.length < build.cacheFrom.length) {
+    const tell = asked ? log.notice : log.info;
+    tell(
       `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
     );
   }
-  return { ...build, cacheFrom };
+  return { ...build, cacheFrom: caches };
 }
 
 // Each value in a file of its own, byte for byte.

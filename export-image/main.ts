@@ -12,7 +12,7 @@ import { dockerRegistry } from '../shared/docker/registry.ts';
 import { timeline } from '../shared/timeline.ts';
 import { exportImage } from './export-image.ts';
 import { readExportInputs } from './inputs.ts';
-import { exportOutputs, failedOutputs } from './outputs.ts';
+import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
 import { planExport } from './plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
@@ -41,6 +41,9 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     timeline: times,
     producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
+    onSteps: (steps) => {
+      setOutputs(stepOutputs(steps));
+    },
   });
   setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));

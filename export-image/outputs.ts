@@ -1,3 +1,4 @@
+import type { BuildStep } from '../shared/docker/build-progress.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
@@ -8,6 +9,15 @@ export function failedOutputs(): Readonly<Record<string, string>> {
   return { 'run-integration': 'false' };
 }
 
+/** What is told of a build even when the export fails after it. */
+export function stepOutputs(steps: readonly BuildStep[]): Readonly<Record<string, string>> {
+  const cached = steps.filter((step) => step.cached).length;
+  return {
+    'cached-steps': String(cached),
+    'executed-steps': String(steps.length - cached),
+  };
+}
+
 /** @param runUrl web address of the workflow run, or empty */
 export function exportOutputs(
   result: ExportResult,
@@ -16,7 +26,6 @@ export function exportOutputs(
 ): Readonly<Record<string, string>> {
   const { record, artifact, steps, push } = result;
   const pushed = push.kind === 'pushed' ? push.reference : undefined;
-  const cached = steps.filter((step) => step.cached).length;
   return {
     'run-integration': String(artifact !== undefined),
     image: record.references.map(formatReference)[0] ?? '',
@@ -32,7 +41,6 @@ export function exportOutputs(
     'artifact-id': String(artifact?.id ?? ''),
     'artifact-url': runUrl === '' || artifact === undefined ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
     'artifact-digest': artifact?.digest ?? '',
-    'cached-steps': String(cached),
-    'executed-steps': String(steps.length - cached),
+    ...stepOutputs(steps),
   };
 }

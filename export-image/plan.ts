@@ -16,7 +16,7 @@ import {
 import { type EventFacts, workflowEvent } from '../shared/image/workflow-event.ts';
 import { type Runner, runnerPlatform } from '../shared/runner.ts';
 import { quoteForeign } from '../shared/text.ts';
-import { isGhaCache } from './build-arguments.ts';
+import { requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { type BuildSecret, parseSecrets } from './build-secrets.ts';
 import { chooseCompression } from './compression.ts';
 import type { BuildInputs, ExportInputs } from './inputs.ts';
@@ -158,11 +158,12 @@ function chooseSource(
   if (taken !== undefined) return { kind: 'engine', image: taken.image };
   if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
-  const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !isGhaCache(cache));
-  if (cacheFrom.length < build.cacheFrom.length) {
-    notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
-  }
-  return { kind: 'build', build: { ...build, cacheFrom }, secrets: parseSecrets(build, warnings) };
+  requireBuildLines(build);
+  const secrets = parseSecrets(build, warnings);
+  if (facts.hasCacheService) return { kind: 'build', build, secrets };
+  const { caches, asked } = withoutGhaCache(build.cacheFrom);
+  if (asked) notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+  return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 
 function chooseReference(

@@ -3,47 +3,86 @@ import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { HandoverError, messageOf } from '../shared/errors.ts';
 import { transientFileChunks } from '../shared/file-chunks.ts';
+import type { ArrivingLayer } from '../shared/image/arriving-layers.ts';
+import type { ImageContents } from '../shared/image/image-contents.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
 import type { Producer } from '../shared/image/record.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
-import { compressionOf, decompress, type TarballCompression } from '../shared/image/tarball-compression.ts';
-import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/tarball-reader.ts';
+import { compressionOf, decompress, magicBytes, type TarballCompression } from '../shared/image/tarball-compression.ts';
+import {
+  chooseImage,
+  contentsOf,
+  imagesIn,
+  type TarballImage,
+  type TarballImages,
+} from '../shared/image/tarball-images.ts';
+import { readTarball, SeenTarball, seeTarball } from '../shared/image/tarball-reader.ts';
+import { tarballChunks, type WrittenTarball } from '../shared/image/tarball-writer.ts';
 import type { UnsealedRecord } from './handover-files.ts';
 import type { ExportPlan } from './plan.ts';
+import { imageRecord, type TaggedImage } from './unsealed-record.ts';
 
 const chunkBytes = 256 * 1024;
 
 export interface SourceTarball {
-  readonly size: number;
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
   /** Each chunk is valid until the next is asked for. */
   readonly chunks: AsyncIterable<Buffer>;
-  readonly unsealed: UnsealedRecord;
+  /** Whether it has to be written anew, because not every engine loads it as it is. */
+  readonly isNew: boolean;
+  /** To be asked when all chunks have passed. */
+  readonly unsealed: () => UnsealedRecord;
 }
 
 /**
- * Checks a tarball of `docker save` from end to end, and makes its record.
+ * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
+ * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
+ * the classic store doesn't load the archive itself.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceTarball(path: string, plan: ExportPlan, producer: Producer): Promise<SourceTarball> {
   const size = await sizeOf(path);
   const compression = compressionOf(await head(path));
-  const image = chooseImage(await inspectFile(path, compression), plan.reference);
-  if (!samePlatform(image.config.platform, plan.platform)) {
+  const { kind, images } = await inspectFile(path, compression);
+  const chosen = chooseImage(images, plan.reference, plan.platform);
+  if (!samePlatform(chosen.config.platform, plan.platform)) {
     throw new HandoverError(
       'platform-mismatch',
-      `${path} holds an image for ${formatPlatform(image.config.platform)}; \`platform\` is ${formatPlatform(plan.platform)}.`,
-      `Set \`platform: ${formatPlatform(image.config.platform)}\`, or give the tarball of the other platform.`,
+      `${path} holds an image for ${formatPlatform(chosen.config.platform)}; \`platform\` is ${formatPlatform(plan.platform)}.`,
+      `Set \`platform: ${formatPlatform(chosen.config.platform)}\`, or give the tarball of the other platform.`,
     );
   }
-  const unsealed = {
-    references: [...chooseReferences(path, plan.reference, image), ...plan.tags],
+  const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+  const image = kind === 'oci' ? contentsOf(chosen) : undefined;
+  if (image === undefined) {
+    const file = { path, size, compression };
+    const record = recordOf(file, chosen, references, producer);
+    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => record };
+  }
+  return repacked({ path, compression }, { image, references }, plan, producer);
+}
+
+interface TarballFile {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly compression: TarballCompression;
+}
+
+function recordOf(
+  { path, size, compression }: TarballFile,
+  image: TarballImage,
+  references: readonly TaggedReference[],
+  producer: Producer,
+): UnsealedRecord {
+  return {
+    references,
     platform: image.config.platform,
     configDigest: image.configDigest,
     manifestDigests: image.manifestDigests,
     diffIds: image.config.diffIds,
-    layers: image.layers.flatMap(({ digest, size: bytes }) =>
-      digest === undefined ? [] : [{ digest, size: bytes, mediaType: '' }],
-    ),
+    layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
     labels: image.config.labels,
     ...(image.config.created === undefined ? {} : { created: image.config.created }),
     tarballName: basename(path),
@@ -51,7 +90,34 @@ export async function openSourceTarball(path: string, plan: ExportPlan, producer
     tarballCompression: compression,
     producer,
   };
-  return { size, chunks: transientFileChunks(path), unsealed };
+}
+
+/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+function repacked(
+  { path, compression }: Omit<TarballFile, 'size'>,
+  image: TaggedImage,
+  plan: ExportPlan,
+  producer: Producer,
+): SourceTarball {
+  let written: WrittenTarball | undefined;
+  const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+  const images = (): Promise<readonly [TaggedImage]> => Promise.resolve([image]);
+  return {
+    size: undefined,
+    chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+    isNew: true,
+    unsealed: () => {
+      if (written === undefined) throw new RangeError('the record comes behind the tarball');
+      return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
+    },
+  };
+}
+
+async function* layersOf(image: ImageContents, archive: AsyncIterable<Buffer>): AsyncGenerator<ArrivingLayer> {
+  const wanted = new Set(image.layers.map(({ digest }) => digest));
+  for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
+    if (digest !== undefined && wanted.has(digest)) yield { digest, size, chunks: () => chunks };
+  }
 }
 
 function chooseReferences(
@@ -72,15 +138,13 @@ function missingReference(path: string): never {
   );
 }
 
-async function inspectFile(path: string, compression: TarballCompression): Promise<readonly TarballImage[]> {
-  const inspector = inspectTarball();
+async function inspectFile(path: string, compression: TarballCompression): Promise<TarballImages> {
   try {
-    for await (const chunk of decompress(fileChunks(path), compression)) await inspector.write(chunk);
+    return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
   } catch (error) {
     if (error instanceof HandoverError) throw error;
     throw invalid(`${path} can't be read as a ${compression} tarball: ${messageOf(error)}.`, error);
   }
-  return inspector.end();
 }
 
 function fileChunks(path: string): AsyncIterable<Buffer> {
@@ -99,7 +163,7 @@ async function sizeOf(path: string): Promise<number> {
 async function head(path: string): Promise<Buffer> {
   const file = await open(path);
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
     return buffer.subarray(0, bytesRead);
   } finally {
     await file.close();
@@ -110,7 +174,7 @@ function invalid(message: string, cause?: unknown): HandoverError {
   return new HandoverError(
     'tarball-invalid',
     message,
-    'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.',
+    'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.',
     cause,
   );
 }

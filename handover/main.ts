@@ -42,6 +42,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
+    onSteps: () => undefined,
   });
   setOutputs(handoverOutputs(result));
   await addSummary(handoverSummary(result, plans.load.artifactName, times.spans()));

@@ -3,7 +3,8 @@ import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import { type ErrorCode, HandoverError } from '../shared/errors.ts';
 import { type Digest, parseDigest } from '../shared/image/digest.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { chooseImage, inspectTarball } from '../shared/image/tarball-reader.ts';
+import { chooseImage, imagesIn } from '../shared/image/tarball-images.ts';
+import { seeTarball } from '../shared/image/tarball-reader.ts';
 import { guardTags } from '../shared/tag-guard.ts';
 import { type FromTools, loadFrom } from './load-from.ts';
 import type { LoadResult } from './load-image.ts';
@@ -67,9 +68,8 @@ async function configDigestOf(
 ): Promise<Digest | undefined> {
   if (info.imageStore === 'classic') return parseDigest(image.imageId);
   if (plan.expectedConfigDigest === undefined) return undefined;
-  const inspector = inspectTarball();
-  for await (const chunk of engine.save(formatReference(fallback))) await inspector.write(chunk);
-  return chooseImage(await inspector.end(), fallback).configDigest;
+  const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
+  return chooseImage(images, fallback, image.platform).configDigest;
 }
 
 function missing(reference: string): HandoverError {

@@ -6,13 +6,16 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import type { Log, TotalBytes } from '../shared/log.ts';
 import { findMissingLayers } from './missing-layers.ts';
+import type { AllContents, TarballStream } from './foreign-tarball.ts';
 import { loadOverlapped, type Told, wordFor } from './overlap.ts';
-import { openTarball, recordedContents, type TarballStream } from './tarball-stream.ts';
+import { openTarball, recordedContents } from './tarball-stream.ts';
 
 export interface FeedJob {
   readonly content: ArtifactContent;
   readonly record: HandoverRecord | undefined;
   readonly info: EngineInfo;
+  /** The reference asked for. */
+  readonly reference: Reference | undefined;
   /** Whether the engine may fetch layers one by one. */
   readonly overlap: boolean;
   /** Told of each reference and ID that the engine loaded, even when the load fails. */
@@ -24,7 +27,7 @@ export interface FeedJob {
 /** What the engine was fed. */
 export interface Fed {
   /** What it says of the image. */
-  readonly contents: (wanted: Reference | undefined) => ReturnType<TarballStream['image']>;
+  readonly contents: () => AllContents;
   /** References and IDs that the engine says it loaded. */
   readonly loaded: readonly string[];
   /** Bytes that were downloaded, also by an attempt that came to nothing. */
@@ -52,8 +55,9 @@ export async function feed(tools: FeedTools, job: FeedJob): Promise<Fed> {
   // A file is wanted whole, and without a record nobody knows where layers lie.
   const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
   if (byLayer !== undefined) return { ...byLayer, size };
+  const wanted = { reference: job.reference, platform: job.info.platform };
   const open = (onBytes: (bytes: number) => void): TarballStream =>
-    openTarball(content, record, onBytes, tee ?? ((chunks) => chunks));
+    openTarball({ content, record, wanted, tee }, onBytes);
   const whole = await send(tools, wholeMove(content, record), told, open);
   return { ...whole, size };
 }
@@ -107,6 +111,6 @@ async function send(
       passed(bytes);
     });
     const loaded = await engine.load(tarball.chunks, told.loaded);
-    return { contents: (wanted) => tarball.image(wanted), loaded };
+    return { contents: () => tarball.image(), loaded };
   });
 }

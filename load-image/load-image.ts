@@ -12,8 +12,9 @@ import { formatBytes } from '../shared/text.ts';
 import type { Timeline } from '../shared/timeline.ts';
 import { feed } from './feed.ts';
 import { findArtifact } from './find-artifact.ts';
+import type { TarballContents } from './foreign-tarball.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan.ts';
-import { recordedContents, type TarballContents } from './tarball-stream.ts';
+import { recordedContents } from './tarball-stream.ts';
 import { tagFurther, verifiedTag } from './verified-tag.ts';
 import { differences, type ExpectedImage, requireExpected } from './verify.ts';
 
@@ -192,11 +193,13 @@ async function load(plan: EachPlan, tools: LoadTools, job: LoadJob): Promise<Loa
     for (const reference of references) guard.watch(formatReference(reference));
   }
   if (plan.reference !== undefined) guard.watch(formatReference(plan.reference));
-  await using kept = plan.tarballPath === undefined ? undefined : await partialFile(plan.tarballPath, spaceAdvice);
-  const fed = { content, record, info, overlap: plan.overlap, onLoaded: guard.watch, tee: kept?.tee };
+  const path = plan.tarballPath;
+  await using kept = path === undefined ? undefined : await partialFile(path, spaceAdvice, tools.log);
+  const { reference: wanted, overlap } = plan;
+  const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
   const { contents, loaded, size } = await feed(tools, fed);
 
-  const { expected, references, further } = contents(plan.reference);
+  const { expected, references, further } = contents();
   if (record === undefined) requireExpected(plan, expected, info.platform);
   const reference = plan.reference ?? references[0] ?? fallbackReference;
   const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';

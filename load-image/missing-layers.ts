@@ -4,8 +4,9 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Log } from '../shared/log.ts';
 import { partialTarballChunks, planPartialTarball } from './partial-tarball.ts';
+import type { TarballStream } from './foreign-tarball.ts';
 import { tellSkipped } from './skipped-layers.ts';
-import { recordedContents, type TarballStream } from './tarball-stream.ts';
+import { recordedContents } from './tarball-stream.ts';
 
 /** Only what the engine lacks of an image. */
 export interface MissingLayers {

@@ -120,7 +120,7 @@ async function fetchAndLoad(
 async function isWhole(engine: Engine, loaded: readonly string[], record: HandoverRecord): Promise<boolean> {
   const [name] = loaded;
   const image = name === undefined ? undefined : await engine.inspect(name);
-  return image !== undefined && differences(record, image).length === 0;
+  return image?.isWhole === true && differences(record, image).length === 0;
 }
 
 function skippedOf(offered: OfferedLayers, asked: ReadonlySet<Digest>): SkippedLayers {

@@ -1,5 +1,5 @@
 import { HandoverError } from '../shared/errors.ts';
-import { type Digest, hexOf } from '../shared/image/digest.ts';
+import { blobName, type Digest } from '../shared/image/digest.ts';
 import { tarHeader, tarPadding } from '../shared/image/tar-header.ts';
 import { lastingChunk } from '../shared/lasting-chunk.ts';
 
@@ -41,7 +41,7 @@ export class PassingTarball {
 
   /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
   async *pass({ digest, size }: PassingLayer, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    await this.#give(tarHeader(`blobs/sha256/${hexOf(digest)}`, size));
+    await this.#give(tarHeader(blobName(digest), size));
     let isWhole = false;
     try {
       for await (const chunk of chunks) {

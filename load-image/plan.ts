@@ -90,13 +90,13 @@ function expectedDigest(text: string | undefined): Digest | undefined {
  */
 export function chooseTarball(artifactName: string, names: readonly string[]): string {
   const files = names.filter((name) => name !== recordName);
-  const named = files.filter((name) => /\.(?:tar|tar\.gz|tgz|tar\.zst|tzst)$/i.test(basename(name)));
+  const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test(basename(name)));
   const [chosen, ...others] = files.length === 1 ? files : named;
   if (chosen !== undefined && others.length === 0) return chosen;
   const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
   throw new HandoverError(
     'image-not-found',
-    `The artifact "${artifactName}" should hold one tarball of docker save; it holds ${found}.`,
+    `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`,
     'Upload the tarball alone, or make the artifact with export-image.',
   );
 }

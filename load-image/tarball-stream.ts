@@ -2,13 +2,11 @@ import { createHash } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import type { Reference } from '../shared/image/reference.ts';
 import { compressionOf, decompress, magicBytes } from '../shared/image/tarball-compression.ts';
-import { chooseImage, inspectTarball, type TarballImage } from '../shared/image/tarball-reader.ts';
 import { withHead } from '../shared/stream-head.ts';
 import { watchedChunks } from '../shared/watched-chunks.ts';
+import { type AllContents, foreignTarball, type TarballStream, type WantedImage } from './foreign-tarball.ts';
 import { chooseTarball } from './plan.ts';
-import type { ExpectedImage } from './verify.ts';
 
 /**
  * The plain tarball, whatever its compression.
@@ -32,59 +30,35 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
   }
 }
 
-/** What a tarball says of one image in it. */
-export interface TarballContents {
-  readonly expected: ExpectedImage;
-  readonly references: readonly Reference[];
-}
-
-/** A tarball on its way from the artifact to the engine. */
-export interface TarballStream {
-  readonly chunks: AsyncIterable<Buffer>;
-  /**
-   * What the tarball itself says of the image, once all of `chunks` has been taken. Without a record and a wish, a tarball
-   * may hold further images, each with a reference.
-   */
-  image(wanted: Reference | undefined): TarballContents & { readonly further: readonly TarballContents[] };
+export interface TarballRequest {
+  readonly content: ArtifactContent;
+  readonly record: HandoverRecord | undefined;
+  /** What to load out of a tarball without a record. */
+  readonly wanted: WantedImage;
+  /** Sees the file's bytes as they are in the artifact. */
+  readonly tee: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
 }
 
 /**
- * The artifact's tarball, uncompressed. Without a record its own manifest is read while the bytes pass by.
- * @param tee sees the file's bytes as they are in the artifact
+ * The artifact's tarball, uncompressed. Without a record it is made anew while it passes (foreign-tarball.ts).
  * @throws HandoverError `artifact-corrupt`, `tarball-invalid` while iterating; the end is given out only when all is well
  */
-export function openTarball(
-  content: ArtifactContent,
-  record: HandoverRecord | undefined,
-  onBytes: (bytes: number) => void,
-  tee: (chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>,
-): TarballStream {
+export function openTarball(request: TarballRequest, onBytes: (bytes: number) => void): TarballStream {
+  const { content, record, wanted } = request;
+  const tee = request.tee ?? ((chunks: AsyncIterable<Buffer>) => chunks);
   const names = content.files.map(({ name }) => name);
   const name = record?.tarballName ?? chooseTarball(content.artifact.name, names);
   const bytes = content.read(name, onBytes);
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
   const plain = plainTarball(tee(checked), name);
   if (record !== undefined) return { chunks: plain, image: () => recordedContents(record) };
-  let images: readonly TarballImage[] = [];
-  return {
-    chunks: inspected(plain, (found) => (images = found)),
-    image: (wanted) => {
-      const [first, ...further] = images;
-      const all = wanted === undefined && images.every(({ references }) => references.length > 0);
-      if (all && first !== undefined) return { ...contentsOf(first), further: further.map(contentsOf) };
-      return { ...contentsOf(chooseImage(images, wanted)), further: [] };
-    },
-  };
+  return foreignTarball(plain, wanted);
 }
 
 /** What a record says of the images in its tarball. */
-export function recordedContents(record: HandoverRecord): ReturnType<TarballStream['image']> {
+export function recordedContents(record: HandoverRecord): AllContents {
   const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
   return { expected: record, references: record.references, further };
-}
-
-function contentsOf(image: TarballImage): TarballContents {
-  return { expected: { ...image, ...image.config }, references: image.references };
 }
 
 /** Checks size, and where the artifact service gave no digest also the digest, against the record. */
@@ -111,21 +85,6 @@ async function* asRecorded(
       'Run the job that exports the image again.',
     );
   }
-  if (held !== undefined) yield held;
-}
-
-async function* inspected(
-  chunks: AsyncIterable<Buffer>,
-  done: (images: readonly TarballImage[]) => void,
-): AsyncGenerator<Buffer> {
-  const inspector = inspectTarball();
-  let held: Buffer | undefined;
-  for await (const chunk of chunks) {
-    await inspector.write(chunk);
-    if (held !== undefined) yield held;
-    held = chunk;
-  }
-  done(await inspector.end());
   if (held !== undefined) yield held;
 }
 

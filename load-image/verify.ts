@@ -27,7 +27,7 @@ export type CheckedImage = Pick<ExpectedImage, 'platform' | 'labels'> & { readon
 const revisionLabel = 'org.opencontainers.image.revision';
 
 /**
- * How the engine's image differs from the expected one, in words; empty when it is the very image. Never compares the
+ * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 export function differences(expected: ExpectedImage, found: InspectedImage): readonly string[] {
@@ -45,6 +45,7 @@ export function differences(expected: ExpectedImage, found: InspectedImage): rea
     ...(samePlatform(expected.platform, found.platform)
       ? []
       : [`platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`]),
+    ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
   ];
 }
 

@@ -1,7 +1,9 @@
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explainDiskFull } from './disk-space.ts';
 import { asError, HandoverError, messageOf } from './errors.ts';
+import type { Log } from './log.ts';
+import { lockPath } from './path-lock.ts';
 import { writeAll } from './write-all.ts';
 
 /** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
@@ -14,11 +16,20 @@ export interface PartialFile extends AsyncDisposable {
 /**
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
  * @throws HandoverError `invalid-input` when the path can't be written
  */
-export async function partialFile(path: string, advice: string): Promise<PartialFile> {
+export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
   const partial = `${path}.partial-${String(process.pid)}`;
-  const file = await openNew(path, partial);
+  await using opening = new AsyncDisposableStack();
+  await makeFolder(path);
+  const lock = await lockPath(path);
+  if (lock === undefined) log.warning(contested(path));
+  opening.use(lock);
+  const file = await open(partial, 'w').catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+  const held = opening.move();
   let closed = false;
   const close = async (): Promise<void> => {
     if (!closed) await file.close();
@@ -45,19 +56,25 @@ export async function partialFile(path: string, advice: string): Promise<Partial
     [Symbol.asyncDispose]: async () => {
       await close();
       await rm(partial, { force: true });
+      await held.disposeAsync();
     },
   };
 }
 
-async function openNew(path: string, partial: string): Promise<FileHandle> {
+async function makeFolder(path: string): Promise<void> {
   const existing = await stat(path).catch(() => undefined);
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    return await open(partial, 'w');
-  } catch (error) {
+  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
-  }
+  });
+}
+
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path: string): string {
+  return (
+    `Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+    "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`."
+  );
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {

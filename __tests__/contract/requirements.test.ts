@@ -70,7 +70,8 @@ describe('the card', () => {
   });
 
   test('C.6: the README’s first workflow exports in the build job and loads in each integration job', () => {
-    const [, jobs] = workflows[0] ?? ['', {}];
+    const [where, jobs] = workflows[0] ?? ['', {}];
+    expect(where).toBe('README.md, workflow 1');
     expect(Object.keys(jobs)).toEqual(['build', 'integration']);
     const [build, integration] = Object.values(jobs).map(usesOf);
     expect(build).toContain('org/image-handover/export-image@v1');

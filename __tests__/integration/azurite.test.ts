@@ -26,13 +26,16 @@ afterAll(async () => {
   await azurite.stop();
 });
 
+const target = (blob: string, lifetimeMs: number): UploadTarget => ({
+  http,
+  url: azurite.sign(blob, 'cw', lifetimeMs),
+  onRetry: () => undefined,
+  signal,
+});
+
 function upload(blob: string, lifetimeMs = 5 * minutes): Promise<unknown> {
   const chunks = Array.from({ length: 200 }, (_, at) => bytes.subarray(at * 100_000, (at + 1) * 100_000));
   return uploadBlob(target(blob, lifetimeMs), Readable.from(chunks), () => undefined);
-}
-
-function target(blob: string, lifetimeMs: number): UploadTarget {
-  return { http, url: azurite.sign(blob, 'cw', lifetimeMs), onRetry: () => undefined, signal };
 }
 
 function reader(sign: () => Promise<string>, said: string[] = []): RangedReader {

@@ -10,6 +10,7 @@ import { projectRoot } from '../../dev/action-runner.ts';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../../dev/docker-engine.ts';
 import { startRegistry } from '../../dev/docker-registry.ts';
 import { writeBusyboxContext } from '../../dev/test-images.ts';
+import { testedDocker } from '../fixtures/engines.ts';
 import { arrivingLayers } from '../../shared/image/arriving-layers.ts';
 import { blobPath } from '../../shared/image/oci-layout.ts';
 
@@ -21,8 +22,8 @@ let engines: Readonly<Record<ImageStore, DockerEngine>>;
 
 beforeAll(async () => {
   const [classic, containerd] = await Promise.all([
-    startDockerEngine({ store: 'classic' }),
-    startDockerEngine({ store: 'containerd', name: 'two' }),
+    startDockerEngine({ store: 'classic', version: testedDocker() }),
+    startDockerEngine({ store: 'containerd', name: 'two', version: testedDocker() }),
   ]);
   engines = { classic, containerd };
   await writeBusyboxContext(join(folder, 'busybox'));
@@ -39,6 +40,9 @@ const build = (engine: DockerEngine): string =>
 describe.each(stores)('the %s store', (store) => {
   test('is what docker info tells, with the docker driver of buildx on it', () => {
     const engine = engines[store];
+    if (testedDocker() !== 'packaged') {
+      expect(engine.docker('version', '--format', '{{.Server.Version}}')).toContain(testedDocker());
+    }
     const status = engine.docker('info', '--format', '{{json .DriverStatus}}');
     expect(status.includes('io.containerd.snapshotter')).toBe(store === 'containerd');
     expect(engine.docker('buildx', 'ls', '--format', '{{.Name}} {{.DriverEndpoint}}')).toContain('default');
@@ -83,7 +87,7 @@ test('an image built on one engine is not on the other', () => {
 }, 60_000);
 
 test('an engine that is stopped leaves nothing, and leaves the others alone', async () => {
-  const third = await startDockerEngine({ store: 'classic' });
+  const third = await startDockerEngine({ store: 'classic', version: testedDocker() });
   expect(existsSync(socketOf(third)) && existsSync(third.dataRoot)).toBe(true);
   await third.stop();
   expect(existsSync(socketOf(third)) || existsSync(third.dataRoot)).toBe(false);
@@ -95,7 +99,7 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
   'an engine ends with the process that started it (%s)',
   async (signal) => {
     const script = join(projectRoot, 'dev/docker-engine.ts');
-    const owner = spawn(process.execPath, [script, 'start', '--store', 'classic'], {
+    const owner = spawn(process.execPath, [script, 'start', '--store', 'classic', '--version', testedDocker()], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     try {

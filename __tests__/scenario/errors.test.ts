@@ -40,6 +40,14 @@ describe('invalid-input', () => {
     if (!('tarball' in inputs)) expect(docker.state().calls).toEqual([]);
   });
 
+  test('S0.7: a secret’s file that isn’t there is named before the build', async () => {
+    const { exports, docker } = await begin();
+    const outcome = await exports({ 'secret-files': 'npmrc=./missing.npmrc' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('missing.npmrc');
+    expect(docker.state().calls.filter(([first, second]) => first === 'buildx' && second === 'build')).toEqual([]);
+  });
+
   test.each([
     [{ image: 'https://example.com/x' }, 'https://example.com/x'],
     [{ 'expected-config-digest': 'sha256:123' }, 'sha256:123'],
@@ -163,6 +171,26 @@ describe('during the work', () => {
     expect(outcome.leftInTemp).toEqual([]);
     expect(await readdir(directory)).not.toContain('charon.tar');
     expect(service.artifacts).toEqual([]);
+  });
+
+  test('two jobs of one host that write the same tarball at the same time: the later one is warned, once', async () => {
+    const { exports, docker, tarball, directory } = await begin({ docker: { fail: 'hang-build' } });
+    const warnings = async (inputs: Readonly<Record<string, string>>): Promise<readonly string[]> => {
+      const outcome = await exports(inputs, { job: { jobId: 'other' } });
+      expect(outcome.exitCode).toBe(0);
+      return outcome.annotations.filter(({ level }) => level === 'warning').map(({ message }) => message);
+    };
+    const cancel = new AbortController();
+    const first = exports({}, { signal: cancel.signal });
+    while (!docker.state().calls.some(([, verb]) => verb === 'build')) await sleep(50);
+    docker.set({ fail: 'none' });
+    expect(await warnings({ 'artifact-name': 'one' })).toEqual([
+      expect.stringMatching(/is writing the tarball .*\/charon\.tar at this moment.*runner\.temp/),
+    ]);
+    expect(await warnings({ 'artifact-name': 'two', tarball: join(directory, 'of-its-own.tar') })).toEqual([]);
+    cancel.abort();
+    expect(errorCode(await first)).toBe('cancelled');
+    expect(await warnings({ 'artifact-name': 'three', tarball })).toEqual([]);
   });
 
   test('timed-out: an upload that stalls is ended, and the reserved name is given back', async () => {

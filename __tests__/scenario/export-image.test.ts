@@ -7,15 +7,21 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseRecord, recordName } from '../../shared/image/record.ts';
-import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+
+function flipped(bytes: Buffer, at: number): Buffer {
+  const changed = Buffer.from(bytes);
+  changed.writeUInt8(changed.readUInt8(at) ^ 1, at);
+  return changed;
+}
 
 let scenario: Scenario;
 const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
 afterEach(() => scenario.end());
 
 const progress = [
-  '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true}]}',
+  '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true,"inputs":["sha256:3"]}]}',
   '{"vertexes":[{"digest":"sha256:2","name":"[build 2/2] RUN make","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
   '{"vertexes":[{"digest":"sha256:3","name":"[internal] load build context","started":"2026-01-01T00:00:01Z","completed":"2026-01-01T00:00:03Z"}]}',
 ];
@@ -156,10 +162,15 @@ describe('a build', () => {
 
   test('leaves type=gha out with a notice where there is no cache service', async () => {
     const { docker, exports } = await begin({ docker: { driver: 'docker', store: 'classic', fail: 'build' } });
-    const outcome = await exports();
+    const outcome = await exports({ 'cache-from': 'type=gha' });
     expect(outcome.annotations).toContainEqual(
       expect.objectContaining({ level: 'notice', message: expect.stringContaining('type=gha') }),
     );
+    expect(docker.state().calls.flat()).not.toContain('type=gha');
+    // Who never asked for that cache isn't told about it; the log says it all the same.
+    const unasked = await exports();
+    expect(unasked.annotations.filter(({ level }) => level === 'notice')).toEqual([]);
+    expect(unasked.log).toContain("can't read cache-from type=gha");
     expect(docker.state().calls.flat()).not.toContain('type=gha');
   });
 
@@ -180,7 +191,8 @@ describe('a build', () => {
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('cache-missed');
     expect(errorMessage(outcome)).toContain('[build 2/2] RUN make');
-    expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
+    expect(errorMessage(outcome)).toMatch(/context ".".*Next step: Give .* the same `context`/s);
+    expect(outcome.outputs).toEqual({ 'run-integration': 'false', 'cached-steps': '1', 'executed-steps': '1' });
     expect(existsSync(tarball)).toBe(false);
     expect(service.artifacts).toEqual([]);
   });
@@ -253,7 +265,71 @@ describe('other sources', () => {
     expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
   });
 
+  test('an OCI archive is handed over as a tarball that every engine loads; the archive stays as it is', async () => {
+    const { exports, loads, directory, image, tarball, docker } = await begin();
+    const path = join(directory, 'oci.tar');
+    const archive = ociArchive([makeImage({ architecture: 'arm64' }), image]);
+    await writeFile(path, archive);
+    const outcome = await exports({ 'source-tarball': path, image: 'charon:local' });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({
+      tarball,
+      'tarball-digest': digestOf(await readFile(tarball)),
+      'config-digest': image.configDigest,
+      'manifest-digest': image.manifestDigest,
+      platform: 'linux/amd64',
+    });
+    expect(await readFile(path)).toEqual(archive);
+    docker.set({ images: [] });
+    const loaded = await loads();
+    expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
+  });
+
+  test('an OCI archive at the very path of the new tarball isn’t overwritten: invalid-input', async () => {
+    const { exports, image, tarball, service } = await begin();
+    const archive = ociArchive([image]);
+    await writeFile(tarball, archive);
+    const outcome = await exports({ 'source-tarball': tarball, image: 'charon:local' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('Set `tarball` to another path');
+    expect(await readFile(tarball)).toEqual(archive);
+    expect(service.artifacts).toEqual([]);
+  });
+
+  test.each(['a build', 'source-image', 'source-tarball'])(
+    'S0.8: a config of more than 4 MiB is refused at the export (%s), and nothing is left behind',
+    async (from) => {
+      const image = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
+      const { exports, directory, service, docker, tarball } = await begin({ image });
+      const local = { imageId: image.configDigest, diffIds: [], architecture: 'amd64', labels: {} };
+      docker.set({ images: [{ ...local, tags: ['charon:built'] }] });
+      const saved = join(directory, 'saved.tar');
+      const inputs: Readonly<Record<string, string>> = { 'source-image': 'charon:built', 'source-tarball': saved };
+      const outcome = await exports(from === 'a build' ? {} : { [from]: inputs[from] ?? '' });
+      expect(errorCode(outcome)).toBe('tarball-invalid');
+      expect(errorMessage(outcome)).toContain('4 MiB');
+      expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
+      expect(existsSync(tarball)).toBe(false);
+    },
+  );
+
+  test('a large source-tarball is exported, and loaded without its record, without a warning of Node’s', async () => {
+    const image = makeImage({ layerBytes: 20_000_000, gzip: false });
+    const { handOver, loads, store, directory } = await begin({ image });
+    const exported = await handOver();
+    expect(exported.exitCode).toBe(0);
+    expect(exported.log).not.toContain('Warning');
+    const bytes = await readFile(join(directory, 'saved.tar'));
+    const file = { name: 'app.tar', size: bytes.length, chunks: Readable.from([bytes]) };
+    await store().upload({ name: 'foreign', retentionDays: 1, files: Readable.from([file]), onBytes: () => undefined });
+    const loaded = await loads({ 'artifact-name': 'foreign' });
+    expect(loaded.exitCode).toBe(0);
+    expect(loaded.log).not.toContain('Warning');
+  });
+
   test.each([
+    ['has a flipped bit in a layer', (bytes: Buffer) => flipped(bytes, 20_000)],
+    ['has a flipped bit in a layer, in zstd', (bytes: Buffer) => zstdCompressSync(flipped(bytes, 20_000))],
     ['is cut', (bytes: Buffer) => bytes.subarray(0, bytes.length - 60_000)],
     ['is cut gzip', (bytes: Buffer) => gzipSync(bytes).subarray(0, 40_000)],
     ['has no manifest.json', () => Buffer.alloc(1024)],

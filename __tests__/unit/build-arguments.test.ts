@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { buildArguments, isGhaCache } from '../../export-image/build-arguments.ts';
+import { buildArguments, isGhaCache, requireBuildLines, withoutGhaCache } from '../../export-image/build-arguments.ts';
 import { parseSecrets, type PassedSecret } from '../../export-image/build-secrets.ts';
 import type { BuildInputs } from '../../export-image/inputs.ts';
 import { buildInputs } from '../fixtures/export-inputs.ts';
@@ -177,7 +177,37 @@ describe('secrets', () => {
   });
 });
 
+// What buildx 0.29 does with the same: it takes the first column, drops `A B C` without a word, and refuses the rest.
+describe('S1.6: lines that name something', () => {
+  test.each([
+    ['buildArgs', ['A=1', 'A=', 'A', 'A=b c', 'A=b=c', 'A=two\nlines'], ['A B C', 'A B=c', '=x', 'two\nlines']],
+    ['labels', ['a=b', 'a=', 'a', 'a=b c=d', 'a b=c', 'a=two\nlines'], ['a b', '=x', 'the rest of a description']],
+    ['buildContexts', ['a=./b', 'a/b:1=docker-image://c', 'a=b=c'], ['a', 'a=', '=./b', 'a b=c']],
+  ] as const)('%s', (input, good, bad) => {
+    requireBuildLines({ ...plain, [input]: good });
+    for (const line of bad) {
+      const work = () => {
+        requireBuildLines({ ...plain, [input]: [good[0], line] });
+      };
+      expect(work).toThrow(
+        expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining('Line 2 of the input') }),
+      );
+    }
+  });
+});
+
 describe('the Actions cache', () => {
+  test('S0.3: the default reads it, and only who named it is told when it is left out', () => {
+    expect(valuesOf('--cache-from', argumentsOf({ cacheFrom: ['auto', 'type=local,src=/c'] }))).toEqual([
+      'type=gha',
+      'type=local,src=/c',
+    ]);
+    const local = 'type=local,src=/c';
+    expect(withoutGhaCache(['auto', local])).toEqual({ caches: [local], asked: false });
+    expect(withoutGhaCache([local, 'type=gha,scope=a'])).toEqual({ caches: [local], asked: true });
+    expect(withoutGhaCache([local])).toEqual({ caches: [local], asked: false });
+  });
+
   test.each([
     ['gha', true],
     [' gha ', true],

@@ -84,6 +84,7 @@ describe('which file is the tarball', () => {
     [['any name'], 'any name'],
     [['README.md', 'image.tar.gz'], 'image.tar.gz'],
     [['a.txt', 'b.TGZ', 'image-handover.json'], 'b.TGZ'],
+    [['a.txt', 'b.tar.xz'], 'b.tar.xz'],
   ])('%j: %s', (names, chosen) => {
     expect(chooseTarball('x', names)).toBe(chosen);
   });

@@ -70,7 +70,7 @@ describe('chooseTarball', () => {
     expect(() => chooseTarball('docker-image', names)).toThrow(
       expect.objectContaining({
         code: 'image-not-found',
-        message: `The artifact "docker-image" should hold one tarball of docker save; it holds ${names.slice(0, 10).join(', ')}.`,
+        message: `The artifact "docker-image" should hold one tarball of an image; it holds ${names.slice(0, 10).join(', ')}.`,
       }),
     );
   });

@@ -20,7 +20,8 @@ import { formatRecord, type HandoverRecord, parseRecord } from '../../shared/ima
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { tarHeader } from '../../shared/image/tar-header.ts';
 import { compressionOf, decompress } from '../../shared/image/tarball-compression.ts';
-import { chooseImage, inspectTarball, type TarballImage } from '../../shared/image/tarball-reader.ts';
+import { chooseImage, imagesIn, type TarballImage } from '../../shared/image/tarball-images.ts';
+import { seeTarball } from '../../shared/image/tarball-reader.ts';
 import { tarballChunks, type WrittenTarball } from '../../shared/image/tarball-writer.ts';
 import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
@@ -33,10 +34,8 @@ afterAll(() => rm(directory, { recursive: true }));
 const platform = parsePlatform('linux/amd64');
 const references = [parseTaggedReference('charon:local'), parseTaggedReference('ghcr.io/org/charon:1')];
 
-async function inspect(bytes: Buffer, chunk = 10_000): Promise<readonly TarballImage[]> {
-  const inspector = inspectTarball();
-  for (let at = 0; at < bytes.length; at += chunk) await inspector.write(bytes.subarray(at, at + chunk));
-  return inspector.end();
+async function inspect(bytes: Buffer, pieceBytes = 10_000): Promise<readonly TarballImage[]> {
+  return imagesIn(await seeTarball(inReusedMemory(bytes, pieceBytes))).images;
 }
 
 async function writeTarball(layout: string): Promise<{ bytes: Buffer; written: WrittenTarball | undefined }> {
@@ -198,7 +197,7 @@ describe('reading', () => {
   });
 
   test('the format of Docker 24 and older is told, without manifest digests', async () => {
-    const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [digestOf('x')] } });
+    const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [digestOf(Buffer.alloc(600))] } });
     const name = `${digestOf(config).slice(7)}.json`;
     const bytes = tar([
       ['abc/layer.tar', Buffer.alloc(600)],
@@ -214,12 +213,13 @@ describe('reading', () => {
   });
 
   test.each([
-    ['no manifest.json', tar([['index.json', json({ manifests: [] })]]), 'no manifest.json'],
+    ['no image', tar([['index.json', json({ manifests: [] })]]), 'index.json names no image'],
+    ['no index', tar([['etc/passwd', Buffer.from('root')]]), 'it holds: etc/passwd'],
     [
       'a layer that is not there',
       tar([
         ['manifest.json', json([{ Config: 'c', RepoTags: [], Layers: ['l'] }])],
-        ['c', json({})],
+        ['c', json({ rootfs: {} })],
       ]),
       'names l, which is not in the tarball',
     ],
@@ -242,8 +242,8 @@ describe('reading', () => {
         ['manifest.json', json(images)],
       ]),
     );
-    expect(chooseImage(found, parseTaggedReference('b:2')).references[0]?.repository).toBe('b');
-    expect(() => chooseImage(found, undefined)).toThrow('a:1; b:2');
+    expect(chooseImage(found, parseTaggedReference('b:2'), platform).references[0]?.repository).toBe('b');
+    expect(() => chooseImage(found, undefined, platform)).toThrow('a:1; b:2');
   });
 
   test('compression is known from the first bytes, and undone', async () => {

@@ -1,315 +1,6 @@
 import { createRequire as __WEBPACK_EXTERNAL_createRequire } from "module";
 /******/ var __webpack_modules__ = ({
 
-/***/ 3057:
-/***/ ((module) => {
-
-function isBuffer(value) {
-  return Buffer.isBuffer(value) || value instanceof Uint8Array
-}
-
-function isEncoding(encoding) {
-  return Buffer.isEncoding(encoding)
-}
-
-function alloc(size, fill, encoding) {
-  return Buffer.alloc(size, fill, encoding)
-}
-
-function allocUnsafe(size) {
-  return Buffer.allocUnsafe(size)
-}
-
-function allocUnsafeSlow(size) {
-  return Buffer.allocUnsafeSlow(size)
-}
-
-function byteLength(string, encoding) {
-  return Buffer.byteLength(string, encoding)
-}
-
-function compare(a, b) {
-  return Buffer.compare(a, b)
-}
-
-function concat(buffers, totalLength) {
-  return Buffer.concat(buffers, totalLength)
-}
-
-function copy(source, target, targetStart, start, end) {
-  return toBuffer(source).copy(target, targetStart, start, end)
-}
-
-function equals(a, b) {
-  return toBuffer(a).equals(b)
-}
-
-function fill(buffer, value, offset, end, encoding) {
-  return toBuffer(buffer).fill(value, offset, end, encoding)
-}
-
-function from(value, encodingOrOffset, length) {
-  return Buffer.from(value, encodingOrOffset, length)
-}
-
-function includes(buffer, value, byteOffset, encoding) {
-  return toBuffer(buffer).includes(value, byteOffset, encoding)
-}
-
-function indexOf(buffer, value, byfeOffset, encoding) {
-  return toBuffer(buffer).indexOf(value, byfeOffset, encoding)
-}
-
-function lastIndexOf(buffer, value, byteOffset, encoding) {
-  return toBuffer(buffer).lastIndexOf(value, byteOffset, encoding)
-}
-
-function swap16(buffer) {
-  return toBuffer(buffer).swap16()
-}
-
-function swap32(buffer) {
-  return toBuffer(buffer).swap32()
-}
-
-function swap64(buffer) {
-  return toBuffer(buffer).swap64()
-}
-
-function toBuffer(buffer) {
-  if (Buffer.isBuffer(buffer)) return buffer
-  return Buffer.from(buffer.buffer, buffer.byteOffset, buffer.byteLength)
-}
-
-function toString(buffer, encoding, start, end) {
-  return toBuffer(buffer).toString(encoding, start, end)
-}
-
-function toHex(buffer, start, end) {
-  return toBuffer(buffer).toString('hex', start, end)
-}
-
-function write(buffer, string, offset, length, encoding) {
-  return toBuffer(buffer).write(string, offset, length, encoding)
-}
-
-function readDoubleBE(buffer, offset) {
-  return toBuffer(buffer).readDoubleBE(offset)
-}
-
-function readDoubleLE(buffer, offset) {
-  return toBuffer(buffer).readDoubleLE(offset)
-}
-
-function readFloatBE(buffer, offset) {
-  return toBuffer(buffer).readFloatBE(offset)
-}
-
-function readFloatLE(buffer, offset) {
-  return toBuffer(buffer).readFloatLE(offset)
-}
-
-function readInt32BE(buffer, offset) {
-  return toBuffer(buffer).readInt32BE(offset)
-}
-
-function readInt32LE(buffer, offset) {
-  return toBuffer(buffer).readInt32LE(offset)
-}
-
-function readUInt32BE(buffer, offset) {
-  return toBuffer(buffer).readUInt32BE(offset)
-}
-
-function readUInt32LE(buffer, offset) {
-  return toBuffer(buffer).readUInt32LE(offset)
-}
-
-function writeDoubleBE(buffer, value, offset) {
-  return toBuffer(buffer).writeDoubleBE(value, offset)
-}
-
-function writeDoubleLE(buffer, value, offset) {
-  return toBuffer(buffer).writeDoubleLE(value, offset)
-}
-
-function writeFloatBE(buffer, value, offset) {
-  return toBuffer(buffer).writeFloatBE(value, offset)
-}
-
-function writeFloatLE(buffer, value, offset) {
-  return toBuffer(buffer).writeFloatLE(value, offset)
-}
-
-function writeInt32BE(buffer, value, offset) {
-  return toBuffer(buffer).writeInt32BE(value, offset)
-}
-
-function writeInt32LE(buffer, value, offset) {
-  return toBuffer(buffer).writeInt32LE(value, offset)
-}
-
-function writeUInt32BE(buffer, value, offset) {
-  return toBuffer(buffer).writeUInt32BE(value, offset)
-}
-
-function writeUInt32LE(buffer, value, offset) {
-  return toBuffer(buffer).writeUInt32LE(value, offset)
-}
-
-module.exports = {
-  isBuffer,
-  isEncoding,
-  alloc,
-  allocUnsafe,
-  allocUnsafeSlow,
-  byteLength,
-  compare,
-  concat,
-  copy,
-  equals,
-  fill,
-  from,
-  includes,
-  indexOf,
-  lastIndexOf,
-  swap16,
-  swap32,
-  swap64,
-  toBuffer,
-  toString,
-  toHex,
-  write,
-  readDoubleBE,
-  readDoubleLE,
-  readFloatBE,
-  readFloatLE,
-  readInt32BE,
-  readInt32LE,
-  readUInt32BE,
-  readUInt32LE,
-  writeDoubleBE,
-  writeDoubleLE,
-  writeFloatBE,
-  writeFloatLE,
-  writeInt32BE,
-  writeInt32LE,
-  writeUInt32BE,
-  writeUInt32LE
-}
-
-
-/***/ }),
-
-/***/ 9580:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-module.exports = __nccwpck_require__(4434)
-
-
-/***/ }),
-
-/***/ 3587:
-/***/ ((module) => {
-
-module.exports = class FixedFIFO {
-  constructor (hwm) {
-    if (!(hwm > 0) || ((hwm - 1) & hwm) !== 0) throw new Error('Max size for a FixedFIFO should be a power of two')
-    this.buffer = new Array(hwm)
-    this.mask = hwm - 1
-    this.top = 0
-    this.btm = 0
-    this.next = null
-  }
-
-  clear () {
-    this.top = this.btm = 0
-    this.next = null
-    this.buffer.fill(undefined)
-  }
-
-  push (data) {
-    if (this.buffer[this.top] !== undefined) return false
-    this.buffer[this.top] = data
-    this.top = (this.top + 1) & this.mask
-    return true
-  }
-
-  shift () {
-    const last = this.buffer[this.btm]
-    if (last === undefined) return undefined
-    this.buffer[this.btm] = undefined
-    this.btm = (this.btm + 1) & this.mask
-    return last
-  }
-
-  peek () {
-    return this.buffer[this.btm]
-  }
-
-  isEmpty () {
-    return this.buffer[this.btm] === undefined
-  }
-}
-
-
-/***/ }),
-
-/***/ 3867:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const FixedFIFO = __nccwpck_require__(3587)
-
-module.exports = class FastFIFO {
-  constructor (hwm) {
-    this.hwm = hwm || 16
-    this.head = new FixedFIFO(this.hwm)
-    this.tail = this.head
-    this.length = 0
-  }
-
-  clear () {
-    this.head = this.tail
-    this.head.clear()
-    this.length = 0
-  }
-
-  push (val) {
-    this.length++
-    if (!this.head.push(val)) {
-      const prev = this.head
-      this.head = prev.next = new FixedFIFO(2 * this.head.buffer.length)
-      this.head.push(val)
-    }
-  }
-
-  shift () {
-    if (this.length !== 0) this.length--
-    const val = this.tail.shift()
-    if (val === undefined && this.tail.next) {
-      const next = this.tail.next
-      this.tail.next = null
-      this.tail = next
-      return this.tail.shift()
-    }
-
-    return val
-  }
-
-  peek () {
-    const val = this.tail.peek()
-    if (val === undefined && this.tail.next) return this.tail.next.peek()
-    return val
-  }
-
-  isEmpty () {
-    return this.length === 0
-  }
-}
-
-
-/***/ }),
-
 /***/ 3313:
 /***/ ((module) => {
 
@@ -367,2748 +58,6 @@ function pendHold(self) {
 
 function pendGo(self, fn) {
   fn(pendHold(self));
-}
-
-
-/***/ }),
-
-/***/ 6204:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const { EventEmitter } = __nccwpck_require__(9580)
-const FIFO = __nccwpck_require__(3867)
-const TextDecoder = __nccwpck_require__(7934)
-
-const StreamError = __nccwpck_require__(5657)
-
-// if we do a future major, expect queue microtask to be there always, for now a bit defensive
-const qmt =
-  typeof queueMicrotask === 'undefined' ? (fn) => global.process.nextTick(fn) : queueMicrotask
-
-// 29 bits used total (4 from shared, 14 from read, and 11 from write)
-const MAX = (1 << 29) - 1
-
-// Shared state
-const OPENING = 0b0001
-const PREDESTROYING = 0b0010
-const DESTROYING = 0b0100
-const DESTROYED = 0b1000
-
-const NOT_OPENING = MAX ^ OPENING
-const NOT_PREDESTROYING = MAX ^ PREDESTROYING
-
-// Read state (4 bit offset from shared state)
-const READ_ACTIVE = 0b00000000000001 << 4
-const READ_UPDATING = 0b00000000000010 << 4
-const READ_PRIMARY = 0b00000000000100 << 4
-const READ_QUEUED = 0b00000000001000 << 4
-const READ_RESUMED = 0b00000000010000 << 4
-const READ_PIPE_DRAINED = 0b00000000100000 << 4
-const READ_ENDING = 0b00000001000000 << 4
-const READ_EMIT_DATA = 0b00000010000000 << 4
-const READ_EMIT_READABLE = 0b00000100000000 << 4
-const READ_EMITTED_READABLE = 0b00001000000000 << 4
-const READ_DONE = 0b00010000000000 << 4
-const READ_NEXT_TICK = 0b00100000000000 << 4
-const READ_NEEDS_PUSH = 0b01000000000000 << 4
-const READ_READ_AHEAD = 0b10000000000000 << 4
-
-// Combined read state
-const READ_FLOWING = READ_RESUMED | READ_PIPE_DRAINED
-const READ_ACTIVE_AND_NEEDS_PUSH = READ_ACTIVE | READ_NEEDS_PUSH
-const READ_PRIMARY_AND_ACTIVE = READ_PRIMARY | READ_ACTIVE
-const READ_EMIT_READABLE_AND_QUEUED = READ_EMIT_READABLE | READ_QUEUED
-const READ_RESUMED_READ_AHEAD = READ_RESUMED | READ_READ_AHEAD
-
-const READ_NOT_ACTIVE = MAX ^ READ_ACTIVE
-const READ_NON_PRIMARY = MAX ^ READ_PRIMARY
-const READ_NON_PRIMARY_AND_PUSHED = MAX ^ (READ_PRIMARY | READ_NEEDS_PUSH)
-const READ_PUSHED = MAX ^ READ_NEEDS_PUSH
-const READ_PAUSED = MAX ^ READ_RESUMED
-const READ_NOT_QUEUED = MAX ^ (READ_QUEUED | READ_EMITTED_READABLE)
-const READ_NOT_ENDING = MAX ^ READ_ENDING
-const READ_PIPE_NOT_DRAINED = MAX ^ READ_FLOWING
-const READ_NOT_NEXT_TICK = MAX ^ READ_NEXT_TICK
-const READ_NOT_UPDATING = MAX ^ READ_UPDATING
-const READ_NO_READ_AHEAD = MAX ^ READ_READ_AHEAD
-const READ_PAUSED_NO_READ_AHEAD = MAX ^ READ_RESUMED_READ_AHEAD
-
-// Write state (18 bit offset, 4 bit offset from shared state and 14 from read state)
-const WRITE_ACTIVE = 0b00000000001 << 18
-const WRITE_UPDATING = 0b00000000010 << 18
-const WRITE_PRIMARY = 0b00000000100 << 18
-const WRITE_QUEUED = 0b00000001000 << 18
-const WRITE_UNDRAINED = 0b00000010000 << 18
-const WRITE_DONE = 0b00000100000 << 18
-const WRITE_EMIT_DRAIN = 0b00001000000 << 18
-const WRITE_NEXT_TICK = 0b00010000000 << 18
-const WRITE_WRITING = 0b00100000000 << 18
-const WRITE_FINISHING = 0b01000000000 << 18
-const WRITE_CORKED = 0b10000000000 << 18
-
-const WRITE_NOT_ACTIVE = MAX ^ (WRITE_ACTIVE | WRITE_WRITING)
-const WRITE_NON_PRIMARY = MAX ^ WRITE_PRIMARY
-const WRITE_NOT_FINISHING = MAX ^ (WRITE_ACTIVE | WRITE_FINISHING)
-const WRITE_DRAINED = MAX ^ WRITE_UNDRAINED
-const WRITE_NOT_QUEUED = MAX ^ WRITE_QUEUED
-const WRITE_NOT_NEXT_TICK = MAX ^ WRITE_NEXT_TICK
-const WRITE_NOT_UPDATING = MAX ^ WRITE_UPDATING
-const WRITE_NOT_CORKED = MAX ^ WRITE_CORKED
-
-// Combined shared state
-const ACTIVE = READ_ACTIVE | WRITE_ACTIVE
-const NOT_ACTIVE = MAX ^ ACTIVE
-const DONE = READ_DONE | WRITE_DONE
-const DESTROY_STATUS = DESTROYING | DESTROYED | PREDESTROYING
-const OPEN_STATUS = DESTROY_STATUS | OPENING
-const AUTO_DESTROY = DESTROY_STATUS | DONE
-const NON_PRIMARY = WRITE_NON_PRIMARY & READ_NON_PRIMARY
-const ACTIVE_OR_TICKING = WRITE_NEXT_TICK | READ_NEXT_TICK
-const TICKING = ACTIVE_OR_TICKING & NOT_ACTIVE
-const IS_OPENING = OPEN_STATUS | TICKING
-
-// Combined shared state and read state
-const READ_PRIMARY_STATUS = OPEN_STATUS | READ_ENDING | READ_DONE
-const READ_STATUS = OPEN_STATUS | READ_DONE | READ_QUEUED
-const READ_ENDING_STATUS = OPEN_STATUS | READ_ENDING | READ_QUEUED
-const READ_READABLE_STATUS = OPEN_STATUS | READ_EMIT_READABLE | READ_QUEUED | READ_EMITTED_READABLE
-const SHOULD_NOT_READ =
-  OPEN_STATUS | READ_ACTIVE | READ_ENDING | READ_DONE | READ_NEEDS_PUSH | READ_READ_AHEAD
-const READ_BACKPRESSURE_STATUS = DESTROY_STATUS | READ_ENDING | READ_DONE
-const READ_UPDATE_SYNC_STATUS = READ_UPDATING | OPEN_STATUS | READ_NEXT_TICK | READ_PRIMARY
-const READ_NEXT_TICK_OR_OPENING = READ_NEXT_TICK | OPENING
-
-// Combined write state
-const WRITE_PRIMARY_STATUS = OPEN_STATUS | WRITE_FINISHING | WRITE_DONE
-const WRITE_QUEUED_AND_UNDRAINED = WRITE_QUEUED | WRITE_UNDRAINED
-const WRITE_QUEUED_AND_ACTIVE = WRITE_QUEUED | WRITE_ACTIVE
-const WRITE_DRAIN_STATUS = WRITE_QUEUED | WRITE_UNDRAINED | OPEN_STATUS | WRITE_ACTIVE
-const WRITE_STATUS = OPEN_STATUS | WRITE_ACTIVE | WRITE_QUEUED | WRITE_CORKED
-const WRITE_PRIMARY_AND_ACTIVE = WRITE_PRIMARY | WRITE_ACTIVE
-const WRITE_ACTIVE_AND_WRITING = WRITE_ACTIVE | WRITE_WRITING
-const WRITE_FINISHING_STATUS = OPEN_STATUS | WRITE_FINISHING | WRITE_QUEUED_AND_ACTIVE | WRITE_DONE
-const WRITE_BACKPRESSURE_STATUS = WRITE_UNDRAINED | DESTROY_STATUS | WRITE_FINISHING | WRITE_DONE
-const WRITE_UPDATE_SYNC_STATUS = WRITE_UPDATING | OPEN_STATUS | WRITE_NEXT_TICK | WRITE_PRIMARY
-const WRITE_DROP_DATA = WRITE_FINISHING | WRITE_DONE | DESTROY_STATUS
-
-const asyncIterator = Symbol.asyncIterator || Symbol('asyncIterator')
-
-class WritableState {
-  constructor(
-    stream,
-    { highWaterMark = 16384, map = null, mapWritable, byteLength, byteLengthWritable } = {}
-  ) {
-    this.stream = stream
-    this.queue = new FIFO()
-    this.highWaterMark = highWaterMark
-    this.buffered = 0
-    this.error = null
-    this.pipeline = null
-    this.drains = null // if we add more seldomly used helpers we might them into a subobject so its a single ptr
-    this.byteLength = byteLengthWritable || byteLength || defaultByteLength
-    this.map = mapWritable || map
-    this.afterWrite = afterWrite.bind(this)
-    this.afterUpdateNextTick = updateWriteNT.bind(this)
-  }
-
-  get ending() {
-    return (this.stream._duplexState & WRITE_FINISHING) !== 0
-  }
-
-  get ended() {
-    return (this.stream._duplexState & WRITE_DONE) !== 0
-  }
-
-  push(data) {
-    if ((this.stream._duplexState & WRITE_DROP_DATA) !== 0) return false
-    if (this.map !== null) data = this.map(data)
-
-    this.buffered += this.byteLength(data)
-    this.queue.push(data)
-
-    if (this.buffered < this.highWaterMark) {
-      this.stream._duplexState |= WRITE_QUEUED
-      return true
-    }
-
-    this.stream._duplexState |= WRITE_QUEUED_AND_UNDRAINED
-    return false
-  }
-
-  shift() {
-    const data = this.queue.shift()
-
-    this.buffered -= this.byteLength(data)
-    if (this.buffered === 0) this.stream._duplexState &= WRITE_NOT_QUEUED
-
-    return data
-  }
-
-  end(data) {
-    if (typeof data === 'function') {
-      this.stream.once('finish', data)
-    } else if (data !== undefined && data !== null) {
-      this.push(data)
-    }
-
-    this.stream._duplexState = (this.stream._duplexState | WRITE_FINISHING) & WRITE_NON_PRIMARY
-  }
-
-  autoBatch(data, cb) {
-    const buffer = []
-    const stream = this.stream
-
-    buffer.push(data)
-    while ((stream._duplexState & WRITE_STATUS) === WRITE_QUEUED_AND_ACTIVE) {
-      buffer.push(stream._writableState.shift())
-    }
-
-    if ((stream._duplexState & OPEN_STATUS) !== 0) return cb(null)
-    stream._writev(buffer, cb)
-  }
-
-  update() {
-    const stream = this.stream
-
-    stream._duplexState |= WRITE_UPDATING
-
-    do {
-      while ((stream._duplexState & WRITE_STATUS) === WRITE_QUEUED) {
-        const data = this.shift()
-        stream._duplexState |= WRITE_ACTIVE_AND_WRITING
-        stream._write(data, this.afterWrite)
-      }
-
-      if ((stream._duplexState & WRITE_PRIMARY_AND_ACTIVE) === 0) this.updateNonPrimary()
-    } while (this.continueUpdate() === true)
-
-    stream._duplexState &= WRITE_NOT_UPDATING
-  }
-
-  updateNonPrimary() {
-    const stream = this.stream
-
-    if ((stream._duplexState & WRITE_FINISHING_STATUS) === WRITE_FINISHING) {
-      stream._duplexState = stream._duplexState | WRITE_ACTIVE
-      stream._final(afterFinal.bind(this))
-      return
-    }
-
-    if ((stream._duplexState & DESTROY_STATUS) === DESTROYING) {
-      if ((stream._duplexState & ACTIVE_OR_TICKING) === 0) {
-        stream._duplexState |= ACTIVE
-        stream._destroy(afterDestroy.bind(this))
-      }
-      return
-    }
-
-    if ((stream._duplexState & IS_OPENING) === OPENING) {
-      stream._duplexState = (stream._duplexState | ACTIVE) & NOT_OPENING
-      stream._open(afterOpen.bind(this))
-    }
-  }
-
-  continueUpdate() {
-    if ((this.stream._duplexState & WRITE_NEXT_TICK) === 0) return false
-    this.stream._duplexState &= WRITE_NOT_NEXT_TICK
-    return true
-  }
-
-  updateCallback() {
-    if ((this.stream._duplexState & WRITE_UPDATE_SYNC_STATUS) === WRITE_PRIMARY) {
-      this.update()
-    } else {
-      this.updateNextTick()
-    }
-  }
-
-  updateNextTick() {
-    if ((this.stream._duplexState & WRITE_NEXT_TICK) !== 0) return
-    this.stream._duplexState |= WRITE_NEXT_TICK
-    if ((this.stream._duplexState & WRITE_UPDATING) === 0) qmt(this.afterUpdateNextTick)
-  }
-}
-
-class ReadableState {
-  constructor(
-    stream,
-    { highWaterMark = 16384, map = null, mapReadable, byteLength, byteLengthReadable } = {}
-  ) {
-    this.stream = stream
-    this.queue = new FIFO()
-    this.highWaterMark = highWaterMark === 0 ? 1 : highWaterMark
-    this.buffered = 0
-    this.readAhead = highWaterMark > 0
-    this.error = null
-    this.pipeline = null
-    this.byteLength = byteLengthReadable || byteLength || defaultByteLength
-    this.map = mapReadable || map
-    this.pipeTo = null
-    this.afterRead = afterRead.bind(this)
-    this.afterUpdateNextTick = updateReadNT.bind(this)
-  }
-
-  get ending() {
-    return (this.stream._duplexState & READ_ENDING) !== 0
-  }
-
-  get ended() {
-    return (this.stream._duplexState & READ_DONE) !== 0
-  }
-
-  pipe(pipeTo, cb) {
-    if (this.pipeTo !== null) throw StreamError.BAD_ARGUMENT('Can only pipe to one destination')
-    if (typeof cb !== 'function') cb = null
-
-    this.stream._duplexState |= READ_PIPE_DRAINED
-    this.pipeTo = pipeTo
-    this.pipeline = new Pipeline(this.stream, pipeTo, cb)
-
-    if (cb) this.stream.on('error', noop) // We already error handle this so supress crashes
-
-    if (isStreamx(pipeTo)) {
-      pipeTo._writableState.pipeline = this.pipeline
-      if (cb) pipeTo.on('error', noop) // We already error handle this so supress crashes
-      pipeTo.on('finish', this.pipeline.finished.bind(this.pipeline)) // TODO: just call finished from pipeTo itself
-    } else {
-      const onerror = this.pipeline.done.bind(this.pipeline, pipeTo)
-      const onclose = this.pipeline.done.bind(this.pipeline, pipeTo, null) // onclose has a weird bool arg
-      pipeTo.on('error', onerror)
-      pipeTo.on('close', onclose)
-      pipeTo.on('finish', this.pipeline.finished.bind(this.pipeline))
-    }
-
-    pipeTo.on('drain', afterDrain.bind(this))
-    this.stream.emit('piping', pipeTo)
-    pipeTo.emit('pipe', this.stream)
-  }
-
-  push(data) {
-    const stream = this.stream
-
-    if (data === null) {
-      this.highWaterMark = 0
-      stream._duplexState = (stream._duplexState | READ_ENDING) & READ_NON_PRIMARY_AND_PUSHED
-      return false
-    }
-
-    if (this.map !== null) {
-      data = this.map(data)
-      if (data === null) {
-        stream._duplexState &= READ_PUSHED
-        return this.buffered < this.highWaterMark
-      }
-    }
-
-    this.buffered += this.byteLength(data)
-    this.queue.push(data)
-
-    stream._duplexState = (stream._duplexState | READ_QUEUED) & READ_PUSHED
-
-    return this.buffered < this.highWaterMark
-  }
-
-  shift() {
-    const data = this.queue.shift()
-
-    this.buffered -= this.byteLength(data)
-    if (this.buffered === 0) {
-      this.stream._duplexState &= READ_NOT_QUEUED
-    }
-
-    return data
-  }
-
-  unshift(data) {
-    const pending = [this.map !== null ? this.map(data) : data]
-    while (this.buffered > 0) pending.push(this.shift())
-
-    for (let i = 0; i < pending.length - 1; i++) {
-      const data = pending[i]
-      this.buffered += this.byteLength(data)
-      this.queue.push(data)
-    }
-
-    this.push(pending[pending.length - 1])
-  }
-
-  read() {
-    const stream = this.stream
-
-    if ((stream._duplexState & READ_STATUS) === READ_QUEUED) {
-      const data = this.shift()
-
-      if (this.pipeTo !== null && this.pipeTo.write(data) === false) {
-        stream._duplexState &= READ_PIPE_NOT_DRAINED
-      }
-
-      if ((stream._duplexState & READ_EMIT_DATA) !== 0) {
-        stream.emit('data', data)
-      }
-
-      return data
-    }
-
-    if (this.readAhead === false) {
-      stream._duplexState |= READ_READ_AHEAD
-      this.updateNextTick()
-    }
-
-    return null
-  }
-
-  drain() {
-    const stream = this.stream
-
-    while (
-      (stream._duplexState & READ_STATUS) === READ_QUEUED &&
-      (stream._duplexState & READ_FLOWING) !== 0
-    ) {
-      const data = this.shift()
-
-      if (this.pipeTo !== null && this.pipeTo.write(data) === false) {
-        stream._duplexState &= READ_PIPE_NOT_DRAINED
-      }
-
-      if ((stream._duplexState & READ_EMIT_DATA) !== 0) {
-        stream.emit('data', data)
-      }
-    }
-  }
-
-  update() {
-    const stream = this.stream
-
-    stream._duplexState |= READ_UPDATING
-
-    do {
-      this.drain()
-
-      while (
-        this.buffered < this.highWaterMark &&
-        (stream._duplexState & SHOULD_NOT_READ) === READ_READ_AHEAD
-      ) {
-        stream._duplexState |= READ_ACTIVE_AND_NEEDS_PUSH
-        stream._read(this.afterRead)
-        this.drain()
-      }
-
-      if ((stream._duplexState & READ_READABLE_STATUS) === READ_EMIT_READABLE_AND_QUEUED) {
-        stream._duplexState |= READ_EMITTED_READABLE
-        stream.emit('readable')
-      }
-
-      if ((stream._duplexState & READ_PRIMARY_AND_ACTIVE) === 0) {
-        this.updateNonPrimary()
-      }
-    } while (this.continueUpdate() === true)
-
-    stream._duplexState &= READ_NOT_UPDATING
-  }
-
-  updateNonPrimary() {
-    const stream = this.stream
-
-    if ((stream._duplexState & READ_ENDING_STATUS) === READ_ENDING) {
-      stream._duplexState = (stream._duplexState | READ_DONE) & READ_NOT_ENDING
-      stream.emit('end')
-
-      if ((stream._duplexState & AUTO_DESTROY) === DONE) {
-        stream._duplexState |= DESTROYING
-      }
-
-      if (this.pipeTo !== null) {
-        this.pipeTo.end()
-      }
-    }
-
-    if ((stream._duplexState & DESTROY_STATUS) === DESTROYING) {
-      if ((stream._duplexState & ACTIVE_OR_TICKING) === 0) {
-        stream._duplexState |= ACTIVE
-        stream._destroy(afterDestroy.bind(this))
-      }
-      return
-    }
-
-    if ((stream._duplexState & IS_OPENING) === OPENING) {
-      stream._duplexState = (stream._duplexState | ACTIVE) & NOT_OPENING
-      stream._open(afterOpen.bind(this))
-    }
-  }
-
-  continueUpdate() {
-    if ((this.stream._duplexState & READ_NEXT_TICK) === 0) return false
-    this.stream._duplexState &= READ_NOT_NEXT_TICK
-    return true
-  }
-
-  updateCallback() {
-    if ((this.stream._duplexState & READ_UPDATE_SYNC_STATUS) === READ_PRIMARY) {
-      this.update()
-    } else {
-      this.updateNextTick()
-    }
-  }
-
-  updateNextTickIfOpen() {
-    if ((this.stream._duplexState & READ_NEXT_TICK_OR_OPENING) !== 0) return
-    this.stream._duplexState |= READ_NEXT_TICK
-    if ((this.stream._duplexState & READ_UPDATING) === 0) qmt(this.afterUpdateNextTick)
-  }
-
-  updateNextTick() {
-    if ((this.stream._duplexState & READ_NEXT_TICK) !== 0) return
-    this.stream._duplexState |= READ_NEXT_TICK
-    if ((this.stream._duplexState & READ_UPDATING) === 0) qmt(this.afterUpdateNextTick)
-  }
-}
-
-class TransformState {
-  constructor(stream) {
-    this.data = null
-    this.afterTransform = afterTransform.bind(stream)
-    this.afterFinal = null
-  }
-}
-
-class Pipeline {
-  constructor(src, dst, cb) {
-    this.from = src
-    this.to = dst
-    this.afterPipe = cb
-    this.error = null
-    this.pipeToFinished = false
-  }
-
-  finished() {
-    this.pipeToFinished = true
-  }
-
-  done(stream, err) {
-    if (err) this.error = err
-
-    if (stream === this.to) {
-      this.to = null
-
-      if (this.from !== null) {
-        if ((this.from._duplexState & READ_DONE) === 0 || !this.pipeToFinished) {
-          this.from.destroy(this.error || StreamError.PREMATURE_CLOSE('Writable stream closed'))
-        }
-        return
-      }
-    }
-
-    if (stream === this.from) {
-      this.from = null
-
-      if (this.to !== null) {
-        if ((stream._duplexState & READ_DONE) === 0) {
-          this.to.destroy(this.error || StreamError.PREMATURE_CLOSE('Readable stream closed'))
-        }
-        return
-      }
-    }
-
-    if (this.afterPipe !== null) this.afterPipe(this.error)
-    this.to = this.from = this.afterPipe = null
-  }
-}
-
-function afterDrain() {
-  this.stream._duplexState |= READ_PIPE_DRAINED
-  this.updateCallback()
-}
-
-function afterFinal(err) {
-  const stream = this.stream
-  if (err) stream.destroy(err)
-
-  if ((stream._duplexState & DESTROY_STATUS) === 0) {
-    stream._duplexState |= WRITE_DONE
-    stream.emit('finish')
-  }
-
-  if ((stream._duplexState & AUTO_DESTROY) === DONE) {
-    stream._duplexState |= DESTROYING
-  }
-
-  stream._duplexState &= WRITE_NOT_FINISHING
-
-  // no need to wait the extra tick here, so we short circuit that
-  if ((stream._duplexState & WRITE_UPDATING) === 0) {
-    this.update()
-  } else {
-    this.updateNextTick()
-  }
-}
-
-function afterDestroy(err) {
-  const stream = this.stream
-
-  if (!err && !StreamError.isStreamDestroyed(this.error)) err = this.error
-  if (err) stream.emit('error', err)
-
-  stream._duplexState |= DESTROYED
-  stream.emit('close')
-
-  const rs = stream._readableState
-  const ws = stream._writableState
-
-  if (rs !== null && rs.pipeline !== null) {
-    rs.pipeline.done(stream, err)
-  }
-
-  if (ws !== null) {
-    while (ws.drains !== null && ws.drains.length > 0) {
-      ws.drains.shift().resolve(false)
-    }
-
-    if (ws.pipeline !== null) {
-      ws.pipeline.done(stream, err)
-    }
-  }
-}
-
-function afterWrite(err) {
-  const stream = this.stream
-
-  if (err) stream.destroy(err)
-  stream._duplexState &= WRITE_NOT_ACTIVE
-
-  if (this.drains !== null) tickDrains(this.drains)
-
-  if ((stream._duplexState & WRITE_DRAIN_STATUS) === WRITE_UNDRAINED) {
-    stream._duplexState &= WRITE_DRAINED
-
-    if ((stream._duplexState & WRITE_EMIT_DRAIN) === WRITE_EMIT_DRAIN) {
-      stream.emit('drain')
-    }
-  }
-
-  this.updateCallback()
-}
-
-function afterRead(err) {
-  if (err) this.stream.destroy(err)
-  this.stream._duplexState &= READ_NOT_ACTIVE
-
-  if (this.readAhead === false && (this.stream._duplexState & READ_RESUMED) === 0) {
-    this.stream._duplexState &= READ_NO_READ_AHEAD
-  }
-
-  this.updateCallback()
-}
-
-function updateReadNT() {
-  if ((this.stream._duplexState & READ_UPDATING) === 0) {
-    this.stream._duplexState &= READ_NOT_NEXT_TICK
-    this.update()
-  }
-}
-
-function updateWriteNT() {
-  if ((this.stream._duplexState & WRITE_UPDATING) === 0) {
-    this.stream._duplexState &= WRITE_NOT_NEXT_TICK
-    this.update()
-  }
-}
-
-function tickDrains(drains) {
-  for (let i = 0; i < drains.length; i++) {
-    // drains.writes are monotonic, so if one is 0 its always the first one
-    if (--drains[i].writes === 0) {
-      drains.shift().resolve(true)
-      i--
-    }
-  }
-}
-
-function afterOpen(err) {
-  const stream = this.stream
-
-  if (err) stream.destroy(err)
-
-  if ((stream._duplexState & DESTROYING) === 0) {
-    if ((stream._duplexState & READ_PRIMARY_STATUS) === 0) {
-      stream._duplexState |= READ_PRIMARY
-    }
-
-    if ((stream._duplexState & WRITE_PRIMARY_STATUS) === 0) {
-      stream._duplexState |= WRITE_PRIMARY
-    }
-
-    stream.emit('open')
-  }
-
-  stream._duplexState &= NOT_ACTIVE
-
-  if (stream._writableState !== null) {
-    stream._writableState.updateCallback()
-  }
-
-  if (stream._readableState !== null) {
-    stream._readableState.updateCallback()
-  }
-}
-
-function afterTransform(err, data) {
-  if (data !== undefined && data !== null) this.push(data)
-  this._writableState.afterWrite(err)
-}
-
-function newListener(name) {
-  if (this._readableState !== null) {
-    if (name === 'data') {
-      this._duplexState |= READ_EMIT_DATA | READ_RESUMED_READ_AHEAD
-      this._readableState.updateNextTick()
-    }
-    if (name === 'readable') {
-      this._duplexState |= READ_EMIT_READABLE
-      this._readableState.updateNextTick()
-    }
-  }
-
-  if (this._writableState !== null) {
-    if (name === 'drain') {
-      this._duplexState |= WRITE_EMIT_DRAIN
-      this._writableState.updateNextTick()
-    }
-  }
-}
-
-class Stream extends EventEmitter {
-  constructor(opts) {
-    super()
-
-    this._duplexState = 0
-    this._readableState = null
-    this._writableState = null
-
-    if (opts) {
-      if (opts.open) this._open = opts.open
-      if (opts.destroy) this._destroy = opts.destroy
-      if (opts.predestroy) this._predestroy = opts.predestroy
-      if (opts.signal) opts.signal.addEventListener('abort', abort.bind(this))
-    }
-
-    this.on('newListener', newListener)
-  }
-
-  _open(cb) {
-    cb(null)
-  }
-
-  _destroy(cb) {
-    cb(null)
-  }
-
-  _predestroy() {
-    // does nothing
-  }
-
-  get readable() {
-    return this._readableState !== null ? true : undefined
-  }
-
-  get writable() {
-    return this._writableState !== null ? true : undefined
-  }
-
-  get destroyed() {
-    return (this._duplexState & DESTROYED) !== 0
-  }
-
-  get destroying() {
-    return (this._duplexState & DESTROY_STATUS) !== 0
-  }
-
-  destroy(err) {
-    if ((this._duplexState & DESTROY_STATUS) === 0) {
-      if (!err) err = StreamError.STREAM_DESTROYED()
-      this._duplexState = (this._duplexState | DESTROYING) & NON_PRIMARY
-
-      if (this._readableState !== null) {
-        this._readableState.highWaterMark = 0
-        this._readableState.error = err
-      }
-
-      if (this._writableState !== null) {
-        this._writableState.highWaterMark = 0
-        this._writableState.error = err
-      }
-
-      this._duplexState |= PREDESTROYING
-      this._predestroy()
-      this._duplexState &= NOT_PREDESTROYING
-
-      if (this._readableState !== null) {
-        this._readableState.updateNextTick()
-      }
-
-      if (this._writableState !== null) {
-        this._writableState.updateNextTick()
-      }
-    }
-  }
-}
-
-class Readable extends Stream {
-  constructor(opts) {
-    super(opts)
-
-    this._duplexState |= OPENING | WRITE_DONE | READ_READ_AHEAD
-    this._readableState = new ReadableState(this, opts)
-
-    if (opts) {
-      if (this._readableState.readAhead === false) this._duplexState &= READ_NO_READ_AHEAD
-      if (opts.read) this._read = opts.read
-      if (opts.eagerOpen) this._readableState.updateNextTick()
-      if (opts.encoding) this.setEncoding(opts.encoding)
-    }
-  }
-
-  static deferred(fn, opts) {
-    const out = new PassThrough(opts)
-
-    fn()
-      .then((src) => {
-        if (src === null) return out.end()
-        if (out.destroying) return
-        pipeline(src, out, noop)
-      })
-      .catch((err) => out.destroy(err))
-
-    return out
-  }
-
-  setEncoding(encoding) {
-    const dec = new TextDecoder(encoding)
-    const map = this._readableState.map || echo
-    this._readableState.map = mapOrSkip
-    return this
-
-    function mapOrSkip(data) {
-      const next = dec.push(data)
-      return next === '' && (data.byteLength !== 0 || dec.remaining > 0) ? null : map(next)
-    }
-  }
-
-  _read(cb) {
-    cb(null)
-  }
-
-  pipe(dest, cb) {
-    this._readableState.updateNextTick()
-    this._readableState.pipe(dest, cb)
-    return dest
-  }
-
-  read() {
-    this._readableState.updateNextTick()
-    return this._readableState.read()
-  }
-
-  push(data) {
-    this._readableState.updateNextTickIfOpen()
-    return this._readableState.push(data)
-  }
-
-  unshift(data) {
-    this._readableState.updateNextTickIfOpen()
-    return this._readableState.unshift(data)
-  }
-
-  resume() {
-    this._duplexState |= READ_RESUMED_READ_AHEAD
-    this._readableState.updateNextTick()
-    return this
-  }
-
-  pause() {
-    this._duplexState &=
-      this._readableState.readAhead === false ? READ_PAUSED_NO_READ_AHEAD : READ_PAUSED
-    return this
-  }
-
-  static _fromAsyncIterator(ite, opts) {
-    let destroy
-
-    const rs = new Readable({
-      ...opts,
-      read(cb) {
-        ite.next().then(push).then(cb.bind(null, null)).catch(cb)
-      },
-      predestroy() {
-        destroy = ite.return()
-      },
-      destroy(cb) {
-        if (!destroy) return cb(null)
-        destroy.then(cb.bind(null, null)).catch(cb)
-      }
-    })
-
-    return rs
-
-    function push(data) {
-      if (data.done) rs.push(null)
-      else rs.push(data.value)
-    }
-  }
-
-  static from(data, opts) {
-    if (isReadStreamx(data)) return data
-    if (data[asyncIterator]) return this._fromAsyncIterator(data[asyncIterator](), opts)
-    if (!Array.isArray(data)) data = data === undefined ? [] : [data]
-
-    let i = 0
-    return new Readable({
-      ...opts,
-      read(cb) {
-        this.push(i === data.length ? null : data[i++])
-        cb(null)
-      }
-    })
-  }
-
-  static isBackpressured(rs) {
-    return (
-      (rs._duplexState & READ_BACKPRESSURE_STATUS) !== 0 ||
-      rs._readableState.buffered >= rs._readableState.highWaterMark
-    )
-  }
-
-  static isPaused(rs) {
-    return (rs._duplexState & READ_RESUMED) === 0
-  }
-
-  [asyncIterator]() {
-    const stream = this
-
-    let error = null
-    let promiseResolve = null
-    let promiseReject = null
-
-    this.on('error', (err) => {
-      error = err
-    })
-    this.on('readable', onreadable)
-    this.on('close', onclose)
-
-    return {
-      [asyncIterator]() {
-        return this
-      },
-      next() {
-        return new Promise(function (resolve, reject) {
-          promiseResolve = resolve
-          promiseReject = reject
-          const data = stream.read()
-          if (data !== null) ondata(data)
-          else if ((stream._duplexState & DESTROYED) !== 0) ondata(null)
-        })
-      },
-      return() {
-        return destroy(null)
-      },
-      throw(err) {
-        return destroy(err)
-      }
-    }
-
-    function onreadable() {
-      if (promiseResolve !== null) ondata(stream.read())
-    }
-
-    function onclose() {
-      if (promiseResolve !== null) ondata(null)
-    }
-
-    function ondata(data) {
-      if (promiseReject === null) return
-      if (error) {
-        promiseReject(error)
-      } else if (data === null && (stream._duplexState & READ_DONE) === 0) {
-        promiseReject(StreamError.STREAM_DESTROYED())
-      } else {
-        promiseResolve({ value: data, done: data === null })
-      }
-      promiseReject = promiseResolve = null
-    }
-
-    function destroy(err) {
-      stream.destroy(err)
-      return new Promise((resolve, reject) => {
-        if (stream._duplexState & DESTROYED) return resolve({ value: undefined, done: true })
-        stream.once('close', function () {
-          if (err) reject(err)
-          else resolve({ value: undefined, done: true })
-        })
-      })
-    }
-  }
-}
-
-class Writable extends Stream {
-  constructor(opts) {
-    super(opts)
-
-    this._duplexState |= OPENING | READ_DONE
-    this._writableState = new WritableState(this, opts)
-
-    if (opts) {
-      if (opts.writev) this._writev = opts.writev
-      if (opts.write) this._write = opts.write
-      if (opts.final) this._final = opts.final
-      if (opts.eagerOpen) this._writableState.updateNextTick()
-    }
-  }
-
-  cork() {
-    this._duplexState |= WRITE_CORKED
-  }
-
-  uncork() {
-    this._duplexState &= WRITE_NOT_CORKED
-    this._writableState.updateNextTick()
-  }
-
-  _writev(batch, cb) {
-    cb(null)
-  }
-
-  _write(data, cb) {
-    this._writableState.autoBatch(data, cb)
-  }
-
-  _final(cb) {
-    cb(null)
-  }
-
-  static isBackpressured(ws) {
-    return (ws._duplexState & WRITE_BACKPRESSURE_STATUS) !== 0
-  }
-
-  static drained(ws) {
-    if (ws.destroyed) return Promise.resolve(false)
-
-    const state = ws._writableState
-    const pending = isWritev(ws) ? Math.min(1, state.queue.length) : state.queue.length
-    const writes = pending + (ws._duplexState & WRITE_WRITING ? 1 : 0)
-    if (writes === 0) return Promise.resolve(true)
-
-    if (state.drains === null) state.drains = []
-    return new Promise((resolve) => {
-      state.drains.push({ writes, resolve })
-    })
-  }
-
-  write(data) {
-    this._writableState.updateNextTick()
-    return this._writableState.push(data)
-  }
-
-  end(data) {
-    this._writableState.updateNextTick()
-    this._writableState.end(data)
-    return this
-  }
-}
-
-class Duplex extends Readable {
-  // and Writable
-  constructor(opts) {
-    super(opts)
-
-    this._duplexState = OPENING | (this._duplexState & READ_READ_AHEAD)
-    this._writableState = new WritableState(this, opts)
-
-    if (opts) {
-      if (opts.writev) this._writev = opts.writev
-      if (opts.write) this._write = opts.write
-      if (opts.final) this._final = opts.final
-    }
-  }
-
-  cork() {
-    this._duplexState |= WRITE_CORKED
-  }
-
-  uncork() {
-    this._duplexState &= WRITE_NOT_CORKED
-    this._writableState.updateNextTick()
-  }
-
-  _writev(batch, cb) {
-    cb(null)
-  }
-
-  _write(data, cb) {
-    this._writableState.autoBatch(data, cb)
-  }
-
-  _final(cb) {
-    cb(null)
-  }
-
-  write(data) {
-    this._writableState.updateNextTick()
-    return this._writableState.push(data)
-  }
-
-  end(data) {
-    this._writableState.updateNextTick()
-    this._writableState.end(data)
-    return this
-  }
-}
-
-class Transform extends Duplex {
-  constructor(opts) {
-    super(opts)
-    this._transformState = new TransformState(this)
-
-    if (opts) {
-      if (opts.transform) this._transform = opts.transform
-      if (opts.flush) this._flush = opts.flush
-    }
-  }
-
-  _write(data, cb) {
-    if (this._readableState.buffered >= this._readableState.highWaterMark) {
-      this._transformState.data = data
-    } else {
-      this._transform(data, this._transformState.afterTransform)
-    }
-  }
-
-  _read(cb) {
-    if (this._transformState.data !== null) {
-      const data = this._transformState.data
-      this._transformState.data = null
-      cb(null)
-      this._transform(data, this._transformState.afterTransform)
-    } else {
-      cb(null)
-    }
-  }
-
-  destroy(err) {
-    super.destroy(err)
-    if (this._transformState.data !== null) {
-      this._transformState.data = null
-      this._transformState.afterTransform()
-    }
-  }
-
-  _transform(data, cb) {
-    cb(null, data)
-  }
-
-  _flush(cb) {
-    cb(null)
-  }
-
-  _final(cb) {
-    this._transformState.afterFinal = cb
-    this._flush(transformAfterFlush.bind(this))
-  }
-}
-
-class PassThrough extends Transform {}
-
-function transformAfterFlush(err, data) {
-  const cb = this._transformState.afterFinal
-  if (err) return cb(err)
-
-  if (data !== null && data !== undefined) this.push(data)
-  this.push(null)
-  cb(null)
-}
-
-function pipelinePromise(...streams) {
-  return new Promise((resolve, reject) => {
-    return pipeline(...streams, (err) => {
-      if (err) return reject(err)
-      resolve()
-    })
-  })
-}
-
-function pipeline(stream, ...streams) {
-  const all = Array.isArray(stream) ? [...stream, ...streams] : [stream, ...streams]
-  const done = all.length && typeof all[all.length - 1] === 'function' ? all.pop() : null
-
-  if (all.length < 2) throw StreamError.BAD_ARGUMENT('Pipeline requires at least 2 streams')
-
-  let src = all[0]
-  let dest = null
-  let error = null
-
-  for (let i = 1; i < all.length; i++) {
-    dest = all[i]
-
-    if (isStreamx(src)) {
-      src.pipe(dest, onerror)
-    } else {
-      errorHandle(src, true, i > 1, onerror)
-      src.pipe(dest)
-    }
-
-    src = dest
-  }
-
-  if (done) {
-    let fin = false
-
-    const autoDestroy =
-      isStreamx(dest) || !!(dest._writableState && dest._writableState.autoDestroy)
-
-    dest.on('error', (err) => {
-      if (error === null) error = err
-    })
-
-    dest.on('finish', () => {
-      fin = true
-      if (!autoDestroy) done(error)
-    })
-
-    if (autoDestroy) {
-      dest.on('close', () => done(error || (fin ? null : StreamError.PREMATURE_CLOSE())))
-    }
-  }
-
-  return dest
-
-  function errorHandle(s, rd, wr, onerror) {
-    s.on('error', onerror)
-    s.on('close', onclose)
-
-    function onclose() {
-      if (rd && s._readableState && !s._readableState.ended) {
-        return onerror(StreamError.PREMATURE_CLOSE())
-      }
-      if (wr && s._writableState && !s._writableState.ended) {
-        return onerror(StreamError.PREMATURE_CLOSE())
-      }
-    }
-  }
-
-  function onerror(err) {
-    if (!err || error) return
-    error = err
-
-    for (const s of all) {
-      s.destroy(err)
-    }
-  }
-}
-
-function echo(s) {
-  return s
-}
-
-function isStream(stream) {
-  return !!stream._readableState || !!stream._writableState
-}
-
-function isStreamx(stream) {
-  return typeof stream._duplexState === 'number' && isStream(stream)
-}
-
-function isEnding(stream) {
-  return !!stream._readableState && stream._readableState.ending
-}
-
-function isEnded(stream) {
-  return !!stream._readableState && stream._readableState.ended
-}
-
-function isFinishing(stream) {
-  return !!stream._writableState && stream._writableState.ending
-}
-
-function isFinished(stream) {
-  return !!stream._writableState && stream._writableState.ended
-}
-
-function getStreamError(stream, opts = {}) {
-  const err =
-    (stream._readableState && stream._readableState.error) ||
-    (stream._writableState && stream._writableState.error)
-
-  // avoid implicit errors by default
-  return !opts.all && StreamError.isStreamDestroyed(err) ? null : err
-}
-
-function isReadStreamx(stream) {
-  return isStreamx(stream) && stream.readable
-}
-
-function isDisturbed(stream) {
-  return (
-    (stream._duplexState & OPENING) !== OPENING ||
-    (stream._duplexState & DESTROYING) === DESTROYING ||
-    (stream._duplexState & ACTIVE_OR_TICKING) !== 0
-  )
-}
-
-function isTypedArray(data) {
-  return typeof data === 'object' && data !== null && typeof data.byteLength === 'number'
-}
-
-function defaultByteLength(data) {
-  return isTypedArray(data) ? data.byteLength : 1024
-}
-
-function noop() {}
-
-function abort() {
-  this.destroy(StreamError.ABORTED())
-}
-
-function isWritev(s) {
-  return s._writev !== Writable.prototype._writev && s._writev !== Duplex.prototype._writev
-}
-
-module.exports = {
-  pipeline,
-  pipelinePromise,
-  isStream,
-  isStreamx,
-  isEnding,
-  isEnded,
-  isFinishing,
-  isFinished,
-  isDisturbed,
-  getStreamError,
-  Stream,
-  Writable,
-  Readable,
-  Duplex,
-  Transform,
-  // Export PassThrough for compatibility with Node.js core's stream module
-  PassThrough
-}
-
-
-/***/ }),
-
-/***/ 5657:
-/***/ ((module) => {
-
-module.exports = class StreamError extends Error {
-  constructor(msg, code, fn = StreamError) {
-    super(msg)
-
-    this.code = code
-
-    if (Error.captureStackTrace) {
-      Error.captureStackTrace(this, fn)
-    }
-  }
-
-  static isStreamDestroyed(err) {
-    return err && err.code === 'STREAM_DESTROYED'
-  }
-
-  static isPrematureClose(err) {
-    return err && err.code === 'PREMATURE_CLOSE'
-  }
-
-  static isAborted(err) {
-    return err && err.code === 'ABORTED'
-  }
-
-  static isBadArgument(err) {
-    return err && err.code === 'BAD_ARGUMENT'
-  }
-
-  get name() {
-    return 'StreamError'
-  }
-
-  static STREAM_DESTROYED() {
-    return new StreamError('Stream was destroyed', 'STREAM_DESTROYED', StreamError.STREAM_DESTROYED)
-  }
-
-  static PREMATURE_CLOSE(msg = 'Premature close') {
-    return new StreamError(msg, 'PREMATURE_CLOSE', StreamError.PREMATURE_CLOSE)
-  }
-
-  static ABORTED() {
-    return new StreamError('Stream aborted', 'ABORTED', StreamError.ABORTED)
-  }
-
-  static BAD_ARGUMENT(msg = 'Bad argument') {
-    return new StreamError(msg, 'BAD_ARGUMENT', StreamError.BAD_ARGUMENT)
-  }
-}
-
-
-/***/ }),
-
-/***/ 775:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const constants = { // just for envs without fs
-  S_IFMT: 61440,
-  S_IFDIR: 16384,
-  S_IFCHR: 8192,
-  S_IFBLK: 24576,
-  S_IFIFO: 4096,
-  S_IFLNK: 40960
-}
-
-try {
-  module.exports = (__nccwpck_require__(9896).constants) || constants
-} catch {
-  module.exports = constants
-}
-
-
-/***/ }),
-
-/***/ 5763:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const { Writable, Readable, getStreamError } = __nccwpck_require__(6204)
-const FIFO = __nccwpck_require__(3867)
-const b4a = __nccwpck_require__(3057)
-const headers = __nccwpck_require__(8428)
-
-const EMPTY = b4a.alloc(0)
-const MAX_HEADER_SIZE = 4 * 1024 * 1024 // arbitrary big number
-
-class BufferList {
-  constructor () {
-    this.buffered = 0
-    this.shifted = 0
-    this.queue = new FIFO()
-
-    this._offset = 0
-  }
-
-  push (buffer) {
-    this.buffered += buffer.byteLength
-    this.queue.push(buffer)
-  }
-
-  shiftFirst (size) {
-    return this.buffered === 0 ? null : this._next(size)
-  }
-
-  shift (size) {
-    if (size > this.buffered) return null
-    if (size === 0) return EMPTY
-
-    let chunk = this._next(size)
-
-    if (size === chunk.byteLength) return chunk // likely case
-
-    const chunks = [chunk]
-
-    while ((size -= chunk.byteLength) > 0) {
-      chunk = this._next(size)
-      chunks.push(chunk)
-    }
-
-    return b4a.concat(chunks)
-  }
-
-  _next (size) {
-    const buf = this.queue.peek()
-    const rem = buf.byteLength - this._offset
-
-    if (size >= rem) {
-      const sub = this._offset ? buf.subarray(this._offset, buf.byteLength) : buf
-      this.queue.shift()
-      this._offset = 0
-      this.buffered -= rem
-      this.shifted += rem
-      return sub
-    }
-
-    this.buffered -= size
-    this.shifted += size
-
-    return buf.subarray(this._offset, (this._offset += size))
-  }
-}
-
-class Source extends Readable {
-  constructor (self, header, offset) {
-    super()
-
-    this.header = header
-    this.offset = offset
-
-    this._parent = self
-  }
-
-  _read (cb) {
-    if (this.header.size === 0) {
-      this.push(null)
-    }
-    if (this._parent._stream === this) {
-      this._parent._update()
-    }
-    cb(null)
-  }
-
-  _predestroy () {
-    this._parent.destroy(getStreamError(this))
-  }
-
-  _detach () {
-    if (this._parent._stream === this) {
-      this._parent._stream = null
-      this._parent._missing = overflow(this.header.size)
-      this._parent._update()
-    }
-  }
-
-  _destroy (cb) {
-    this._detach()
-    cb(null)
-  }
-}
-
-class Extract extends Writable {
-  constructor (opts) {
-    super(opts)
-
-    if (!opts) opts = {}
-
-    this._buffer = new BufferList()
-    this._offset = 0
-    this._header = null
-    this._stream = null
-    this._missing = 0
-    this._longHeader = false
-    this._callback = noop
-    this._locked = false
-    this._finished = false
-    this._pax = null
-    this._paxGlobal = null
-    this._gnuLongPath = null
-    this._gnuLongLinkPath = null
-    this._filenameEncoding = opts.filenameEncoding || 'utf-8'
-    this._allowUnknownFormat = !!opts.allowUnknownFormat
-    this._unlockBound = this._unlock.bind(this)
-  }
-
-  _unlock (err) {
-    this._locked = false
-
-    if (err) {
-      this.destroy(err)
-      this._continueWrite(err)
-      return
-    }
-
-    this._update()
-  }
-
-  _consumeHeader () {
-    if (this._locked) return false
-
-    this._offset = this._buffer.shifted
-
-    try {
-      this._header = headers.decode(this._buffer.shift(512), this._filenameEncoding, this._allowUnknownFormat)
-    } catch (err) {
-      this._continueWrite(err)
-      return false
-    }
-
-    if (!this._header) return true
-
-    this._header.byteOffset = this._buffer.shifted
-
-    switch (this._header.type) {
-      case 'gnu-long-path':
-      case 'gnu-long-link-path':
-      case 'pax-global-header':
-      case 'pax-header':
-        this._longHeader = true
-        this._missing = this._header.size
-        if (this._missing > MAX_HEADER_SIZE) {
-          this._continueWrite(new Error('Header exceeds max size'))
-          return false
-        }
-        return true
-    }
-
-    this._locked = true
-    this._applyLongHeaders()
-
-    if (!(this._header.size >= 0)) {
-      this._continueWrite(new Error('Invalid header'))
-      return false
-    }
-
-    if (this._header.size === 0 || this._header.type === 'directory') {
-      this.emit('entry', this._header, this._createStream(), this._unlockBound)
-      return true
-    }
-
-    this._stream = this._createStream()
-    this._missing = this._header.size
-
-    this.emit('entry', this._header, this._stream, this._unlockBound)
-    return true
-  }
-
-  _applyLongHeaders () {
-    if (this._gnuLongPath) {
-      this._header.name = this._gnuLongPath
-      this._gnuLongPath = null
-    }
-
-    if (this._gnuLongLinkPath) {
-      this._header.linkname = this._gnuLongLinkPath
-      this._gnuLongLinkPath = null
-    }
-
-    if (this._pax) {
-      if (this._pax.path) this._header.name = this._pax.path
-      if (this._pax.linkpath) this._header.linkname = this._pax.linkpath
-      if (this._pax.size) this._header.size = parseInt(this._pax.size, 10)
-      this._header.pax = this._pax
-      this._pax = null
-    }
-  }
-
-  _decodeLongHeader (buf) {
-    switch (this._header.type) {
-      case 'gnu-long-path':
-        this._gnuLongPath = headers.decodeLongPath(buf, this._filenameEncoding)
-        break
-      case 'gnu-long-link-path':
-        this._gnuLongLinkPath = headers.decodeLongPath(buf, this._filenameEncoding)
-        break
-      case 'pax-global-header':
-        this._paxGlobal = headers.decodePax(buf)
-        break
-      case 'pax-header':
-        this._pax = this._paxGlobal === null
-          ? headers.decodePax(buf)
-          : Object.assign({}, this._paxGlobal, headers.decodePax(buf))
-        break
-    }
-  }
-
-  _consumeLongHeader () {
-    this._longHeader = false
-    this._missing = overflow(this._header.size)
-
-    const buf = this._buffer.shift(this._header.size)
-
-    try {
-      this._decodeLongHeader(buf)
-    } catch (err) {
-      this._continueWrite(err)
-      return false
-    }
-
-    return true
-  }
-
-  _consumeStream () {
-    const buf = this._buffer.shiftFirst(this._missing)
-    if (buf === null) return false
-
-    this._missing -= buf.byteLength
-    const drained = this._stream.push(buf)
-
-    if (this._missing === 0) {
-      this._stream.push(null)
-      if (drained) this._stream._detach()
-      return drained && this._locked === false
-    }
-
-    return drained
-  }
-
-  _createStream () {
-    return new Source(this, this._header, this._offset)
-  }
-
-  _update () {
-    while (this._buffer.buffered > 0 && !this.destroying) {
-      if (this._missing > 0) {
-        if (this._stream !== null) {
-          if (this._consumeStream() === false) return
-          continue
-        }
-
-        if (this._longHeader === true) {
-          if (this._missing > this._buffer.buffered) break
-          if (this._consumeLongHeader() === false) return false
-          continue
-        }
-
-        const ignore = this._buffer.shiftFirst(this._missing)
-        if (ignore !== null) this._missing -= ignore.byteLength
-        continue
-      }
-
-      if (this._buffer.buffered < 512) break
-      if (this._stream !== null || this._consumeHeader() === false) return
-    }
-
-    this._continueWrite(null)
-  }
-
-  _continueWrite (err) {
-    const cb = this._callback
-    this._callback = noop
-    cb(err)
-  }
-
-  _write (data, cb) {
-    this._callback = cb
-    this._buffer.push(data)
-    this._update()
-  }
-
-  _final (cb) {
-    this._finished = this._missing === 0 && this._buffer.buffered === 0
-    cb(this._finished ? null : new Error('Unexpected end of data'))
-  }
-
-  _predestroy () {
-    this._continueWrite(null)
-  }
-
-  _destroy (cb) {
-    if (this._stream) this._stream.destroy(getStreamError(this))
-    cb(null)
-  }
-
-  [Symbol.asyncIterator] () {
-    let error = null
-
-    let promiseResolve = null
-    let promiseReject = null
-
-    let entryStream = null
-    let entryCallback = null
-
-    const extract = this
-
-    this.on('entry', onentry)
-    this.on('error', (err) => { error = err })
-    this.on('close', onclose)
-
-    return {
-      [Symbol.asyncIterator] () {
-        return this
-      },
-      next () {
-        return new Promise(onnext)
-      },
-      return () {
-        return destroy(null)
-      },
-      throw (err) {
-        return destroy(err)
-      }
-    }
-
-    function consumeCallback (err) {
-      if (!entryCallback) return
-      const cb = entryCallback
-      entryCallback = null
-      cb(err)
-    }
-
-    function onnext (resolve, reject) {
-      if (error) {
-        return reject(error)
-      }
-
-      if (entryStream) {
-        resolve({ value: entryStream, done: false })
-        entryStream = null
-        return
-      }
-
-      promiseResolve = resolve
-      promiseReject = reject
-
-      consumeCallback(null)
-
-      if (extract._finished && promiseResolve) {
-        promiseResolve({ value: undefined, done: true })
-        promiseResolve = promiseReject = null
-      }
-    }
-
-    function onentry (header, stream, callback) {
-      entryCallback = callback
-      stream.on('error', noop) // no way around this due to tick sillyness
-
-      if (promiseResolve) {
-        promiseResolve({ value: stream, done: false })
-        promiseResolve = promiseReject = null
-      } else {
-        entryStream = stream
-      }
-    }
-
-    function onclose () {
-      consumeCallback(error)
-      if (!promiseResolve) return
-      if (error) promiseReject(error)
-      else promiseResolve({ value: undefined, done: true })
-      promiseResolve = promiseReject = null
-    }
-
-    function destroy (err) {
-      extract.destroy(err)
-      consumeCallback(err)
-      return new Promise((resolve, reject) => {
-        if (extract.destroyed) return resolve({ value: undefined, done: true })
-        extract.once('close', function () {
-          if (err) reject(err)
-          else resolve({ value: undefined, done: true })
-        })
-      })
-    }
-  }
-}
-
-module.exports = function extract (opts) {
-  return new Extract(opts)
-}
-
-function noop () {}
-
-function overflow (size) {
-  size &= 511
-  return size && 512 - size
-}
-
-
-/***/ }),
-
-/***/ 8428:
-/***/ ((__unused_webpack_module, exports, __nccwpck_require__) => {
-
-const b4a = __nccwpck_require__(3057)
-
-const ZEROS = '0000000000000000000'
-const SEVENS = '7777777777777777777'
-const ZERO_OFFSET = '0'.charCodeAt(0)
-const USTAR_MAGIC = b4a.from([0x75, 0x73, 0x74, 0x61, 0x72, 0x00]) // ustar\x00
-const USTAR_VER = b4a.from([ZERO_OFFSET, ZERO_OFFSET])
-const GNU_MAGIC = b4a.from([0x75, 0x73, 0x74, 0x61, 0x72, 0x20]) // ustar\x20
-const GNU_VER = b4a.from([0x20, 0x00])
-const MASK = 0o7777
-const MAGIC_OFFSET = 257
-const VERSION_OFFSET = 263
-
-exports.decodeLongPath = function decodeLongPath (buf, encoding) {
-  return decodeStr(buf, 0, buf.length, encoding)
-}
-
-exports.encodePax = function encodePax (opts) { // TODO: encode more stuff in pax
-  let result = ''
-  if (opts.name) result += addLength(' path=' + opts.name + '\n')
-  if (opts.linkname) result += addLength(' linkpath=' + opts.linkname + '\n')
-  const pax = opts.pax
-  if (pax) {
-    for (const key in pax) {
-      result += addLength(' ' + key + '=' + pax[key] + '\n')
-    }
-  }
-  return b4a.from(result)
-}
-
-exports.decodePax = function decodePax (buf) {
-  const result = {}
-
-  while (buf.length) {
-    let i = 0
-    while (i < buf.length && buf[i] !== 32) i++
-    const len = parseInt(b4a.toString(buf.subarray(0, i)), 10)
-    if (!len) return result
-
-    const b = b4a.toString(buf.subarray(i + 1, len - 1))
-    const keyIndex = b.indexOf('=')
-    if (keyIndex === -1) return result
-    result[b.slice(0, keyIndex)] = b.slice(keyIndex + 1)
-
-    buf = buf.subarray(len)
-  }
-
-  return result
-}
-
-exports.encode = function encode (opts) {
-  const buf = b4a.alloc(512)
-  let name = opts.name
-  let prefix = ''
-
-  if (opts.typeflag === 5 && name[name.length - 1] !== '/') name += '/'
-  if (b4a.byteLength(name) !== name.length) return null // utf-8
-
-  while (b4a.byteLength(name) > 100) {
-    const i = name.indexOf('/')
-    if (i === -1) return null
-    prefix += prefix ? '/' + name.slice(0, i) : name.slice(0, i)
-    name = name.slice(i + 1)
-  }
-
-  if (b4a.byteLength(name) > 100 || b4a.byteLength(prefix) > 155) return null
-  if (opts.linkname && b4a.byteLength(opts.linkname) > 100) return null
-
-  b4a.write(buf, name)
-  b4a.write(buf, encodeOct(opts.mode & MASK, 6), 100)
-  b4a.write(buf, encodeOct(opts.uid, 6), 108)
-  b4a.write(buf, encodeOct(opts.gid, 6), 116)
-  encodeSize(opts.size, buf, 124)
-  b4a.write(buf, encodeOct((opts.mtime.getTime() / 1000) | 0, 11), 136)
-
-  buf[156] = ZERO_OFFSET + toTypeflag(opts.type)
-
-  if (opts.linkname) b4a.write(buf, opts.linkname, 157)
-
-  b4a.copy(USTAR_MAGIC, buf, MAGIC_OFFSET)
-  b4a.copy(USTAR_VER, buf, VERSION_OFFSET)
-  if (opts.uname) b4a.write(buf, opts.uname, 265)
-  if (opts.gname) b4a.write(buf, opts.gname, 297)
-  b4a.write(buf, encodeOct(opts.devmajor || 0, 6), 329)
-  b4a.write(buf, encodeOct(opts.devminor || 0, 6), 337)
-
-  if (prefix) b4a.write(buf, prefix, 345)
-
-  b4a.write(buf, encodeOct(cksum(buf), 6), 148)
-
-  return buf
-}
-
-exports.decode = function decode (buf, filenameEncoding, allowUnknownFormat) {
-  let typeflag = buf[156] === 0 ? 0 : buf[156] - ZERO_OFFSET
-
-  let name = decodeStr(buf, 0, 100, filenameEncoding)
-  const mode = decodeOct(buf, 100, 8)
-  const uid = decodeOct(buf, 108, 8)
-  const gid = decodeOct(buf, 116, 8)
-  const size = decodeOct(buf, 124, 12)
-  const mtime = decodeOct(buf, 136, 12)
-  const type = toType(typeflag)
-  const linkname = buf[157] === 0 ? null : decodeStr(buf, 157, 100, filenameEncoding)
-  const uname = decodeStr(buf, 265, 32)
-  const gname = decodeStr(buf, 297, 32)
-  const devmajor = decodeOct(buf, 329, 8)
-  const devminor = decodeOct(buf, 337, 8)
-
-  const c = cksum(buf)
-
-  // checksum is still initial value if header was null.
-  if (c === 8 * 32) return null
-
-  // valid checksum
-  if (c !== decodeOct(buf, 148, 8)) throw new Error('Invalid tar header. Maybe the tar is corrupted or it needs to be gunzipped?')
-
-  if (isUSTAR(buf)) {
-    // ustar (posix) format.
-    // prepend prefix, if present.
-    if (buf[345]) name = decodeStr(buf, 345, 155, filenameEncoding) + '/' + name
-  } else if (isGNU(buf)) {
-    // 'gnu'/'oldgnu' format. Similar to ustar, but has support for incremental and
-    // multi-volume tarballs.
-  } else {
-    if (!allowUnknownFormat) {
-      throw new Error('Invalid tar header: unknown format.')
-    }
-  }
-
-  // to support old tar versions that use trailing / to indicate dirs
-  if (typeflag === 0 && name && name[name.length - 1] === '/') typeflag = 5
-
-  return {
-    name,
-    mode,
-    uid,
-    gid,
-    size,
-    byteOffset: 0,
-    mtime: new Date(1000 * mtime),
-    type,
-    linkname,
-    uname,
-    gname,
-    devmajor,
-    devminor,
-    pax: null
-  }
-}
-
-function isUSTAR (buf) {
-  return b4a.equals(USTAR_MAGIC, buf.subarray(MAGIC_OFFSET, MAGIC_OFFSET + 6))
-}
-
-function isGNU (buf) {
-  return b4a.equals(GNU_MAGIC, buf.subarray(MAGIC_OFFSET, MAGIC_OFFSET + 6)) &&
-    b4a.equals(GNU_VER, buf.subarray(VERSION_OFFSET, VERSION_OFFSET + 2))
-}
-
-function clamp (index, len, defaultValue) {
-  if (typeof index !== 'number') return defaultValue
-  index = ~~index // Coerce to integer.
-  if (index >= len) return len
-  if (index >= 0) return index
-  index += len
-  if (index >= 0) return index
-  return 0
-}
-
-function toType (flag) {
-  switch (flag) {
-    case 0:
-      return 'file'
-    case 1:
-      return 'link'
-    case 2:
-      return 'symlink'
-    case 3:
-      return 'character-device'
-    case 4:
-      return 'block-device'
-    case 5:
-      return 'directory'
-    case 6:
-      return 'fifo'
-    case 7:
-      return 'contiguous-file'
-    case 72:
-      return 'pax-header'
-    case 55:
-      return 'pax-global-header'
-    case 27:
-      return 'gnu-long-link-path'
-    case 28:
-    case 30:
-      return 'gnu-long-path'
-  }
-
-  return null
-}
-
-function toTypeflag (flag) {
-  switch (flag) {
-    case 'file':
-      return 0
-    case 'link':
-      return 1
-    case 'symlink':
-      return 2
-    case 'character-device':
-      return 3
-    case 'block-device':
-      return 4
-    case 'directory':
-      return 5
-    case 'fifo':
-      return 6
-    case 'contiguous-file':
-      return 7
-    case 'pax-header':
-      return 72
-  }
-
-  return 0
-}
-
-function indexOf (block, num, offset, end) {
-  for (; offset < end; offset++) {
-    if (block[offset] === num) return offset
-  }
-  return end
-}
-
-function cksum (block) {
-  let sum = 8 * 32
-  for (let i = 0; i < 148; i++) sum += block[i]
-  for (let j = 156; j < 512; j++) sum += block[j]
-  return sum
-}
-
-function encodeOct (val, n) {
-  val = val.toString(8)
-  if (val.length > n) return SEVENS.slice(0, n) + ' '
-  return ZEROS.slice(0, n - val.length) + val + ' '
-}
-
-function encodeSizeBin (num, buf, off) {
-  buf[off] = 0x80
-  for (let i = 11; i > 0; i--) {
-    buf[off + i] = num & 0xff
-    num = Math.floor(num / 0x100)
-  }
-}
-
-function encodeSize (num, buf, off) {
-  if (num.toString(8).length > 11) {
-    encodeSizeBin(num, buf, off)
-  } else {
-    b4a.write(buf, encodeOct(num, 11), off)
-  }
-}
-
-/* Copied from the node-tar repo and modified to meet
- * tar-stream coding standard.
- *
- * Source: https://github.com/npm/node-tar/blob/51b6627a1f357d2eb433e7378e5f05e83b7aa6cd/lib/header.js#L349
- */
-function parse256 (buf) {
-  // first byte MUST be either 80 or FF
-  // 80 for positive, FF for 2's comp
-  let positive
-  if (buf[0] === 0x80) positive = true
-  else if (buf[0] === 0xFF) positive = false
-  else return null
-
-  // build up a base-256 tuple from the least sig to the highest
-  const tuple = []
-  let i
-  for (i = buf.length - 1; i > 0; i--) {
-    const byte = buf[i]
-    if (positive) tuple.push(byte)
-    else tuple.push(0xFF - byte)
-  }
-
-  let sum = 0
-  const l = tuple.length
-  for (i = 0; i < l; i++) {
-    sum += tuple[i] * Math.pow(256, i)
-  }
-
-  return positive ? sum : -1 * sum
-}
-
-function decodeOct (val, offset, length) {
-  val = val.subarray(offset, offset + length)
-  offset = 0
-
-  // If prefixed with 0x80 then parse as a base-256 integer
-  if (val[offset] & 0x80) {
-    return parse256(val)
-  } else {
-    // Older versions of tar can prefix with spaces
-    while (offset < val.length && val[offset] === 32) offset++
-    const end = clamp(indexOf(val, 32, offset, val.length), val.length, val.length)
-    while (offset < end && val[offset] === 0) offset++
-    if (end === offset) return 0
-    return parseInt(b4a.toString(val.subarray(offset, end)), 8)
-  }
-}
-
-function decodeStr (val, offset, length, encoding) {
-  return b4a.toString(val.subarray(offset, indexOf(val, 0, offset, offset + length)), encoding)
-}
-
-function addLength (str) {
-  const len = b4a.byteLength(str)
-  let digits = Math.floor(Math.log(len) / Math.log(10)) + 1
-  if (len + digits >= Math.pow(10, digits)) digits++
-
-  return (len + digits) + str
-}
-
-
-/***/ }),
-
-/***/ 6118:
-/***/ ((__unused_webpack_module, exports, __nccwpck_require__) => {
-
-exports.extract = __nccwpck_require__(5763)
-exports.pack = __nccwpck_require__(861)
-
-
-/***/ }),
-
-/***/ 861:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const { Readable, Writable, getStreamError } = __nccwpck_require__(6204)
-const b4a = __nccwpck_require__(3057)
-
-const constants = __nccwpck_require__(775)
-const headers = __nccwpck_require__(8428)
-
-const DMODE = 0o755
-const FMODE = 0o644
-
-const END_OF_TAR = b4a.alloc(1024)
-
-class Sink extends Writable {
-  constructor (pack, header, callback) {
-    super({ mapWritable, eagerOpen: true })
-
-    this.written = 0
-    this.header = header
-
-    this._callback = callback
-    this._linkname = null
-    this._isLinkname = header.type === 'symlink' && !header.linkname
-    this._isVoid = header.type !== 'file' && header.type !== 'contiguous-file'
-    this._finished = false
-    this._pack = pack
-    this._openCallback = null
-
-    if (this._pack._stream === null) this._pack._stream = this
-    else this._pack._pending.push(this)
-  }
-
-  _open (cb) {
-    this._openCallback = cb
-    if (this._pack._stream === this) this._continueOpen()
-  }
-
-  _continuePack (err) {
-    if (this._callback === null) return
-
-    const callback = this._callback
-    this._callback = null
-
-    callback(err)
-  }
-
-  _continueOpen () {
-    if (this._pack._stream === null) this._pack._stream = this
-
-    const cb = this._openCallback
-    this._openCallback = null
-    if (cb === null) return
-
-    if (this._pack.destroying) return cb(new Error('pack stream destroyed'))
-    if (this._pack._finalized) return cb(new Error('pack stream is already finalized'))
-
-    this._pack._stream = this
-
-    if (!this._isLinkname) {
-      this._pack._encode(this.header)
-    }
-
-    if (this._isVoid) {
-      this._finish()
-      this._continuePack(null)
-    }
-
-    cb(null)
-  }
-
-  _write (data, cb) {
-    if (this._isLinkname) {
-      this._linkname = this._linkname ? b4a.concat([this._linkname, data]) : data
-      return cb(null)
-    }
-
-    if (this._isVoid) {
-      if (data.byteLength > 0) {
-        return cb(new Error('No body allowed for this entry'))
-      }
-      return cb()
-    }
-
-    this.written += data.byteLength
-    if (this._pack.push(data)) return cb()
-    this._pack._drain = cb
-  }
-
-  _finish () {
-    if (this._finished) return
-    this._finished = true
-
-    if (this._isLinkname) {
-      this.header.linkname = this._linkname ? b4a.toString(this._linkname, 'utf-8') : ''
-      this._pack._encode(this.header)
-    }
-
-    overflow(this._pack, this.header.size)
-
-    this._pack._done(this)
-  }
-
-  _final (cb) {
-    if (this.written !== this.header.size) { // corrupting tar
-      return cb(new Error('Size mismatch'))
-    }
-
-    this._finish()
-    cb(null)
-  }
-
-  _getError () {
-    return getStreamError(this) || new Error('tar entry destroyed')
-  }
-
-  _predestroy () {
-    this._pack.destroy(this._getError())
-  }
-
-  _destroy (cb) {
-    this._pack._done(this)
-
-    this._continuePack(this._finished ? null : this._getError())
-
-    cb()
-  }
-}
-
-class Pack extends Readable {
-  constructor (opts) {
-    super(opts)
-    this._drain = noop
-    this._finalized = false
-    this._finalizing = false
-    this._pending = []
-    this._stream = null
-  }
-
-  entry (header, buffer, callback) {
-    if (this._finalized || this.destroying) throw new Error('already finalized or destroyed')
-
-    if (typeof buffer === 'function') {
-      callback = buffer
-      buffer = null
-    }
-
-    if (!callback) callback = noop
-
-    if (!header.size || header.type === 'symlink') header.size = 0
-    if (!header.type) header.type = modeToType(header.mode)
-    if (!header.mode) header.mode = header.type === 'directory' ? DMODE : FMODE
-    if (!header.uid) header.uid = 0
-    if (!header.gid) header.gid = 0
-    if (!header.mtime) header.mtime = new Date()
-
-    if (typeof buffer === 'string') buffer = b4a.from(buffer)
-
-    const sink = new Sink(this, header, callback)
-
-    if (b4a.isBuffer(buffer)) {
-      header.size = buffer.byteLength
-      sink.write(buffer)
-      sink.end()
-      return sink
-    }
-
-    if (sink._isVoid) {
-      return sink
-    }
-
-    return sink
-  }
-
-  finalize () {
-    if (this._stream || this._pending.length > 0) {
-      this._finalizing = true
-      return
-    }
-
-    if (this._finalized) return
-    this._finalized = true
-
-    this.push(END_OF_TAR)
-    this.push(null)
-  }
-
-  _done (stream) {
-    if (stream !== this._stream) return
-
-    this._stream = null
-
-    if (this._finalizing) this.finalize()
-    if (this._pending.length) this._pending.shift()._continueOpen()
-  }
-
-  _encode (header) {
-    if (!header.pax) {
-      const buf = headers.encode(header)
-      if (buf) {
-        this.push(buf)
-        return
-      }
-    }
-    this._encodePax(header)
-  }
-
-  _encodePax (header) {
-    const paxHeader = headers.encodePax({
-      name: header.name,
-      linkname: header.linkname,
-      pax: header.pax
-    })
-
-    const newHeader = {
-      name: 'PaxHeader',
-      mode: header.mode,
-      uid: header.uid,
-      gid: header.gid,
-      size: paxHeader.byteLength,
-      mtime: header.mtime,
-      type: 'pax-header',
-      linkname: header.linkname && 'PaxHeader',
-      uname: header.uname,
-      gname: header.gname,
-      devmajor: header.devmajor,
-      devminor: header.devminor
-    }
-
-    this.push(headers.encode(newHeader))
-    this.push(paxHeader)
-    overflow(this, paxHeader.byteLength)
-
-    newHeader.size = header.size
-    newHeader.type = header.type
-    this.push(headers.encode(newHeader))
-  }
-
-  _doDrain () {
-    const drain = this._drain
-    this._drain = noop
-    drain()
-  }
-
-  _predestroy () {
-    const err = getStreamError(this)
-
-    if (this._stream) this._stream.destroy(err)
-
-    while (this._pending.length) {
-      const stream = this._pending.shift()
-      stream.destroy(err)
-      stream._continueOpen()
-    }
-
-    this._doDrain()
-  }
-
-  _read (cb) {
-    this._doDrain()
-    cb()
-  }
-}
-
-module.exports = function pack (opts) {
-  return new Pack(opts)
-}
-
-function modeToType (mode) {
-  switch (mode & constants.S_IFMT) {
-    case constants.S_IFBLK: return 'block-device'
-    case constants.S_IFCHR: return 'character-device'
-    case constants.S_IFDIR: return 'directory'
-    case constants.S_IFIFO: return 'fifo'
-    case constants.S_IFLNK: return 'symlink'
-  }
-
-  return 'file'
-}
-
-function noop () {}
-
-function overflow (self, size) {
-  size &= 511
-  if (size) self.push(END_OF_TAR.subarray(0, 512 - size))
-}
-
-function mapWritable (buf) {
-  return b4a.isBuffer(buf) ? buf : b4a.from(buf)
-}
-
-
-/***/ }),
-
-/***/ 7934:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const PassThroughDecoder = __nccwpck_require__(7256)
-const UTF8Decoder = __nccwpck_require__(6414)
-
-module.exports = class TextDecoder {
-  constructor(encoding = 'utf8') {
-    this.encoding = normalizeEncoding(encoding)
-
-    switch (this.encoding) {
-      case 'utf8':
-        this.decoder = new UTF8Decoder()
-        break
-      case 'utf16le':
-      case 'base64':
-        throw new Error('Unsupported encoding: ' + this.encoding)
-      default:
-        this.decoder = new PassThroughDecoder(this.encoding)
-    }
-  }
-
-  get remaining() {
-    return this.decoder.remaining
-  }
-
-  push(data) {
-    if (typeof data === 'string') return data
-    return this.decoder.decode(data)
-  }
-
-  // For Node.js compatibility
-  write(data) {
-    return this.push(data)
-  }
-
-  end(data) {
-    let result = ''
-    if (data) result = this.push(data)
-    result += this.decoder.flush()
-    return result
-  }
-}
-
-function normalizeEncoding(encoding) {
-  encoding = encoding.toLowerCase()
-
-  switch (encoding) {
-    case 'utf8':
-    case 'utf-8':
-      return 'utf8'
-    case 'ucs2':
-    case 'ucs-2':
-    case 'utf16le':
-    case 'utf-16le':
-      return 'utf16le'
-    case 'latin1':
-    case 'binary':
-      return 'latin1'
-    case 'base64':
-    case 'ascii':
-    case 'hex':
-      return encoding
-    default:
-      throw new Error('Unknown encoding: ' + encoding)
-  }
-}
-
-
-/***/ }),
-
-/***/ 7256:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const b4a = __nccwpck_require__(3057)
-
-module.exports = class PassThroughDecoder {
-  constructor(encoding) {
-    this.encoding = encoding
-  }
-
-  get remaining() {
-    return 0
-  }
-
-  decode(data) {
-    return b4a.toString(data, this.encoding)
-  }
-
-  flush() {
-    return ''
-  }
-}
-
-
-/***/ }),
-
-/***/ 6414:
-/***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
-
-const b4a = __nccwpck_require__(3057)
-
-/**
- * https://encoding.spec.whatwg.org/#utf-8-decoder
- */
-module.exports = class UTF8Decoder {
-  constructor() {
-    this._reset()
-  }
-
-  get remaining() {
-    return this.bytesSeen
-  }
-
-  decode(data) {
-    if (data.byteLength === 0) return ''
-
-    if (this.bytesNeeded === 0 && trailingIncomplete(data, 0) === 0) {
-      this.bytesSeen = trailingBytesSeen(data)
-      return b4a.toString(data, 'utf8')
-    }
-
-    let result = ''
-    let start = 0
-
-    if (this.bytesNeeded > 0) {
-      while (start < data.byteLength) {
-        const byte = data[start]
-
-        if (byte < this.lowerBoundary || byte > this.upperBoundary) {
-          result += '\ufffd'
-          this._reset()
-          break
-        }
-
-        this.lowerBoundary = 0x80
-        this.upperBoundary = 0xbf
-        this.codePoint = (this.codePoint << 6) | (byte & 0x3f)
-        this.bytesSeen++
-        start++
-
-        if (this.bytesSeen === this.bytesNeeded) {
-          result += String.fromCodePoint(this.codePoint)
-          this._reset()
-          break
-        }
-      }
-
-      if (this.bytesNeeded > 0) return result
-    }
-
-    const trailing = trailingIncomplete(data, start)
-    const end = data.byteLength - trailing
-
-    if (end > start) result += b4a.toString(data, 'utf8', start, end)
-
-    for (let i = end; i < data.byteLength; i++) {
-      const byte = data[i]
-
-      if (this.bytesNeeded === 0) {
-        if (byte <= 0x7f) {
-          this.bytesSeen = 0
-          result += String.fromCharCode(byte)
-        } else if (byte >= 0xc2 && byte <= 0xdf) {
-          this.bytesNeeded = 2
-          this.bytesSeen = 1
-          this.codePoint = byte & 0x1f
-        } else if (byte >= 0xe0 && byte <= 0xef) {
-          if (byte === 0xe0) this.lowerBoundary = 0xa0
-          else if (byte === 0xed) this.upperBoundary = 0x9f
-          this.bytesNeeded = 3
-          this.bytesSeen = 1
-          this.codePoint = byte & 0xf
-        } else if (byte >= 0xf0 && byte <= 0xf4) {
-          if (byte === 0xf0) this.lowerBoundary = 0x90
-          else if (byte === 0xf4) this.upperBoundary = 0x8f
-          this.bytesNeeded = 4
-          this.bytesSeen = 1
-          this.codePoint = byte & 0x7
-        } else {
-          this.bytesSeen = 1
-          result += '\ufffd'
-        }
-
-        continue
-      }
-
-      if (byte < this.lowerBoundary || byte > this.upperBoundary) {
-        result += '\ufffd'
-        i--
-        this._reset()
-
-        continue
-      }
-
-      this.lowerBoundary = 0x80
-      this.upperBoundary = 0xbf
-
-      this.codePoint = (this.codePoint << 6) | (byte & 0x3f)
-      this.bytesSeen++
-
-      if (this.bytesSeen === this.bytesNeeded) {
-        result += String.fromCodePoint(this.codePoint)
-        this._reset()
-      }
-    }
-
-    return result
-  }
-
-  flush() {
-    const result = this.bytesNeeded > 0 ? '\ufffd' : ''
-    this._reset()
-    return result
-  }
-
-  _reset() {
-    this.codePoint = 0
-    this.bytesNeeded = 0
-    this.bytesSeen = 0
-    this.lowerBoundary = 0x80
-    this.upperBoundary = 0xbf
-  }
-}
-
-function trailingIncomplete(data, start) {
-  const len = data.byteLength
-  if (len <= start) return 0
-
-  const limit = Math.max(start, len - 4)
-
-  let i = len - 1
-  while (i > limit && (data[i] & 0xc0) === 0x80) i--
-
-  if (i < start) return 0
-
-  const byte = data[i]
-
-  let needed
-  if (byte <= 0x7f) return 0
-  if (byte >= 0xc2 && byte <= 0xdf) needed = 2
-  else if (byte >= 0xe0 && byte <= 0xef) needed = 3
-  else if (byte >= 0xf0 && byte <= 0xf4) needed = 4
-  else return 0
-
-  const available = len - i
-  return available < needed ? available : 0
-}
-
-function trailingBytesSeen(data) {
-  const len = data.byteLength
-  if (len === 0) return 0
-
-  const last = data[len - 1]
-
-  if (last <= 0x7f) return 0
-  if ((last & 0xc0) !== 0x80) return 1
-
-  const limit = Math.max(0, len - 4)
-
-  let i = len - 2
-  while (i >= limit && (data[i] & 0xc0) === 0x80) i--
-
-  if (i < 0) return 1
-
-  const first = data[i]
-
-  let needed
-  if (first >= 0xc2 && first <= 0xdf) needed = 2
-  else if (first >= 0xe0 && first <= 0xef) needed = 3
-  else if (first >= 0xf0 && first <= 0xf4) needed = 4
-  else return 1
-
-  if (len - i !== needed) return 1
-
-  if (needed >= 3) {
-    const second = data[i + 1]
-    if (first === 0xe0 && second < 0xa0) return 1
-    if (first === 0xed && second > 0x9f) return 1
-    if (first === 0xf0 && second < 0x90) return 1
-    if (first === 0xf4 && second > 0x8f) return 1
-  }
-
-  return 0
 }
 
 
@@ -33186,54 +30135,71 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $n: () => (/* binding */ isGhaCache),
-/* harmony export */   dC: () => (/* binding */ parseSecrets),
+/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
+/* harmony export */   Nz: () => (/* binding */ requireBuildLines),
 /* harmony export */   fb: () => (/* binding */ buildArguments)
 /* harmony export */ });
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* unused harmony export isGhaCache */
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
+/* harmony import */ var _build_secrets_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3507);
 
 
+
+
+// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+const automatic = 'auto';
 /** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache) {
-    return cache.trim() === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+    const text = cache.trim();
+    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
-/** The `id=value` lines of `secrets`. Throws `invalid-input` for a line of another form, without showing it. */
-function parseSecrets(build) {
-    return build.secrets.map((line, position) => {
-        const [id, value] = splitAtEquals(line, 'secrets', position);
-        return { id, value };
-    });
+/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+function withoutGhaCache(caches) {
+    const left = caches.filter(isGhaCache);
+    return {
+        caches: caches.filter((cache) => !left.includes(cache)),
+        asked: left.some((cache) => cache.trim() !== automatic),
+    };
 }
-function splitAtEquals(line, input, position) {
-    const at = line.indexOf('=');
-    if (at > 0 && at < line.length - 1)
-        return [line.slice(0, at), line.slice(at + 1)];
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Line ${String(position + 1)} of the input \`${input}\` is not of the form id=value (it is not shown here).`, 'Write one id=value a line. An empty value often means a secret that this repository or a fork does not have.');
+/**
+ * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
+ * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * @throws HandoverError `invalid-input`
+ */
+function requireBuildLines(build) {
+    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
+    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
+    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
+}
+function requireLines(input, lines, form, expected) {
+    const wrong = lines.findIndex((line) => !form.test(line));
+    if (wrong === -1)
+        return;
+    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
 }
 /**
  * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
  * load holds one plain image (buildx#1460).
  * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
- * @param secretFiles the files that the secrets' values were written to, by id
  */
-function buildArguments(build, platforms, exporters, secretFiles) {
+function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
-    const fromFiles = build.secretFiles.map((line, position) => splitAtEquals(line, 'secret-files', position));
     return [
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq).join(',')],
         ...['--provenance=false', '--sbom=false'],
         ...exporters.flatMap(exporterArguments),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
-        ...each('--secret', [...secretFiles, ...fromFiles].map(([id, path]) => `id=${id},src=${path}`)),
+        ...each('--secret', secrets.map(_build_secrets_js__WEBPACK_IMPORTED_MODULE_2__/* .formatSecret */ .K)),
         ...each('--ssh', build.ssh),
-        ...each('--cache-from', build.cacheFrom),
+        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
         ...each('--cache-to', build.cacheTo),
         ...one('--network', build.network),
         ...(build.noCache ? ['--no-cache'] : []),
@@ -33264,7 +30230,57 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 3632:
+/***/ 3507:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   K: () => (/* binding */ formatSecret),
+/* harmony export */   d: () => (/* binding */ parseSecrets)
+/* harmony export */ });
+/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
+
+
+/**
+ * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ */
+function parseSecrets(build, warnings) {
+    const { secrets, secretFiles, secretEnvs } = build;
+    return [
+        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
+        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
+        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
+    ];
+}
+/** The item as `--secret` takes it, which is CSV. */
+function formatSecret({ id, from, place }) {
+    const field = `${from}=${place}`;
+    return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+}
+function pairs(items, input, what, warnings) {
+    return items.flatMap((item, position) => {
+        const at = item.indexOf('=');
+        const id = item.slice(0, at).trim();
+        if (at < 0 || id === '')
+            throw notAPair(input, what, position + 1);
+        const value = item.slice(at + 1);
+        if (value.trim() !== '')
+            return [[id, value]];
+        warnings.push(`The secret "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
+            'secret, and a pull request from a fork, pass it on empty.');
+        return [];
+    });
+}
+function notAPair(input, what, number) {
+    return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
+}
+
+
+/***/ }),
+
+/***/ 9882:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33283,6 +30299,51 @@ var errors = __nccwpck_require__(2005);
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/path-lock.js
+
+
+
+
+
+
+/**
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
+ */
+async function lockPath(path) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    // Containers can share the network, and thereby the namespace, but not the folder.
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const server = (0,external_node_net_.createServer)();
+    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,external_node_events_.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
+    return {
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
+    };
+}
+
 ;// CONCATENATED MODULE: ./build/shared/write-all.js
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
@@ -33292,6 +30353,59 @@ async function writeAll(file, chunk) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/partial-file.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
 
 
 
@@ -33300,52 +30414,76 @@ async function writeAll(file, chunk) {
 /**
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
  * @throws HandoverError `invalid-input` when the path can't be written
  */
-async function partialFile(path, advice) {
-    const partial = `${path}.partial-${String(process.pid)}`;
-    const file = await openNew(path, partial);
-    let closed = false;
-    const close = async () => {
-        if (!closed)
-            await file.close();
-        closed = true;
-    };
-    return {
-        tee: async function* (chunks) {
-            for await (const chunk of chunks) {
-                const writing = writeAll(file, chunk).catch((error) => {
-                    throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                });
-                writing.catch(() => undefined); // thrown below
-                // The chunk is used further while it is written, and given up only when both are done.
-                yield chunk;
-                await writing;
-            }
-        },
-        commit: async () => {
-            await close();
-            // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-            await (0,promises_.rm)(path, { force: true });
-            await (0,promises_.rename)(partial, path);
-        },
-        [Symbol.asyncDispose]: async () => {
-            await close();
-            await (0,promises_.rm)(partial, { force: true });
-        },
-    };
+async function partialFile(path, advice, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const partial = `${path}.partial-${String(process.pid)}`;
+        const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await makeFolder(path);
+        const lock = await lockPath(path);
+        if (lock === undefined)
+            log.warning(contested(path));
+        opening.use(lock);
+        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
+            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        });
+        const held = opening.move();
+        let closed = false;
+        const close = async () => {
+            if (!closed)
+                await file.close();
+            closed = true;
+        };
+        return {
+            tee: async function* (chunks) {
+                for await (const chunk of chunks) {
+                    const writing = writeAll(file, chunk).catch((error) => {
+                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+                    });
+                    writing.catch(() => undefined); // thrown below
+                    // The chunk is used further while it is written, and given up only when both are done.
+                    yield chunk;
+                    await writing;
+                }
+            },
+            commit: async () => {
+                await close();
+                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await (0,promises_.rm)(path, { force: true });
+                await (0,promises_.rename)(partial, path);
+            },
+            [Symbol.asyncDispose]: async () => {
+                await close();
+                await (0,promises_.rm)(partial, { force: true });
+                await held.disposeAsync();
+            },
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-async function openNew(path, partial) {
+async function makeFolder(path) {
     const existing = await (0,promises_.stat)(path).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    try {
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true });
-        return await (0,promises_.open)(partial, 'w');
-    }
-    catch (error) {
+    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
         throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    }
+    });
+}
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path) {
+    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
@@ -33392,6 +30530,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
     const manifestBytes = await readJsonBlob(layout, descriptor);
     const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
@@ -33456,8 +30595,6 @@ function tagColon(reference) {
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream/consumers"
 var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
@@ -33614,104 +30751,18 @@ function layerMediaType(format) {
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tar-header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-
+// EXTERNAL MODULE: ./build/shared/image/tar-header.js
+var tar_header = __nccwpck_require__(6479);
 ;// CONCATENATED MODULE: ./build/shared/image/tar-entries.js
 
 
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
 // A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
 const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
+ * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
+ * (Go archive/tar, Reader.Next), but taken.
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
 async function* tarEntries(chunks) {
@@ -33720,30 +30771,37 @@ async function* tarEntries(chunks) {
     let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
-            if (isZero(block)) {
+            if ((0,tar_header/* isZero */.be)(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
                 isEnded = true;
                 continue;
             }
-            const header = readTarHeader(block);
+            const header = (0,tar_header/* readTarHeader */.RO)(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
-            const { type, name, size } = { ...header, ...extension };
-            if (type === 'x' || type === 'L') {
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
                     ...extension,
                     ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
                 };
-                await bytes.skip(tarPadding(header.size));
+                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
-            // What they say, of all entries or of a link's target, isn't asked for here.
-            if (type === 'g' || type === 'K') {
-                await bytes.skip(header.size + tarPadding(header.size));
+            // What it says of all entries isn't asked for here.
+            if (type === 'g') {
+                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
             const end = bytes.position + size;
-            yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
-            await bytes.skip(end + tarPadding(size) - bytes.position);
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
         // Whoever sent it may have gone away between two entries.
@@ -33757,10 +30815,20 @@ async function* tarEntries(chunks) {
 function readExtension(type, content) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: textAt(content, 0, content.length) };
-    const records = readPaxRecords(content);
-    const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
-    return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
+        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    if (type === 'K')
+        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+    return {
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...(Number.isSafeInteger(size) ? { size } : {}),
+    };
+}
+// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
 }
 function atMost(size, most) {
     if (size > most)
@@ -33784,7 +30852,7 @@ class ByteSource {
     }
     /** A block of its own, or undefined at the end. */
     async block() {
-        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
     }
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
@@ -33797,6 +30865,11 @@ class ByteSource {
         const end = this.#position + bytes;
         while (this.#position < end)
             await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
     }
     async *until(end) {
         while (this.#position < end)
@@ -33898,8 +30971,8 @@ async function describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tarBlock);
-    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+    if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
         await placeBlob(layout, digest, all);
         return undefined;
     }
@@ -33950,10 +31023,10 @@ var build_arguments = __nccwpck_require__(5814);
  * When only the push fails, the same build is done again for the layout alone, out of its cache.
  * @throws HandoverError `build-failed`
  */
-async function buildAndPush(tools, request, secretFiles) {
+async function buildAndPush(tools, request, secrets) {
     const { build, platform, push } = request;
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secretFiles), tools.log.info, references);
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
     const layout = { kind: 'oci-layout', ...request.layout };
     if (push === undefined)
         return { steps: (await run(build, [platform], [layout])).steps };
@@ -34002,7 +31075,7 @@ async function pushedDigest(metadataFile) {
 // EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
 var export_image_push = __nccwpck_require__(1241);
 ;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34024,7 +31097,7 @@ var __addDisposableResource = (undefined && undefined.__addDisposableResource) |
     }
     return value;
 };
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -34080,13 +31153,13 @@ async function buildIntoLayout(tools, request) {
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    const secretFiles = await writeSecrets(tools.tempDir, request.secrets);
+    const secrets = await writeSecrets(tools.tempDir, request.secrets);
     if (direct)
-        return buildAndPush(tools, request, secretFiles);
+        return buildAndPush(tools, request, secrets);
     requireOnePlatform(request.push);
     const build = withoutRemoteCaches(request.build, log);
     const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secretFiles);
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
     const { steps } = await buildx.build(args, log.info);
     return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
 }
@@ -34101,26 +31174,35 @@ function withoutRemoteCaches(build, log) {
     if (build.cacheTo.length > 0) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${setup_buildx_hint/* setupBuildxHint */.b} Or remove \`cache-to\`.`);
     }
-    const cacheFrom = build.cacheFrom.filter((cache) => !(0,build_arguments/* isGhaCache */.$n)(cache));
-    if (cacheFrom.length < build.cacheFrom.length) {
-        log.notice(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
+    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    if (caches.length < build.cacheFrom.length) {
+        const tell = asked ? log.notice : log.info;
+        tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
     }
-    return { ...build, cacheFrom };
+    return { ...build, cacheFrom: caches };
 }
+// Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
-    const files = secrets.map(({ id, value }, position) => ({
-        id,
-        value,
-        path: (0,external_node_path_.join)(tempDir, `secret-${String(position)}`),
+    return Promise.all(secrets.map(async (secret, position) => {
+        if (secret.from === 'src')
+            await requireSecretFile(secret);
+        if (secret.from !== 'value')
+            return secret;
+        const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
+        await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
+        return { id: secret.id, from: 'src', place };
     }));
-    await Promise.all(files.map(({ path, value }) => (0,promises_.writeFile)(path, value, { mode: 0o600 })));
-    return new Map(files.map(({ id, path }) => [id, path]));
+}
+async function requireSecretFile({ id, place }) {
+    await (0,promises_.access)(place).catch((error) => {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,shared_text/* quoteForeign */.xS)(id)}" is "${(0,shared_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+    });
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
@@ -34136,7 +31218,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
+        const result_1 = image_source_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -34151,18 +31233,19 @@ async function removeUntagged({ engine, log }, imageId) {
 }
 /**
  * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
  * @throws HandoverError `image-not-found`, listing what is there and what comes near
  */
-async function saveIntoLayout(tools, reference, layout, push) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const image = await tools.engine.inspect(name);
-    if (image === undefined)
+async function saveIntoLayout(tools, name, layout, push) {
+    const found = await tools.engine.inspect(name);
+    if (found === undefined)
         throw await notFound(tools.engine, name);
-    tools.log.info(`Found ${name} (${image.imageId})`);
-    const replaced = await writeOciLayout(tools.engine.save(name), layout.directory, layout.compression);
+    tools.log.info(`Found ${name} (${found.imageId})`);
+    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
     if (push === undefined)
         return { steps: [], replaced };
-    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, name, push) } };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
 }
 async function notFound(engine, name) {
     const local = [...(await engine.references()).keys()];
@@ -34170,12 +31253,19 @@ async function notFound(engine, name) {
     const shown = local.slice(0, 20).join(', ') || 'none';
     return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
         (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
-        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, near.length > 0
+        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
+}
+function missingHint(name, near) {
+    if ((0,image_reference/* isImageId */.rw)(name)) {
+        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    }
+    return near.length > 0
         ? 'Correct the tag in `source-image`, or build with that tag.'
-        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.');
+        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/filled-layout.js
+
 
 
 
@@ -34188,8 +31278,10 @@ async function notFound(engine, name) {
 async function fillLayout(plan, tools, directory, kept) {
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
-    if (plan.source.kind === 'build')
-        requireCached(source.steps, plan.requireCache, tools.log);
+    if (plan.source.kind === 'build') {
+        tools.onSteps(source.steps);
+        requireCached(source.steps, plan, plan.source.build.context, tools.log);
+    }
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [requireReference(plan.reference), ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
@@ -34199,7 +31291,7 @@ async function takeSource({ source, platform, push, requireCache, compression },
     const { log, timeline } = tools;
     const layout = { directory, compression };
     if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.reference, layout, push);
+        const save = () => saveIntoLayout(tools, source.image, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
     if (source.kind !== 'build')
@@ -34210,20 +31302,22 @@ async function takeSource({ source, platform, push, requireCache, compression },
 async function saveFurther({ further, platform, compression }, tools, directory) {
     const images = [];
     for (const reference of further) {
-        const save = () => saveIntoLayout(tools, reference, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${(0,image_reference/* formatReference */.FH)(reference)}`, () => tools.timeline.measure('Save', save));
+        const name = (0,image_reference/* formatReference */.FH)(reference);
+        const save = () => saveIntoLayout(tools, name, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
         images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
     }
     return images;
 }
-function requireCached(steps, required, log) {
+function requireCached(steps, plan, context, log) {
     const executed = steps.filter((step) => !step.cached);
     log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!required || executed.length === 0)
+    if (!plan.requireCache || executed.length === 0)
         return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export had to run ${String(executed.length)} of ${String(steps.length)} build steps: ` +
-        executed.map((step) => step.name).join('; '), 'Give the export the same inputs as the main build (build-args, target, platform), and let that build write ' +
-        '`cache-to: type=gha,mode=max` first. Or set `require-cache: false`.');
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export, with the context "${(0,shared_text/* quoteForeign */.xS)(context)}", had to run ${String(executed.length)} of ` +
+        `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+        'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
+        'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 function requireReference(reference) {
     if (reference === undefined)
@@ -34245,6 +31339,10 @@ function wrongSchema(found) {
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
+/** @param bytes of a record that nobody would read */
+function tooLarge(bytes) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+}
 /** @param why in words that go on after a colon */
 function corrupt(why, cause) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
@@ -34257,11 +31355,16 @@ function corrupt(why, cause) {
 
 
 
-const maxRecordBytes = 4 * 1024 * 1024;
+
+// Twice the largest config, whose labels are in it.
+const maxRecordBytes = 2 * image_manifest/* maxJsonBytes */.ou;
 const maxLayers = 1000;
 const maxImages = 100;
 
-/** The record as the text that goes into the artifact. */
+/**
+ * The record as the text that goes into the artifact.
+ * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
@@ -34271,7 +31374,10 @@ function formatRecord(record) {
         ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
-    return `${JSON.stringify(text, undefined, 2)}\n`;
+    const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
+    if (Buffer.byteLength(formatted) > maxRecordBytes)
+        throw tooLarge(Buffer.byteLength(formatted));
+    return formatted;
 }
 function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
     const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
@@ -34282,8 +31388,8 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
  * @throws HandoverError `artifact-corrupt`; a newer schema says so
  */
 function parseRecord(text) {
-    if (text.length > maxRecordBytes)
-        throw corrupt('it is larger than 4 MiB');
+    if (Buffer.byteLength(text) > maxRecordBytes)
+        throw corrupt('it is larger than 8 MiB');
     const value = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(value))
         throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
@@ -34413,10 +31519,33 @@ async function claimName(store, name, producer) {
     if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
         return { release: () => store.remove(name) };
     }
-    const by = owner === undefined ? 'another step' : `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`;
-    throw new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(existing.id)}) exists in this run already, uploaded by ${by}; this is job ` +
-        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`, and the ` +
-        'same name in load-image.');
+    throw nameTaken(existing, owner, producer);
+}
+function nameTaken({ id, name }, owner, producer) {
+    const { by, hint } = describeOwner(name, owner, producer);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, hint);
+}
+function describeOwner(name, owner, producer) {
+    const sameInLoad = 'Give load-image the same name.';
+    if (owner === undefined) {
+        return {
+            by: 'a step that is no export-image',
+            hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+        };
+    }
+    if (owner.jobKey !== producer.jobKey) {
+        const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
+        return {
+            by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+            hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
+        };
+    }
+    return {
+        by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+        hint: 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
+            `as an input. ${sameInLoad}`,
+    };
 }
 async function ownerOf(store, artifact) {
     try {
@@ -34483,20 +31612,48 @@ var external_node_stream_ = __nccwpck_require__(7075);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
 
 
-/** How many bytes of a tarball tell its compression. */
-const magicBytes = 4;
-/** How a tarball is compressed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
 function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
-    if (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528)
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
         return 'zstd';
     return 'none';
 }
+function unread(format, command) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
 // Node comes back from its thread for each chunk: 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long.
-const zstdOptions = { ...gunzipOptions, chunkSize: 2 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
+};
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
@@ -34547,10 +31704,26 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
-var tar_stream = __nccwpck_require__(6118);
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
+;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
+ * chunks back and ask for more: such a one is copied. A longer one has been written by then.
+ */
+function lastingChunk(chunk) {
+    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
+}
+/** The same of each chunk. */
+async function* lastingChunks(chunks) {
+    for await (const chunk of chunks)
+        yield lastingChunk(chunk);
+}
+
+// EXTERNAL MODULE: ./build/shared/watched-chunks.js
+var watched_chunks = __nccwpck_require__(8693);
 ;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
 
 
@@ -34558,133 +31731,476 @@ var tar_stream = __nccwpck_require__(6118);
 
 
 
-// A config or a manifest is some kilobytes; a layer is never held.
-const maxJsonBytes = 4 * 1024 * 1024;
-const maxJsonBytesInAll = 32 * 1024 * 1024;
-function inspectTarball() {
-    const parser = (0,tar_stream.extract)();
-    const seen = new SeenEntries();
-    const state = { failure: undefined };
-    const fail = (error) => {
-        state.failure ??= (0,errors/* asError */.zR)(error);
-    };
-    parser.on('error', fail);
-    parser.on('entry', (header, stream, next) => {
-        const keep = seen.begin(header.name, header.size);
-        const parts = [];
-        stream.on('data', (part) => {
-            if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part)))
-                parts.push(part);
-        });
-        stream.on('end', () => {
-            seen.end(header.name, parts);
-            next();
-        });
-        stream.on('error', fail);
-    });
-    return {
-        write: async (chunk) => {
-            if (state.failure === undefined && !parser.write(chunk))
-                await drained(parser);
-            if (state.failure !== undefined)
-                throw cut(state.failure);
-        },
-        end: async () => {
-            if (state.failure === undefined) {
-                const finished = (0,external_node_events_.once)(parser, 'close');
-                parser.end(undefined);
-                await finished.catch(fail);
-            }
-            if (state.failure !== undefined)
-                throw cut(state.failure);
-            return imagesIn(seen.sizes, seen.json);
-        },
-    };
-}
-/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
-class SeenEntries {
-    sizes = new Map();
-    json = new Map();
+
+
+
+
+
+
+// All configs and manifests of a tarball together.
+const maxJsonBytesInAll = 8 * image_manifest/* maxJsonBytes */.ou;
+// Links may point to links; more than this many are a circle.
+const maxLinks = 20;
+/** What was in a tarball, by the names that its own index uses. */
+class SeenTarball {
+    #entries = new Map();
+    #blobs = new Map();
+    #links = new Map();
+    #diffIds = new Map();
     #jsonBytes = 0;
-    /** Whether the entry's content is worth keeping. */
-    begin(name, size) {
-        this.sizes.set(name, size);
-        return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
-    }
-    end(name, parts) {
-        if (parts.length === 0)
-            return;
-        const content = Buffer.concat(parts);
-        this.json.set(name, content);
-        this.#jsonBytes += content.length;
-    }
-}
-function startsJson(part) {
-    return part[0] === 0x7b || part[0] === 0x5b;
-}
-async function drained(parser) {
-    await Promise.race([(0,external_node_events_.once)(parser, 'drain'), (0,external_node_events_.once)(parser, 'close')]).catch(() => undefined);
-}
-function cut(error) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${(0,errors/* messageOf */.bD)(error)}.`, 'Make it again with docker save; if it came from an artifact, it was damaged before it was uploaded.', error);
-}
-function imagesIn(sizes, json) {
-    const text = json.get('manifest.json')?.toString();
-    if (text === undefined) {
-        const seen = [...sizes.keys()].slice(0, 5).join(', ');
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`, 'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.');
-    }
-    return (0,image_manifest/* parseArchiveManifest */.Ts)(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
-}
-function tarballImage(image, sizes, json) {
-    const configBytes = json.get(image.config);
-    const missing = [image.config, ...image.layers].find((name) => !sizes.has(name));
-    if (missing !== undefined || configBytes === undefined) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json names ${missing ?? image.config}, which is not in the tarball.`, 'The tarball is cut or was edited: make it again with docker save.');
-    }
-    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
-    return {
-        references: image.repoTags.map(image_reference/* parseReference */.F2),
-        configDigest,
-        config: (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), image.config),
-        manifestDigests: manifestDigestsOf(configDigest, json),
-        layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
-    };
-}
-function tarballLayer(name, size) {
-    const digest = `sha256:${name.split('/').pop() ?? ''}`;
-    return name.startsWith('blobs/sha256/') && (0,image_digest/* isDigest */.Bc)(digest) ? { name, digest, size } : { name, size };
-}
-// The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
-function manifestDigestsOf(configDigest, json) {
-    const blob = (digest) => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-    const visit = (indexText, where, depth) => (0,image_manifest/* parseIndex */.A1)(indexText, where).flatMap((descriptor) => {
-        const text = blob(descriptor.digest);
-        if (text === undefined)
-            return [];
-        if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-            const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
-            return inside.length === 0 ? [] : [descriptor.digest, ...inside];
+    #unnamed = 0;
+    /** What stands under a name in the tar, or where links under that name lead. */
+    find(name) {
+        let path = pathOf(name);
+        for (let steps = 0; steps < maxLinks; steps += 1) {
+            const target = this.#links.get(path);
+            if (target === undefined)
+                return this.#entries.get(path);
+            path = target;
         }
-        const manifest = (0,image_manifest/* parseManifest */.Ng)(text, `manifest ${descriptor.digest}`);
-        return manifest.config.digest === configDigest ? [descriptor.digest] : [];
-    });
-    const indexText = json.get('index.json')?.toString();
-    return indexText === undefined ? [] : [...new Set(visit(indexText, 'index.json', 0))];
+        return undefined;
+    }
+    blob(digest) {
+        return this.#blobs.get(digest);
+    }
+    /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+    diffIdOf({ name, digest, packing }) {
+        return packing === 'none' ? digest : this.#diffIds.get(name);
+    }
+    /** The first names, to show. */
+    names() {
+        return [...this.#entries.keys()].slice(0, 5);
+    }
+    add(entry) {
+        this.#links.delete(entry.path);
+        this.#entries.set(entry.path, entry);
+        this.#blobs.set(entry.digest, entry);
+        this.#jsonBytes += entry.bytes?.length ?? 0;
+    }
+    addLink(path, { kind, target }) {
+        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
+    }
+    addDiffId(name, diffId) {
+        this.#diffIds.set(name, diffId);
+    }
+    /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+    keeps(size, head) {
+        return (0,image_manifest/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+    }
+    nextName() {
+        this.#unnamed += 1;
+        return `layer-${String(this.#unnamed)}.tar`;
+    }
 }
 /**
- * The image that is meant: the one under the reference asked for, else the only one there is.
- * @throws HandoverError `image-not-found` listing what the tarball holds
+ * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
+ * the small entries that tell which images there are. Nothing else is held.
+ * @param seen takes what was in it
+ * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
-function chooseImage(images, wanted) {
+async function* readTarball(chunks, seen) {
+    for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+        const path = pathOf(name);
+        if (link !== undefined)
+            seen.addLink(path, link);
+        if (!isFile)
+            continue;
+        const told = digestIn(path);
+        const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+        const packing = packingOf(head);
+        if (seen.keeps(size, head)) {
+            const bytes = await (0,copied_bytes/* copiedBytes */.Q)(all);
+            const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
+            continue;
+        }
+        const hash = (0,external_node_crypto_.createHash)('sha256');
+        const passing = hashed(all, hash);
+        const isRepeated = told !== undefined && seen.blob(told) !== undefined;
+        const out = told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told);
+        if (!isRepeated)
+            yield { path, name: out, digest: told, size, packing, chunks: passing };
+        // What nobody has taken.
+        await drained(passing);
+        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+    }
+}
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
+ * which a compressed one is unpacked.
+ * @throws HandoverError as `readTarball`; what `chunks` throws
+ */
+async function seeTarball(chunks) {
+    const seen = new SeenTarball();
+    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
+            continue;
+        const source = { failed: false };
+        const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(passing), () => (source.failed = true));
+        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+            throw source.failed ? error : undecodable(path, packing, error);
+        });
+        seen.addDiffId(name, diffId);
+    }
+    return seen;
+}
+async function contentDigest(chunks) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    await drained(hashed(chunks, hash));
+    return `sha256:${hash.digest('hex')}`;
+}
+/** Takes what is left of some chunks. */
+async function drained(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    while ((await source.next()).done !== true)
+        ;
+}
+function digestIn(path) {
+    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+function pathOf(name) {
+    return external_node_path_.posix.join('/', name).slice(1);
+}
+// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
+function hashed(chunks, hash) {
+    const source = chunks[Symbol.asyncIterator]();
+    const next = async () => {
+        const result = await source.next();
+        if (result.done === true)
+            return { done: true, value: undefined };
+        hash.update(result.value);
+        return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+function undecodable(path, packing, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+}
+function requireTold(told, digest) {
+    if (told !== undefined && told !== digest)
+        throw damaged((0,image_digest/* blobName */.PF)(told), told, digest);
+    return digest;
+}
+/** What to say of an entry whose content isn't what the tarball says of it. */
+function damaged(name, expected, found) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/tarball-images.js
+
+
+
+
+
+
+/**
+ * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
+ *   that isn't compressed has another digest than the config says
+ */
+function imagesIn(seen) {
+    const archive = textOf(seen.find('manifest.json'));
+    const index = textOf(seen.find('index.json'));
+    const manifests = index === undefined ? [] : manifestsIn(index, seen);
+    if (archive !== undefined) {
+        const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
+        return { kind: 'docker', images: images.map((image) => archiveImage(image, manifests, seen)) };
+    }
+    const there = manifests.filter(isThere);
+    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
+    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    if (images.length > 0)
+        return { kind: 'oci', images };
+    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
+        ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+}
+function textOf(entry) {
+    return entry?.bytes?.toString();
+}
+// An index may stand in an index; more than a few levels are a mistake.
+const maxDepth = 4;
+/** The manifests of images in an index, each once, with all the references that they stand under. */
+function manifestsIn(indexText, seen) {
+    const found = new Map();
+    const visit = (text, where, around, names) => {
+        for (const descriptor of (0,image_manifest/* parseIndex */.A1)(text, where)) {
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor))
+                continue;
+            const { digest } = descriptor;
+            const references = [...names, ...namesOf(descriptor)];
+            const bytes = seen.blob(digest)?.bytes;
+            if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
+                if (bytes === undefined || around.length >= maxDepth)
+                    continue;
+                visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
+                continue;
+            }
+            const before = found.get(digest);
+            found.set(digest, {
+                descriptor,
+                bytes,
+                around: [...new Set([...(before?.around ?? []), ...around])],
+                references: [...(before?.references ?? []), ...references],
+            });
+        }
+    };
+    visit(indexText, 'index.json', [], []);
+    return [...found.values()];
+}
+function isThere(found) {
+    return found.bytes !== undefined && (0,image_manifest/* isImageConfig */._m)((0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found)).config);
+}
+// Of several platforms, one may be there without its layers.
+function isWhole(bytes, seen) {
+    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), 'a manifest');
+    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
+}
+function where({ descriptor }) {
+    return `manifest ${descriptor.digest}`;
+}
+// The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
+    if (name === undefined)
+        return [];
+    try {
+        return [(0,image_reference/* parseReference */.F2)(name)];
+    }
+    catch {
+        return []; // what some tool means by it is no reference
+    }
+}
+function ociImage(found, seen) {
+    const manifest = manifestOf(found, found.bytes);
+    const { config } = (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found));
+    const image = {
+        references: found.references,
+        ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
+        manifest,
+        manifestDigests: [manifest.digest, ...found.around],
+        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest)),
+    };
+    requireDiffIds(image, seen);
+    return image;
+}
+function manifestOf({ descriptor }, bytes) {
+    const { digest, mediaType } = descriptor;
+    return {
+        digest,
+        bytes,
+        mediaType: mediaType || image_manifest/* mediaTypes */.Ib.manifest,
+        layers: (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), `manifest ${digest}`).layers,
+    };
+}
+function archiveImage({ config, repoTags, layers }, manifests, seen) {
+    const by = "The tarball's manifest.json";
+    const entry = requireConfig(seen.find(config), by, config);
+    const own = manifests
+        .filter(isThere)
+        .filter((found) => (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found)).config.digest === entry.configDigest);
+    const [first] = own;
+    const image = {
+        references: repoTags.map(image_reference/* parseReference */.F2),
+        ...entry,
+        manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+        // What the containerd store may take as the image's ID.
+        manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
+        layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
+    };
+    requireDiffIds(image, seen);
+    return image;
+}
+function requireConfig(entry, by, name) {
+    const { digest, size, bytes } = requireEntry(entry, by, name);
+    (0,image_manifest/* requireConfigSize */.bW)(size);
+    const config = (0,image_manifest/* parseConfig */.o4)(bytes?.toString() ?? '', name);
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+}
+function requireEntry(entry, by, name) {
+    if (entry !== undefined)
+        return entry;
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+}
+function requireDiffIds({ config, layers }, seen) {
+    const { diffIds } = config;
+    if (layers.length !== diffIds.length) {
+        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+    }
+    layers.forEach((layer, position) => {
+        const expected = diffIds[position];
+        const found = seen.diffIdOf(layer);
+        if (expected !== undefined && found !== undefined && found !== expected)
+            throw damaged(layer.path, expected, found);
+    });
+}
+/**
+ * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
+ */
+function chooseImage(images, wanted, platform) {
     const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
-    const named = images.find((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
-    const only = images.length === 1 ? images[0] : undefined;
-    const chosen = named ?? only;
-    if (chosen !== undefined)
+    const named = images.filter((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
+    const candidates = named.length > 0 ? named : images;
+    const exact = candidates.filter((image) => (0,image_platform/* samePlatform */.my)(image.config.platform, platform));
+    const fitting = exact.length > 0 ? exact : candidates.filter((image) => (0,image_platform/* runsOn */.k8)(image.config.platform, platform));
+    const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
+    // One image in several platforms has one name, or none.
+    const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
+    if (isOne && chosen === undefined)
+        throw noPlatform(candidates, platform);
+    if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
         return chosen;
-    const there = images.map((image) => image.references.map(image_reference/* formatReference */.FH).join(', ') || image.configDigest);
+    const there = images.map((image) => namesIn(image) || image.configDigest);
     throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
+}
+/** The image for a tarball of ours; undefined when it has no manifest, or when its layers don't lie under their digests. */
+function contentsOf(image) {
+    const { manifest, configDigest, configBytes, config } = image;
+    if (manifest === undefined || image.layers.some(({ name, digest }) => name !== (0,image_digest/* blobName */.PF)(digest)))
+        return undefined;
+    return {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+function namesIn({ references }) {
+    return references.map(image_reference/* formatReference */.FH).join(', ');
+}
+function noPlatform(images, platform) {
+    const there = images.map((image) => (0,image_platform/* formatPlatform */.Bq)(image.config.platform));
+    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
+
+
+
+
+
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ */
+async function* tarballChunks(layers, images, told) {
+    const layerOffsets = new Map();
+    let position = 0;
+    const count = (chunk) => {
+        position += chunk.length;
+        return chunk;
+    };
+    for (const folder of ['blobs/', 'blobs/sha256/'])
+        yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
+    for await (const { digest, size, chunks } of layers) {
+        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
+        layerOffsets.set(digest, position);
+        for await (const chunk of chunks())
+            yield count(chunk);
+        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
+    }
+    const named = await images();
+    requireLayers(named, layerOffsets);
+    for (const [name, bytes] of smallEntries(named)) {
+        yield count(smallEntry(name, bytes));
+    }
+    yield count(tar_header/* endOfArchive */.PG);
+    told({ size: position, layerOffsets });
+}
+/** A whole entry of a tar. */
+function smallEntry(name, bytes) {
+    return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
+}
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+function smallEntries(images) {
+    const descriptors = images.flatMap(({ image, references }) => tarball_writer_describe(image, references));
+    return new Map([
+        ...images.flatMap(({ image }) => [
+            [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
+            [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
+        ]),
+        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+    ]);
+}
+/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
+function archiveEntries(images) {
+    return new Map([
+        ...images.map(({ configDigest, configBytes }) => [blobName(configDigest), configBytes]),
+        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+    ]);
+}
+function requireLayers(images, written) {
+    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+    if (missing !== undefined)
+        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+function tarball_writer_describe(image, references) {
+    const { platform } = image.config;
+    const { os, architecture, variant } = platform;
+    const descriptor = {
+        mediaType: image.manifestMediaType,
+        digest: image.manifestDigest,
+        size: image.manifestBytes.length,
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+    };
+    // containerd names an image after the first annotation, the OCI tools after the second.
+    return references.map((reference) => ({
+        ...descriptor,
+        annotations: {
+            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
+            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+        },
+    }));
+}
+function archived({ configDigest, configBytes, layers }, references) {
+    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
+}
+function archiveManifestOf({ configDigest, layerNames, references }) {
+    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
+}
+function tarball_writer_json(value) {
+    return Buffer.from(JSON.stringify(value));
+}
+
+;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
+
+/** The record of an image whose tarball has been written. */
+function imageRecord(planned) {
+    const { image, further, tarball, path, producer, pushedReference } = planned;
+    const { config } = image;
+    return {
+        ...recordedImage(planned),
+        layers: image.layers.map(({ digest, size, mediaType }) => {
+            const offset = tarball.layerOffsets.get(digest);
+            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
+        }),
+        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+        ...(config.created === undefined ? {} : { created: config.created }),
+        tarballName: (0,external_node_path_.basename)(path),
+        tarballSize: tarball.size,
+        tarballCompression: 'none',
+        producer,
+        ...(pushedReference === undefined ? {} : { pushedReference }),
+    };
+}
+function recordedImage({ image, references }) {
+    const { config, configDigest, manifestDigest } = image;
+    const { platform, diffIds, labels } = config;
+    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source-tarball.js
@@ -34696,25 +32212,41 @@ function chooseImage(images, wanted) {
 
 
 
+
+
+
 const source_tarball_chunkBytes = 256 * 1024;
 /**
- * Checks a tarball of `docker save` from end to end, and makes its record.
+ * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
+ * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
+ * the classic store doesn't load the archive itself.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 async function openSourceTarball(path, plan, producer) {
     const size = await sizeOf(path);
     const compression = compressionOf(await head(path));
-    const image = chooseImage(await inspectFile(path, compression), plan.reference);
-    if (!(0,image_platform/* samePlatform */.my)(image.config.platform, plan.platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(image.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(image.config.platform)}\`, or give the tarball of the other platform.`);
+    const { kind, images } = await inspectFile(path, compression);
+    const chosen = chooseImage(images, plan.reference, plan.platform);
+    if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}\`, or give the tarball of the other platform.`);
     }
-    const unsealed = {
-        references: [...chooseReferences(path, plan.reference, image), ...plan.tags],
+    const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+    const image = kind === 'oci' ? contentsOf(chosen) : undefined;
+    if (image === undefined) {
+        const file = { path, size, compression };
+        const record = recordOf(file, chosen, references, producer);
+        return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => record };
+    }
+    return repacked({ path, compression }, { image, references }, plan, producer);
+}
+function recordOf({ path, size, compression }, image, references, producer) {
+    return {
+        references,
         platform: image.config.platform,
         configDigest: image.configDigest,
         manifestDigests: image.manifestDigests,
         diffIds: image.config.diffIds,
-        layers: image.layers.flatMap(({ digest, size: bytes }) => digest === undefined ? [] : [{ digest, size: bytes, mediaType: '' }]),
+        layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
         labels: image.config.labels,
         ...(image.config.created === undefined ? {} : { created: image.config.created }),
         tarballName: (0,external_node_path_.basename)(path),
@@ -34722,7 +32254,29 @@ async function openSourceTarball(path, plan, producer) {
         tarballCompression: compression,
         producer,
     };
-    return { size, chunks: transientFileChunks(path), unsealed };
+}
+/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+function repacked({ path, compression }, image, plan, producer) {
+    let written;
+    const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+    const images = () => Promise.resolve([image]);
+    return {
+        size: undefined,
+        chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+        isNew: true,
+        unsealed: () => {
+            if (written === undefined)
+                throw new RangeError('the record comes behind the tarball');
+            return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
+        },
+    };
+}
+async function* layersOf(image, archive) {
+    const wanted = new Set(image.layers.map(({ digest }) => digest));
+    for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
+        if (digest !== undefined && wanted.has(digest))
+            yield { digest, size, chunks: () => chunks };
+    }
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -34734,17 +32288,14 @@ function missingReference(path) {
     throw new errors/* HandoverError */.Cu('invalid-input', `The image in ${path} has no reference of its own.`, 'Set `image` to the reference to hand it over under, such as charon:local.');
 }
 async function inspectFile(path, compression) {
-    const inspector = inspectTarball();
     try {
-        for await (const chunk of decompress(fileChunks(path), compression))
-            await inspector.write(chunk);
+        return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
     }
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
         throw source_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-    return inspector.end();
 }
 function fileChunks(path) {
     return (0,external_node_fs_.createReadStream)(path, { highWaterMark: source_tarball_chunkBytes });
@@ -34762,7 +32313,7 @@ async function sizeOf(path) {
 async function head(path) {
     const file = await (0,promises_.open)(path);
     try {
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
         return buffer.subarray(0, bytesRead);
     }
     finally {
@@ -34770,7 +32321,7 @@ async function head(path) {
     }
 }
 function source_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, plain or compressed with gzip or zstd.', cause);
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/until-written.js
@@ -34801,14 +32352,14 @@ function untilWritten(written, waitMs) {
 
 
 
+
 const lookEveryMs = 10;
 /** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
     const file = await (0,promises_.open)(path);
     try {
-        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-        const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
-        return isJson ? undefined : (await file.stat()).size;
+        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
+        return (0,image_manifest/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
     }
     finally {
         await file.close();
@@ -34935,94 +32486,6 @@ async function begun(items) {
     })();
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
-
-
-
-
-
-/**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
- * @param layers each once, in any order
- * @param images asked for when all layers have come
- * @param told of the whole at the end
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
- */
-async function* tarballChunks(layers, images, told) {
-    const layerOffsets = new Map();
-    let position = 0;
-    const count = (chunk) => {
-        position += chunk.length;
-        return chunk;
-    };
-    for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count(tarHeader(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        yield count(tarHeader(nameOf(digest), size));
-        layerOffsets.set(digest, position);
-        for await (const chunk of chunks())
-            yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
-    }
-    const named = await images();
-    requireLayers(named, layerOffsets);
-    for (const [name, bytes] of smallEntries(named)) {
-        yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
-    }
-    yield count(endOfArchive);
-    told({ size: position, layerOffsets });
-}
-function nameOf(digest) {
-    return `blobs/sha256/${(0,image_digest/* hexOf */.ZD)(digest)}`;
-}
-/** The entries beside the layers: configs, manifests, and what says which images there are. */
-function smallEntries(images) {
-    const descriptors = images.flatMap(({ image, references }) => tarball_writer_describe(image, references));
-    return new Map([
-        ...images.flatMap(({ image }) => [
-            [nameOf(image.configDigest), image.configBytes],
-            [nameOf(image.manifestDigest), image.manifestBytes],
-        ]),
-        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(image, references)))],
-    ]);
-}
-function requireLayers(images, written) {
-    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
-    if (missing !== undefined)
-        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
-}
-function tarball_writer_describe(image, references) {
-    const { os, architecture, variant } = image.config.platform;
-    const descriptor = {
-        mediaType: image.manifestMediaType,
-        digest: image.manifestDigest,
-        size: image.manifestBytes.length,
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
-    };
-    // containerd names an image after the first annotation, the OCI tools after the second.
-    return references.map((reference) => ({
-        ...descriptor,
-        annotations: {
-            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
-            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
-        },
-    }));
-}
-function archiveManifestOf(image, references) {
-    return {
-        Config: nameOf(image.configDigest),
-        RepoTags: references.map(image_reference/* formatReference */.FH),
-        Layers: image.layers.map((layer) => nameOf(layer.digest)),
-    };
-}
-function tarball_writer_json(value) {
-    return Buffer.from(JSON.stringify(value));
-}
-
 ;// CONCATENATED MODULE: ./build/export-image/handover-files.js
 
 
@@ -35037,7 +32500,7 @@ async function* handoverFiles(tarball, unsealed, sealed) {
     yield {
         name: tarball.name,
         size: tarball.size,
-        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+        chunks: handover_files_hashed(tarball.chunks, (chunk) => hash.update(chunk)),
     };
     const tarballDigest = `sha256:${hash.digest('hex')}`;
     const record = { ...(await unsealed()), tarballDigest };
@@ -35045,38 +32508,11 @@ async function* handoverFiles(tarball, unsealed, sealed) {
     const text = Buffer.from(formatRecord(record));
     yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
 }
-async function* hashed(chunks, update) {
+async function* handover_files_hashed(chunks, update) {
     for await (const chunk of chunks) {
         update(chunk);
         yield chunk;
     }
-}
-
-;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
-
-/** The record of an image whose tarball has been written. */
-function imageRecord(planned) {
-    const { image, further, tarball, path, producer, pushedReference } = planned;
-    const { config } = image;
-    return {
-        ...recordedImage(planned),
-        layers: image.layers.map(({ digest, size, mediaType }) => {
-            const offset = tarball.layerOffsets.get(digest);
-            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
-        }),
-        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
-        ...(config.created === undefined ? {} : { created: config.created }),
-        tarballName: (0,external_node_path_.basename)(path),
-        tarballSize: tarball.size,
-        tarballCompression: 'none',
-        producer,
-        ...(pushedReference === undefined ? {} : { pushedReference }),
-    };
-}
-function recordedImage({ image, references }) {
-    const { config, configDigest, manifestDigest } = image;
-    const { platform, diffIds, labels } = config;
-    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/upload.js
@@ -35237,11 +32673,13 @@ async function exportImage(plan, tools) {
         log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
+        for (const warning of plan.warnings)
+            log.warning(warning);
         const claim = await claimFor(plan, tools);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
-        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice), true);
+        const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
@@ -35278,12 +32716,36 @@ async function claimFor(plan, { store, producer }) {
     }
 }
 async function handOverFile(plan, tools, path, claim) {
-    const { log, timeline } = tools;
-    const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-    const tarball = { name: source.unsealed.tarballName, size: source.size, chunks: source.chunks };
-    const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, () => Promise.resolve(source.unsealed))));
-    log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(source.size)}`);
-    return { ...handedOver, tarballPath: path, steps: [], push: { kind: 'none' } };
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, timeline } = tools;
+        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
+        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, path, log) : undefined, true);
+        if (file !== undefined)
+            log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
+        const tarballPath = file === undefined ? path : plan.tarballPath;
+        const { size, chunks } = source;
+        const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
+        const unsealed = () => Promise.resolve(source.unsealed());
+        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, unsealed)));
+        await file?.commit();
+        log.info(`Tarball: ${tarballPath}, ${(0,shared_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
+        return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = export_image_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function newFile({ tarballPath }, source, log) {
+    if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source))
+        return partialFile(tarballPath, spaceAdvice, log);
+    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
@@ -35338,8 +32800,9 @@ function readBuildInputs(inputs) {
         buildArgs: inputs.lines('build-args'),
         buildContexts: inputs.lines('build-contexts'),
         labels: inputs.lines('labels'),
-        secrets: inputs.lines('secrets'),
-        secretFiles: inputs.lines('secret-files'),
+        secrets: inputs.secrets('secrets'),
+        secretFiles: inputs.secretFiles('secret-files'),
+        secretEnvs: inputs.secretEnvs('secret-envs'),
         ssh: inputs.list('ssh'),
         cacheFrom: inputs.lines('cache-from'),
         cacheTo: inputs.lines('cache-to'),
@@ -35367,13 +32830,13 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
 /* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
 /* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6316);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6867);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3632);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9882);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
@@ -35452,7 +32915,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .failedOutputs */ .K)());
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .failedOutputs */ .KP)());
         limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()));
         const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
         const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planExport */ .i)(inputs, context);
@@ -35475,8 +32938,11 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('expor
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
+            onSteps: (steps) => {
+                (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .stepOutputs */ .tH)(steps));
+            },
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .exportOutputs */ .V)(result, plan, context.runUrl));
+        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
         await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .exportSummary */ .P)(result, times.spans()));
         (0,_push_js__WEBPACK_IMPORTED_MODULE_14__/* .requirePushed */ .$L)(plan.push, result.push);
     }
@@ -35500,8 +32966,9 @@ __webpack_async_result__();
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   K: () => (/* binding */ failedOutputs),
-/* harmony export */   V: () => (/* binding */ exportOutputs)
+/* harmony export */   KP: () => (/* binding */ failedOutputs),
+/* harmony export */   VP: () => (/* binding */ exportOutputs),
+/* harmony export */   tH: () => (/* binding */ stepOutputs)
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
@@ -35511,11 +32978,18 @@ __webpack_async_result__();
 function failedOutputs() {
     return { 'run-integration': 'false' };
 }
+/** What is told of a build even when the export fails after it. */
+function stepOutputs(steps) {
+    const cached = steps.filter((step) => step.cached).length;
+    return {
+        'cached-steps': String(cached),
+        'executed-steps': String(steps.length - cached),
+    };
+}
 /** @param runUrl web address of the workflow run, or empty */
 function exportOutputs(result, plan, runUrl) {
     const { record, artifact, steps, push } = result;
     const pushed = push.kind === 'pushed' ? push.reference : undefined;
-    const cached = steps.filter((step) => step.cached).length;
     return {
         'run-integration': String(artifact !== undefined),
         image: record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '',
@@ -35531,8 +33005,7 @@ function exportOutputs(result, plan, runUrl) {
         'artifact-id': String(artifact?.id ?? ''),
         'artifact-url': runUrl === '' || artifact === undefined ? '' : `${runUrl}/artifacts/${String(artifact.id)}`,
         'artifact-digest': artifact?.digest ?? '',
-        'cached-steps': String(cached),
-        'executed-steps': String(steps.length - cached),
+        ...stepOutputs(steps),
     };
 }
 
@@ -35589,6 +33062,8 @@ function requireArtifactName(name) {
     throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
 
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
@@ -35854,6 +33329,8 @@ function none(reason) {
 var shared_runner = __nccwpck_require__(708);
 // EXTERNAL MODULE: ./build/export-image/build-arguments.js
 var build_arguments = __nccwpck_require__(5814);
+// EXTERNAL MODULE: ./build/export-image/build-secrets.js
+var build_secrets = __nccwpck_require__(3507);
 ;// CONCATENATED MODULE: ./build/export-image/compression.js
 
 
@@ -36014,13 +33491,17 @@ function noLabel(name, source) {
 
 
 
+
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
     const notices = [];
+    const warnings = [];
     const event = workflowEvent(facts.event);
-    const source = withBranchLabel(chooseSource(inputs, facts, notices), inputs.branchLabel, event, notices);
-    const reference = chooseReference(inputs, source);
+    const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
+    const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
+    const reference = chooseReference(inputs, source, taken);
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
@@ -36031,7 +33512,7 @@ function planExport(inputs, facts) {
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
-    notices.push(...loweredNotices([reference, source.kind === 'engine' ? source.reference : undefined, ...tags]));
+    notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
     return {
         source,
         reference,
@@ -36049,6 +33530,7 @@ function planExport(inputs, facts) {
         jobKey: inputs.jobKey ?? '',
         push,
         notices,
+        warnings,
     };
 }
 /** One notice for each repository that had upper-case letters. */
@@ -36060,7 +33542,16 @@ function loweredNotices(references) {
     }
     return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
-function chooseSource(inputs, facts, notices) {
+// Never a name without a tag: the engine would also take it for the beginning of an ID.
+function parseEngineImage(text) {
+    const [first = ''] = lines(text);
+    if ((0,image_reference/* isImageId */.rw)(first))
+        return { image: (0,image_digest/* parseDigest */.m)(first) ?? first, reference: undefined };
+    const [reference] = parseMetadataTags(text);
+    const { tag, digest } = reference;
+    return { image: (0,image_reference/* formatReference */.FH)((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
+}
+function chooseSource(inputs, facts, taken, { notices, warnings }) {
     const { sourceImage, sourceTarball, build } = inputs;
     const given = [
         ...(sourceImage === undefined ? [] : ['source-image']),
@@ -36071,29 +33562,37 @@ function chooseSource(inputs, facts, notices) {
     const sources = given.filter((name) => name.startsWith('source-')).length;
     if (sources > 1 || (sources === 1 && given.length > 1))
         throw twoSources(given);
-    if (sourceImage !== undefined)
-        return { kind: 'engine', reference: parseMetadataTags(sourceImage)[0] };
+    if (taken !== undefined)
+        return { kind: 'engine', image: taken.image };
     if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto')
         throw compressedAlready(inputs.compression);
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
-    const cacheFrom = build.cacheFrom.filter((cache) => facts.hasCacheService || !(0,build_arguments/* isGhaCache */.$n)(cache));
-    if (cacheFrom.length < build.cacheFrom.length) {
+    (0,build_arguments/* requireBuildLines */.Nz)(build);
+    const secrets = (0,build_secrets/* parseSecrets */.d)(build, warnings);
+    if (facts.hasCacheService)
+        return { kind: 'build', build, secrets };
+    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    if (asked)
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
-    }
-    return { kind: 'build', build: { ...build, cacheFrom }, secrets: (0,build_arguments/* parseSecrets */.dC)(build) };
+    return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
-function chooseReference(inputs, source) {
+function chooseReference(inputs, source, taken) {
     if (inputs.image !== undefined)
         return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
-    if (source.kind === 'tarball')
+    if (taken === undefined)
         return undefined;
-    const { digest, ...named } = source.reference;
+    if (taken.reference === undefined)
+        throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+    const { digest, ...named } = taken.reference;
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
-    throw new errors/* HandoverError */.Cu('invalid-input', `source-image is given by digest (${digest}), which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+    throw noName(`digest (${digest})`);
+}
+function noName(givenBy) {
+    return new errors/* HandoverError */.Cu('invalid-input', `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
 }
 /** @param taken references of the image itself */
 function chooseFurther(given, source, taken) {
@@ -36141,8 +33640,7 @@ function describeSource(source) {
         return `a build of ${source.build.context}`;
     if (source.kind === 'tarball')
         return `the tarball ${source.path}`;
-    const { repository, tag, digest } = source.reference;
-    return `the image ${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`} in this engine`;
+    return `the image ${source.image} in this engine`;
 }
 
 
@@ -36449,6 +33947,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ actionInputs)
 });
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
 ;// CONCATENATED MODULE: ./node_modules/csv-parse/lib/api/CsvError.js
@@ -38535,13 +36035,18 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/text.js
 var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/action/secrets.js
+var secrets = __nccwpck_require__(1698);
 ;// CONCATENATED MODULE: ./build/shared/action/inputs.js
 
 
 
 
-function actionInputs() {
-    const optional = (name) => (0,core/* getInput */.V4)(name) || undefined;
+
+
+/** @param mask keeps a text out of the log */
+function actionInputs(mask = secrets/* maskSecret */.$) {
+    const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
         if (value === undefined)
@@ -38552,8 +36057,8 @@ function actionInputs() {
         text,
         optional,
         unlessNone: (name) => {
-            const given = process.env[`INPUT_${name.toUpperCase()}`];
-            return given === undefined || given.trim() === 'none' ? undefined : given;
+            const given = read(name);
+            return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
         },
         boolean: (name) => {
             const value = text(name).toLowerCase();
@@ -38563,14 +36068,75 @@ function actionInputs() {
         },
         integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
         decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
-        lines: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .map((record) => record.join(',').trim())
-            .filter(Boolean),
-        list: (name) => records(name, (0,core/* getInput */.V4)(name))
-            .flat()
-            .map((item) => item.trim())
-            .filter(Boolean),
+        lines,
+        list,
+        secrets: (name) => {
+            const items = rows(read(name))?.map((row) => row.join(','));
+            // Before anything can fail: an error, too, is in the log.
+            for (const item of items ?? read(name).split('\n'))
+                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+            if (items === undefined)
+                throw invalid(name, '(not shown)', closedQuotes);
+            return items.filter((item) => item.trim() !== '');
+        },
+        secretFiles: (name) => {
+            const items = lines(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+            return items;
+        },
+        secretEnvs: (name) => {
+            const items = list(name);
+            for (const item of items)
+                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+            return items;
+        },
     };
+}
+function lines(name) {
+    return items(records(name).map((row) => row.join(',')));
+}
+// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+function list(name) {
+    return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
+}
+function items(texts) {
+    return texts.map((text) => text.trim()).filter(Boolean);
+}
+function variableOf(name) {
+    return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
+}
+/** The text of an input, as it came; every reading of an input begins here. */
+function read(name) {
+    const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
+    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    const lost = given
+        .split('\n')
+        .map((line) => line.trim())
+        .find((line) => line === 'Array' || line === 'Object');
+    if (lost === undefined)
+        return given;
+    const [what, hint] = lost === 'Array'
+        ? [
+            'a list',
+            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
+        ]
+        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+}
+function inputs_valueOf(item) {
+    return item.slice(item.indexOf('=') + 1);
+}
+// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+const maxSecretFile = 64 * 1024;
+/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+function smallFile(path) {
+    try {
+        return (0,external_node_fs_.statSync)(path).size > maxSecretFile ? '' : (0,external_node_fs_.readFileSync)(path, 'utf8');
+    }
+    catch {
+        return '';
+    }
 }
 function number(name, value, form, what, min, max) {
     const result = Number(value);
@@ -38578,15 +36144,24 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends and commas in it.
-function records(name, value) {
-    if (value === '')
+const closedQuotes = 'one item a line, with quotes that are closed';
+function records(name) {
+    const value = read(name).trim();
+    const found = rows(value);
+    if (found === undefined)
+        throw invalid(name, value, closedQuotes);
+    return found;
+}
+// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
+// quotes aren't closed.
+function rows(value) {
+    if (value.trim() === '')
         return [];
     try {
         return parse(value, { columns: false, relaxQuotes: true, relaxColumnCount: true, skipEmptyLines: true });
     }
     catch {
-        throw invalid(name, value, 'one item a line, with quotes that are closed');
+        return undefined;
     }
 }
 function invalid(name, value, expected, hint) {
@@ -38837,14 +36412,26 @@ async function report(name, error) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret)
+/* harmony export */   $: () => (/* binding */ maskSecret),
+/* harmony export */   s: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 
-/** Keeps a text out of the log, in both forms that a URL may carry it in. */
+/** Keeps a text out of the log. */
 function maskSecret(secret) {
     (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(encodeURIComponent(secret));
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
+    }
 }
 
 
@@ -38896,7 +36483,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 6316:
+/***/ 6867:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38909,15 +36496,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 var errors = __nccwpck_require__(2005);
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
-;// CONCATENATED MODULE: ./build/shared/copied-bytes.js
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
-async function copiedBytes(chunks) {
-    const copies = [];
-    for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
-    return Buffer.concat(copies);
-}
-
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 ;// CONCATENATED MODULE: ./build/shared/counted-chunks.js
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -39183,7 +36763,7 @@ async function readText(reader, artifact, member) {
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await copiedBytes(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
+    return (await (0,copied_bytes/* copiedBytes */.Q)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -39192,11 +36772,15 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/retry.js
-var retry = __nccwpck_require__(3766);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
+// EXTERNAL MODULE: ./build/shared/retry.js
+var retry = __nccwpck_require__(3766);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
+
 
 
 
@@ -39264,13 +36848,26 @@ function isTransient(error) {
     const code = (0,errors/* systemCodeOf */.c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
-/** The pause that the service asked for, else a doubling one. */
-function pauseFor(otherwise) {
-    return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function http_again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,retry/* backoff */.J)(...pauseMs);
+    return (0,retry/* retry */.L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,shared_text/* formatDuration */.a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
 
 
 
@@ -39280,11 +36877,10 @@ const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
  */
-async function uploadBlob(http, url, chunks, onBytes, signal) {
+async function uploadBlob(target, chunks, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     const ids = [];
     const inFlight = new Set();
@@ -39294,10 +36890,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     for await (const { buffer, length } of blocks(chunks, pool)) {
         const block = buffer.subarray(0, length);
         hash.update(block);
+        const start = size;
         size += length;
         const id = blockId(ids.length);
         ids.push(id);
-        const sent = putBlock(http, url, id, block, signal)
+        const sent = putBlock(target, id, block, start)
             .then(() => {
             onBytes(length);
             pool.giveBack(buffer);
@@ -39314,7 +36911,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     await Promise.all(inFlight);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(http, url, ids, signal);
+    await putBlockList(target, ids);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
 // All ids of a blob have one length (Put Block, "Remarks").
@@ -39350,21 +36947,30 @@ async function* blocks(chunks, pool) {
     if (length > 0)
         yield { buffer, length };
 }
-function putBlock(http, url, id, block, signal) {
-    return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
-function putBlockList(http, url, ids, signal) {
+function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
-async function put(http, url, body, headers, signal) {
-    const send = async () => {
-        const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-        await http_readText(response);
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
     };
-    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
+    await http_again(async () => http_readText(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -39381,7 +36987,6 @@ var image_digest = __nccwpck_require__(3968);
 
 
 
-
 /** The service answered with success, but not with what we know: our client is older than the service. */
 class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
@@ -39389,13 +36994,19 @@ class UnknownAnswer extends Error {
 const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
-function resultsService(http, credentials, signal) {
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
     const ids = {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -39625,22 +37236,25 @@ function unsupported(why) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/** The same URL, once its signature is kept out of the log. */
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
 function maskedUrl(url, maskSecret) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        maskSecret(signature);
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
     return url;
 }
 
 // EXTERNAL MODULE: ./build/shared/disk-space.js
 var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/give-back.js
 var give_back = __nccwpck_require__(6919);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
 
 
 
@@ -39658,16 +37272,19 @@ function signedBlob(options) {
         },
         persist: async (work, reached, end) => {
             try {
-                await (0,retry/* retry */.L)(work, {
+                await http_again(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
                     attempts,
-                    delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-                    isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-                    onRetry: (error, number) => {
-                        if (isExpired(error))
-                            url = undefined;
-                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-                    },
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
                     signal: options.signal,
+                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
                 });
             }
             catch (error) {
@@ -39911,7 +37528,7 @@ function fileReader(path, size) {
     return {
         size,
         downloaded: () => size,
-        read: (start, end) => copiedBytes(start < end ? chunks(start, end) : noChunks()),
+        read: (start, end) => (0,copied_bytes/* copiedBytes */.Q)(start < end ? chunks(start, end) : noChunks()),
         stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
     };
 }
@@ -40078,7 +37695,7 @@ function runStore(options) {
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = httpClient(options.proxied, options.signal);
-    const service = resultsService(http, credentials, options.signal);
+    const service = resultsService(http, credentials, options.onRetry, options.signal);
     const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
@@ -40113,21 +37730,22 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
+        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
     catch (error) {
-        await removeUnfinished(credentials, options.proxied, name);
+        await removeUnfinished(credentials, options, name);
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, proxied, name) {
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxied, signal);
     try {
-        await resultsService(http, credentials, signal).remove(name);
+        await resultsService(http, credentials, onRetry, signal).remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -40147,7 +37765,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -40156,6 +37774,23 @@ function transferFailed(what, error) {
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 7212:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ copiedBytes)
+/* harmony export */ });
+/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+async function copiedBytes(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
 }
 
 
@@ -40252,20 +37887,28 @@ __nccwpck_require__.d(__webpack_exports__, {
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/errors.js
 var errors = __nccwpck_require__(2005);
+// EXTERNAL MODULE: ./build/shared/json.js
+var json = __nccwpck_require__(8444);
 // EXTERNAL MODULE: ./build/shared/registry-failure.js
 var registry_failure = __nccwpck_require__(3810);
 // EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
 var setup_buildx_hint = __nccwpck_require__(4318);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
 
 const keptLines = 20;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
-const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
-// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
+// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
+// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+const copies = /^(?:ADD|COPY) /;
+// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
+// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
+// runs under no vertex in 0.28, and as a second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
+const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 class BuildProgress {
     #print;
@@ -40274,7 +37917,6 @@ class BuildProgress {
     #startedCount = 0;
     #failed;
     #pushing = false;
-    #pushFailed = false;
     /** @param print takes one line of readable progress, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
@@ -40298,25 +37940,37 @@ class BuildProgress {
         for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
             this.#print(`WARN: ${decode(item['short'])}`);
     }
-    /** The instructions that were run or found in the cache, in the order they started. */
+    /**
+     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
+     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+     */
     steps() {
-        return [...this.#vertices.values()]
-            .filter((vertex) => vertex.done && instruction.test(vertex.name))
-            .sort((one, other) => one.number - other.number)
-            .map(({ name, cached }) => ({ name, cached }));
+        const steps = new Map();
+        for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
+            const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
+            if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
+                continue;
+            const name = `${place} ${text}`;
+            steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+        }
+        return [...steps.values()];
     }
     /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
     failure() {
-        const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
-        return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+        return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
     }
-    /** Whether a push has begun. */
+    /** Whether a push has begun, in a build that pushes. */
     get pushing() {
         return this.#pushing;
     }
-    /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+    /** Whether it was a push that ended the build: then each step of it was done before. */
     get pushFailed() {
-        return this.#pushFailed;
+        return pushError.test(this.#lastError() ?? '');
+    }
+    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
+    // and of caches that can't be read.
+    #lastError() {
+        return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
     }
     #updateVertex(update) {
         const vertex = this.#vertexOf(update);
@@ -40327,14 +37981,15 @@ class BuildProgress {
             this.#print(`#${String(vertex.number)} ${vertex.name}`);
         }
         vertex.cached ||= update['cached'] === true;
-        if (vertex.done || typeof update['completed'] !== 'string')
+        vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
+        const error = (0,json/* stringOr */.JI)(update['error'], '');
+        // A vertex can run again: its end is told once, and whatever error comes later.
+        if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
-        const error = (0,json/* stringOr */.JI)(update['error'], '');
-        if (error !== '' && !error.includes('context canceled')) {
-            this.#pushFailed ||= vertex.name === imageExporter;
+        if (error !== '' && !error.includes('context canceled'))
             this.#failed ??= `${vertex.name}: ${error}`;
-        }
+        this.#pushing ||= vertex.name === imageExporter;
         const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
         this.#print(`#${String(vertex.number)} ${end}`);
     }
@@ -40349,7 +38004,7 @@ class BuildProgress {
         const name = (0,json/* stringOr */.JI)(update['name'], '');
         if (digest === '' || name === '')
             return undefined;
-        const vertex = this.#vertices.get(digest) ?? { number: 0, name, cached: false, done: false };
+        const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
         this.#vertices.set(digest, vertex);
         return vertex;
     }
@@ -40375,6 +38030,8 @@ var registry_limit = __nccwpck_require__(6996);
 
 
 
+
+
 function dockerBuildx(cli) {
     return {
         builder: async (name) => {
@@ -40383,11 +38040,22 @@ function dockerBuildx(cli) {
             if (output.exitCode === 0 && driver !== undefined) {
                 return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
             }
-            const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
+            if (name !== undefined && /no builder .* found/.test(output.stderr))
+                throw await noSuchBuilder(cli, name);
+            const which = name === undefined ? 'the current builder' : `the builder "${(0,shared_text/* quoteForeign */.xS)(name)}"`;
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
         },
         build: (args, print, pushed = []) => build(cli, args, print, pushed),
     };
+}
+async function noSuchBuilder(cli, name) {
+    // One object a line; a buildx that doesn't know the format yet lists nothing.
+    const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
+    const builders = stdout.split('\n').map((line) => (0,json/* parseJson */.qF)(line));
+    const names = builders.map((builder) => ((0,json/* isObject */.Gv)(builder) ? (0,json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
+    const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,shared_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
+        'builder that it makes in its output `name`.');
 }
 async function build(cli, args, print, pushed) {
     const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
@@ -40398,7 +38066,7 @@ async function build(cli, args, print, pushed) {
     const limit = (0,registry_limit/* registryLimit */.x)(running);
     for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
         progress.line(line);
-        if (progress.pushing)
+        if (pushed.length > 0 && progress.pushing)
             limit.start();
     }
     const exitCode = await running.exit;
@@ -40736,24 +38404,8 @@ async function remove(cli, reference, warn) {
     warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-/** The error for a command that has failed, with the last thing it said. */
-function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, hints[code](program));
-}
-
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:net"
@@ -40819,6 +38471,7 @@ class ReusedSocket {
 ;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
 
 
+
 const endOfHead = '\r\n\r\n';
 const maxHeadBytes = 64 * 1024;
 /** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
@@ -40832,14 +38485,26 @@ async function engineSocket(cli) {
  * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
  */
 async function savedByEngine(path, image, signal) {
+    return engine_socket_answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(path, image, signal) {
+    const chunks = await engine_socket_answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+    return chunks === undefined ? undefined : (await (0,copied_bytes/* copiedBytes */.Q)(chunks)).toString();
+}
+/** The body of a plain answer with status 200. */
+async function engine_socket_answer(path, request, signal) {
     const socket = new ReusedSocket(path, signal);
     // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
     const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
-    const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
-    if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-        return without(answer.all, headBytes + endOfHead.length);
+    const answered = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
+    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+        return without(answered.all, headBytes + endOfHead.length);
     }
     socket.close();
     return undefined;
@@ -40857,7 +38522,36 @@ async function* without(chunks, bytes) {
     }
 }
 
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+// What the engine's own words mean, where that isn't plain.
+const meanings = [
+    [
+        // moby layer/layer_store.go, maxLayerDepth
+        /max depth exceeded/,
+        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    ],
+];
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
+}
+
 ;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
+
+
 
 
 
@@ -40879,13 +38573,20 @@ async function* saveFrom(cli, args, tempDir) {
         const exitCode = await running.exit;
         finished = true;
         if (exitCode !== 0)
-            throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
     }
     finally {
         if (!finished)
             running.kill();
         await running.exit;
     }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return failedCommand(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40918,14 +38619,17 @@ function requireSupportedEngine(info) {
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
     return {
         program: cli.program,
         nameOf: (reference) => reference,
         info: () => info(cli),
-        inspect: (image) => inspect(cli, image),
+        inspect: (image) => inspect(cli, socket, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
         save: (image) => saveImage(cli, image),
@@ -40968,8 +38672,13 @@ async function chains(cli) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
     return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
 }
-async function inspect(cli, image) {
-    return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], docker_output/* parseInspect */.E7);
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
 }
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 async function inspectWith(cli, args, parse) {
@@ -41018,10 +38727,11 @@ async function load(cli, running, chunks) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/shared/temp-dir.js
 var temp_dir = __nccwpck_require__(3082);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
 
 
 
@@ -41059,10 +38769,7 @@ function parsePodmanInspect(text) {
  * An image ID stays as it is.
  */
 function podmanName(reference) {
-    const slash = reference.indexOf('/');
-    const first = slash < 0 ? '' : reference.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    return hasRegistry || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
@@ -41183,7 +38890,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
 async function asTagged(cli, loaded, before, onLoaded) {
     if (!loaded.startsWith('docker.io/'))
         return loaded;
-    const name = podmanName((0,reference/* formatReference */.FH)((0,reference/* parseReference */.F2)(loaded)));
+    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
     onLoaded(name);
     await must(cli, ['image', 'tag', loaded, name], 'load-failed');
     const old = before.get(loaded);
@@ -41240,7 +38947,8 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   YL: () => (/* binding */ parseInfo),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
 /* harmony export */   jt: () => (/* binding */ referenceFormat),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
@@ -41270,6 +38978,23 @@ function parseInspect(text) {
     const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
     return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+function parseWhole(text, platform) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    const manifests = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    if (!Array.isArray(manifests))
+        return undefined;
+    const available = manifests.flatMap((manifest) => {
+        if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+            return [];
+        const { Platform: found } = manifest['ImageData'];
+        return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+    });
+    return available.includes(true);
+}
+function platformIn(found) {
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+}
 /** The same of an image's JSON that is parsed already. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
@@ -41283,6 +39008,9 @@ function inspectedImage(image) {
         diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+        // has only unpacked for another manifest (moby 2e3a23c8ec).
+        isWhole: image['Descriptor'] === undefined ? true : undefined,
     };
 }
 /**
@@ -41472,7 +39200,10 @@ class HandoverError extends Error {
 }
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    return error instanceof Error ? error.message : String(error);
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
@@ -41512,6 +39243,7 @@ function giveBack(chunk) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
@@ -41530,6 +39262,10 @@ function parseDigest(text) {
 function hexOf(digest) {
     return digest.slice('sha256:'.length);
 }
+/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+function blobName(digest) {
+    return `blobs/sha256/${hexOf(digest)}`;
+}
 function digestOf(bytes) {
     return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
 }
@@ -41547,28 +39283,45 @@ function digestOf(bytes) {
 /* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   _m: () => (/* binding */ isImageConfig),
+/* harmony export */   bW: () => (/* binding */ requireConfigSize),
+/* harmony export */   gw: () => (/* binding */ looksLikeJson),
 /* harmony export */   nw: () => (/* binding */ isIndex),
-/* harmony export */   o4: () => (/* binding */ parseConfig)
+/* harmony export */   o4: () => (/* binding */ parseConfig),
+/* harmony export */   ou: () => (/* binding */ maxJsonBytes)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8444);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9853);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 /* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6479);
 
 
 
 
 
+
+/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
+const maxJsonBytes = 4 * 1024 * 1024;
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
 const mediaTypes = {
     index: 'application/vnd.oci.image.index.v1+json',
     manifest: 'application/vnd.oci.image.manifest.v1+json',
     config: 'application/vnd.oci.image.config.v1+json',
+    dockerConfig: 'application/vnd.docker.container.image.v1+json',
     dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 };
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !(0,_tar_header_js__WEBPACK_IMPORTED_MODULE_3__/* .looksLikeTar */ .lH)(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+}
 function isIndex(descriptor) {
     return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+function isImageConfig({ mediaType }) {
+    return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
@@ -41576,51 +39329,59 @@ function isAttestation(descriptor) {
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
         throw invalid(where, 'an image index', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) || !Array.isArray(value['layers'])) {
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
+    // BuildKit writes `null` for an image without layers.
+    const listsLayers = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']))
         throw invalid(where, 'an image manifest', text);
-    }
     return {
         config: parseDescriptor(value['config'], where),
-        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
     };
+}
+/**
+ * @param size of an image's config, in bytes
+ * @throws HandoverError `tarball-invalid` when no engine could take it
+ */
+function requireConfigSize(size) {
+    if (size <= maxJsonBytes)
+        return;
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(rootfs))
         throw invalid(where, 'an image config', text);
-    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
-    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
-    if (architecture === '')
-        throw invalid(where, 'an image config with an architecture', text);
-    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['architecture'], '');
+    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['created'], undefined);
     return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
         ...(created === undefined ? {} : { created }),
     };
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseArchiveManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
     if (!Array.isArray(value))
         throw invalid(where, 'a list of images', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value).map((image) => {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['Layers']) };
     });
 }
 /** A manifest of our own for the image's config and layers. */
@@ -41635,25 +39396,25 @@ function formatManifest(config, layers) {
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(size))
         throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
     return {
-        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['mediaType'], ''),
         digest,
         size,
         ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['annotations']),
     };
 }
 function parseDescriptorPlatform(value) {
     const { os, architecture } = value;
     if (typeof os !== 'string' || typeof architecture !== 'string')
         return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined));
 }
 function invalid(where, expected, text) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 
 
@@ -41665,10 +39426,11 @@ function invalid(where, expected, text) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bq: () => (/* binding */ formatPlatform),
 /* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   k8: () => (/* binding */ runsOn),
 /* harmony export */   my: () => (/* binding */ samePlatform),
+/* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
-/* unused harmony export runsOn */
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
 
@@ -41682,6 +39444,7 @@ function parsePlatform(text) {
     }
     return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
 }
+const unknown = 'unknown';
 const architectureNames = {
     x86_64: 'amd64',
     aarch64: 'arm64',
@@ -41697,17 +39460,24 @@ function normalise(platform) {
 }
 /** A platform out of an image config or an engine's answer, with the default variants left out. */
 function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
+/** Whether two platforms are one; an unknown architecture may be any. */
 function samePlatform(one, other) {
+    if (!isKnown(one) || !isKnown(other))
+        return one.os === other.os;
     return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
 }
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
-    return image.os === host.os && image.architecture === host.architecture;
+    return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
+}
+/** Whether it tells its architecture: engines load images that don't. */
+function isKnown({ architecture }) {
+    return architecture !== unknown;
 }
 
 
@@ -41720,9 +39490,11 @@ function runsOn(image, host) {
 /* harmony export */   $R: () => (/* binding */ parseTaggedReference),
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Fv: () => (/* binding */ registryOf),
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
-/* harmony export */   dz: () => (/* binding */ isTag)
+/* harmony export */   dz: () => (/* binding */ isTag),
+/* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
@@ -41736,10 +39508,22 @@ const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
-const maxRepositoryLength = 255;
+// Of the full form, without the registry.
+const maxPathLength = 255;
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
     return tagPattern.test(text);
+}
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+function isImageId(text) {
+    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text) {
+    return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
  * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
@@ -41749,6 +39533,9 @@ function parseReference(text) {
     const given = text.trim();
     if (given === '')
         throw invalid(text, 'it is empty');
+    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+        throw invalid(text, 'it is an image ID, not a reference');
+    }
     const { name, tag, digest } = split(given);
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
@@ -41775,26 +39562,30 @@ function split(given) {
     return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
 }
 function parseRepository(name, text) {
-    const slash = name.indexOf('/');
-    const first = slash < 0 ? '' : name.slice(0, slash);
-    const hasRegistry = /[.:]/.test(first) || first === 'localhost';
-    const rest = hasRegistry ? name.slice(slash + 1) : name;
-    if (hasRegistry && !domain.test(first))
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(first)}" is not a registry host`);
+    const registry = registryOf(name);
+    const rest = registry === undefined ? name : name.slice(registry.length + 1);
+    if (registry !== undefined && !domain.test(registry)) {
+        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
+    }
     if (!path.test(rest))
         throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
-    if (name.length > maxRepositoryLength)
+    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+    if (library.length + rest.length > maxPathLength)
         throw invalid(text, 'its repository is longer than 255 characters');
-    if (/^[0-9a-f]{64}$/.test(name))
-        throw invalid(text, 'it is an image ID, not a reference');
-    return shorten(name);
+    return familiar(name);
 }
-// docker.io/library/x is what `docker image ls` prints as x.
-function shorten(repository) {
-    const path = /^(?:index\.)?docker\.io\/(.+)$/.exec(repository)?.[1];
-    if (path === undefined)
-        return repository;
-    return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+function registryOf(repository) {
+    const slash = repository.indexOf('/');
+    const first = slash < 0 ? '' : repository.slice(0, slash);
+    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository) {
+    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+    return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
     return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
@@ -41807,9 +39598,7 @@ function formatReference(reference) {
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
-    const first = reference.repository.split('/')[0] ?? '';
-    const hasRegistry = reference.repository.includes('/') && (/[.:]/.test(first) || first === 'localhost');
-    if (hasRegistry)
+    if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
     const library = reference.repository.includes('/') ? '' : 'library/';
     return `docker.io/${library}${formatReference(reference)}`;
@@ -41834,6 +39623,113 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
+
+
+/***/ }),
+
+/***/ 6479:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $6: () => (/* binding */ textAt),
+/* harmony export */   PG: () => (/* binding */ endOfArchive),
+/* harmony export */   RO: () => (/* binding */ readTarHeader),
+/* harmony export */   TR: () => (/* binding */ tarBlock),
+/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
+/* harmony export */   be: () => (/* binding */ isZero),
+/* harmony export */   lH: () => (/* binding */ looksLikeTar),
+/* harmony export */   pI: () => (/* binding */ tarHeader),
+/* harmony export */   vr: () => (/* binding */ tarPadding)
+/* harmony export */ });
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
 

@@ -10,6 +10,7 @@ interface Vertex {
   /** In the order of starting; 0 until then. */
   number: number;
   readonly name: string;
+  hasInputs: boolean;
   cached: boolean;
   done: boolean;
 }
@@ -17,11 +18,19 @@ interface Vertex {
 const keptLines = 20;
 
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
-const instruction = /^\[(?:[^\]]+ )?\d+\/\d+\] (?!FROM )/;
+const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
 
-// What BuildKit calls its image exporter and the exporter's pushes (moby/buildkit exporter/containerimage/export.go).
+// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
+// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+const copies = /^(?:ADD|COPY) /;
+
+// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
+// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
+// runs under no vertex in 0.28, and as a second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
+const pushError =
+  /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
 
 /** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
 export class BuildProgress {
@@ -31,7 +40,6 @@ export class BuildProgress {
   #startedCount = 0;
   #failed: string | undefined;
   #pushing = false;
-  #pushFailed = false;
 
   /** @param print takes one line of readable progress, in the style of `--progress=plain` */
   constructor(print: (line: string) => void) {
@@ -52,28 +60,40 @@ export class BuildProgress {
     for (const item of objectsOf(update['warnings'])) this.#print(`WARN: ${decode(item['short'])}`);
   }
 
-  /** The instructions that were run or found in the cache, in the order they started. */
+  /**
+   * The instructions that were run or found in the cache, in the order they started. One instruction can be several
+   * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+   */
   steps(): readonly BuildStep[] {
-    return [...this.#vertices.values()]
-      .filter((vertex) => vertex.done && instruction.test(vertex.name))
-      .sort((one, other) => one.number - other.number)
-      .map(({ name, cached }) => ({ name, cached }));
+    const steps = new Map<string, BuildStep>();
+    for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
+      const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
+      if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs)) continue;
+      const name = `${place} ${text}`;
+      steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+    }
+    return [...steps.values()];
   }
 
   /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
   failure(): string {
-    const said = this.#otherLines.findLast((line) => line.startsWith('ERROR'));
-    return said ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+    return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
   }
 
-  /** Whether a push has begun. */
+  /** Whether a push has begun, in a build that pushes. */
   get pushing(): boolean {
     return this.#pushing;
   }
 
-  /** Whether the image's exporter failed, which pushes: then each step of the build was done before. */
+  /** Whether it was a push that ended the build: then each step of it was done before. */
   get pushFailed(): boolean {
-    return this.#pushFailed;
+    return pushError.test(this.#lastError() ?? '');
+  }
+
+  // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
+  // and of caches that can't be read.
+  #lastError(): string | undefined {
+    return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
   }
 
   #updateVertex(update: JsonObject): void {
@@ -84,13 +104,13 @@ export class BuildProgress {
       this.#print(`#${String(vertex.number)} ${vertex.name}`);
     }
     vertex.cached ||= update['cached'] === true;
-    if (vertex.done || typeof update['completed'] !== 'string') return;
-    vertex.done = true;
+    vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
     const error = stringOr(update['error'], '');
-    if (error !== '' && !error.includes('context canceled')) {
-      this.#pushFailed ||= vertex.name === imageExporter;
-      this.#failed ??= `${vertex.name}: ${error}`;
-    }
+    // A vertex can run again: its end is told once, and whatever error comes later.
+    if (typeof update['completed'] !== 'string' || (vertex.done && error === '')) return;
+    vertex.done = true;
+    if (error !== '' && !error.includes('context canceled')) this.#failed ??= `${vertex.name}: ${error}`;
+    this.#pushing ||= vertex.name === imageExporter;
     const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
     this.#print(`#${String(vertex.number)} ${end}`);
   }
@@ -104,7 +124,7 @@ export class BuildProgress {
     const digest = stringOr(update['digest'], '');
     const name = stringOr(update['name'], '');
     if (digest === '' || name === '') return undefined;
-    const vertex = this.#vertices.get(digest) ?? { number: 0, name, cached: false, done: false };
+    const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
     this.#vertices.set(digest, vertex);
     return vertex;
   }

@@ -1,7 +1,9 @@
 import { createInterface } from 'node:readline';
 import { HandoverError } from '../errors.ts';
+import { isObject, parseJson, stringOr } from '../json.ts';
 import { RegistryFailure } from '../registry-failure.ts';
 import { setupBuildxHint } from '../setup-buildx-hint.ts';
+import { quoteForeign } from '../text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
 import { registryLimit } from './registry-limit.ts';
@@ -38,7 +40,8 @@ export function dockerBuildx(cli: DockerCli): Buildx {
       if (output.exitCode === 0 && driver !== undefined) {
         return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
       }
-      const which = name === undefined ? 'the current builder' : `the builder "${name}"`;
+      if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(cli, name);
+      const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
       throw new HandoverError(
         'builder-unsupported',
         `docker buildx can't use ${which}: ${lastLine(output)}`,
@@ -47,6 +50,20 @@ export function dockerBuildx(cli: DockerCli): Buildx {
     },
     build: (args, print, pushed = []) => build(cli, args, print, pushed),
   };
+}
+
+async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverError> {
+  // One object a line; a buildx that doesn't know the format yet lists nothing.
+  const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
+  const builders = stdout.split('\n').map((line) => parseJson(line));
+  const names = builders.map((builder) => (isObject(builder) ? stringOr(builder['Name'], '') : '')).filter(Boolean);
+  const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+  return new HandoverError(
+    'builder-unsupported',
+    `There is no builder "${quoteForeign(name)}" here.${there}`,
+    'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
+      'builder that it makes in its output `name`.',
+  );
 }
 
 async function build(
@@ -63,7 +80,7 @@ async function build(
   const limit = registryLimit(running);
   for await (const line of createInterface({ input: running.stderr })) {
     progress.line(line);
-    if (progress.pushing) limit.start();
+    if (pushed.length > 0 && progress.pushing) limit.start();
   }
   const exitCode = await running.exit;
   limit.stop();

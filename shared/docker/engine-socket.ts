@@ -1,3 +1,4 @@
+import { copiedBytes } from '../copied-bytes.ts';
 import { withHead } from '../stream-head.ts';
 import type { DockerCli } from './cli.ts';
 import { ReusedSocket } from './reused-socket.ts';
@@ -21,14 +22,28 @@ export async function savedByEngine(
   image: string,
   signal: AbortSignal,
 ): Promise<AsyncIterable<Buffer> | undefined> {
+  return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+export async function inspectedByEngine(path: string, image: string, signal: AbortSignal): Promise<string | undefined> {
+  const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+  return chunks === undefined ? undefined : (await copiedBytes(chunks)).toString();
+}
+
+/** The body of a plain answer with status 200. */
+async function answer(path: string, request: string, signal: AbortSignal): Promise<AsyncIterable<Buffer> | undefined> {
   const socket = new ReusedSocket(path, signal);
   // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-  socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+  socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
   const isWhole = (head: Buffer): boolean => head.includes(endOfHead) || head.length > maxHeadBytes;
-  const answer = await withHead(socket, isWhole).catch(() => undefined);
-  const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
-  if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-    return without(answer.all, headBytes + endOfHead.length);
+  const answered = await withHead(socket, isWhole).catch(() => undefined);
+  const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+  if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+    return without(answered.all, headBytes + endOfHead.length);
   }
   socket.close();
   return undefined;

@@ -7,6 +7,7 @@ import type { OfferedImage } from '../image/offered-image.ts';
 import { parseJson, stringsOf } from '../json.ts';
 import { type FetchedImage, fetchImage } from './fetch-image.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import { engineSocket, inspectedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';
 import { saveImage } from './save-image.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
@@ -18,6 +19,7 @@ import {
   parseInspect,
   parseLoadOutput,
   parseReferences,
+  parseWhole,
   referenceFormat,
   saysNoSuchImage,
 } from './output.ts';
@@ -58,11 +60,13 @@ export interface Engine {
 const maxImages = 500;
 
 export function dockerEngine(cli: DockerCli): Engine {
+  let found: Promise<string | undefined> | undefined;
+  const socket = (): Promise<string | undefined> => (found ??= engineSocket(cli));
   return {
     program: cli.program,
     nameOf: (reference) => reference,
     info: () => info(cli),
-    inspect: (image) => inspect(cli, image),
+    inspect: (image) => inspect(cli, socket, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
     fetch: (image, warn) => fetchImage(cli, image, warn),
     save: (image) => saveImage(cli, image),
@@ -116,8 +120,16 @@ async function chains(cli: DockerCli): Promise<readonly (readonly Digest[])[]> {
   return output.stdout.split('\n').map((line) => stringsOf(parseJson(line)).filter(isDigest));
 }
 
-async function inspect(cli: DockerCli, image: string): Promise<InspectedImage | undefined> {
-  return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], parseInspect);
+async function inspect(
+  cli: DockerCli,
+  socketPath: () => Promise<string | undefined>,
+  name: string,
+): Promise<InspectedImage | undefined> {
+  const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], parseInspect);
+  if (image === undefined || image.isWhole !== undefined) return image;
+  const socket = await socketPath();
+  const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+  return { ...image, isWhole: more === undefined ? undefined : parseWhole(more, image.platform) };
 }
 
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */

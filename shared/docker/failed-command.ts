@@ -10,6 +10,16 @@ const hints = {
   'image-not-found': (program: EngineName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
 
+// What the engine's own words mean, where that isn't plain.
+const meanings: readonly (readonly [RegExp, string])[] = [
+  [
+    // moby layer/layer_store.go, maxLayerDepth
+    /max depth exceeded/,
+    "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+      'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+  ],
+];
+
 /** The error for a command that has failed, with the last thing it said. */
 export function failedCommand(
   { program }: DockerCli,
@@ -22,6 +32,6 @@ export function failedCommand(
   return new HandoverError(
     code,
     `${command} failed with exit code ${String(output.exitCode)}: ${said}`,
-    hints[code](program),
+    meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program),
   );
 }

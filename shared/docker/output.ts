@@ -1,6 +1,6 @@
 import { isObject, type JsonObject, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import { type Platform, platformOf } from '../image/platform.ts';
+import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
 
 // Reads what docker prints. Everything here is pure.
 
@@ -26,6 +26,8 @@ export interface InspectedImage {
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
   readonly size: number;
+  /** Whether the engine has all of it, in the form that its manifest names; undefined when nobody can tell. */
+  readonly isWhole?: boolean | undefined;
 }
 
 /** What `docker load` reported. */
@@ -58,6 +60,27 @@ export function parseInspect(text: string): InspectedImage | undefined {
   return isObject(image) ? inspectedImage(image) : undefined;
 }
 
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+export function parseWhole(text: string, platform: Platform): boolean | undefined {
+  const image = parseJson(text);
+  const manifests = isObject(image) ? image['Manifests'] : undefined;
+  if (!Array.isArray(manifests)) return undefined;
+  const available = manifests.flatMap((manifest: unknown) => {
+    if (!isObject(manifest) || !isObject(manifest['ImageData'])) return [];
+    const { Platform: found } = manifest['ImageData'];
+    return isObject(found) && samePlatform(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+  });
+  return available.includes(true);
+}
+
+function platformIn(found: JsonObject): Platform {
+  return platformOf(
+    stringOr(found['os'], ''),
+    stringOr(found['architecture'], ''),
+    stringOr(found['variant'], undefined),
+  );
+}
+
 /** The same of an image's JSON that is parsed already. */
 export function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
@@ -74,6 +97,9 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
     diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
     labels: stringMapOf(config['Labels']),
     size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+    // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+    // has only unpacked for another manifest (moby 2e3a23c8ec).
+    isWhole: image['Descriptor'] === undefined ? true : undefined,
   };
 }
 

@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers';
-import type { DockerCli } from './cli.ts';
+import { HandoverError } from '../errors.ts';
+import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
 import { engineSocket, savedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';
 
@@ -21,9 +22,20 @@ export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir
     yield* stdout;
     const exitCode = await running.exit;
     finished = true;
-    if (exitCode !== 0) throw failedCommand(cli, 'image-not-found', args, { exitCode, stdout: '', stderr: await said });
+    if (exitCode !== 0) throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
   } finally {
     if (!finished) running.kill();
     await running.exit;
   }
+}
+
+function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput): HandoverError {
+  // moby layer/empty.go: the classic store has no content for an image without layers.
+  if (!output.stderr.includes('empty export')) return failedCommand(cli, 'image-not-found', args, output);
+  return new HandoverError(
+    'unsupported-host',
+    `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${lastLine(output)}`,
+    'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+      'through that store. Or use an engine with the containerd image store.',
+  );
 }

@@ -19,6 +19,11 @@ export function hexOf(digest: Digest): string {
   return digest.slice('sha256:'.length);
 }
 
+/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+export function blobName(digest: Digest): string {
+  return `blobs/sha256/${hexOf(digest)}`;
+}
+
 export function digestOf(bytes: Uint8Array | string): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }

@@ -1,7 +1,8 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { transientFileChunks } from '../file-chunks.ts';
 import { invalidLayout } from './layout-error.ts';
-import { looksLikeTar, tarBlock } from './tar-header.ts';
+import { looksLikeJson } from './manifest.ts';
+import { tarBlock } from './tar-header.ts';
 import { untilWritten } from './until-written.ts';
 
 const lookEveryMs = 10;
@@ -19,8 +20,7 @@ export async function wholeLayerSize(path: string): Promise<number | undefined> 
   const file = await open(path);
   try {
     const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-    const isJson = buffer[0] === 0x7b && !looksLikeTar(buffer);
-    return isJson ? undefined : (await file.stat()).size;
+    return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
   } finally {
     await file.close();
   }

@@ -12,6 +12,10 @@ import {
 import { quoteForeign } from '../text.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';
+import { looksLikeTar } from './tar-header.ts';
+
+/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
+export const maxJsonBytes = 4 * 1024 * 1024;
 
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
 
@@ -19,6 +23,7 @@ export const mediaTypes = {
   index: 'application/vnd.oci.image.index.v1+json',
   manifest: 'application/vnd.oci.image.manifest.v1+json',
   config: 'application/vnd.oci.image.config.v1+json',
+  dockerConfig: 'application/vnd.docker.container.image.v1+json',
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 } as const;
 
@@ -51,8 +56,18 @@ export interface ArchiveImage {
   readonly layers: readonly string[];
 }
 
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+export function looksLikeJson(head: Buffer): boolean {
+  return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+}
+
 export function isIndex(descriptor: Descriptor): boolean {
   return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+
+/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+export function isImageConfig({ mediaType }: Descriptor): boolean {
+  return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
@@ -70,13 +85,26 @@ export function parseIndex(text: string, where: string): readonly Descriptor[] {
 /** @throws HandoverError `tarball-invalid` */
 export function parseManifest(text: string, where: string): Manifest {
   const value = parseJson(text);
-  if (!isObject(value) || !isObject(value['config']) || !Array.isArray(value['layers'])) {
-    throw invalid(where, 'an image manifest', text);
-  }
+  // BuildKit writes `null` for an image without layers.
+  const listsLayers = isObject(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+  if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', text);
   return {
     config: parseDescriptor(value['config'], where),
     layers: objectsOf(value['layers']).map((layer) => parseDescriptor(layer, where)),
   };
+}
+
+/**
+ * @param size of an image's config, in bytes
+ * @throws HandoverError `tarball-invalid` when no engine could take it
+ */
+export function requireConfigSize(size: number): void {
+  if (size <= maxJsonBytes) return;
+  throw new HandoverError(
+    'tarball-invalid',
+    `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`,
+    'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.',
+  );
 }
 
 /** @throws HandoverError `tarball-invalid` */
@@ -87,7 +115,6 @@ export function parseConfig(text: string, where: string): ImageConfig {
   const diffIds = stringsOf(rootfs['diff_ids']).filter(isDigest);
   const os = stringOr(value['os'], 'linux');
   const architecture = stringOr(value['architecture'], '');
-  if (architecture === '') throw invalid(where, 'an image config with an architecture', text);
   const created = stringOr(value['created'], undefined);
   return {
     platform: platformOf(os, architecture, stringOr(value['variant'], undefined)),

@@ -12,6 +12,7 @@ import {
   parseConfig,
   parseIndex,
   parseManifest,
+  requireConfigSize,
 } from './manifest.ts';
 import type { ReplacedLayer } from './replaced-layer.ts';
 import { formatPlatform, type Platform, samePlatform } from './platform.ts';
@@ -37,6 +38,7 @@ export async function readOciLayout(
   const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
   const manifestBytes = await readJsonBlob(layout, descriptor);
   const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+  requireConfigSize(manifest.config.size);
   const configBytes = await readJsonBlob(layout, manifest.config);
   const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
   if (!samePlatform(config.platform, platform)) {

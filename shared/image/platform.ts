@@ -4,6 +4,7 @@ import { quoteForeign } from '../text.ts';
 /** `os/arch[/variant]` (OCI image-spec, image-index.md, "platform"). */
 export interface Platform {
   readonly os: string;
+  /** `unknown` where a config doesn't tell it. */
   readonly architecture: string;
   readonly variant?: string;
 }
@@ -22,6 +23,8 @@ export function parsePlatform(text: string): Platform {
   return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
 }
 
+const unknown = 'unknown';
+
 const architectureNames: Readonly<Record<string, string>> = {
   x86_64: 'amd64',
   aarch64: 'arm64',
@@ -39,18 +42,25 @@ function normalise(platform: Platform): Platform {
 
 /** A platform out of an image config or an engine's answer, with the default variants left out. */
 export function platformOf(os: string, architecture: string, variant?: string): Platform {
-  return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+  return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 
 export function formatPlatform(platform: Platform): string {
   return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
 
+/** Whether two platforms are one; an unknown architecture may be any. */
 export function samePlatform(one: Platform, other: Platform): boolean {
+  if (!isKnown(one) || !isKnown(other)) return one.os === other.os;
   return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
 }
 
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 export function runsOn(image: Platform, host: Platform): boolean {
-  return image.os === host.os && image.architecture === host.architecture;
+  return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
+}
+
+/** Whether it tells its architecture: engines load images that don't. */
+export function isKnown({ architecture }: Platform): boolean {
+  return architecture !== unknown;
 }

@@ -19,6 +19,15 @@ export function wrongSchema(found: unknown): HandoverError {
   );
 }
 
+/** @param bytes of a record that nobody would read */
+export function tooLarge(bytes: number): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
+    'Shorten the labels, or hand over fewer images in one artifact.',
+  );
+}
+
 /** @param why in words that go on after a colon */
 export function corrupt(why: string, cause?: unknown): HandoverError {
   return new HandoverError(

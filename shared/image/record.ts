@@ -11,7 +11,8 @@ import {
 import { quoteForeign } from '../text.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
-import { corrupt, recordName, recordSchema, wrongSchema } from './record-error.ts';
+import { maxJsonBytes } from './manifest.ts';
+import { corrupt, recordName, recordSchema, tooLarge, wrongSchema } from './record-error.ts';
 import {
   formatReference,
   parsePinnedReference,
@@ -21,7 +22,8 @@ import {
 } from './reference.ts';
 import type { TarballCompression } from './tarball-compression.ts';
 
-const maxRecordBytes = 4 * 1024 * 1024;
+// Twice the largest config, whose labels are in it.
+const maxRecordBytes = 2 * maxJsonBytes;
 const maxLayers = 1000;
 const maxImages = 100;
 
@@ -73,7 +75,10 @@ export interface HandoverRecord extends RecordedImage {
   readonly pushedReference?: PinnedReference;
 }
 
-/** The record as the text that goes into the artifact. */
+/**
+ * The record as the text that goes into the artifact.
+ * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ */
 export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {
@@ -83,7 +88,9 @@ export function formatRecord(record: HandoverRecord): string {
     ...(further === undefined ? {} : { further: further.map(formatImage) }),
     ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
-  return `${JSON.stringify(text, undefined, 2)}\n`;
+  const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
+  if (Buffer.byteLength(formatted) > maxRecordBytes) throw tooLarge(Buffer.byteLength(formatted));
+  return formatted;
 }
 
 function formatImage({
@@ -103,7 +110,7 @@ function formatImage({
  * @throws HandoverError `artifact-corrupt`; a newer schema says so
  */
 export function parseRecord(text: string): HandoverRecord {
-  if (text.length > maxRecordBytes) throw corrupt('it is larger than 4 MiB');
+  if (Buffer.byteLength(text) > maxRecordBytes) throw corrupt('it is larger than 8 MiB');
   const value = parseJson(text);
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
   if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);

@@ -1,21 +1,15 @@
-import { buffer } from 'node:stream/consumers';
 import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { extract } from 'tar-stream';
+import { copiedBytes } from '../copied-bytes.ts';
+import { tarEntries } from './tar-entries.ts';
 
 /**
  * The files of a small tar, by name.
- * @throws Error when it isn't a tar
+ * @throws HandoverError `tarball-invalid` when it isn't a whole tar
  */
 export async function readSmallTar(bytes: Buffer): Promise<ReadonlyMap<string, Buffer>> {
   const files = new Map<string, Buffer>();
-  const parser = extract();
-  parser.on('entry', ({ name }, stream, next) => {
-    buffer(stream).then((content) => {
-      files.set(name, content);
-      next();
-    }, next);
-  });
-  await pipeline(Readable.from([bytes]), parser);
+  for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
+    if (isFile) files.set(name, await copiedBytes(content));
+  }
   return files;
 }

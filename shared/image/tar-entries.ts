@@ -8,22 +8,33 @@ export interface TarEntry {
   readonly size: number;
   /** Whether it's a regular file: no folder, link or device. */
   readonly isFile: boolean;
+  /** What a link stands for: a symbolic link's text, or the name of the entry that a hard link is another name of. */
+  readonly link?: TarLink;
   /** Parts of the tar's own chunks, each valid until the next is asked for. */
   readonly content: AsyncIterable<Buffer>;
+}
+
+export interface TarLink {
+  readonly kind: 'symbolic' | 'hard';
+  readonly target: string;
 }
 
 /** What comes in front of an entry's own header, and counts more. */
 interface Extension {
   readonly name?: string;
   readonly size?: number;
+  readonly link?: string;
 }
+
+const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
 
 // A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
 const maxExtensionBytes = 1024 * 1024;
 
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory, which the library that we use elsewhere doesn't allow (docs/decisions.md).
+ * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
+ * (Go archive/tar, Reader.Next), but taken.
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
 export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
@@ -33,13 +44,16 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
   try {
     for (let block; (block = await bytes.block()) !== undefined;) {
       if (isZero(block)) {
+        if (isEnded) await bytes.skipAll();
         isEnded = true;
         continue;
       }
       const header = readTarHeader(block);
       if (header === undefined) throw invalid('a header has a wrong checksum');
-      const { type, name, size } = { ...header, ...extension };
-      if (type === 'x' || type === 'L') {
+      const { type } = header;
+      const { name, size: told } = { ...header, ...extension };
+      const size = hasContent(type) ? told : 0;
+      if (type === 'x' || type === 'L' || type === 'K') {
         extension = {
           ...extension,
           ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
@@ -47,13 +61,16 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
         await bytes.skip(tarPadding(header.size));
         continue;
       }
-      // What they say, of all entries or of a link's target, isn't asked for here.
-      if (type === 'g' || type === 'K') {
+      // What it says of all entries isn't asked for here.
+      if (type === 'g') {
         await bytes.skip(header.size + tarPadding(header.size));
         continue;
       }
       const end = bytes.position + size;
-      yield { name, size, isFile: type === '0' || type === '\0', content: bytes.until(end) };
+      const kind = linkKinds[type];
+      const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+      // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+      yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
       await bytes.skip(end + tarPadding(size) - bytes.position);
       extension = {};
     }
@@ -64,12 +81,22 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
   }
 }
 
-function readExtension(type: 'x' | 'L', content: Buffer): Extension {
+function readExtension(type: 'x' | 'L' | 'K', content: Buffer): Extension {
   // GNU tar ends the name with a zero byte.
   if (type === 'L') return { name: textAt(content, 0, content.length) };
+  if (type === 'K') return { link: textAt(content, 0, content.length) };
   const records = readPaxRecords(content);
-  const [path, size] = [records.get('path'), Number(records.get('size') ?? Number.NaN)];
-  return { ...(path === undefined ? {} : { name: path }), ...(Number.isSafeInteger(size) ? { size } : {}) };
+  const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+  return {
+    ...(path === undefined ? {} : { name: path }),
+    ...(link === undefined ? {} : { link }),
+    ...(Number.isSafeInteger(size) ? { size } : {}),
+  };
+}
+
+// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+function hasContent(type: string): boolean {
+  return !/^[1-6]$/.test(type);
 }
 
 function atMost(size: number, most: number): number {
@@ -115,6 +142,11 @@ class ByteSource {
   async skip(bytes: number): Promise<void> {
     const end = this.#position + bytes;
     while (this.#position < end) await this.#take(end);
+  }
+
+  async skipAll(): Promise<void> {
+    this.#rest = Buffer.alloc(0);
+    while (await this.#more()) this.#rest = Buffer.alloc(0);
   }
 
   async *until(end: number): AsyncGenerator<Buffer> {

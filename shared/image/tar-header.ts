@@ -38,6 +38,8 @@ export interface TarHeader {
   readonly size: number;
   /** One character, such as `0` for a file; zero in old archives. */
   readonly type: string;
+  /** What a link stands for; empty for anything else. */
+  readonly linkTarget: string;
 }
 
 /** Undefined for a block whose checksum is wrong. */
@@ -50,6 +52,7 @@ export function readTarHeader(block: Buffer): TarHeader | undefined {
     name: prefix === '' ? name : `${prefix}/${name}`,
     size: readSize(block),
     type: block.toString('latin1', 156, 157),
+    linkTarget: textAt(block, 157, 100),
   };
 }
 

@@ -1,22 +1,56 @@
 import { pipeline } from 'node:stream';
-import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+import { HandoverError } from '../errors.ts';
 
 export type TarballCompression = 'none' | 'gzip' | 'zstd';
 
-/** How many bytes of a tarball tell its compression. */
-export const magicBytes = 4;
+/** How something is packed that docker load may unpack. */
+export type Packing = TarballCompression | 'xz' | 'bzip2';
 
-/** How a tarball is compressed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1). */
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+export const magicBytes = 6;
+
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
 export function compressionOf(head: Buffer): TarballCompression {
+  const packing = packingOf(head);
+  if (packing === 'xz') throw unread('xz', 'unxz');
+  if (packing === 'bzip2') throw unread('bzip2', 'bunzip2');
+  return packing;
+}
+
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+export function packingOf(head: Buffer): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
-  if (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528) return 'zstd';
+  if (head.subarray(0, xzMagic.length).equals(xzMagic)) return 'xz';
+  if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4))) return 'bzip2';
+  const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+  // pzstd begins with a frame that is there to be skipped.
+  if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';
   return 'none';
+}
+
+function unread(format: string, command: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball is compressed with ${format}, which can't be looked into here.`,
+    `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
+  );
 }
 
 // Node comes back from its thread for each chunk: 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long.
-const zstdOptions = { ...gunzipOptions, chunkSize: 2 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+  ...gunzipOptions,
+  chunkSize: 2 * 1024 * 1024,
+  params: { [constants.ZSTD_d_windowLogMax]: 31 },
+};
 
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {

@@ -1,195 +1,212 @@
-import { once } from 'node:events';
-import { extract, type Header } from 'tar-stream';
-import { asError, HandoverError, messageOf } from '../errors.ts';
-import { type Digest, digestOf, isDigest } from './digest.ts';
-import {
-  type ArchiveImage,
-  type ImageConfig,
-  isIndex,
-  parseArchiveManifest,
-  parseConfig,
-  parseIndex,
-  parseManifest,
-} from './manifest.ts';
-import { formatReference, parseReference, type Reference } from './reference.ts';
+import { createHash, type Hash } from 'node:crypto';
+import { posix } from 'node:path';
+import { copiedBytes } from '../copied-bytes.ts';
+import { HandoverError, messageOf } from '../errors.ts';
+import { lastingChunks } from '../lasting-chunk.ts';
+import { withHead } from '../stream-head.ts';
+import { watchedChunks } from '../watched-chunks.ts';
+import { blobName, type Digest, digestOf, parseDigest } from './digest.ts';
+import { looksLikeJson, maxJsonBytes } from './manifest.ts';
+import { tarEntries, type TarLink } from './tar-entries.ts';
+import { tarBlock } from './tar-header.ts';
+import { decompress, type Packing, packingOf } from './tarball-compression.ts';
 
-/** A layer as it stands in a tarball. `digest` is unknown in the format of Docker 24 and older. */
-export interface TarballLayer {
+// All configs and manifests of a tarball together.
+const maxJsonBytesInAll = 8 * maxJsonBytes;
+// Links may point to links; more than this many are a circle.
+const maxLinks = 20;
+
+/** An entry on its way: a layer, or something as large as one. */
+export interface PassingEntry {
+  /** Its name in the tarball. */
+  readonly path: string;
+  /** Where it lies in a tarball of ours: `blobs/sha256/…` where its own name tells its digest, else a name of our making. */
   readonly name: string;
-  readonly digest?: Digest;
+  /** Known before it has passed only where its own name tells it; checked when it has. */
+  readonly digest: Digest | undefined;
+  /** Bytes. */
   readonly size: number;
+  readonly packing: Packing;
+  /** Each is valid until the next is asked for. */
+  readonly chunks: AsyncIterable<Buffer>;
 }
 
-/** What a tarball of `docker save` says of one image in it. */
-export interface TarballImage {
-  readonly references: readonly Reference[];
-  readonly configDigest: Digest;
-  readonly config: ImageConfig;
-  /** Digests of the image's manifests and indexes; empty in the format of Docker 24 and older. */
-  readonly manifestDigests: readonly Digest[];
-  readonly layers: readonly TarballLayer[];
+/** An entry that has passed or was kept. */
+export interface SeenEntry {
+  /** Its name in the tarball. */
+  readonly path: string;
+  /** The name that it was given out under, or would have been. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly packing: Packing;
+  /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
+  readonly bytes?: Buffer;
 }
 
-// A config or a manifest is some kilobytes; a layer is never held.
-const maxJsonBytes = 4 * 1024 * 1024;
-const maxJsonBytesInAll = 32 * 1024 * 1024;
-
-/** Takes a plain tarball's bytes as they pass by, and tells at the end what was in it. Memory stays flat. */
-export interface TarballInspector {
-  /** @throws HandoverError `tarball-invalid` */
-  write(chunk: Buffer): Promise<void>;
-  /** @throws HandoverError `tarball-invalid` when the tar is cut or isn't a docker-loadable tarball */
-  end(): Promise<readonly TarballImage[]>;
-}
-
-export function inspectTarball(): TarballInspector {
-  const parser = extract();
-  const seen = new SeenEntries();
-  const state: { failure: Error | undefined } = { failure: undefined };
-  const fail = (error: unknown): void => {
-    state.failure ??= asError(error);
-  };
-  parser.on('error', fail);
-  parser.on('entry', (header: Header, stream, next) => {
-    const keep = seen.begin(header.name, header.size);
-    const parts: Buffer[] = [];
-    stream.on('data', (part: unknown) => {
-      if (keep && Buffer.isBuffer(part) && (parts.length > 0 || startsJson(part))) parts.push(part);
-    });
-    stream.on('end', () => {
-      seen.end(header.name, parts);
-      next();
-    });
-    stream.on('error', fail);
-  });
-  return {
-    write: async (chunk) => {
-      if (state.failure === undefined && !parser.write(chunk)) await drained(parser);
-      if (state.failure !== undefined) throw cut(state.failure);
-    },
-    end: async () => {
-      if (state.failure === undefined) {
-        const finished = once(parser, 'close');
-        parser.end(undefined);
-        await finished.catch(fail);
-      }
-      if (state.failure !== undefined) throw cut(state.failure);
-      return imagesIn(seen.sizes, seen.json);
-    },
-  };
-}
-
-/** Names and sizes of the entries that passed, and the content of the small ones that look like JSON. */
-class SeenEntries {
-  readonly sizes = new Map<string, number>();
-  readonly json = new Map<string, Buffer>();
+/** What was in a tarball, by the names that its own index uses. */
+export class SeenTarball {
+  readonly #entries = new Map<string, SeenEntry>();
+  readonly #blobs = new Map<Digest, SeenEntry>();
+  readonly #links = new Map<string, string>();
+  readonly #diffIds = new Map<string, Digest>();
   #jsonBytes = 0;
+  #unnamed = 0;
 
-  /** Whether the entry's content is worth keeping. */
-  begin(name: string, size: number): boolean {
-    this.sizes.set(name, size);
-    return size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+  /** What stands under a name in the tar, or where links under that name lead. */
+  find(name: string): SeenEntry | undefined {
+    let path = pathOf(name);
+    for (let steps = 0; steps < maxLinks; steps += 1) {
+      const target = this.#links.get(path);
+      if (target === undefined) return this.#entries.get(path);
+      path = target;
+    }
+    return undefined;
   }
 
-  end(name: string, parts: readonly Buffer[]): void {
-    if (parts.length === 0) return;
-    const content = Buffer.concat(parts);
-    this.json.set(name, content);
-    this.#jsonBytes += content.length;
+  blob(digest: Digest): SeenEntry | undefined {
+    return this.#blobs.get(digest);
   }
-}
 
-function startsJson(part: Buffer): boolean {
-  return part[0] === 0x7b || part[0] === 0x5b;
-}
-
-async function drained(parser: ReturnType<typeof extract>): Promise<void> {
-  await Promise.race([once(parser, 'drain'), once(parser, 'close')]).catch(() => undefined);
-}
-
-function cut(error: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    `The tarball is not a whole tar archive: ${messageOf(error)}.`,
-    'Make it again with docker save; if it came from an artifact, it was damaged before it was uploaded.',
-    error,
-  );
-}
-
-function imagesIn(sizes: ReadonlyMap<string, number>, json: ReadonlyMap<string, Buffer>): readonly TarballImage[] {
-  const text = json.get('manifest.json')?.toString();
-  if (text === undefined) {
-    const seen = [...sizes.keys()].slice(0, 5).join(', ');
-    throw new HandoverError(
-      'tarball-invalid',
-      `The tarball has no manifest.json at its top; it holds: ${seen || 'nothing'}.`,
-      'Make it with docker save. A tar of docker buildx --output type=oci or of docker export cannot be loaded.',
-    );
+  /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+  diffIdOf({ name, digest, packing }: SeenEntry): Digest | undefined {
+    return packing === 'none' ? digest : this.#diffIds.get(name);
   }
-  return parseArchiveManifest(text, 'manifest.json').map((image) => tarballImage(image, sizes, json));
-}
 
-function tarballImage(
-  image: ArchiveImage,
-  sizes: ReadonlyMap<string, number>,
-  json: ReadonlyMap<string, Buffer>,
-): TarballImage {
-  const configBytes = json.get(image.config);
-  const missing = [image.config, ...image.layers].find((name) => !sizes.has(name));
-  if (missing !== undefined || configBytes === undefined) {
-    throw new HandoverError(
-      'tarball-invalid',
-      `The tarball's manifest.json names ${missing ?? image.config}, which is not in the tarball.`,
-      'The tarball is cut or was edited: make it again with docker save.',
-    );
+  /** The first names, to show. */
+  names(): readonly string[] {
+    return [...this.#entries.keys()].slice(0, 5);
   }
-  const configDigest = digestOf(configBytes);
-  return {
-    references: image.repoTags.map(parseReference),
-    configDigest,
-    config: parseConfig(configBytes.toString(), image.config),
-    manifestDigests: manifestDigestsOf(configDigest, json),
-    layers: image.layers.map((name) => tarballLayer(name, sizes.get(name) ?? 0)),
-  };
-}
 
-function tarballLayer(name: string, size: number): TarballLayer {
-  const digest = `sha256:${name.split('/').pop() ?? ''}`;
-  return name.startsWith('blobs/sha256/') && isDigest(digest) ? { name, digest, size } : { name, size };
-}
+  add(entry: SeenEntry): void {
+    this.#links.delete(entry.path);
+    this.#entries.set(entry.path, entry);
+    this.#blobs.set(entry.digest, entry);
+    this.#jsonBytes += entry.bytes?.length ?? 0;
+  }
 
-// The digests an engine with the containerd store may take as the image's ID: of the manifest, and of indexes around it.
-function manifestDigestsOf(configDigest: Digest, json: ReadonlyMap<string, Buffer>): readonly Digest[] {
-  const blob = (digest: Digest): string | undefined => json.get(`blobs/sha256/${digest.slice(7)}`)?.toString();
-  const visit = (indexText: string, where: string, depth: number): readonly Digest[] =>
-    parseIndex(indexText, where).flatMap((descriptor) => {
-      const text = blob(descriptor.digest);
-      if (text === undefined) return [];
-      if (isIndex(descriptor)) {
-        const inside = depth > 3 ? [] : visit(text, `index ${descriptor.digest}`, depth + 1);
-        return inside.length === 0 ? [] : [descriptor.digest, ...inside];
-      }
-      const manifest = parseManifest(text, `manifest ${descriptor.digest}`);
-      return manifest.config.digest === configDigest ? [descriptor.digest] : [];
-    });
-  const indexText = json.get('index.json')?.toString();
-  return indexText === undefined ? [] : [...new Set(visit(indexText, 'index.json', 0))];
+  addLink(path: string, { kind, target }: TarLink): void {
+    this.#links.set(path, pathOf(kind === 'hard' ? target : posix.join(posix.dirname(path), target)));
+  }
+
+  addDiffId(name: string, diffId: Digest): void {
+    this.#diffIds.set(name, diffId);
+  }
+
+  /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+  keeps(size: number, head: Buffer): boolean {
+    return looksLikeJson(head) && size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+  }
+
+  nextName(): string {
+    this.#unnamed += 1;
+    return `layer-${String(this.#unnamed)}.tar`;
+  }
 }
 
 /**
- * The image that is meant: the one under the reference asked for, else the only one there is.
- * @throws HandoverError `image-not-found` listing what the tarball holds
+ * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
+ * the small entries that tell which images there are. Nothing else is held.
+ * @param seen takes what was in it
+ * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
-export function chooseImage(images: readonly TarballImage[], wanted: Reference | undefined): TarballImage {
-  const name = wanted === undefined ? undefined : formatReference(wanted);
-  const named = images.find((image) => image.references.some((reference) => formatReference(reference) === name));
-  const only = images.length === 1 ? images[0] : undefined;
-  const chosen = named ?? only;
-  if (chosen !== undefined) return chosen;
-  const there = images.map((image) => image.references.map(formatReference).join(', ') || image.configDigest);
-  throw new HandoverError(
-    'image-not-found',
-    `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`,
-    'Set the input `image` to one of them.',
+export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarball): AsyncGenerator<PassingEntry> {
+  for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+    const path = pathOf(name);
+    if (link !== undefined) seen.addLink(path, link);
+    if (!isFile) continue;
+    const told = digestIn(path);
+    const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+    const packing = packingOf(head);
+    if (seen.keeps(size, head)) {
+      const bytes = await copiedBytes(all);
+      const digest = requireTold(told, digestOf(bytes));
+      seen.add({ path, name: blobName(digest), digest, size, packing, bytes });
+      continue;
+    }
+    const hash = createHash('sha256');
+    const passing = hashed(all, hash);
+    const isRepeated = told !== undefined && seen.blob(told) !== undefined;
+    const out = told === undefined ? seen.nextName() : blobName(told);
+    if (!isRepeated) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    // What nobody has taken.
+    await drained(passing);
+    seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+  }
+}
+
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
+ * which a compressed one is unpacked.
+ * @throws HandoverError as `readTarball`; what `chunks` throws
+ */
+export async function seeTarball(chunks: AsyncIterable<Buffer>): Promise<SeenTarball> {
+  const seen = new SeenTarball();
+  for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+    if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd')) continue;
+    const source = { failed: false };
+    const watched = watchedChunks(lastingChunks(passing), () => (source.failed = true));
+    const diffId = await contentDigest(decompress(watched, packing)).catch((error: unknown) => {
+      throw source.failed ? error : undecodable(path, packing, error);
+    });
+    seen.addDiffId(name, diffId);
+  }
+  return seen;
+}
+
+async function contentDigest(chunks: AsyncIterable<Buffer>): Promise<Digest> {
+  const hash = createHash('sha256');
+  await drained(hashed(chunks, hash));
+  return `sha256:${hash.digest('hex')}`;
+}
+
+/** Takes what is left of some chunks. */
+async function drained(chunks: AsyncIterable<unknown>): Promise<void> {
+  const source = chunks[Symbol.asyncIterator]();
+  while ((await source.next()).done !== true);
+}
+
+function digestIn(path: string): Digest | undefined {
+  return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+
+// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+function pathOf(name: string): string {
+  return posix.join('/', name).slice(1);
+}
+
+// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
+function hashed(chunks: AsyncIterable<Buffer>, hash: Hash): AsyncIterable<Buffer> {
+  const source = chunks[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Buffer, undefined>> => {
+    const result = await source.next();
+    if (result.done === true) return { done: true, value: undefined };
+    hash.update(result.value);
+    return result;
+  };
+  return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+
+function undecodable(path: string, packing: Packing, cause: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`,
+    'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
+    cause,
+  );
+}
+
+function requireTold(told: Digest | undefined, digest: Digest): Digest {
+  if (told !== undefined && told !== digest) throw damaged(blobName(told), told, digest);
+  return digest;
+}
+
+/** What to say of an entry whose content isn't what the tarball says of it. */
+export function damaged(name: string, expected: Digest, found: Digest): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`,
+    'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
   );
 }

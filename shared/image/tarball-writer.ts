@@ -1,8 +1,9 @@
 import type { ArrivingLayer } from './arriving-layers.ts';
-import { type Digest, hexOf } from './digest.ts';
+import { blobName, type Digest } from './digest.ts';
 import type { ImageContents } from './image-contents.ts';
 import { invalidLayout } from './layout-error.ts';
 import { mediaTypes } from './manifest.ts';
+import { isKnown } from './platform.ts';
 import { canonicalReference, formatReference, type Reference } from './reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from './tar-header.ts';
 
@@ -42,7 +43,7 @@ export async function* tarballChunks(
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
   for await (const { digest, size, chunks } of layers) {
-    yield count(tarHeader(nameOf(digest), size));
+    yield count(tarHeader(blobName(digest), size));
     layerOffsets.set(digest, position);
     for await (const chunk of chunks()) yield count(chunk);
     yield count(Buffer.alloc(tarPadding(size)));
@@ -50,14 +51,15 @@ export async function* tarballChunks(
   const named = await images();
   requireLayers(named, layerOffsets);
   for (const [name, bytes] of smallEntries(named)) {
-    yield count(Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]));
+    yield count(smallEntry(name, bytes));
   }
   yield count(endOfArchive);
   told({ size: position, layerOffsets });
 }
 
-function nameOf(digest: Digest): string {
-  return `blobs/sha256/${hexOf(digest)}`;
+/** A whole entry of a tar. */
+export function smallEntry(name: string, bytes: Buffer): Buffer {
+  return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
 }
 
 /** The entries beside the layers: configs, manifests, and what says which images there are. */
@@ -65,12 +67,28 @@ export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string,
   const descriptors = images.flatMap(({ image, references }) => describe(image, references));
   return new Map<string, Buffer>([
     ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
-      [nameOf(image.configDigest), image.configBytes],
-      [nameOf(image.manifestDigest), image.manifestBytes],
+      [blobName(image.configDigest), image.configBytes],
+      [blobName(image.manifestDigest), image.manifestBytes],
     ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
     ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
-    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(image, references)))],
+    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+  ]);
+}
+
+/** An image without a manifest, whose layers lie under whatever names. */
+export interface ArchivedImage {
+  readonly configDigest: Digest;
+  readonly configBytes: Buffer;
+  readonly layerNames: readonly string[];
+  readonly references: readonly Reference[];
+}
+
+/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
+export function archiveEntries(images: readonly ArchivedImage[]): ReadonlyMap<string, Buffer> {
+  return new Map<string, Buffer>([
+    ...images.map(({ configDigest, configBytes }): readonly [string, Buffer] => [blobName(configDigest), configBytes]),
+    ['manifest.json', json(images.map(archiveManifestOf))],
   ]);
 }
 
@@ -80,12 +98,13 @@ function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Diges
 }
 
 function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
-  const { os, architecture, variant } = image.config.platform;
+  const { platform } = image.config;
+  const { os, architecture, variant } = platform;
   const descriptor = {
     mediaType: image.manifestMediaType,
     digest: image.manifestDigest,
     size: image.manifestBytes.length,
-    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    ...(isKnown(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
   return references.map((reference) => ({
@@ -97,12 +116,15 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
   }));
 }
 
-function archiveManifestOf(image: ImageContents, references: readonly Reference[]): unknown {
-  return {
-    Config: nameOf(image.configDigest),
-    RepoTags: references.map(formatReference),
-    Layers: image.layers.map((layer) => nameOf(layer.digest)),
-  };
+function archived(
+  { configDigest, configBytes, layers }: ImageContents,
+  references: readonly Reference[],
+): ArchivedImage {
+  return { configDigest, configBytes, layerNames: layers.map(({ digest }) => blobName(digest)), references };
+}
+
+function archiveManifestOf({ configDigest, layerNames, references }: ArchivedImage): unknown {
+  return { Config: blobName(configDigest), RepoTags: references.map(formatReference), Layers: layerNames };
 }
 
 function json(value: unknown): Buffer {

@@ -12,6 +12,9 @@ export interface TokenMint {
   verify(token: string): JobIdentity | undefined;
 }
 
+// Which caches a job may read and write: BuildKit's `type=gha` takes no token without it, nor without its times (tonistiigi/go-actions-cache).
+const cacheAccess = JSON.stringify([{ Scope: 'refs/heads/main', Permission: 3 }]);
+
 /** Issues tokens of the form that the runner gives out: a JWT whose claim `scp` names run and job. */
 export function tokenMint(): TokenMint {
   const key = randomBytes(32);
@@ -21,7 +24,9 @@ export function tokenMint(): TokenMint {
   return {
     issue: (job) => {
       const scp = `Actions.GenericRead:00000000-0000-0000-0000-000000000000 Actions.Results:${job.runBackendId}:${job.jobBackendId}`;
-      const unsigned = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ scp, iss: 'stand-in' })}`;
+      const nbf = Math.floor(Date.now() / 1000) - 60;
+      const claims = { scp, iss: 'stand-in', ac: cacheAccess, nbf, exp: nbf + 6 * 3600 };
+      const unsigned = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
       const token = `${unsigned}.${sign(unsigned)}`;
       issued.set(token, job);
       return token;

@@ -102,13 +102,14 @@ async function build(): Promise<void> {
 }
 
 function buildPushes(names: readonly string[], directory: string | undefined): void {
-  const failure = nextFailure();
-  if (failure === undefined) {
+  const said = nextFailure();
+  if (said === undefined) {
     const file = args[args.indexOf('--metadata-file') + 1] ?? '';
     writeFileSync(file, JSON.stringify({ 'containerimage.digest': state.registry.digest }));
     pushed(names);
     return;
   }
+  const failure = `failed to push ${String(names[0])}: ${said}`;
   const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
   const exporter = { digest: 'sha256:9', name: 'exporting to image', ...times, error: failure };
   process.stderr.write(`${JSON.stringify({ vertexes: [exporter] })}\n`);

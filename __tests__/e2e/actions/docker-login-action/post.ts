@@ -1,0 +1,3 @@
+import { run, state } from '../step.ts';
+
+if (state('registry') !== '') run('docker', 'logout', state('registry'));

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { projectRoot } from '../../dev/action-runner.ts';
+
+// The documentation's YAML snippets, each known by the file and the heading that it stands under.
+
+const documents = ['README.md', 'export-image/README.md', 'load-image/README.md', 'TROUBLESHOOTING.md'] as const;
+
+/** All headings that have a YAML snippet, as `file#heading`. */
+export function recipeIds(): readonly string[] {
+  return documents.flatMap((file) => [...new Set(snippets(file).map(({ heading }) => `${file}#${heading}`))]);
+}
+
+/** The text of one; a heading that holds none fails, so that no recipe drops out unseen. */
+export function recipeText(id: string, index: number): string {
+  const [file = '', heading = ''] = id.split('#');
+  const found = snippets(file).filter((item) => item.heading === heading)[index];
+  assert.ok(found !== undefined, `${file} has no YAML snippet ${String(index + 1)} under "${heading}"`);
+  return found.text;
+}
+
+function snippets(file: string): readonly { readonly heading: string; readonly text: string }[] {
+  let heading = '';
+  const document = readFileSync(join(projectRoot, file), 'utf8');
+  return [...document.matchAll(/^#+ (.+)$|^```ya?ml\n([\s\S]*?)^```$|^```[\s\S]*?^```$/gm)].flatMap(
+    ([, title, text]) => {
+      heading = title ?? heading;
+      return text === undefined ? [] : [{ heading, text }];
+    },
+  );
+}
+
+/** A text moved so that its first line stands `by` spaces from the left. */
+export function indented(text: string, by: number): string {
+  const own = /^ */.exec(text.replace(/^\n+/, ''))?.[0].length ?? 0;
+  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : ' '.repeat(by) + line.slice(own)));
+  return lines.join('\n').trimEnd();
+}

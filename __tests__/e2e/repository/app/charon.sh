@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "charon $(cat /version): ${1:-no suite}"

@@ -1,0 +1,54 @@
+import { recipeIds } from './recipes.ts';
+import { firstWorkflow } from './scenarios/first-workflow.ts';
+import { gate } from './scenarios/gate.ts';
+import { joined } from './scenarios/joined.ts';
+import { loads } from './scenarios/loads.ts';
+import { mainBuild } from './scenarios/main-build.ts';
+import { manyImages } from './scenarios/many-images.ts';
+import { matrix } from './scenarios/matrix.ts';
+import { officialClient } from './scenarios/official-client.ts';
+import { otherRun } from './scenarios/other-run.ts';
+import { push } from './scenarios/push.ts';
+import { rerun } from './scenarios/rerun.ts';
+import { handovers } from './scenarios/ways.ts';
+import type { Scenario } from './stage.ts';
+
+export const scenarios: readonly Scenario[] = [
+  firstWorkflow,
+  mainBuild,
+  matrix,
+  joined,
+  manyImages,
+  gate,
+  rerun,
+  push,
+  handovers,
+  loads,
+  officialClient,
+  otherRun,
+];
+
+/** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
+export const notRunHere: Readonly<Record<string, string>> = {
+  'README.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
+  'README.md#Use arm64 runners': 'there is one machine, and it has one architecture',
+  'TROUBLESHOOTING.md#builder-unsupported': 'its one step is in nearly every scenario',
+  'TROUBLESHOOTING.md#run-not-found': 'act knows no permissions',
+  'a job that is cancelled': 'act ends the whole run; __tests__/faults/ has the actions’ side',
+  'parallel steps (background, wait, cancel)': 'act doesn’t know them',
+  'jobs in containers': 'act runs on this machine itself here',
+  'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts plays them',
+  'the permissions of a fork’s pull request': 'act knows no permissions',
+  'clusters (kind, k3d)': 'none can be fetched here',
+  'ghcr.io': 'a registry of our own on this machine stands for it',
+  'GitHub’s artifact and cache services':
+    'our stand-in, which the official client is run against, and act’s cache server',
+};
+
+/** Recipes of the documentation that neither a scenario runs nor the list above names, and entries that name none. */
+export function unaccounted(): readonly string[] {
+  const known = recipeIds();
+  const accounted = new Set([...scenarios.flatMap(({ recipes }) => recipes), ...Object.keys(notRunHere)]);
+  const stale = [...accounted].filter((id) => id.includes('#') && !known.includes(id));
+  return [...known.filter((id) => !accounted.has(id)), ...stale.map((id) => `${id} (there is no such recipe)`)];
+}

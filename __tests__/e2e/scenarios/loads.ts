@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { indented } from '../recipes.ts';
+import { jobOf, results, type Scenario } from '../stage.ts';
+
+const built = 'export-image/README.md#export-image';
+const labelled = 'README.md#Tag with what docker/metadata-action says';
+const ways = {
+  plain: 'load-image/README.md#load-image',
+  whole: 'README.md#Let docker load do it all',
+  fresh: 'README.md#Check that the image is of this commit',
+} as const;
+
+/** A job that exports, and one of each way to load, each on an engine that has nothing of it. */
+const jobs = (exporting: string, name: string, loading: string): string => `on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+${exporting}
+  ${name}:
+    needs: build
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+${loading}
+      - run: scripts/waf_integration.sh
+`;
+
+export const loads: Scenario = {
+  name: 'loads',
+  title: 'Each way to load, as the READMEs show it',
+  recipes: [built, labelled, ...Object.values(ways)],
+  run: async ({ workflow, recipe, world }) => {
+    const setUp = '      - uses: docker/setup-buildx-action@v4\n';
+    const meta = `      - id: meta
+        uses: docker/metadata-action@v6
+        with:
+          images: ghcr.io/org/charon
+`;
+    for (const [name, id] of Object.entries(ways)) {
+      world.clearEngines();
+      const exporting =
+        name === 'fresh' ? `${setUp}${meta}${indented(recipe(labelled), 6)}` : indented(recipe(built), 6);
+      const run = await workflow(jobs(exporting, name, indented(recipe(id), 6)), { runId: name });
+      assert.deepEqual(results(run), ['build: success', `${name}: success`].sort());
+      const { log, summary, annotations } = jobOf(run, name);
+      assert.match(log, /^charon dev: waf$/m);
+      assert.match(summary, /Loaded and verified `charon:local`/);
+      assert.deepEqual(annotations, []);
+    }
+    // The label of a build that knows no commit.
+    world.clearEngines();
+    const stale = await workflow(jobs(indented(recipe(built), 6), 'fresh', indented(recipe(ways.fresh), 6)), {
+      runId: 'stale',
+    });
+    assert.deepEqual(results(stale), ['build: success', 'fresh: failure']);
+    assert.match(
+      jobOf(stale, 'fresh')
+        .annotations.map(({ title }) => title)
+        .join(),
+      /revision-mismatch/,
+    );
+    assert.equal(
+      world.engines.tester.docker('image', 'ls', '--quiet', 'charon'),
+      '',
+      'nothing stays of what was refused',
+    );
+  },
+};

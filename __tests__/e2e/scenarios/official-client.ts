@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { jobOf, results, type Scenario } from '../stage.ts';
+
+export const officialClient: Scenario = {
+  name: 'official-client',
+  title: 'Beside the official client’s current version: it uploads and we load; we hand over and it downloads',
+  recipes: [],
+  run: async ({ workflow }) => {
+    const run = await workflow(`on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - uses: docker/setup-buildx-action@v4
+      - run: |
+          docker build --network=host --build-arg VERSION=theirs --tag charon:local .
+          docker save --output theirs.tar charon:local
+          docker image rm charon:local
+      - uses: actions/upload-artifact@v5
+        with:
+          name: theirs
+          path: theirs.tar
+      - uses: org/image-handover/export-image@v1
+        with:
+          artifact-name: ours
+          build-args: VERSION=ours
+  load-theirs:
+    needs: build
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - uses: org/image-handover/load-image@v1
+        with:
+          artifact-name: theirs
+      - run: scripts/waf_integration.sh
+  load-ours:
+    needs: [build, load-theirs]
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - uses: actions/download-artifact@v5
+        with:
+          name: ours
+          path: download
+      - run: docker load --input download/charon.tar
+      - run: scripts/waf_integration.sh
+`);
+    assert.deepEqual(results(run), ['build: success', 'load-ours: success', 'load-theirs: success']);
+    assert.match(jobOf(run, 'load-theirs').log, /^charon theirs: waf$/m);
+    assert.match(jobOf(run, 'load-ours').log, /^charon ours: waf$/m);
+  },
+};

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { isObject } from '../../shared/json.ts';
+import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { type JobRun, runAct, type WorkflowRun } from './act.ts';
+import { recipeText } from './recipes.ts';
+import { type EngineName, runnerPath, type World } from './world.ts';
+
+/** One scenario: workflows that run, and what must have come of them. */
+export interface Scenario {
+  readonly name: string;
+  readonly title: string;
+  /** The documentation's recipes that it runs: `file#heading`. */
+  readonly recipes: readonly string[];
+  /** Throws what isn't as it must be. */
+  readonly run: (stage: Stage) => Promise<void>;
+}
+
+export interface RunOptions {
+  /** The jobs whose runner has the builder's engine; otherwise those named `build…`. */
+  readonly builderJobs?: readonly string[];
+  readonly attempt?: number;
+  /** Id of the run; attempts of one run share it. */
+  readonly runId?: string;
+  readonly event?: { readonly name: string; readonly ref: string; readonly payload: unknown };
+  /** A clone of the repository to run in; otherwise the one of the scenario's first run. */
+  readonly repository?: string;
+  /** Further environment of all jobs. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Where a scenario plays: its own artifact service and cache, and two engines without an image. */
+export interface Stage {
+  readonly world: World;
+  readonly service: ArtifactService;
+  /** The YAML that stands under one of the scenario's headings: the first snippet, or the one of that index. */
+  recipe(id: string, index?: number): string;
+  /** Runs a workflow to its end. */
+  workflow(text: string, options?: RunOptions): Promise<WorkflowRun>;
+}
+
+const standIns = join(import.meta.dirname, 'actions');
+
+/** The stand-ins for actions that can't be fetched here: what each is used as, and what it does instead. */
+export function standInTable(): readonly (readonly [string, string])[] {
+  const folders = readdirSync(standIns, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return folders.map(({ name }) => {
+    const yaml: unknown = parse(readFileSync(join(standIns, name, 'action.yml'), 'utf8'));
+    const description = isObject(yaml) ? String(yaml['description']) : '';
+    return [name.replace('-', '/'), description] as const;
+  });
+}
+
+/** Plays a scenario on a stage of its own. */
+export async function play(scenario: Scenario, world: World, logs: string): Promise<void> {
+  const service = await startArtifactService();
+  const folder = join(world.directory, scenario.name);
+  mkdirSync(folder, { recursive: true });
+  let runs = 0;
+  let repository: string | undefined;
+  try {
+    world.clearEngines();
+    await scenario.run({
+      world,
+      service,
+      recipe: (id, index = 0) => {
+        assert.ok(scenario.recipes.includes(id), `${id} is none of the recipes that ${scenario.name} says it runs`);
+        return recipeText(id, index);
+      },
+      workflow: (text, options = {}) => {
+        const number = (runs += 1);
+        repository = options.repository ?? repository ?? world.repository();
+        const logFile = join(logs, `${scenario.name}-${String(number)}.log`);
+        return runWorkflow({ world, service, folder, repository, text, options, number, logFile });
+      },
+    });
+  } finally {
+    await service.close();
+    // The default path of the tarball is one for all runners of this machine.
+    rmSync('/tmp/charon.tar', { force: true });
+  }
+}
+
+interface Call {
+  readonly world: World;
+  readonly service: ArtifactService;
+  readonly folder: string;
+  readonly repository: string;
+  readonly text: string;
+  readonly options: RunOptions;
+  readonly number: number;
+  readonly logFile: string;
+}
+
+function runWorkflow({
+  world,
+  service,
+  folder,
+  repository,
+  text,
+  options,
+  number,
+  logFile,
+}: Call): Promise<WorkflowRun> {
+  const { runId = '1', attempt = 1, event } = options;
+  const own = join(folder, String(number));
+  const jobs = join(own, 'jobs');
+  const cache = join(own, 'actions');
+  for (const path of [jobs, cache, join(own, 'home')]) mkdirSync(path, { recursive: true });
+  const workflow = join(own, 'workflow.yml');
+  writeFileSync(workflow, text);
+  for (const id of jobIds(text))
+    writeJob(join(jobs, id), service.env({ runId, jobId: id, attempt }), engineOf(id, options));
+  const ref = event?.ref ?? 'refs/heads/main';
+  const payload = join(own, 'event.json');
+  writeFileSync(
+    payload,
+    JSON.stringify(
+      event?.payload ?? { ref, repository: { full_name: 'org/charon', default_branch: 'main', fork: false } },
+    ),
+  );
+  const github = {
+    GITHUB_REPOSITORY: 'org/charon',
+    GITHUB_REPOSITORY_OWNER: 'org',
+    GITHUB_RUN_ID: runId,
+    GITHUB_RUN_ATTEMPT: String(attempt),
+    GITHUB_REF: ref,
+    GITHUB_SERVER_URL: world.gitUrl,
+    GITHUB_API_URL: service.env()['GITHUB_API_URL'] ?? '',
+  };
+  const args = [
+    ...[event?.name ?? 'push', '--directory', repository, '--workflows', workflow, '--eventpath', payload],
+    ...['--platform', 'ubuntu-latest=-self-hosted', '--no-skip-checkout', '--container-daemon-socket', '-'],
+    ...['--action-cache-path', cache, '--cache-server-addr', '127.0.0.1'],
+    ...['--cache-server-path', join(folder, 'cache'), '--secret', `GITHUB_TOKEN=${service.rest.token}`],
+    ...Object.entries(github).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
+    ...localRepositories(text, world).flatMap((mapping) => ['--local-repository', mapping]),
+  ];
+  const env = {
+    PATH: runnerPath(world),
+    HOME: join(own, 'home'),
+    LANG: 'C.UTF-8',
+    E2E_JOBS: jobs,
+    ...options.env,
+  };
+  return runAct({ args, env, cwd: repository, logFile });
+}
+
+function writeJob(folder: string, env: Readonly<Record<string, string>>, engine: EngineName): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'engine'), engine);
+  const variables = ['ACTIONS_RUNTIME_TOKEN', 'ACTIONS_RESULTS_URL'];
+  writeFileSync(join(folder, 'variables'), variables.map((name) => `export ${name}='${env[name] ?? ''}'\n`).join(''));
+}
+
+function engineOf(job: string, { builderJobs }: RunOptions): EngineName {
+  return (builderJobs?.includes(job) ?? job.startsWith('build')) ? 'builder' : 'tester';
+}
+
+function jobIds(workflow: string): readonly string[] {
+  const yaml: unknown = parse(workflow);
+  const jobs = isObject(yaml) ? yaml['jobs'] : undefined;
+  return isObject(jobs) ? Object.keys(jobs) : [];
+}
+
+/** Where act finds the actions that a workflow uses: `owner/name@ref=folder` for each. */
+function localRepositories(workflow: string, world: World): readonly string[] {
+  const used = new Set(
+    [...workflow.matchAll(/uses:\s*([\w.-]+\/[\w.-]+)(?:\/[\w./-]+)?@(\S+)/g)].map(
+      ([, name, ref]) => `${String(name)}@${String(ref)}`,
+    ),
+  );
+  return [...used].map((reference) => {
+    const name = reference.split('@')[0] ?? '';
+    if (name === 'org/image-handover') return `${reference}=${world.actions}`;
+    assert.ok(
+      standInTable().some(([known]) => known === name),
+      `${name} can't be fetched here, and has no stand-in in __tests__/e2e/actions/`,
+    );
+    return `${reference}=${join(world.standIns, name.replace('/', '-'))}`;
+  });
+}
+
+/** The one job of that id, or its leg with such a value. */
+export function jobOf(run: WorkflowRun, id: string, leg?: string): JobRun {
+  const found = run.jobs.filter(
+    (job) => job.id === id && (leg === undefined || Object.values(job.matrix).includes(leg)),
+  );
+  const [job] = found;
+  assert.ok(
+    job !== undefined && found.length === 1,
+    `${String(found.length)} jobs are ${id} ${leg ?? ''}, instead of one`,
+  );
+  return job;
+}
+
+/** How each job ended: `name result`, sorted; a skipped one isn't among them. */
+export function results(run: WorkflowRun): readonly string[] {
+  const name = ({ id, matrix }: JobRun): string => [id, ...Object.values(matrix)].join(' ');
+  return run.jobs.flatMap((job) => (job.result === undefined ? [] : [`${name(job)}: ${job.result}`])).sort();
+}

@@ -1,0 +1,240 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, createReadStream, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import { bringPrograms, type Podman, startPodman } from '../../dev/podman.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
+import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
+
+// Tarballs that real tools have made, each handed over to both stores: as a source-tarball, and as an artifact without a record.
+
+let engines: Engines;
+let podman: Podman;
+let service: ArtifactService;
+let directory: string;
+const at = (name: string): string => join(directory, name);
+const run = (program: string, ...args: readonly string[]): Buffer =>
+  execFileSync(program, args, {
+    env: { ...process.env, ...podman.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 1 << 28,
+  });
+const skopeo = (...args: readonly string[]): Buffer => run('skopeo', '--insecure-policy', ...args);
+const shell = (script: string): Buffer => run('sh', '-ec', `cd "$1"; ${script}`, 'sh', directory);
+
+beforeAll(async () => {
+  engines = await startEngines();
+  podman = await startPodman();
+  await bringPrograms({
+    skopeo: 'skopeo',
+    buildah: 'buildah',
+    zstd: 'zstd',
+    pzstd: 'zstd',
+    xz: 'xz-utils',
+    bzip2: 'bzip2',
+  });
+  service = await startArtifactService();
+  directory = join(engines.directory, 'tarballs');
+  makeTarballs();
+}, 240_000);
+afterAll(async () => {
+  await service.close();
+  podman.remove();
+  await engines.stop();
+}, 60_000);
+
+/** A small image of two layers, by each tool. */
+function makeTarballs(): void {
+  const context = at('context');
+  mkdirSync(context, { recursive: true });
+  cpSync(join(engines.rootFilesystem, 'bin', 'busybox'), join(context, 'busybox'));
+  const dockerfile = 'FROM scratch\nCOPY busybox /bin/busybox\nCOPY Dockerfile /\nLABEL a=b\nCMD ["/bin/busybox"]\n';
+  writeFileSync(join(context, 'Dockerfile'), dockerfile);
+  const build = (...args: readonly string[]): string =>
+    engines.containerd.docker('buildx', 'build', '-q', '--network=host', ...args, context);
+  build('-t', 'app:1', `--output=type=oci,dest=${at('buildx-oci.tar')}`, '--provenance=false');
+  build(`--output=type=oci,dest=${at('buildx-attested.tar')}`, '--provenance=mode=max');
+  build('-t', 'app:1', '--platform=linux/arm64,linux/amd64', `--output=type=oci,dest=${at('buildx-platforms.tar')}`);
+  build(
+    '-t',
+    'app:1',
+    `--output=type=oci,dest=${at('buildx-zstd-layers.tar')},compression=zstd,force-compression=true`,
+  );
+  build('-t', 'app:1', `--output=type=docker,dest=${at('buildx-docker.tar')}`, '--provenance=false');
+  for (const engine of [engines.classic, engines.containerd]) {
+    engine.docker('buildx', 'build', '-q', '--load', '--network=host', '-t', 'app:1', context);
+    engine.docker('save', 'app:1', '-o', at(`docker-save-${engine.store}.tar`));
+    engine.docker('image', 'rm', 'app:1');
+  }
+  const oci = `oci-archive:${at('buildx-oci.tar')}`;
+  skopeo('copy', oci, `oci-archive:${at('skopeo-oci.tar')}:2.0`);
+  skopeo('copy', oci, `docker-archive:${at('skopeo-docker.tar')}:app:1`);
+  podman.podman('build', '--quiet', '-t', 'app:1', context);
+  podman.podman('save', '--quiet', '--format', 'oci-archive', '-o', at('podman-oci.tar'), 'app:1');
+  podman.podman('save', '--quiet', '--format', 'docker-archive', '-o', at('podman-docker.tar'), 'app:1');
+  run('buildah', 'push', '--quiet', 'app:1', `oci-archive:${at('buildah-oci.tar')}`);
+  shell(`
+    mkdir dots && tar -C dots -xf docker-save-classic.tar && tar -C dots -cf tar-of-folder.tar .
+    mkdir oci-folder && tar -C oci-folder -xf buildx-oci.tar && tar -C oci-folder -cf oci-of-folder.tar .
+    gzip -kc buildx-oci.tar > oci.tar.gz
+    cat docker-save-containerd.tar | zstd -qc --long=31 > long-window.tar.zst
+    pzstd -qc docker-save-classic.tar > parallel.tar.zst
+    pzstd -qc buildx-oci.tar > parallel-oci.tar.zst
+    xz -kc docker-save-classic.tar > docker.tar.xz
+    bzip2 -kc buildx-oci.tar > oci.tar.bz2`);
+}
+
+/** What skopeo says the image is. */
+function configOf(path: string): Buffer {
+  const plain = at(`plain-${basename(path)}`);
+  const unpack = { zst: 'zstd -qdc --long=31', gz: 'gzip -dc', tar: 'cat' }[path.split('.').pop() ?? ''] ?? 'cat';
+  if (!existsSync(plain)) execFileSync('sh', ['-c', `${unpack} "$1" > "$2"`, 'sh', path, plain]);
+  const names = execFileSync('tar', ['-tf', plain]).toString().split('\n');
+  const kind = names.some((name) => /^(?:\.\/)?manifest\.json$/.test(name)) ? 'docker-archive' : 'oci-archive';
+  return skopeo('inspect', '--override-arch=amd64', '--override-os=linux', '--config', '--raw', `${kind}:${plain}`);
+}
+
+const stores = ['classic', 'containerd'] as const;
+
+/**
+ * Loads the artifact on each store, and looks whether the engine has that very image, whole.
+ * @returns what it is called there
+ */
+async function loadsTheSame(artifact: string, config: Buffer, options: Inputs = {}): Promise<readonly string[]> {
+  const { rootfs } = JSON.parse(config.toString());
+  const inputs = { 'artifact-name': artifact, 'expected-config-digest': digestOf(config), ...options };
+  const found = stores.map(async (store) => {
+    const { docker } = engines[store];
+    const loaded = await stepOn(service, engines[store], 'load-image', inputs);
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.log).not.toContain('Warning');
+    expect(loaded.outputs['loaded']).toBe('true');
+    const layers = docker('image', 'inspect', '--format', '{{json .RootFS.Layers}}', 'charon:local');
+    expect(JSON.parse(layers)).toEqual(rootfs.diff_ids);
+    const saved = at(`saved-${store}.tar`);
+    docker('save', 'charon:local', '-o', saved);
+    const file = (name: string): Buffer => execFileSync('tar', ['-xOf', saved, name], { maxBuffer: 1 << 28 });
+    const [image] = JSON.parse(file('manifest.json').toString());
+    expect(digestOf(file(image.Config))).toBe(digestOf(config));
+    for (const name of image.Layers) expect(file(name).length).toBeGreaterThan(0);
+    const names = docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim().split('\n');
+    docker('image', 'rm', '-f', ...names);
+    return names;
+  });
+  return (await Promise.all(found)).flat();
+}
+
+async function uploadForeign(name: string, path: string): Promise<void> {
+  await using store = testStore(service);
+  const file = { name: basename(path), size: statSync(path).size, chunks: createReadStream(path) };
+  await store.upload({ name, retentionDays: 1, files: Readable.from([file]), onBytes: () => undefined });
+}
+
+const exportTarball = (path: string, artifact: string): Promise<StepOutcome> =>
+  stepOn(service, engines.classic, 'export-image', {
+    'source-tarball': path,
+    image: 'charon:local',
+    'artifact-name': artifact,
+    tarball: at(`handed-over-${artifact}`),
+  });
+
+describe('B.9: what a real tool wrote is, bit by bit, the same image on both stores', () => {
+  test.each([
+    'buildx-oci.tar',
+    'buildx-attested.tar',
+    'buildx-platforms.tar',
+    'buildx-zstd-layers.tar',
+    'buildx-docker.tar',
+    'docker-save-classic.tar',
+    'docker-save-containerd.tar',
+    'skopeo-oci.tar',
+    'skopeo-docker.tar',
+    'podman-oci.tar',
+    'podman-docker.tar',
+    'buildah-oci.tar',
+    'tar-of-folder.tar',
+    'oci-of-folder.tar',
+    'oci.tar.gz',
+    'long-window.tar.zst',
+    'parallel.tar.zst',
+    'parallel-oci.tar.zst',
+  ])(
+    '%s',
+    async (name) => {
+      const path = at(name);
+      const before = digestOf(readFileSync(path));
+      const config = configOf(path);
+      const exported = await exportTarball(path, name);
+      expect(exported.log).not.toContain('::error');
+      expect(exported.log).not.toContain('Warning');
+      expect(exported.outputs['config-digest']).toBe(digestOf(config));
+      // An archive that is handed over as it is brings its own name with it.
+      expect(await loadsTheSame(name, config)).toContain('charon:local');
+      await uploadForeign(`foreign-${name}`, path);
+      const names = await loadsTheSame(`foreign-${name}`, config, { image: 'charon:local' });
+      expect(names).toEqual(['charon:local', 'charon:local']);
+      expect(digestOf(readFileSync(path))).toBe(before);
+    },
+    60_000,
+  );
+});
+
+describe('what engines load, and no tool here writes', () => {
+  test.each([
+    ['white space in front of all JSON', { leading: ' \r\n\t' }],
+    ['a config without architecture', { architecture: 'none' }],
+    ['a label of 3.9 MB', { labels: { long: 'x'.repeat(3_900_000) } }],
+  ])(
+    'B.9: %s: the same on both stores',
+    async (name, options) => {
+      const image = makeImage(options);
+      const config = image.blobs.get(image.configDigest) ?? Buffer.alloc(0);
+      writeFileSync(at('docker-kind.tar'), savedTarball(image, ['app:1']));
+      writeFileSync(at('oci-kind.tar'), ociArchive([image]));
+      const exported = await exportTarball(at('oci-kind.tar'), name);
+      expect(exported.log).not.toContain('::error');
+      expect(await loadsTheSame(name, config)).toContain('charon:local');
+      await uploadForeign(`foreign ${name}`, at('docker-kind.tar'));
+      await loadsTheSame(`foreign ${name}`, config, { image: 'charon:local' });
+    },
+    60_000,
+  );
+
+  test('126 layers: the classic store says why, the containerd store takes them', async () => {
+    const path = at('too-deep.tar');
+    writeFileSync(path, savedTarball(makeImage({ layers: 126, layerBytes: 10 }), ['charon:local']));
+    await exportTarball(path, 'too-deep');
+    const onClassic = await stepOn(service, engines.classic, 'load-image', { 'artifact-name': 'too-deep' });
+    expect(errorCode(onClassic)).toBe('load-failed');
+    expect(errorMessage(onClassic)).toContain('max depth exceeded');
+    expect(errorMessage(onClassic)).toContain('125 layers');
+    expect(errorMessage(onClassic)).not.toContain('disk');
+    const onContainerd = await stepOn(service, engines.containerd, 'load-image', { 'artifact-name': 'too-deep' });
+    expect(onContainerd.outputs['loaded']).toBe('true');
+    engines.containerd.docker('image', 'rm', '-f', 'charon:local');
+  }, 60_000);
+});
+
+describe('S0.8: what can’t be taken is named for what it is, on both sides', () => {
+  test.each([
+    ['docker.tar.xz', 'compressed with xz'],
+    ['oci.tar.bz2', 'compressed with bzip2'],
+  ])(
+    '%s',
+    async (name, message) => {
+      const exported = await exportTarball(at(name), name);
+      expect(errorCode(exported)).toBe('tarball-invalid');
+      expect(errorMessage(exported)).toContain(message);
+      await uploadForeign(`foreign-${name}`, at(name));
+      const loaded = await stepOn(service, engines.classic, 'load-image', { 'artifact-name': `foreign-${name}` });
+      expect(errorCode(loaded)).toBe('tarball-invalid');
+      expect(errorMessage(loaded)).toContain(message);
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,288 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { constants, createZstdCompress, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from '@jest/globals';
+import { foreignTarball } from '../../load-image/foreign-tarball.ts';
+import { copiedBytes } from '../../shared/copied-bytes.ts';
+import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
+import { readOciLayout } from '../../shared/image/oci-layout.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+import { formatRecord, parseRecord } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { compressionOf, decompress } from '../../shared/image/tarball-compression.ts';
+import { chooseImage, imagesIn, type TarballImages } from '../../shared/image/tarball-images.ts';
+import { seeTarball } from '../../shared/image/tarball-reader.ts';
+import {
+  type FixtureImage,
+  json,
+  makeImage,
+  ociArchive,
+  podmanTarball,
+  savedTarball,
+  tar,
+  writeLayout,
+} from '../fixtures/image.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'foreign-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const platform = parsePlatform('linux/amd64');
+const wanted = { reference: undefined, platform };
+
+async function see(bytes: Buffer, pieceBytes = 10_000): Promise<TarballImages> {
+  return imagesIn(await seeTarball(inReusedMemory(bytes, pieceBytes)));
+}
+
+/** The format of Docker 24 and older: a folder for each layer, a link where a layer is the same as another. */
+function oldDockerTarball(image: FixtureImage, packing: (layer: Buffer) => Buffer = (layer) => layer): Buffer {
+  const folder = mkdtempSync(join(directory, 'old-'));
+  const config = `${hexOf(image.configDigest)}.json`;
+  const layers = image.layerDigests.map((digest, position) => {
+    mkdirSync(join(folder, `layer-${String(position)}`));
+    const name = `layer-${String(position)}/layer.tar`;
+    const first = image.layerDigests.indexOf(digest);
+    if (first < position) symlinkSync(`../layer-${String(first)}/layer.tar`, join(folder, name));
+    else writeFileSync(join(folder, name), packing(image.blobs.get(digest) ?? Buffer.alloc(0)));
+    return name;
+  });
+  writeFileSync(join(folder, config), image.blobs.get(image.configDigest) ?? '');
+  writeFileSync(join(folder, 'manifest.json'), json([{ Config: config, RepoTags: ['old:1'], Layers: layers }]));
+  return execFileSync('tar', ['-C', folder, '-cf', '-', '.'], { maxBuffer: 1 << 28 });
+}
+
+const plain = makeImage({ gzip: false, layerBytes: 3000 });
+const packed = makeImage({ gzip: true, layerBytes: 3000 });
+const archives: readonly (readonly [string, FixtureImage, Buffer])[] = [
+  ['docker save', packed, savedTarball(packed, ['a:1'])],
+  ['podman save', plain, podmanTarball(plain, ['a:1'])],
+  ['an OCI archive', packed, ociArchive([packed])],
+  ['Docker 24', plain, oldDockerTarball(plain)],
+  ['Docker 24, its layers in gzip', plain, oldDockerTarball(plain, gzipSync)],
+  ['Docker 24, its layers in zstd', plain, oldDockerTarball(plain, zstdCompressSync)],
+];
+
+describe('reading', () => {
+  test.each(archives)(
+    '%s: the same image, however the bytes are cut, in memory that is used again',
+    async (_, image, bytes) => {
+      const pieces = fc.integer({ min: 1, max: 3000 });
+      await fc.assert(
+        fc.asyncProperty(pieces, async (pieceBytes) => {
+          const [found] = (await see(bytes, pieceBytes)).images;
+          expect(found?.configDigest).toBe(image.configDigest);
+          expect(found?.config.diffIds).toEqual(image.diffIds);
+        }),
+        { numRuns: 60 },
+      );
+    },
+  );
+
+  test('what is the same layer twice may be a link', async () => {
+    const twice = { ...plain, layerDigests: plain.layerDigests.flatMap((digest) => [digest, digest]) };
+    const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: twice.layerDigests } });
+    const image = {
+      ...twice,
+      blobs: new Map([...plain.blobs, [digestOf(config), config]]),
+      configDigest: digestOf(config),
+    };
+    const [found] = (await see(oldDockerTarball(image))).images;
+    expect(found?.layers.map(({ digest }) => digest)).toEqual(image.layerDigests);
+  });
+
+  test('crane’s names: the config’s digest, and layers in gzip by their digests', async () => {
+    const layers = packed.layerDigests.map((digest) => `${hexOf(digest)}.tar.gz`);
+    const bytes = tar([
+      [packed.configDigest, packed.blobs.get(packed.configDigest) ?? Buffer.alloc(0)],
+      ...packed.layerDigests.map((digest): [string, Buffer] => [
+        `${hexOf(digest)}.tar.gz`,
+        packed.blobs.get(digest) ?? Buffer.alloc(0),
+      ]),
+      ['manifest.json', json([{ Config: packed.configDigest, RepoTags: ['a:1'], Layers: layers }])],
+    ]);
+    expect((await see(bytes)).images[0]?.configDigest).toBe(packed.configDigest);
+  });
+
+  test('names with ./ in front, JSON with white space in front, a config without architecture', async () => {
+    const image = makeImage({ leading: ' \t\r\n', architecture: 'none' });
+    const dotted = tar(
+      [...image.blobs]
+        .map(([digest, bytes]): [string, Buffer] => [`./blobs/sha256/${hexOf(digest)}`, bytes])
+        .concat([['./manifest.json', Buffer.concat([Buffer.from('\n '), archiveManifest(image)])]]),
+    );
+    const [found] = (await see(dotted)).images;
+    expect(found?.configDigest).toBe(image.configDigest);
+    expect(chooseImage(found === undefined ? [] : [found], undefined, platform)).toBe(found);
+  });
+
+  test.each(archives)('%s: a flipped bit in any layer or config is found', async (_, image, bytes) => {
+    const blobs = [...image.layerDigests, image.configDigest].map(
+      (digest) => image.blobs.get(digest) ?? Buffer.alloc(0),
+    );
+    for (const content of [
+      ...blobs,
+      ...blobs.map((blob) => gzipSync(blob)),
+      ...blobs.map((blob) => zstdCompressSync(blob)),
+    ]) {
+      const at = bytes.indexOf(content);
+      if (at < 0) continue;
+      const damaged = withFlippedBit(bytes, at + Math.floor(content.length * 0.7));
+      await expect(see(damaged)).rejects.toMatchObject({ code: 'tarball-invalid' });
+    }
+  });
+
+  test('a config of more than 4 MiB is told, with its size', async () => {
+    const large = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
+    await expect(see(savedTarball(large, ['a:1']))).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringMatching(/config has 5\d{6} bytes; 4194304/),
+    });
+    const layout = join(directory, 'large');
+    await writeLayout(large, layout);
+    await expect(readOciLayout(layout, platform)).rejects.toThrow('4 MiB');
+  });
+
+  test('any config that is handed over fits into a record; a record that nobody would read is refused when it is made', async () => {
+    const image = makeImage({ labels: { long: '\u2028"'.repeat(700_000) } });
+    const [found] = (await see(savedTarball(image, ['a:1']))).images;
+    const config = found?.config ?? { platform, diffIds: [], labels: {} };
+    const record = {
+      ...config,
+      references: [parseTaggedReference('a:1')],
+      configDigest: image.configDigest,
+      manifestDigests: [],
+      layers: [],
+      tarballName: 'a.tar',
+      tarballSize: 1,
+      tarballDigest: image.configDigest,
+      tarballCompression: 'none' as const,
+      producer: { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' },
+    };
+    expect(parseRecord(formatRecord(record)).labels).toEqual(config.labels);
+    expect(() => formatRecord({ ...record, further: [record, record] })).toThrow('more than 8 MiB');
+  });
+});
+
+describe('several platforms', () => {
+  const amd64 = makeImage();
+  const arm64 = makeImage({ architecture: 'arm64' });
+
+  test('the one that fits is chosen', async () => {
+    const { kind, images } = await see(ociArchive([arm64, amd64]));
+    expect(kind).toBe('oci');
+    expect(chooseImage(images, undefined, platform).configDigest).toBe(amd64.configDigest);
+    expect(chooseImage(images, undefined, parsePlatform('linux/arm64')).configDigest).toBe(arm64.configDigest);
+  });
+
+  test('when none fits, the error lists those that are there', async () => {
+    const { images } = await see(ociArchive([arm64, makeImage({ architecture: 's390x' })]));
+    expect(() => chooseImage(images, undefined, platform)).toThrow(
+      'linux/arm64, linux/s390x; linux/amd64 was asked for',
+    );
+  });
+
+  test('one whose layers were left out doesn’t count', async () => {
+    const bare = {
+      ...arm64,
+      blobs: new Map([...arm64.blobs].filter(([digest]) => !arm64.layerDigests.includes(digest))),
+    };
+    const { images } = await see(ociArchive([bare, amd64]));
+    expect(images.map(({ configDigest }) => configDigest)).toEqual([amd64.configDigest]);
+    await expect(see(ociArchive([bare]))).rejects.toThrow('which is not in the tarball');
+  });
+});
+
+describe('compression', () => {
+  const bytes = savedTarball(packed, ['a:1']);
+  const skippable = Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0]), Buffer.from('size')]);
+  // What is written in parts tells no size, and so takes the whole window.
+  const compressor = createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: 28 } });
+  const longWindow = buffer(Readable.from([bytes.subarray(0, 9), bytes.subarray(9)]).pipe(compressor));
+
+  test.each([
+    ['a skippable frame in front', Buffer.concat([skippable, zstdCompressSync(bytes)])],
+    ['skippable frames between and behind', Buffer.concat([zstdCompressSync(bytes), skippable, skippable])],
+    ['a window of 256 MiB', longWindow],
+  ])('zstd with %s', async (_, made) => {
+    const compressed = await made;
+    expect(compressionOf(compressed)).toBe('zstd');
+    for (const pieceBytes of [7, compressed.length]) {
+      const pieces = Array.from({ length: Math.ceil(compressed.length / pieceBytes) }, (_none, at) =>
+        compressed.subarray(at * pieceBytes, (at + 1) * pieceBytes),
+      );
+      expect((await buffer(decompress(Readable.from(pieces), 'zstd'))).equals(bytes)).toBe(true);
+    }
+  });
+
+  test('that window is more than Node reads by itself', async () => {
+    const compressed = await longWindow;
+    expect(() => zstdDecompressSync(compressed)).toThrow();
+  });
+
+  test.each([
+    ['xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), 'unxz'],
+    ['bzip2', Buffer.from('BZh91AY'), 'bunzip2'],
+  ])('%s is named for what it is', (format, head, command) => {
+    expect(() => compressionOf(head)).toThrow(expect.objectContaining({ hint: expect.stringContaining(command) }));
+    expect(() => compressionOf(head)).toThrow(`compressed with ${format}`);
+  });
+});
+
+describe('on its way to the engine', () => {
+  test.each(archives)('%s: layers as they were, and names of ours', async (_, image, bytes) => {
+    const reference = parseTaggedReference('charon:local');
+    const passing = foreignTarball(inReusedMemory(bytes, 997), { reference, platform });
+    const path = join(directory, 'passed.tar');
+    writeFileSync(path, await copiedBytes(passing.chunks));
+    const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
+    const [found, ...others] = JSON.parse(file('manifest.json').toString());
+    expect(others).toEqual([]);
+    expect(found.RepoTags).toEqual(['charon:local']);
+    expect(digestOf(file(found.Config))).toBe(image.configDigest);
+    const [again] = (await see(readFileSync(path))).images;
+    expect(again?.config.diffIds).toEqual(image.diffIds);
+    expect(passing.image().expected.configDigest).toBe(image.configDigest);
+    expect(passing.image().expected.manifestDigests).toEqual(again?.manifestDigests);
+  });
+
+  test('a damaged one never gets its end', async () => {
+    const [, layer = packed.configDigest] = packed.layerDigests;
+    const whole = ociArchive([packed]);
+    const bytes = withFlippedBit(whole, whole.indexOf(packed.blobs.get(layer) ?? '') + 100);
+    const given: Buffer[] = [];
+    const passing = foreignTarball(inReusedMemory(bytes, 997), wanted).chunks;
+    const taken = (async () => {
+      for await (const chunk of passing) given.push(Buffer.from(chunk));
+    })();
+    await expect(taken).rejects.toThrow('is damaged');
+    expect(Buffer.concat(given).includes('manifest.json')).toBe(false);
+  });
+
+  test('names: its own where none is asked for, containerd’s or a whole reference; else charon:local', async () => {
+    const namesOf = async (annotations: Readonly<Record<string, string>>): Promise<unknown> => {
+      const passing = foreignTarball(Readable.from([ociArchive([packed], annotations)]), wanted);
+      await buffer(passing.chunks);
+      return passing.image().references.map(({ repository, tag }) => `${repository}:${tag ?? ''}`);
+    };
+    expect(await namesOf({ 'io.containerd.image.name': 'docker.io/library/app:1' })).toEqual(['app:1']);
+    expect(await namesOf({ 'org.opencontainers.image.ref.name': 'ghcr.io/org/app:2' })).toEqual(['ghcr.io/org/app:2']);
+    expect(await namesOf({ 'org.opencontainers.image.ref.name': '2.0' })).toEqual(['charon:local']);
+    expect(await namesOf({ 'io.containerd.image.name': 'not a name' })).toEqual(['charon:local']);
+  });
+});
+
+function withFlippedBit(bytes: Buffer, at: number): Buffer {
+  const flipped = Buffer.from(bytes);
+  flipped.writeUInt8(flipped.readUInt8(at) ^ 4, at);
+  return flipped;
+}
+
+function archiveManifest(image: FixtureImage): Buffer {
+  const blob = (digest: Digest): string => `blobs/sha256/${hexOf(digest)}`;
+  return json([{ Config: blob(image.configDigest), RepoTags: ['a:1'], Layers: image.layerDigests.map(blob) }]);
+}
