@@ -31879,17 +31879,17 @@ var image_source_disposeResources = (undefined && undefined.__disposeResources) 
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
  * same build.
- * @throws HandoverError `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
     const { buildx, log } = tools;
+    const secrets = await writeSecrets(tools.tempDir, request.secrets);
     // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
     const info = tools.engine.info();
     info.catch(() => undefined);
     const builder = await buildx.builder(request.build.builder);
     const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    const secrets = await writeSecrets(tools.tempDir, request.secrets);
     if (direct)
         return buildAndPush(tools, request, secrets);
     requireOnePlatform(request.push);
