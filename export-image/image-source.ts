@@ -1,10 +1,10 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Buildx } from '../shared/docker/buildx.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { Registry } from '../shared/docker/registry.ts';
-import { HandoverError } from '../shared/errors.ts';
+import { HandoverError, messageOf } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { LayerCompression } from '../shared/image/layer-compression.ts';
 import { nearMisses } from '../shared/image/near-misses.ts';
@@ -116,12 +116,23 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
 async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<readonly PassedSecret[]> {
   return Promise.all(
     secrets.map(async (secret, position) => {
+      if (secret.from === 'src') await requireSecretFile(secret);
       if (secret.from !== 'value') return secret;
       const place = join(tempDir, `secret-${String(position)}`);
       await writeFile(place, secret.value, { mode: 0o600 });
       return { id: secret.id, from: 'src', place } as const;
     }),
   );
+}
+
+async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
+  await access(place).catch((error: unknown) => {
+    throw new HandoverError(
+      'invalid-input',
+      `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
+      'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
+    );
+  });
 }
 
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.

@@ -19,14 +19,44 @@ export async function claimName(store: ArtifactStore, name: string, producer: Pr
   if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
     return { release: () => store.remove(name) };
   }
-  const by = owner === undefined ? 'another step' : `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`;
-  throw new HandoverError(
+  throw nameTaken(existing, owner, producer);
+}
+
+function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer: Producer): HandoverError {
+  const { by, hint } = describeOwner(name, owner, producer);
+  return new HandoverError(
     'artifact-name-taken',
-    `The artifact "${name}" (id ${String(existing.id)}) exists in this run already, uploaded by ${by}; this is job ` +
+    `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
       `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`,
-    `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`, and the ` +
-      'same name in load-image.',
+    hint,
   );
+}
+
+function describeOwner(
+  name: string,
+  owner: Producer | undefined,
+  producer: Producer,
+): { readonly by: string; readonly hint: string } {
+  const sameInLoad = 'Give load-image the same name.';
+  if (owner === undefined) {
+    return {
+      by: 'a step that is no export-image',
+      hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+    };
+  }
+  if (owner.jobKey !== producer.jobKey) {
+    const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
+    return {
+      by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+      hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
+    };
+  }
+  return {
+    by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+    hint:
+      'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
+      `as an input. ${sameInLoad}`,
+  };
 }
 
 async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Producer | undefined> {

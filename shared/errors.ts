@@ -42,7 +42,9 @@ export class HandoverError extends Error {
 
 /** The message of anything that was thrown, for use inside a sentence. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // Node's error for a host with several addresses, none of which answers, has no message of its own.
+  return error.message || (systemCodeOf(error) ?? error.name);
 }
 
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */

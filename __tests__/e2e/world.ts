@@ -3,6 +3,7 @@ import {
   chmodSync,
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -108,10 +109,10 @@ function clear(engine: DockerEngine): void {
 function copyOfCheckout(directory: string): string {
   const target = join(directory, 'image-handover');
   const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: projectRoot, encoding: 'utf8' });
-  for (const file of files
-    .trim()
-    .split('\n')
-    .filter((name) => /(^|\/)action\.yml$|^dist\//.test(name))) {
+  const isFetched = (name: string): boolean => /(^|\/)action\.yml$|^dist\//.test(name);
+  // What Git still knows may be gone: a new build can name its pieces differently.
+  const isThere = (name: string): boolean => existsSync(join(projectRoot, name));
+  for (const file of files.trim().split('\n').filter(isFetched).filter(isThere)) {
     mkdirSync(dirname(join(target, file)), { recursive: true });
     copyFileSync(join(projectRoot, file), join(target, file));
   }

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { uploadBlob } from '../../shared/artifacts/blob-upload.ts';
+import { uploadBlob, type UploadTarget } from '../../shared/artifacts/blob-upload.ts';
 import { type Http, httpClient } from '../../shared/artifacts/http.ts';
 import { type RangedReader, rangedReader } from '../../shared/artifacts/ranged-reader.ts';
 import { digestOf } from '../../shared/image/digest.ts';
@@ -26,9 +26,16 @@ afterAll(async () => {
   await azurite.stop();
 });
 
+const target = (blob: string, lifetimeMs: number): UploadTarget => ({
+  http,
+  url: azurite.sign(blob, 'cw', lifetimeMs),
+  onRetry: () => undefined,
+  signal,
+});
+
 function upload(blob: string, lifetimeMs = 5 * minutes): Promise<unknown> {
   const chunks = Array.from({ length: 200 }, (_, at) => bytes.subarray(at * 100_000, (at + 1) * 100_000));
-  return uploadBlob(http, azurite.sign(blob, 'cw', lifetimeMs), Readable.from(chunks), () => undefined, signal);
+  return uploadBlob(target(blob, lifetimeMs), Readable.from(chunks), () => undefined);
 }
 
 function reader(sign: () => Promise<string>, said: string[] = []): RangedReader {
@@ -59,13 +66,7 @@ test.each([
 });
 
 test('an empty blob is a blob', async () => {
-  const uploaded = await uploadBlob(
-    http,
-    azurite.sign('empty', 'cw', minutes),
-    Readable.from([]),
-    () => undefined,
-    signal,
-  );
+  const uploaded = await uploadBlob(target('empty', minutes), Readable.from([]), () => undefined);
   expect(uploaded).toEqual({ size: 0, digest: digestOf('') });
 });
 
@@ -83,13 +84,7 @@ test('a signed URL that has run out is signed again', async () => {
 test('a blob that is gone is artifact-expired; one of another size is artifact-corrupt', async () => {
   const gone = reader(() => Promise.resolve(azurite.sign('nowhere', 'r', minutes)));
   await expect(gone.read(0, 100)).rejects.toMatchObject({ code: 'artifact-expired' });
-  await uploadBlob(
-    http,
-    azurite.sign('short', 'cw', minutes),
-    Readable.from([bytes.subarray(0, 500)]),
-    () => undefined,
-    signal,
-  );
+  await uploadBlob(target('short', minutes), Readable.from([bytes.subarray(0, 500)]), () => undefined);
   const short = reader(() => Promise.resolve(azurite.sign('short', 'r', minutes)));
   await expect(short.read(0, 100)).rejects.toMatchObject({ code: 'artifact-corrupt' });
 });

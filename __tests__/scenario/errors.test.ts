@@ -39,6 +39,14 @@ describe('invalid-input', () => {
     if (!('tarball' in inputs)) expect(docker.state().calls).toEqual([]);
   });
 
+  test('S0.7: a secret’s file that isn’t there is named before the build', async () => {
+    const { exports, docker } = await begin();
+    const outcome = await exports({ 'secret-files': 'npmrc=./missing.npmrc' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('missing.npmrc');
+    expect(docker.state().calls.filter(([first, second]) => first === 'buildx' && second === 'build')).toEqual([]);
+  });
+
   test.each([
     [{ image: 'https://example.com/x' }, 'https://example.com/x'],
     [{ 'expected-config-digest': 'sha256:123' }, 'sha256:123'],

@@ -376,7 +376,6 @@ describe('names of artifacts', () => {
     ['another job of the run', { jobKey: 'build-1' }],
     ['a job of another id in a later attempt', { job: { jobId: 'other', attempt: 2 } }],
     ['another job in a later attempt', { jobKey: 'build-1', job: { attempt: 2 } }],
-    ['a second step of the same job', { jobKey: 'build-0' }],
   ])('S2.5: %s gets artifact-name-taken with a suffix for its matrix', async (_, who) => {
     const { handOver, exports, service, docker } = await begin();
     await handOver();
@@ -386,6 +385,28 @@ describe('names of artifacts', () => {
     expect(errorMessage(outcome)).toContain('docker-image-${{ matrix.component }}');
     expect(service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
     expect(docker.state().calls).toEqual([]);
+  });
+
+  test('S2.5: a second step of the same job is told so: a name for each step, and a file for each', async () => {
+    const { handOver, exports, docker } = await begin();
+    await handOver();
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('artifact-name-taken');
+    expect(errorMessage(outcome)).toMatch(
+      /uploaded by build\/build-0 in this same attempt: by an earlier step of this job/,
+    );
+    expect(errorMessage(outcome)).toContain('give each step an `artifact-name` of its own (and a `tarball`)');
+    expect(errorMessage(outcome)).not.toMatch(/matrix|each job/i);
+    expect(docker.state().calls).toEqual([]);
+  });
+
+  test('S2.5: what another action uploaded under the name may be of any step', async () => {
+    const { exports, store } = await begin();
+    const files = Readable.from([{ name: 'a.txt', size: 1, chunks: Readable.from([Buffer.from('a')]) }]);
+    await store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
+    const message = errorMessage(await exports());
+    expect(message).toContain('uploaded by a step that is no export-image');
+    expect(message).toContain('Give each export and each upload of a run a name of its own');
   });
 
   test('S2.5: a name that is being uploaded to at this moment is taken too', async () => {

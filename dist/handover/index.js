@@ -31920,12 +31920,19 @@ function withoutRemoteCaches(build, log) {
 // Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
     return Promise.all(secrets.map(async (secret, position) => {
+        if (secret.from === 'src')
+            await requireSecretFile(secret);
         if (secret.from !== 'value')
             return secret;
         const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
         await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
         return { id: secret.id, from: 'src', place };
     }));
+}
+async function requireSecretFile({ id, place }) {
+    await (0,promises_.access)(place).catch((error) => {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,shared_text/* quoteForeign */.xS)(id)}" is "${(0,shared_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+    });
 }
 // The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
 async function saveOnce(tools, imageId, { layout, push }) {
@@ -32071,10 +32078,33 @@ async function claimName(store, name, producer) {
     if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
         return { release: () => store.remove(name) };
     }
-    const by = owner === undefined ? 'another step' : `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`;
-    throw new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(existing.id)}) exists in this run already, uploaded by ${by}; this is job ` +
-        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`, and the ` +
-        'same name in load-image.');
+    throw nameTaken(existing, owner, producer);
+}
+function nameTaken({ id, name }, owner, producer) {
+    const { by, hint } = describeOwner(name, owner, producer);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, hint);
+}
+function describeOwner(name, owner, producer) {
+    const sameInLoad = 'Give load-image the same name.';
+    if (owner === undefined) {
+        return {
+            by: 'a step that is no export-image',
+            hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+        };
+    }
+    if (owner.jobKey !== producer.jobKey) {
+        const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
+        return {
+            by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+            hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
+        };
+    }
+    return {
+        by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+        hint: 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
+            `as an input. ${sameInLoad}`,
+    };
 }
 async function ownerOf(store, artifact) {
     try {
@@ -33895,7 +33925,7 @@ function brokenOff(digest) {
 
 const revisionLabel = 'org.opencontainers.image.revision';
 /**
- * How the engine's image differs from the expected one, in words; empty when it is the very image. Never compares the
+ * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 function differences(expected, found) {
@@ -33912,6 +33942,7 @@ function differences(expected, found) {
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
             : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
+        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
     ];
 }
 function listed(diffIds) {
@@ -34105,7 +34136,7 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
 async function overlap_isWhole(engine, loaded, record) {
     const [name] = loaded;
     const image = name === undefined ? undefined : await engine.inspect(name);
-    return image !== undefined && differences(record, image).length === 0;
+    return image?.isWhole === true && differences(record, image).length === 0;
 }
 function skippedOf(offered, asked) {
     const layers = offered.layers.size;
@@ -38185,11 +38216,15 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/retry.js
-var retry = __nccwpck_require__(3766);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
+// EXTERNAL MODULE: ./build/shared/retry.js
+var retry = __nccwpck_require__(3766);
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
+
 
 
 
@@ -38257,13 +38292,26 @@ function isTransient(error) {
     const code = (0,errors/* systemCodeOf */.c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
-/** The pause that the service asked for, else a doubling one. */
-function pauseFor(otherwise) {
-    return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function http_again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,retry/* backoff */.J)(...pauseMs);
+    return (0,retry/* retry */.L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,shared_text/* formatDuration */.a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
 
 
 
@@ -38273,11 +38321,10 @@ const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
  */
-async function uploadBlob(http, url, chunks, onBytes, signal) {
+async function uploadBlob(target, chunks, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     const ids = [];
     const inFlight = new Set();
@@ -38287,10 +38334,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     for await (const { buffer, length } of blocks(chunks, pool)) {
         const block = buffer.subarray(0, length);
         hash.update(block);
+        const start = size;
         size += length;
         const id = blockId(ids.length);
         ids.push(id);
-        const sent = putBlock(http, url, id, block, signal)
+        const sent = putBlock(target, id, block, start)
             .then(() => {
             onBytes(length);
             pool.giveBack(buffer);
@@ -38307,7 +38355,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     await Promise.all(inFlight);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(http, url, ids, signal);
+    await putBlockList(target, ids);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
 // All ids of a blob have one length (Put Block, "Remarks").
@@ -38343,21 +38391,30 @@ async function* blocks(chunks, pool) {
     if (length > 0)
         yield { buffer, length };
 }
-function putBlock(http, url, id, block, signal) {
-    return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
-function putBlockList(http, url, ids, signal) {
+function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
-async function put(http, url, body, headers, signal) {
-    const send = async () => {
-        const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-        await http_readText(response);
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
     };
-    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(500, 15_000)), isRetryable: isTransient, signal });
+    await http_again(async () => http_readText(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -38374,7 +38431,6 @@ var image_digest = __nccwpck_require__(3968);
 
 
 
-
 /** The service answered with success, but not with what we know: our client is older than the service. */
 class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
@@ -38382,13 +38438,19 @@ class UnknownAnswer extends Error {
 const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
-function resultsService(http, credentials, signal) {
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
     const ids = {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: pauseFor((0,retry/* backoff */.J)(1000, 15_000)), isRetryable: isTransient, signal };
-    const call = (method, body) => (0,retry/* retry */.L)(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -38618,22 +38680,25 @@ function unsupported(why) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/** The same URL, once its signature is kept out of the log. */
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
 function maskedUrl(url, maskSecret) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        maskSecret(signature);
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
     return url;
 }
 
 // EXTERNAL MODULE: ./build/shared/disk-space.js
 var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
 // EXTERNAL MODULE: ./build/shared/give-back.js
 var give_back = __nccwpck_require__(6919);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
 
 
 
@@ -38651,16 +38716,19 @@ function signedBlob(options) {
         },
         persist: async (work, reached, end) => {
             try {
-                await (0,retry/* retry */.L)(work, {
+                await http_again(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
                     attempts,
-                    delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-                    isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-                    onRetry: (error, number) => {
-                        if (isExpired(error))
-                            url = undefined;
-                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-                    },
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
                     signal: options.signal,
+                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
                 });
             }
             catch (error) {
@@ -39071,7 +39139,7 @@ function runStore(options) {
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = httpClient(options.proxied, options.signal);
-    const service = resultsService(http, credentials, options.signal);
+    const service = resultsService(http, credentials, options.onRetry, options.signal);
     const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
@@ -39106,21 +39174,22 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
+        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
     catch (error) {
-        await removeUnfinished(credentials, options.proxied, name);
+        await removeUnfinished(credentials, options, name);
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, proxied, name) {
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxied, signal);
     try {
-        await resultsService(http, credentials, signal).remove(name);
+        await resultsService(http, credentials, onRetry, signal).remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -39140,7 +39209,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -39796,33 +39865,8 @@ async function remove(cli, reference, warn) {
     warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-// What the engine's own words mean, where that isn't plain.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
-    ],
-];
-/** The error for a command that has failed, with the last thing it said. */
-function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
-}
-
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:net"
@@ -39888,6 +39932,7 @@ class ReusedSocket {
 ;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
 
 
+
 const endOfHead = '\r\n\r\n';
 const maxHeadBytes = 64 * 1024;
 /** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
@@ -39901,14 +39946,26 @@ async function engineSocket(cli) {
  * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
  */
 async function savedByEngine(path, image, signal) {
+    return engine_socket_answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(path, image, signal) {
+    const chunks = await engine_socket_answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+    return chunks === undefined ? undefined : (await (0,copied_bytes/* copiedBytes */.Q)(chunks)).toString();
+}
+/** The body of a plain answer with status 200. */
+async function engine_socket_answer(path, request, signal) {
     const socket = new ReusedSocket(path, signal);
     // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
     const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
-    const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
-    if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-        return without(answer.all, headBytes + endOfHead.length);
+    const answered = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
+    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+        return without(answered.all, headBytes + endOfHead.length);
     }
     socket.close();
     return undefined;
@@ -39924,6 +39981,33 @@ async function* without(chunks, bytes) {
         if (rest.length > 0)
             yield rest;
     }
+}
+
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+// What the engine's own words mean, where that isn't plain.
+const meanings = [
+    [
+        // moby layer/layer_store.go, maxLayerDepth
+        /max depth exceeded/,
+        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    ],
+];
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
@@ -39996,14 +40080,17 @@ function requireSupportedEngine(info) {
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
     return {
         program: cli.program,
         nameOf: (reference) => reference,
         info: () => info(cli),
-        inspect: (image) => inspect(cli, image),
+        inspect: (image) => inspect(cli, socket, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
         save: (image) => saveImage(cli, image),
@@ -40046,8 +40133,13 @@ async function chains(cli) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
     return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
 }
-async function inspect(cli, image) {
-    return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], docker_output/* parseInspect */.E7);
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
 }
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 async function inspectWith(cli, args, parse) {
@@ -40316,7 +40408,8 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   YL: () => (/* binding */ parseInfo),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
 /* harmony export */   jt: () => (/* binding */ referenceFormat),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
@@ -40346,6 +40439,23 @@ function parseInspect(text) {
     const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
     return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+function parseWhole(text, platform) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    const manifests = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    if (!Array.isArray(manifests))
+        return undefined;
+    const available = manifests.flatMap((manifest) => {
+        if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+            return [];
+        const { Platform: found } = manifest['ImageData'];
+        return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+    });
+    return available.includes(true);
+}
+function platformIn(found) {
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+}
 /** The same of an image's JSON that is parsed already. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
@@ -40359,6 +40469,9 @@ function inspectedImage(image) {
         diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+        // has only unpacked for another manifest (moby 2e3a23c8ec).
+        isWhole: image['Descriptor'] === undefined ? true : undefined,
     };
 }
 /**
@@ -40580,7 +40693,10 @@ class HandoverError extends Error {
 }
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    return error instanceof Error ? error.message : String(error);
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {

@@ -32133,7 +32133,7 @@ function brokenOff(digest) {
 
 const revisionLabel = 'org.opencontainers.image.revision';
 /**
- * How the engine's image differs from the expected one, in words; empty when it is the very image. Never compares the
+ * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
  * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
  */
 function differences(expected, found) {
@@ -32150,6 +32150,7 @@ function differences(expected, found) {
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
             : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
+        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
     ];
 }
 function listed(diffIds) {
@@ -32343,7 +32344,7 @@ async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) 
 async function overlap_isWhole(engine, loaded, record) {
     const [name] = loaded;
     const image = name === undefined ? undefined : await engine.inspect(name);
-    return image !== undefined && differences(record, image).length === 0;
+    return image?.isWhole === true && differences(record, image).length === 0;
 }
 function skippedOf(offered, asked) {
     const layers = offered.layers.size;
@@ -36469,7 +36470,7 @@ function missing(artifact, name, members) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q1: () => (/* binding */ pauseFor),
+/* harmony export */   TG: () => (/* binding */ again),
 /* harmony export */   dg: () => (/* binding */ isTransient),
 /* harmony export */   j$: () => (/* binding */ HttpError),
 /* harmony export */   ok: () => (/* binding */ httpClient),
@@ -36479,6 +36480,10 @@ function missing(artifact, name, members) {
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
+/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9426);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
+
+
 
 
 
@@ -36546,9 +36551,23 @@ function isTransient(error) {
     const code = (0,_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
     return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
-/** The pause that the service asked for, else a doubling one. */
-function pauseFor(otherwise) {
-    return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .backoff */ .J)(...pauseMs);
+    return (0,_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .retry */ .L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
 }
 
 
@@ -36671,10 +36690,7 @@ function wordsFor({ repository }, { workflow, branch, event }) {
 
 // EXTERNAL MODULE: ./build/shared/json.js
 var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
-
 
 
 
@@ -36720,15 +36736,13 @@ function send(options, url) {
             return response;
         throw restError(response, await response.body.text());
     };
-    return (0,retry/* retry */.L)(attempt, {
+    return (0,artifacts_http/* again */.TG)(attempt, {
+        what: () => "GitHub's REST API",
         attempts: 5,
-        delayMs: (0,artifacts_http/* pauseFor */.Q1)((0,retry/* backoff */.J)(1000, 15_000)),
-        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
-        onRetry: (error, number, delayMs) => {
-            const seconds = (delayMs / 1000).toFixed(0);
-            options.onRetry(`GitHub's REST API: ${String(error)}; trying again in ${seconds} s (${String(number)}).`);
-        },
+        pauseMs: [1000, 15_000],
+        onRetry: options.onRetry,
         signal: options.signal,
+        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
     });
 }
 // A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
@@ -36957,11 +36971,9 @@ function explained(what, search, error) {
 /* harmony export */   U: () => (/* binding */ resultsService),
 /* harmony export */   b: () => (/* binding */ UnknownAnswer)
 /* harmony export */ });
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8444);
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9426);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
-
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
 
 
 
@@ -36972,13 +36984,19 @@ class UnknownAnswer extends Error {
 const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
-function resultsService(http, credentials, signal) {
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
     const ids = {
         workflow_run_backend_id: credentials.runBackendId,
         workflow_job_run_backend_id: credentials.jobBackendId,
     };
-    const again = { attempts: 5, delayMs: (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .pauseFor */ .Q1)((0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .backoff */ .J)(1000, 15_000)), isRetryable: _http_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg, signal };
-    const call = (method, body) => (0,_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)(() => post(http, credentials, method, { ...ids, ...body }), again);
+    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
     return {
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
@@ -37016,8 +37034,8 @@ async function post(http, credentials, method, body) {
         headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
         body: JSON.stringify(body),
     });
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .readText */ .yR)(response));
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value))
+    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
+    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(value))
         throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
     return value;
 }
@@ -37037,25 +37055,25 @@ function listed(answer) {
         throw new UnknownAnswer('ListArtifacts: no list of artifacts');
     if (items === undefined && Object.keys(answer).length > 0)
         throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(items).map(listedArtifact);
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .objectsOf */ .iZ)(items).map(listedArtifact);
 }
 function listedArtifact(item) {
     const id = Number(field(item, 'database_id', 'databaseId'));
     const size = Number(item['size']);
-    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(item['name'], '');
+    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['name'], '');
     if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
         throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
     }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['digest'], ''));
+    const createdAt = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
         ...(digest === undefined ? {} : { digest }),
         ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        runBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
     };
 }
 
@@ -37079,12 +37097,9 @@ var temp_dir = __nccwpck_require__(3082);
 var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
 // EXTERNAL MODULE: ./build/shared/artifacts/http.js
 var artifacts_http = __nccwpck_require__(3298);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
 
 
 
@@ -37094,11 +37109,10 @@ const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
  */
-async function uploadBlob(http, url, chunks, onBytes, signal) {
+async function uploadBlob(target, chunks, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     const ids = [];
     const inFlight = new Set();
@@ -37108,10 +37122,11 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     for await (const { buffer, length } of blocks(chunks, pool)) {
         const block = buffer.subarray(0, length);
         hash.update(block);
+        const start = size;
         size += length;
         const id = blockId(ids.length);
         ids.push(id);
-        const sent = putBlock(http, url, id, block, signal)
+        const sent = putBlock(target, id, block, start)
             .then(() => {
             onBytes(length);
             pool.giveBack(buffer);
@@ -37128,7 +37143,7 @@ async function uploadBlob(http, url, chunks, onBytes, signal) {
     await Promise.all(inFlight);
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(http, url, ids, signal);
+    await putBlockList(target, ids);
     return { size, digest: `sha256:${hash.digest('hex')}` };
 }
 // All ids of a blob have one length (Put Block, "Remarks").
@@ -37164,21 +37179,30 @@ async function* blocks(chunks, pool) {
     if (length > 0)
         yield { buffer, length };
 }
-function putBlock(http, url, id, block, signal) {
-    return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
-function putBlockList(http, url, ids, signal) {
+function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
-async function put(http, url, body, headers, signal) {
-    const send = async () => {
-        const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-        await (0,artifacts_http/* readText */.yR)(response);
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
     };
-    await (0,retry/* retry */.L)(send, { attempts: 5, delayMs: (0,artifacts_http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 15_000)), isRetryable: artifacts_http/* isTransient */.dg, signal });
+    await (0,artifacts_http/* again */.TG)(async () => (0,artifacts_http/* readText */.yR)(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -37508,7 +37532,7 @@ function runStore(options) {
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
     const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, options.signal);
-    const service = (0,results_service/* resultsService */.U)(http, credentials, options.signal);
+    const service = (0,results_service/* resultsService */.U)(http, credentials, options.onRetry, options.signal);
     const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
     const known = new Map();
     return {
@@ -37543,21 +37567,22 @@ async function run_store_upload(http, service, credentials, options, request) {
     const url = await explain(`create the artifact "${name}"`, create);
     try {
         const zip = storedZip(request.files);
-        const blob = await uploadBlob(http, (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), zip, request.onBytes, options.signal);
+        const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
         const id = await service.finalize(name, blob.size, blob.digest);
         return { id, name, ...blob };
     }
     catch (error) {
-        await removeUnfinished(credentials, options.proxied, name);
+        await removeUnfinished(credentials, options, name);
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, proxied, name) {
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = (0,artifacts_http/* httpClient */.ok)(proxied, signal);
     try {
-        await (0,results_service/* resultsService */.U)(http, credentials, signal).remove(name);
+        await (0,results_service/* resultsService */.U)(http, credentials, onRetry, signal).remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -37577,7 +37602,7 @@ async function explain(what, work) {
     }
 }
 function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job of this run uses it, or is uploading to it now.`, `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`, error);
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
@@ -37597,11 +37622,17 @@ function transferFailed(what, error) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   H: () => (/* binding */ maskedUrl)
 /* harmony export */ });
-/** The same URL, once its signature is kept out of the log. */
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
 function maskedUrl(url, maskSecret) {
-    const signature = new URL(url).searchParams.get('sig');
-    if (signature !== null)
-        maskSecret(signature);
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
     return url;
 }
 
@@ -37750,12 +37781,9 @@ var shared_text = __nccwpck_require__(9853);
 var http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/give-back.js
 var give_back = __nccwpck_require__(6919);
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
 
 
 
@@ -37773,16 +37801,19 @@ function signedBlob(options) {
         },
         persist: async (work, reached, end) => {
             try {
-                await (0,retry/* retry */.L)(work, {
+                await (0,http/* again */.TG)(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
                     attempts,
-                    delayMs: (number, error) => (isExpired(error) ? 0 : (0,http/* pauseFor */.Q1)((0,retry/* backoff */.J)(500, 10_000))(number, error)),
-                    isRetryable: (error) => (0,http/* isTransient */.dg)(error) || isExpired(error) || error instanceof CutShort,
-                    onRetry: (error, number) => {
-                        if (isExpired(error))
-                            url = undefined;
-                        options.onRetry(`Bytes ${String(reached())}-${String(end)}: ${(0,errors/* messageOf */.bD)(error)}; trying again (${String(number)}).`);
-                    },
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
                     signal: options.signal,
+                    isRetryable: (error) => (0,http/* isTransient */.dg)(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
                 });
             }
             catch (error) {
@@ -38468,33 +38499,8 @@ async function remove(cli, reference, warn) {
     warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
 }
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-// What the engine's own words mean, where that isn't plain.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
-    ],
-];
-/** The error for a command that has failed, with the last thing it said. */
-function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
-}
-
+// EXTERNAL MODULE: ./build/shared/copied-bytes.js
+var copied_bytes = __nccwpck_require__(7212);
 // EXTERNAL MODULE: ./build/shared/stream-head.js
 var stream_head = __nccwpck_require__(4657);
 // EXTERNAL MODULE: external "node:net"
@@ -38560,6 +38566,7 @@ class ReusedSocket {
 ;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
 
 
+
 const endOfHead = '\r\n\r\n';
 const maxHeadBytes = 64 * 1024;
 /** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
@@ -38573,14 +38580,26 @@ async function engineSocket(cli) {
  * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
  */
 async function savedByEngine(path, image, signal) {
+    return engine_socket_answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(path, image, signal) {
+    const chunks = await engine_socket_answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+    return chunks === undefined ? undefined : (await (0,copied_bytes/* copiedBytes */.Q)(chunks)).toString();
+}
+/** The body of a plain answer with status 200. */
+async function engine_socket_answer(path, request, signal) {
     const socket = new ReusedSocket(path, signal);
     // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET /images/get?names=${encodeURIComponent(image)} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
     const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answer = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
-    const headBytes = answer?.head.indexOf(endOfHead) ?? -1;
-    if (answer !== undefined && headBytes >= 0 && isPlain(answer.head.toString('latin1', 0, headBytes))) {
-        return without(answer.all, headBytes + endOfHead.length);
+    const answered = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
+    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+        return without(answered.all, headBytes + endOfHead.length);
     }
     socket.close();
     return undefined;
@@ -38596,6 +38615,33 @@ async function* without(chunks, bytes) {
         if (rest.length > 0)
             yield rest;
     }
+}
+
+// EXTERNAL MODULE: ./build/shared/text.js
+var shared_text = __nccwpck_require__(9853);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+// What the engine's own words mean, where that isn't plain.
+const meanings = [
+    [
+        // moby layer/layer_store.go, maxLayerDepth
+        /max depth exceeded/,
+        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    ],
+];
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
@@ -38668,14 +38714,17 @@ function requireSupportedEngine(info) {
 
 
 
+
 // An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
 const maxImages = 500;
 function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
     return {
         program: cli.program,
         nameOf: (reference) => reference,
         info: () => info(cli),
-        inspect: (image) => inspect(cli, image),
+        inspect: (image) => inspect(cli, socket, image),
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
         fetch: (image, warn) => fetchImage(cli, image, warn),
         save: (image) => saveImage(cli, image),
@@ -38718,8 +38767,13 @@ async function chains(cli) {
     const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
     return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
 }
-async function inspect(cli, image) {
-    return inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', image], docker_output/* parseInspect */.E7);
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
 }
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 async function inspectWith(cli, args, parse) {
@@ -38988,7 +39042,8 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   YL: () => (/* binding */ parseInfo),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
 /* harmony export */   jt: () => (/* binding */ referenceFormat),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
 /* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
@@ -39018,6 +39073,23 @@ function parseInspect(text) {
     const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
     return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+function parseWhole(text, platform) {
+    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    const manifests = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    if (!Array.isArray(manifests))
+        return undefined;
+    const available = manifests.flatMap((manifest) => {
+        if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+            return [];
+        const { Platform: found } = manifest['ImageData'];
+        return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+    });
+    return available.includes(true);
+}
+function platformIn(found) {
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+}
 /** The same of an image's JSON that is parsed already. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
@@ -39031,6 +39103,9 @@ function inspectedImage(image) {
         diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+        // has only unpacked for another manifest (moby 2e3a23c8ec).
+        isWhole: image['Descriptor'] === undefined ? true : undefined,
     };
 }
 /**
@@ -39285,7 +39360,10 @@ class HandoverError extends Error {
 }
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    return error instanceof Error ? error.message : String(error);
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {

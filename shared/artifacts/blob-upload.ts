@@ -1,13 +1,22 @@
 import { createHash } from 'node:crypto';
 import { asError } from '../errors.ts';
 import type { Digest } from '../image/digest.ts';
-import { backoff, retry } from '../retry.ts';
-import { type Http, isTransient, pauseFor, readText } from './http.ts';
+import { again, type Http, readText } from './http.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
+
+/** Where a blob goes, and how requests are made again. */
+export interface UploadTarget {
+  readonly http: Http;
+  /** A signed URL that may create and write the blob. */
+  readonly url: string;
+  /** Told of each request that is made again, in one line. */
+  readonly onRetry: (line: string) => void;
+  readonly signal: AbortSignal;
+}
 
 export interface UploadedBlob {
   readonly size: number;
@@ -16,16 +25,13 @@ export interface UploadedBlob {
 
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param url signed URL that may create and write the blob
  * @param onBytes told how many bytes have arrived, block by block
  * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
  */
 export async function uploadBlob(
-  http: Http,
-  url: string,
+  target: UploadTarget,
   chunks: AsyncIterable<Buffer>,
   onBytes: (bytes: number) => void,
-  signal: AbortSignal,
 ): Promise<UploadedBlob> {
   const hash = createHash('sha256');
   const ids: string[] = [];
@@ -36,10 +42,11 @@ export async function uploadBlob(
   for await (const { buffer, length } of blocks(chunks, pool)) {
     const block = buffer.subarray(0, length);
     hash.update(block);
+    const start = size;
     size += length;
     const id = blockId(ids.length);
     ids.push(id);
-    const sent: Promise<void> = putBlock(http, url, id, block, signal)
+    const sent: Promise<void> = putBlock(target, id, block, start)
       .then(
         () => {
           onBytes(length);
@@ -56,7 +63,7 @@ export async function uploadBlob(
   }
   await Promise.all(inFlight);
   if (failure !== undefined) throw asError(failure);
-  await putBlockList(http, url, ids, signal);
+  await putBlockList(target, ids);
   return { size, digest: `sha256:${hash.digest('hex')}` };
 }
 
@@ -99,29 +106,38 @@ async function* blocks(
   if (length > 0) yield { buffer, length };
 }
 
-function putBlock(http: Http, url: string, id: string, block: Buffer, signal: AbortSignal): Promise<void> {
-  return put(http, withQuery(url, { comp: 'block', blockid: id }), block, {}, signal);
+function putBlock(target: UploadTarget, id: string, block: Buffer, start: number): Promise<void> {
+  const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+  return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
 
-function putBlockList(http: Http, url: string, ids: readonly string[], signal: AbortSignal): Promise<void> {
+function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<void> {
   const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
   const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
   const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-  return put(http, withQuery(url, { comp: 'blocklist' }), body, headers, signal);
+  return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
 
 async function put(
-  http: Http,
-  url: string,
+  { http, url, onRetry, signal }: UploadTarget,
+  query: Readonly<Record<string, string>>,
   body: Buffer | string,
   headers: Readonly<Record<string, string>>,
-  signal: AbortSignal,
+  what: string,
 ): Promise<void> {
-  const send = async (): Promise<void> => {
-    const response = await http.send({ method: 'PUT', url, headers: { 'x-ms-version': apiVersion, ...headers }, body });
-    await readText(response);
-  };
-  await retry(send, { attempts: 5, delayMs: pauseFor(backoff(500, 15_000)), isRetryable: isTransient, signal });
+  const request = {
+    method: 'PUT',
+    url: withQuery(url, query),
+    headers: { 'x-ms-version': apiVersion, ...headers },
+    body,
+  } as const;
+  await again(async () => readText(await http.send(request)), {
+    what: () => what,
+    attempts: 5,
+    pauseMs: [500, 15_000],
+    onRetry,
+    signal,
+  });
 }
 
 function withQuery(url: string, query: Readonly<Record<string, string>>): string {

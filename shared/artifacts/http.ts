@@ -1,6 +1,8 @@
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
-import { systemCodeOf } from '../errors.ts';
+import { messageOf, systemCodeOf } from '../errors.ts';
+import { backoff, retry } from '../retry.ts';
+import { formatDuration } from '../text.ts';
 
 /** A request to the artifact service or its blob store that was answered with something other than success. */
 export class HttpError extends Error {
@@ -94,7 +96,38 @@ export function isTransient(error: unknown): boolean {
   return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
 }
 
-/** The pause that the service asked for, else a doubling one. */
-export function pauseFor(otherwise: (attempt: number) => number): (attempt: number, error: unknown) => number {
-  return (attempt, error) => (error instanceof HttpError ? error.retryAfterMs : undefined) ?? otherwise(attempt);
+export interface AgainOptions {
+  /** What is asked for, as the log names it. */
+  readonly what: () => string;
+  /** How often it is asked for in all. */
+  readonly attempts: number;
+  /** The first pause and the longest one, in ms, where the service asks for none. */
+  readonly pauseMs: readonly [number, number];
+  /** Told of each request that is made again, in one line. */
+  readonly onRetry: (line: string) => void;
+  readonly signal: AbortSignal;
+  /** Whether another request can help; undefined takes `isTransient`. */
+  readonly isRetryable?: (error: unknown) => boolean;
+  /** Whether it can help at once; told before the pause. */
+  readonly isAtOnce?: (error: unknown) => boolean;
+}
+
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+export function again<T>(request: () => Promise<T>, options: AgainOptions): Promise<T> {
+  const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+  const doubling = backoff(...pauseMs);
+  return retry(request, {
+    attempts,
+    delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+    isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+    onRetry: (error, attempt, delayMs) => {
+      const next = delayMs === 0 ? 'at once' : `in ${formatDuration(delayMs)}`;
+      onRetry(`${what()}: ${messageOf(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+    },
+    signal,
+  });
+}
+
+function retryAfter(error: unknown): number | undefined {
+  return error instanceof HttpError ? error.retryAfterMs : undefined;
 }

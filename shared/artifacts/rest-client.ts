@@ -1,8 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { isObject, type JsonObject, parseJson, stringOr } from '../json.ts';
-import { backoff, retry } from '../retry.ts';
 import { quoteForeign } from '../text.ts';
-import { type Http, HttpError, isTransient, pauseFor } from './http.ts';
+import { again, type Http, HttpError, isTransient } from './http.ts';
 
 /** The answer to one GET. */
 export interface RestPage {
@@ -73,15 +72,13 @@ function send(options: RestClientOptions, url: string): Promise<Dispatcher.Respo
     if (response.statusCode < 400) return response;
     throw restError(response, await response.body.text());
   };
-  return retry(attempt, {
+  return again(attempt, {
+    what: () => "GitHub's REST API",
     attempts: 5,
-    delayMs: pauseFor(backoff(1000, 15_000)),
-    isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : isTransient(error)),
-    onRetry: (error, number, delayMs) => {
-      const seconds = (delayMs / 1000).toFixed(0);
-      options.onRetry(`GitHub's REST API: ${String(error)}; trying again in ${seconds} s (${String(number)}).`);
-    },
+    pauseMs: [1000, 15_000],
+    onRetry: options.onRetry,
     signal: options.signal,
+    isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : isTransient(error)),
   });
 }
 

@@ -1,7 +1,6 @@
 import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../json.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
-import { backoff, retry } from '../retry.ts';
-import { type Http, isTransient, pauseFor, readText } from './http.ts';
+import { again, type Http, readText } from './http.ts';
 import type { ServiceCredentials } from './service-credentials.ts';
 
 /** The service answered with success, but not with what we know: our client is older than the service. */
@@ -36,14 +35,25 @@ const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
 
-export function resultsService(http: Http, credentials: ServiceCredentials, signal: AbortSignal): ResultsService {
+/** @param onRetry told of each call that is made again, in one line */
+export function resultsService(
+  http: Http,
+  credentials: ServiceCredentials,
+  onRetry: (line: string) => void,
+  signal: AbortSignal,
+): ResultsService {
   const ids = {
     workflow_run_backend_id: credentials.runBackendId,
     workflow_job_run_backend_id: credentials.jobBackendId,
   };
-  const again = { attempts: 5, delayMs: pauseFor(backoff(1000, 15_000)), isRetryable: isTransient, signal };
   const call = (method: string, body: JsonObject): Promise<JsonObject> =>
-    retry(() => post(http, credentials, method, { ...ids, ...body }), again);
+    again(() => post(http, credentials, method, { ...ids, ...body }), {
+      what: () => method,
+      attempts: 5,
+      pauseMs: [1000, 15_000],
+      onRetry,
+      signal,
+    });
   return {
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });

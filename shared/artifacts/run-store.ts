@@ -19,7 +19,7 @@ export interface RunStoreOptions {
   readonly resultsUrl: string;
   /** Whether the environment names an HTTP proxy. */
   readonly proxied: boolean;
-  /** Told of each part of a download that is asked for again. */
+  /** Told of each request that is made again, in one line. */
   readonly onRetry: (message: string) => void;
   /** Told when the official client takes over. */
   readonly onNotice: (message: string) => void;
@@ -55,7 +55,7 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
 function ownStore(options: RunStoreOptions): ArtifactStore {
   const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
   const http = httpClient(options.proxied, options.signal);
-  const service = resultsService(http, credentials, options.signal);
+  const service = resultsService(http, credentials, options.onRetry, options.signal);
   const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
   return {
@@ -106,21 +106,26 @@ async function upload(
   const url = await explain(`create the artifact "${name}"`, create);
   try {
     const zip = storedZip(request.files);
-    const blob = await uploadBlob(http, maskedUrl(url, options.maskSecret), zip, request.onBytes, options.signal);
+    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+    const blob = await uploadBlob(target, zip, request.onBytes);
     const id = await service.finalize(name, blob.size, blob.digest);
     return { id, name, ...blob };
   } catch (error) {
-    await removeUnfinished(credentials, options.proxied, name);
+    await removeUnfinished(credentials, options, name);
     throw error instanceof HandoverError ? error : transferFailed(`upload the artifact "${name}"`, error);
   }
 }
 
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials: ServiceCredentials, proxied: boolean, name: string): Promise<void> {
+async function removeUnfinished(
+  credentials: ServiceCredentials,
+  { proxied, onRetry }: RunStoreOptions,
+  name: string,
+): Promise<void> {
   const signal = AbortSignal.timeout(cleanupMs);
   const http = httpClient(proxied, signal);
   try {
-    await resultsService(http, credentials, signal).remove(name);
+    await resultsService(http, credentials, onRetry, signal).remove(name);
   } catch {
     // The error that led here is the one to report.
   } finally {
@@ -140,8 +145,8 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
 function nameTaken(name: string, error: unknown): HandoverError {
   return new HandoverError(
     'artifact-name-taken',
-    `The artifact service refuses the name "${name}": ${messageOf(error)}. Another job of this run uses it, or is uploading to it now.`,
-    `Give each job its own name. In a matrix, add what varies: \`artifact-name: ${name}-\${{ matrix.component }}\`.`,
+    `The artifact service refuses the name "${name}": ${messageOf(error)}. Another job or step of this run uses it, or is uploading to it now.`,
+    `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`,
     error,
   );
 }

@@ -1,7 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../errors.ts';
-import { backoff, retry } from '../retry.ts';
-import { type Http, HttpError, isTransient, pauseFor } from './http.ts';
+import { again, type Http, HttpError, isTransient } from './http.ts';
 import { UnknownAnswer } from './results-service.ts';
 
 const attempts = 6;
@@ -43,17 +42,18 @@ export function signedBlob(options: SignedBlobOptions): SignedBlob {
     },
     persist: async (work, reached, end) => {
       try {
-        await retry(work, {
+        await again(work, {
+          what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
           attempts,
-          delayMs: (number, error) => (isExpired(error) ? 0 : pauseFor(backoff(500, 10_000))(number, error)),
-          isRetryable: (error) => isTransient(error) || isExpired(error) || error instanceof CutShort,
-          onRetry: (error, number) => {
-            if (isExpired(error)) url = undefined;
-            options.onRetry(
-              `Bytes ${String(reached())}-${String(end)}: ${messageOf(error)}; trying again (${String(number)}).`,
-            );
-          },
+          pauseMs: [500, 10_000],
+          onRetry: options.onRetry,
           signal: options.signal,
+          isRetryable: (error) => isTransient(error) || error instanceof CutShort,
+          isAtOnce: (error) => {
+            if (!isExpired(error)) return false;
+            url = undefined;
+            return true;
+          },
         });
       } catch (error) {
         throw explained(error, reached(), options);

@@ -31,6 +31,13 @@ ${indented(text(recipe), 6)}
     assert.deepEqual(results(sameJob), ['build: success']);
     assert.match(jobOf(sameJob, 'build').log, /Build steps: [1-9]\d* cached, 0 executed/);
 
+    const gitContexts = await workflow(
+      `on: push\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps:\n${indented(text(recipe, 1), 6)}\n`,
+      { repository, runId: '1b' },
+    );
+    assert.deepEqual(results(gitContexts), ['build: success']);
+    assert.match(jobOf(gitContexts, 'build').log, /Build steps: [1-9]\d* cached, 0 executed/);
+
     const gitContext = '${{ github.server_url }}/${{ github.repository }}.git#${{ github.sha }}';
     const otherJob = await workflow(
       `on: push
