@@ -1,5 +1,5 @@
-// Set by dev/test.ts when Docker 29.7 can't be had here.
-const without29 = process.env.TESTED_WITHOUT_DOCKER_29 !== undefined;
+// Set by dev/test.ts when Docker 29.7 can't be built here.
+const withoutGo = process.env.TESTED_WITHOUT_GO !== undefined;
 
 const common = {
   rootDir: '.',
@@ -28,7 +28,7 @@ const onDocker29 = {
 
 /** @type {import('jest').Config} */
 export default {
-  projects: without29 ? [everything] : [everything, onDocker29],
+  projects: withoutGo ? [everything] : [everything, onDocker29],
   maxWorkers: 2,
   testTimeout: 60_000,
   reporters: ['default', '<rootDir>/dev/jest-reporter.mjs'],

@@ -42,6 +42,7 @@ export async function loadFromRegistry(
     pulled.defer(() => removePinned(tools, source));
   }
   const found = before ?? (await engine.inspect(formatReference(source))) ?? missingImage(formatReference(source));
+  if (found.isWhole === false) throw notWhole(formatReference(source));
   const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
   guard.keep();
   const loaded = before === undefined;
@@ -125,6 +126,16 @@ async function removePinned({ engine, log }: Tools, source: PinnedReference): Pr
   await engine.untag(pinned).catch((error: unknown) => {
     log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
   });
+}
+
+// The containerd store doesn't pull a layer that it has unpacked for another manifest.
+function notWhole(reference: string): HandoverError {
+  return new HandoverError(
+    'registry-failed',
+    `The engine did not pull all of ${reference}: it has layers of it unpacked from another image, in another form. docker ` +
+      'save and docker push would fail.',
+    'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.',
+  );
 }
 
 function missingReference(): never {

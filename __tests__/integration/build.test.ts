@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
 import { freePort } from '../../dev/free-port.ts';
-import { whyNoGo } from '../../dev/go-parts.ts';
+import { whyNoGoParts } from '../../dev/go-parts.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
@@ -139,7 +139,7 @@ test('S0.3: downloads and links are no steps of their own: require-cache is met 
   expect(again.outputs).toMatchObject({ 'cached-steps': '4', 'executed-steps': '0' });
 }, 60_000);
 
-const noGo = whyNoGo();
+const noGo = whyNoGoParts(['buildkit', 'runc']);
 const withGo = noGo === undefined ? describe : describe.skip;
 withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   const builder = { builder: 'contained' };

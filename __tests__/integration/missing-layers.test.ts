@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
+import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { copiedBytes } from '../../shared/copied-bytes.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseArchiveManifest } from '../../shared/image/manifest.ts';
 import { readSmallTar } from '../../shared/image/small-tar.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { errorCode } from '../fixtures/scenario.ts';
-import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 
 let engines: Engines;
 let service: ArtifactService;
@@ -120,33 +121,58 @@ test.each(['classic', 'containerd'] as const)(
 );
 
 // Docker 29.1.2 and newer tell of an image whose layers they lack as if it were whole (moby 2e3a23c8ec).
-test.each(['zstd', 'gzip'] as const)(
-  'layers that the containerd store has unpacked in another form: docker save gives the %s image whole',
-  async (compression) => {
-    service = await startArtifactService({ tls: true });
-    const context = join(engines.directory, `forms-${compression}`);
-    mkdirSync(context);
-    writeFileSync(join(context, 'text'), randomBytes(3_000_000).toString('hex'));
-    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY text /\nCOPY Dockerfile /\n');
-    const inputs = { context, tarball: join(engines.directory, 'forms.tar') };
-    // From the classic store: it doesn't compress.
-    const plain = { ...inputs, image: 'base:local', compression: 'uncompressed', 'artifact-name': 'plain' };
-    const exported = await stepOn(service, engines.classic, 'export-image', plain);
-    expect(exported.log).not.toContain('::error');
-    await stepOn(service, engines.classic, 'export-image', { ...inputs, compression, 'artifact-name': 'packed' });
-    const engine = engines.containerd;
-    const base = await stepOn(service, engine, 'load-image', { 'artifact-name': 'plain' });
-    expect(base.outputs['loaded']).toBe('true');
-    const loaded = await stepOn(service, engine, 'load-image', { 'artifact-name': 'packed' });
-    expect(loaded.log).not.toContain('::error');
-    expect(loaded.outputs['loaded']).toBe('true');
-    await savedLayers(engine);
-    // It is whole, and so there is nothing to do.
-    const again = await stepOn(service, engine, 'load-image', { 'artifact-name': 'packed' });
-    expect(again.outputs['loaded']).toBe('false');
-    engine.docker('image', 'rm', '-f', 'base:local', 'charon:local');
+describe.each(['zstd', 'gzip'] as const)(
+  'a %s image whose layers the containerd store has in plain form',
+  (compression) => {
+    let registry: Registry;
+    let pushed: string;
+    const load = (inputs: Inputs) =>
+      stepOn(service, engines.containerd, 'load-image', { 'artifact-name': 'packed', ...inputs });
+
+    beforeEach(async () => {
+      [service, registry] = await Promise.all([startArtifactService({ tls: true }), startRegistry()]);
+      const context = join(engines.directory, `forms-${compression}`);
+      mkdirSync(context, { recursive: true });
+      writeFileSync(join(context, 'text'), randomBytes(3_000_000).toString('hex'));
+      writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY text /\nCOPY Dockerfile /\n');
+      const inputs = { context, tarball: join(engines.directory, 'forms.tar') };
+      const packed = { compression, 'artifact-name': 'packed', push: 'true', tags: `${registry.address}/org/app:1` };
+      const exported = await stepOn(service, engines.containerd, 'export-image', { ...inputs, ...packed });
+      pushed = exported.outputs['pushed-reference'] ?? '';
+      const plain = { compression: 'uncompressed', 'artifact-name': 'plain', image: 'base:local' };
+      // By the other engine: BuildKit keeps one form of a layer as long as the other.
+      await stepOn(service, engines.classic, 'export-image', { ...inputs, ...plain });
+      // What its own BuildKit has made needn't be pulled.
+      engines.containerd.docker('system', 'prune', '-af');
+      const base = await load({ 'artifact-name': 'plain' });
+      expect(base.outputs['loaded']).toBe('true');
+    }, 120_000);
+    afterEach(async () => {
+      engines.containerd.docker('system', 'prune', '-af');
+      await registry.stop();
+    });
+
+    test('the artifact: docker save gives it whole, also where a pull has left half of it', async () => {
+      engines.containerd.docker('pull', pushed);
+      engines.containerd.docker('tag', pushed, 'charon:local');
+      for (const loadedNow of ['true', 'false']) {
+        const loaded = await load({});
+        expect(loaded.log).not.toContain('::error');
+        expect(loaded.outputs['loaded']).toBe(loadedNow);
+        expect(await savedLayers(engines.containerd)).toHaveLength(2);
+      }
+    }, 120_000);
+
+    test('the registry: an error that says so, and nothing left; with the artifact to fall over to, it is whole', async () => {
+      const failed = await load({ from: 'registry', 'registry-image': pushed });
+      expect(errorCode(failed)).toBe('registry-failed');
+      expect(errorMessage(failed)).toContain(`did not pull all of ${pushed}`);
+      expect(engines.containerd.docker('image', 'ls', '--format', '{{.Repository}}')).toBe('base\n');
+      const loaded = await load({ from: 'registry-then-artifact', 'registry-image': pushed });
+      expect(loaded.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
+      expect(await savedLayers(engines.containerd)).toHaveLength(2);
+    }, 120_000);
   },
-  120_000,
 );
 
 /** Has the engine give the image away: each layer is there, and is what its name says. Returns their sizes in bytes. */

@@ -8,6 +8,7 @@ import {
   parseLoadOutput,
   parsePush,
   parseReferences,
+  parseWhole,
   saysNoSuchImage,
 } from '../../shared/docker/output.ts';
 
@@ -49,6 +50,33 @@ describe('what docker prints', () => {
       repoTags: [],
     });
     expect(parseInspect('[]')).toBeUndefined();
+  });
+
+  // As Docker 28.5 and 29.7 answer; the rest of what they say is left out.
+  describe('an image that the containerd store describes', () => {
+    const manifest = (architecture: string, available: boolean, kind = 'image'): object => ({
+      Available: available,
+      Kind: kind,
+      ...(kind === 'image' ? { ImageData: { Platform: { os: 'linux', architecture } } } : {}),
+    });
+    const platform = { os: 'linux', architecture: 'amd64' };
+
+    test.each([
+      ['all of it is there', [manifest('amd64', true), manifest('', true, 'attestation')], true],
+      ['its layers are not', [manifest('amd64', false), manifest('', true, 'attestation')], false],
+      ['another platform of it is', [manifest('amd64', false), manifest('arm64', true)], false],
+      ['its own platform alone is', [manifest('amd64', true), manifest('arm64', false)], true],
+      ['the engine is too old to tell', undefined, undefined],
+    ])('%s', (_, manifests, whole) => {
+      expect(parseWhole(JSON.stringify({ Id: 'sha256:1', Manifests: manifests }), platform)).toBe(whole);
+    });
+
+    test.each([
+      [{ Descriptor: { digest: 'sha256:1' } }, undefined],
+      [{}, true],
+    ])('%j: whole: %s', (more, whole) => {
+      expect(parseInspect(JSON.stringify({ Id: 'sha256:1', ...more }))?.isWhole).toBe(whole);
+    });
   });
 
   test('load: several references, IDs, and an unpack that failed while load exits 0', () => {
