@@ -32784,6 +32784,8 @@ async function loadFromRegistry(plan, tools, record) {
             pulled.defer(() => removePinned(tools, source));
         }
         const found = before ?? (await engine.inspect((0,image_reference/* formatReference */.FH)(source))) ?? missingImage((0,image_reference/* formatReference */.FH)(source));
+        if (found.isWhole === false)
+            throw notWhole((0,image_reference/* formatReference */.FH)(source));
         const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
         guard.keep();
         const loaded = before === undefined;
@@ -32859,6 +32861,11 @@ async function removePinned({ engine, log }, source) {
     await engine.untag(pinned).catch((error) => {
         log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
     });
+}
+// The containerd store doesn't pull a layer that it has unpacked for another manifest.
+function notWhole(reference) {
+    return new errors/* HandoverError */.Cu('registry-failed', `The engine did not pull all of ${reference}: it has layers of it unpacked from another image, in another form. docker ` +
+        'save and docker push would fail.', 'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.');
 }
 function missingReference() {
     throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
