@@ -5,6 +5,20 @@ import tseslint from 'typescript-eslint';
 const io = ['node:child_process', 'node:net', 'node:http', 'node:https', 'undici'];
 const fs = ['node:fs', 'node:fs/promises'];
 const toolkit = ['@actions/*'];
+// The tag guard runs nothing: it asks the engine that it is given.
+const concrete = [
+  '**/shared/docker/*',
+  '!**/shared/docker/tag-guard.ts',
+  '**/shared/artifacts/*',
+  '**/shared/runner/*',
+];
+const stories = ['export-image', 'load-image', 'handover'];
+
+// What the others may import of a room that has an inside; every file of the other rooms is a door.
+const doors = {
+  'load-image/overlap': ['overlap'],
+  'load-image/from': ['from'],
+};
 
 const rule = (groups, extra = {}) => ({
   '@typescript-eslint/no-restricted-imports': [
@@ -16,22 +30,28 @@ const rule = (groups, extra = {}) => ({
 const noEnvironment = {
   'no-restricted-properties': [
     'error',
-    { object: 'process', property: 'env', message: 'Only shared/action reads the environment.' },
+    { object: 'process', property: 'env', message: 'Only shared/runner reads the environment.' },
   ],
 };
-const base = [
-  [['@actions/exec', '@actions/io', 'node:child_process'], 'Only shared/docker runs commands.'],
+const pure = rule(
   [
-    ['@actions/artifact', 'undici', 'node:http', 'node:https', 'node:net'],
-    'Only shared/artifacts talks to the network.',
+    [toolkit, 'This room is pure.'],
+    [[...io, ...fs, 'node:os'], 'This room is pure.'],
+    [concrete, 'This room is pure.', { allowTypeImports: true }],
   ],
-  [['@actions/core'], 'Only shared/action talks to the runner.'],
+  noEnvironment,
+);
+const commands = [['@actions/exec', '@actions/io', 'node:child_process'], 'Only shared/docker runs commands.'];
+const network = [
+  ['@actions/artifact', 'undici', 'node:http', 'node:https', 'node:net'],
+  'Only shared/artifacts talks to the network.',
 ];
-const without = (...names) => base.filter(([group]) => !group.some((name) => names.includes(name)));
-const actionsApart = [
-  ['export-image', ['**/load-image/**', '**/handover/**']],
-  ['load-image', ['**/export-image/**', '**/handover/**']],
-];
+const theRunner = [['@actions/core'], 'Only shared/runner talks to the runner.'];
+
+// Each of these rooms may import those on its left.
+const order = ['base', 'bytes', 'image', 'tar', 'layout'];
+const rightOf = (room) => [...order.slice(order.indexOf(room) + 1), 'docker', 'artifacts', 'runner'];
+const notFrom = (rooms) => [rooms.map((room) => `**/${room}/**`), 'A room imports only those on its left (design).'];
 
 export default tseslint.config(
   { ignores: ['dist/', 'build/', 'node_modules/', 'coverage/', '**/*.mjs'] },
@@ -64,44 +84,60 @@ export default tseslint.config(
     rules: rule([[[...io, ...fs, ...toolkit], 'An entry only wires.']], noEnvironment),
   },
   {
-    files: ['{export-image,load-image,handover}/*.ts'],
+    files: ['{export-image,load-image,handover}/**/*.ts'],
     ignores: ['**/main.ts'],
     rules: rule(
       [
         [toolkit, 'A story knows no toolkit.'],
         [io, 'A story runs nothing and talks to nobody.'],
-        [
-          ['**/shared/docker/*', '**/shared/artifacts/*', '**/shared/action/*'],
-          'A story knows interfaces only.',
-          { allowTypeImports: true },
-        ],
+        [concrete, 'A story knows interfaces only.', { allowTypeImports: true }],
+      ],
+      noEnvironment,
+    ),
+  },
+  {
+    // The engine fetches from a server of this room, over the loopback interface.
+    files: ['load-image/overlap/*.ts'],
+    rules: rule(
+      [
+        [toolkit, 'A story knows no toolkit.'],
+        [['node:child_process', 'node:net', 'undici'], 'A story runs nothing and talks to nobody.'],
+        [concrete, 'A story knows interfaces only.', { allowTypeImports: true }],
+        [['../*.ts', '../from/*', '../plan/*'], 'The overlap knows nothing of the story.'],
       ],
       noEnvironment,
     ),
   },
   {
     files: [
-      '{export-image,load-image,handover}/{inputs,run-inputs,plan,run-plan,tag-plan,push-plan,compression,verify,outputs,summary,build-arguments,unsealed-record,images-inputs,images-plan,images-summary,image-mapping,loads-at-once}.ts',
+      '{export-image,load-image,handover}/plan/*.ts',
+      '{export-image,load-image,handover}/{inputs,own-inputs,outputs,summary}.ts',
     ],
-    rules: rule(
-      [
-        [toolkit, 'This file is pure.'],
-        [[...io, ...fs, 'node:os'], 'This file is pure.'],
-        [
-          ['**/shared/docker/*', '**/shared/artifacts/*', '**/shared/action/*'],
-          'This file is pure.',
-          { allowTypeImports: true },
-        ],
-      ],
-      noEnvironment,
-    ),
+    rules: pure,
   },
-  ...actionsApart.map(([action, others]) => ({
-    files: [`${action}/**/*.ts`],
+  ...stories.map((story) => ({
+    files: [`${story}/**/*.ts`],
     rules: {
       'no-restricted-imports': [
         'error',
-        { patterns: [{ group: others, message: 'The actions know nothing of each other.' }] },
+        {
+          patterns: [
+            ...(story === 'handover'
+              ? []
+              : [
+                  {
+                    group: stories.filter((other) => other !== story).map((other) => `**/${other}/**`),
+                    message: 'The actions know nothing of each other.',
+                  },
+                ]),
+            ...Object.entries(doors)
+              .map(([room, files]) => [room.split('/').at(-1), files])
+              .map(([name, files]) => ({
+                group: [`**/${name}/*`, ...files.map((file) => `!**/${name}/${file}.ts`)],
+                message: 'Only the door of a room is imported from outside.',
+              })),
+          ],
+        },
       ],
     },
   })),
@@ -111,53 +147,45 @@ export default tseslint.config(
       ...noEnvironment,
       'no-restricted-imports': [
         'error',
-        {
-          patterns: [
-            { group: ['**/export-image/**', '**/load-image/**', '**/handover/**'], message: 'shared knows no action.' },
-          ],
-        },
+        { patterns: [{ group: stories.map((story) => `**/${story}/**`), message: 'shared knows no action.' }] },
       ],
     },
   },
-  { files: ['shared/*.ts'], rules: rule(base) },
-  // Its socket is a lock on this host; nobody talks through it.
-  { files: ['shared/path-lock.ts'], rules: rule(without('node:net')) },
+  ...order.map((room) => ({
+    files: [`shared/${room}/*.ts`],
+    rules: rule([
+      commands,
+      network,
+      theRunner,
+      notFrom(rightOf(room)),
+      ...(room === 'image' || room === 'tar' ? [[fs, 'This room touches no files.']] : []),
+    ]),
+  })),
   {
-    files: ['shared/image/*.ts'],
-    rules: rule([...base, [fs, 'This file is pure; only readers and writers of tarballs and layouts touch files.']]),
-  },
-  {
-    files: ['shared/image/{oci-layout,oci-layout-writer,arriving-layers,layer-file}.ts'],
-    rules: rule(base),
+    // Its socket is a lock on this host; nobody talks through it.
+    files: ['shared/bytes/partial-file.ts'],
+    rules: rule([commands, theRunner, notFrom(rightOf('bytes'))]),
   },
   {
     files: ['shared/docker/*.ts'],
-    rules: rule([...without('@actions/exec'), [['**/artifacts/*', '**/action/*'], 'shared/docker knows docker only.']]),
+    rules: rule([network, theRunner, notFrom(['artifacts', 'runner'])]),
   },
   {
-    // The engine fetches from one over the loopback interface; a command writes to the other, a socket in a folder.
-    files: ['shared/docker/loopback-registry.ts', 'shared/docker/reused-socket.ts'],
+    // The engine's own socket, a file in a folder.
+    files: ['shared/docker/{reused-socket,engine-socket}.ts'],
     rules: rule([
-      ...without('@actions/exec', '@actions/artifact'),
-      [
-        ['@actions/*', 'undici', 'node:child_process', '**/artifacts/*', '**/action/*'],
-        'shared/docker knows docker only.',
-      ],
+      [['undici', 'node:http', 'node:https'], 'Only shared/artifacts talks to the network.'],
+      theRunner,
+      notFrom(['artifacts', 'runner']),
     ]),
   },
   {
     files: ['shared/artifacts/*.ts'],
-    rules: rule([
-      ...without('@actions/artifact'),
-      [['**/docker/*', '**/action/*'], 'shared/artifacts knows the service only.'],
-    ]),
+    rules: rule([commands, theRunner, notFrom(['docker', 'runner'])]),
   },
   {
-    files: ['shared/action/*.ts'],
-    rules: rule(
-      [...without('@actions/core'), [['**/docker/*', '**/artifacts/*'], 'shared/action knows the runner only.']],
-      { 'no-restricted-properties': 'off' },
-    ),
+    files: ['shared/runner/*.ts'],
+    rules: rule([commands, network, notFrom(['docker', 'artifacts'])], { 'no-restricted-properties': 'off' }),
   },
   {
     files: ['__tests__/**/*.ts', 'dev/**/*.ts', 'bench/**/*.ts'],

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { whenWeEnd } from '../dev/own-processes.ts';
-import { messageOf } from '../shared/errors.ts';
+import { messageOf } from '../shared/base/errors.ts';
 
 /** A folder for an engine to live in. */
 export interface Disk {

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { isObject, type JsonObject, objectsOf, parseJson } from '../shared/json.ts';
+import { isObject, type JsonObject, objectsOf, parseJson } from '../shared/base/json.ts';
 import type { Heading, Race, Sample } from './results.ts';
 
 /** The races that an earlier run has written; none when there was no run. Throws on a file that isn't ours. */

@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { isObject, parseJson, stringMapOf } from '../shared/json.ts';
-import { projectRoot } from '../dev/action-runner.ts';
 import type { LinkOptions } from '../__tests__/fakes/artifact-service/link.ts';
+import { projectRoot } from '../dev/action-runner.ts';
+import { isObject, parseJson, stringMapOf } from '../shared/base/json.ts';
 
 const run = promisify(execFile);
 

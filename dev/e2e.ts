@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { notRunHere, scenarios, unaccounted } from '../__tests__/e2e/scenarios.ts';
 import { play, standInTable } from '../__tests__/e2e/stage.ts';
 import { startWorld } from '../__tests__/e2e/world.ts';
+import { messageOf } from '../shared/base/errors.ts';
 import { projectRoot } from './action-runner.ts';
 import { build } from './build.ts';
-import { messageOf } from '../shared/errors.ts';
 import { goPart, whyNoGo } from './go-parts.ts';
 
 // `npm run e2e` plays every scenario in a workflow runner that nobody here wrote; `npm run e2e -- matrix` those whose names match.

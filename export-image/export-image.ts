@@ -1,22 +1,21 @@
 import { basename, join, resolve } from 'node:path';
 import type { Artifact } from '../shared/artifacts/store.ts';
+import { asError, HandoverError } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import { formatBytes } from '../shared/base/text.ts';
+import { explainDiskFull } from '../shared/bytes/disk-space.ts';
+import { makeTempDir } from '../shared/bytes/files.ts';
+import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
-import { explainDiskFull } from '../shared/disk-space.ts';
-import { asError, HandoverError } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { Log } from '../shared/log.ts';
-import { type PartialFile, partialFile } from '../shared/partial-file.ts';
-import { makeTempDir } from '../shared/temp-dir.ts';
-import { formatBytes } from '../shared/text.ts';
-import { fillLayout, type StepsListener } from './filled-layout.ts';
-import type { UnsealedRecord } from './handover-files.ts';
-import type { SourceTools } from './image-source.ts';
+import { mayKeep, spaceAdvice, type UnsealedRecord, upload, uploadFilling, type UploadTools } from './hand-over.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
-import { describeSource, type ExportPlan } from './plan.ts';
+import { describeSource, type ExportPlan } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
-import { openSourceTarball } from './source-tarball.ts';
-import { mayKeep, spaceAdvice, upload, uploadFilling, type UploadTools } from './upload.ts';
+import { fillLayout, type StepsListener } from './source/filled-layout.ts';
+import { openSourceTarball } from './source/from-tarball.ts';
+import type { SourceTools } from './source/image-source.ts';
 
 /** What happened. */
 export interface ExportResult {

@@ -1,4 +1,4 @@
-import type { Inputs } from '../shared/action/inputs.ts';
+import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The build as `docker buildx build` takes it. */
 export interface BuildInputs {

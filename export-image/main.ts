@@ -1,19 +1,18 @@
-import { actionInputs } from '../shared/action/inputs.ts';
-import { setOutputs } from '../shared/action/outputs.ts';
-import { run } from '../shared/action/run.ts';
-import { maskSecret } from '../shared/action/secrets.ts';
-import { addSummary } from '../shared/action/summary.ts';
-import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
+import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
-import { timeline } from '../shared/timeline.ts';
+import { actionInputs } from '../shared/runner/inputs.ts';
+import { addSummary, setOutputs } from '../shared/runner/outputs.ts';
+import { run } from '../shared/runner/run.ts';
+import { maskSecret } from '../shared/runner/secrets.ts';
+import { readTimeLimit } from '../shared/runner/time-limit.ts';
 import { exportImage } from './export-image.ts';
 import { readExportInputs } from './inputs.ts';
 import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
-import { planExport } from './plan.ts';
+import { planExport } from './plan/plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
 

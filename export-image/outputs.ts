@@ -2,7 +2,7 @@ import type { BuildStep } from '../shared/docker/build-progress.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
-import type { ExportPlan } from './plan.ts';
+import type { ExportPlan } from './plan/plan.ts';
 
 /** What is true until the upload is finalised, and stays so when the step fails. */
 export function failedOutputs(): Readonly<Record<string, string>> {

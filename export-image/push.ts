@@ -1,12 +1,12 @@
+import { HandoverError } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { Registry } from '../shared/docker/registry.ts';
-import { HandoverError } from '../shared/errors.ts';
+import { guardTags } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference } from '../shared/image/reference.ts';
-import type { Log } from '../shared/log.ts';
-import { guardTags } from '../shared/tag-guard.ts';
-import type { Timeline } from '../shared/timeline.ts';
-import type { PushPlan } from './push-plan.ts';
+import type { PushPlan } from './plan/push-plan.ts';
 
 /** How an image gets to its registry. */
 export type PushWay =

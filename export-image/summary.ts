@@ -1,9 +1,9 @@
+import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
+import { formatBytes } from '../shared/base/text.ts';
+import type { Span } from '../shared/base/timeline.ts';
+import { layerTable } from '../shared/image/layer-table.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { layerTable } from '../shared/layer-table.ts';
-import { code, gantt, markdownTable } from '../shared/markdown.ts';
-import { formatBytes } from '../shared/text.ts';
-import type { Span } from '../shared/timeline.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 

@@ -1,12 +1,12 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
-import type { ExportPlan } from '../export-image/plan.ts';
-import { loadFrom } from '../load-image/load-from.ts';
+import type { ExportPlan } from '../export-image/plan/plan.ts';
+import { loadFrom } from '../load-image/from/from.ts';
+import type { RegistryTools } from '../load-image/from/registry.ts';
 import { loadHandover, type LoadResult, type LoadTools } from '../load-image/load-image.ts';
-import type { LoadPlan } from '../load-image/plan.ts';
-import type { RegistryTools } from '../load-image/registry-source.ts';
+import type { LoadPlan } from '../load-image/plan/plan.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/errors.ts';
-import { compareWithHandedOver, ownContent, type OtherImage } from './own-image.ts';
+import { HandoverError } from '../shared/base/errors.ts';
+import { compareWithHandedOver, type OtherImage, ownContent } from './own-image.ts';
 
 /** What happened: in the end the image is here in each case. */
 export type HandoverResult =

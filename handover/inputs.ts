@@ -1,6 +1,6 @@
 import { type ExportInputs, readExportInputs } from '../export-image/inputs.ts';
 import { type LoadInputs, readLoadInputs } from '../load-image/inputs.ts';
-import type { Inputs } from '../shared/action/inputs.ts';
+import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The inputs of both actions; `tarball` is the export's, a load keeps none. */
 export interface HandoverInputs {

@@ -1,12 +1,12 @@
 import { createReadStream } from 'node:fs';
 import type { ExportResult } from '../export-image/export-image.ts';
 import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
-import { countedChunks } from '../shared/counted-chunks.ts';
-import { messageOf } from '../shared/errors.ts';
+import { messageOf } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import { countedChunks } from '../shared/bytes/chunks.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { Log } from '../shared/log.ts';
 
 // For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
 // compared with the one that later jobs get.

@@ -1,7 +1,7 @@
 import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
-import { code } from '../shared/markdown.ts';
-import type { Span } from '../shared/timeline.ts';
+import { code } from '../shared/base/markdown.ts';
+import type { Span } from '../shared/base/timeline.ts';
 import type { HandoverResult } from './handover.ts';
 import type { OtherImage } from './own-image.ts';
 

@@ -1,13 +1,13 @@
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
+import { HandoverError } from '../shared/base/errors.ts';
+import type { Log, TotalBytes } from '../shared/base/log.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
-import { HandoverError } from '../shared/errors.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
-import type { Log, TotalBytes } from '../shared/log.ts';
-import { findMissingLayers } from './missing-layers.ts';
 import type { AllContents, TarballStream } from './foreign-tarball.ts';
-import { loadOverlapped, type Told, wordFor } from './overlap.ts';
+import { findMissingLayers } from './overlap/missing-layers.ts';
+import { loadOverlapped, type Told, wordFor } from './overlap/overlap.ts';
 import { openTarball, recordedContents } from './tarball-stream.ts';
 
 export interface FeedJob {

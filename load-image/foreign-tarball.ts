@@ -1,10 +1,10 @@
-import { chooseImage, contentsOf, imagesIn, type TarballImage } from '../shared/image/tarball-images.ts';
-import { type PassingEntry, readTarball, SeenTarball } from '../shared/image/tarball-reader.ts';
-import { archiveEntries, smallEntries, smallEntry } from '../shared/image/tarball-writer.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { endOfArchive, tarHeader, tarPadding } from '../shared/image/tar-header.ts';
-import { fallbackReference } from './plan.ts';
+import { endOfArchive, tarHeader, tarPadding } from '../shared/tar/header.ts';
+import { chooseImage, contentsOf, imagesIn, type TarballImage } from '../shared/tar/tarball-images.ts';
+import { type PassingEntry, readTarball, SeenTarball } from '../shared/tar/tarball-reader.ts';
+import { archiveEntries, smallEntries, smallEntry } from '../shared/tar/tarball-writer.ts';
+import { fallbackReference } from './plan/plan.ts';
 import type { ExpectedImage } from './verify.ts';
 
 /** What a tarball says of one image in it. */

@@ -1,4 +1,4 @@
-import type { Inputs } from '../shared/action/inputs.ts';
+import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The inputs of load-image as they were given; `planLoad` decides what they mean. */
 export interface LoadInputs {

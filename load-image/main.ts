@@ -1,23 +1,21 @@
-import { actionInputs } from '../shared/action/inputs.ts';
-import { setOutputs } from '../shared/action/outputs.ts';
-import { run } from '../shared/action/run.ts';
-import { maskSecret } from '../shared/action/secrets.ts';
-import { addSummary } from '../shared/action/summary.ts';
-import { readTimeLimit } from '../shared/action/time-limit.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
+import type { ArtifactStore } from '../shared/artifacts/store.ts';
+import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
-import { timeline } from '../shared/timeline.ts';
+import { actionInputs } from '../shared/runner/inputs.ts';
+import { addSummary, setOutputs } from '../shared/runner/outputs.ts';
+import { run } from '../shared/runner/run.ts';
+import { maskSecret } from '../shared/runner/secrets.ts';
+import { readTimeLimit } from '../shared/runner/time-limit.ts';
+import { readImagesInputs, readRunInputs } from './own-inputs.ts';
 import { loadOutputs } from './outputs.ts';
-import { readRunInputs } from './run-inputs.ts';
-import { planRun } from './run-plan.ts';
-import { readImagesInputs } from './images-inputs.ts';
-import { planImages } from './images-plan.ts';
-import { imagesSummary } from './images-summary.ts';
-import { loadImages } from './load-images.ts';
-import type { ArtifactStore } from '../shared/artifacts/store.ts';
+import { planImages } from './plan/images-plan.ts';
+import { planRun } from './plan/run-plan.ts';
+import { loadImages } from './several.ts';
+import { imagesSummary } from './summary.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();

@@ -1,5 +1,5 @@
-import { formatMapping } from './image-mapping.ts';
-import type { ImagesResult } from './load-images.ts';
+import { formatMapping } from './digests.ts';
+import type { ImagesResult } from './several.ts';
 
 /** This job's own run. */
 export interface OwnRun {

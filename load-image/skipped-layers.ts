@@ -1,5 +1,5 @@
-import type { Log } from '../shared/log.ts';
-import { formatBytes } from '../shared/text.ts';
+import type { Log } from '../shared/base/log.ts';
+import { formatBytes } from '../shared/base/text.ts';
 
 /** Layers that needn't be downloaded. */
 export interface SkippedLayers {

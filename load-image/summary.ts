@@ -1,9 +1,11 @@
+import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
+import { formatBytes } from '../shared/base/text.ts';
+import type { Span } from '../shared/base/timeline.ts';
+import { layerTable } from '../shared/image/layer-table.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
-import { layerTable } from '../shared/layer-table.ts';
-import { code, gantt, markdownTable } from '../shared/markdown.ts';
-import { formatBytes } from '../shared/text.ts';
-import type { Span } from '../shared/timeline.ts';
+import { digestsFileName } from './digests.ts';
 import type { LoadResult } from './load-image.ts';
+import type { ImagesResult } from './several.ts';
 
 const sources = {
   artifact: 'the artifact',
@@ -67,4 +69,34 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
   if (fallback !== undefined) return 'what the inputs expect, and this engine’s platform';
   if (record !== undefined) return 'the record of the export';
   return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
+}
+
+/** The job summary of a step that worked: of one image in detail, of several as a table. */
+export function imagesSummary(result: ImagesResult, spans: readonly Span[]): string {
+  const { images, loaded, digests } = result;
+  const [only] = images.length === 1 ? loaded : [];
+  const uploaded =
+    digests === undefined ? '' : `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
+  if (only !== undefined) return loadSummary(only, spans) + uploaded;
+
+  const known = loaded.length === 0;
+  const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
+  const rows = images.map((image) => [
+    code(image.name),
+    code(image.reference),
+    code(image.configDigest),
+    image.manifestDigest === '' ? '' : code(image.manifestDigest),
+    image.pushedReference === '' ? '' : code(image.pushedReference),
+    image.platform,
+    formatBytes(image.size),
+    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
+  ]);
+  const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
+  const title = known ? 'Digests of' : 'Loaded and verified';
+  return [
+    `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
+    markdownTable([...head, ...(known ? [] : ['Here'])], rows),
+    `${uploaded}${gantt(spans)}`,
+    '',
+  ].join('\n\n');
 }

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
-import { asError, HandoverError, messageOf } from '../shared/errors.ts';
+import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
+import { watchedChunks, withHead } from '../shared/bytes/chunks.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import { compressionOf, decompress, magicBytes } from '../shared/image/tarball-compression.ts';
-import { withHead } from '../shared/stream-head.ts';
-import { watchedChunks } from '../shared/watched-chunks.ts';
+import { compressionOf, decompress, magicBytes } from '../shared/tar/compression.ts';
 import { type AllContents, foreignTarball, type TarballStream, type WantedImage } from './foreign-tarball.ts';
-import { chooseTarball } from './plan.ts';
+import { chooseTarball } from './plan/plan.ts';
 
 /**
  * The plain tarball, whatever its compression.

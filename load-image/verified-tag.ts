@@ -1,8 +1,8 @@
+import { HandoverError } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { InspectedImage } from '../shared/docker/output.ts';
-import { HandoverError } from '../shared/errors.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import type { Log } from '../shared/log.ts';
 import { differences, type ExpectedImage, requireSameImage } from './verify.ts';
 
 /**

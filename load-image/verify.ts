@@ -1,8 +1,8 @@
+import { HandoverError } from '../shared/base/errors.ts';
+import { quoteForeign } from '../shared/base/text.ts';
 import type { InspectedImage } from '../shared/docker/output.ts';
-import { HandoverError } from '../shared/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../shared/image/platform.ts';
-import { quoteForeign } from '../shared/text.ts';
 
 /** What the image must be: from the record, or from the tarball's own manifest and config. */
 export interface ExpectedImage {

@@ -4,7 +4,7 @@ import { describe, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
-import { errorCodes } from '../../shared/errors.ts';
+import { errorCodes } from '../../shared/base/errors.ts';
 
 const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
 const names = (file: string, kind: string): readonly string[] =>
@@ -28,10 +28,9 @@ const writtenOutputs = (file: string): readonly string[] =>
     ),
   ].sort();
 
-const timeLimit = 'shared/action/time-limit.ts';
+const timeLimit = 'shared/runner/time-limit.ts';
 // The joined action is about this run alone.
-const runInputs = 'load-image/run-inputs.ts';
-const imagesInputs = 'load-image/images-inputs.ts';
+const ownInputs = 'load-image/own-inputs.ts';
 const actions = [
   {
     file: 'export-image/action.yml',
@@ -40,7 +39,7 @@ const actions = [
   },
   {
     file: 'load-image/action.yml',
-    inputs: ['load-image/inputs.ts', imagesInputs, runInputs, timeLimit],
+    inputs: ['load-image/inputs.ts', ownInputs, timeLimit],
     outputs: 'load-image/outputs.ts',
   },
   {
@@ -71,7 +70,7 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
 test('the joined action has the defaults of the two', () => {
   const joined = new Map(readEntries('action.yml', 'inputs').map((entry) => [entry.name, entry.default]));
   for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
-    const own = ['tarball', ...readInputs(runInputs), ...readInputs(imagesInputs)];
+    const own = ['tarball', ...readInputs(ownInputs), ...readInputs(ownInputs)];
     for (const entry of readEntries(file, 'inputs')) {
       if (!own.includes(entry.name)) expect([entry.name, joined.get(entry.name)]).toEqual([entry.name, entry.default]);
     }

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { goPart } from '../../dev/go-parts.ts';
 import { spawnOwn } from '../../dev/own-processes.ts';
-import { isObject, type JsonObject, parseJson, stringOr } from '../../shared/json.ts';
+import { isObject, type JsonObject, parseJson, stringOr } from '../../shared/base/json.ts';
 
 /** What became of one job, or of one leg of a matrix. */
 export interface JobRun {

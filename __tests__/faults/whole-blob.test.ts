@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import { makeImage } from '../fixtures/image.ts';
 import { type PlainServer, startPlainServer } from '../fixtures/plain-server.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
 
 // HTTP lets a server answer a request for a part with the whole (RFC 9110 section 14.2).
 

@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { testedDocker } from '../fixtures/engines.ts';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../../dev/docker-engine.ts';
 import { startRegistry } from '../../dev/docker-registry.ts';
 import { writeBusyboxContext } from '../../dev/test-images.ts';
-import { testedDocker } from '../fixtures/engines.ts';
-import { arrivingLayers } from '../../shared/image/arriving-layers.ts';
-import { blobPath } from '../../shared/image/oci-layout.ts';
+import { arrivingLayers } from '../../shared/layout/arriving-layers.ts';
+import { blobPath } from '../../shared/layout/read-layout.ts';
 
 // The engines that every other integration test stands on.
 

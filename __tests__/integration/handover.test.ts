@@ -4,13 +4,13 @@ import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { writeLargeContext } from '../../dev/test-images.ts';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { errorCode } from '../fixtures/scenario.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
-import { startPlainServer } from '../fixtures/plain-server.ts';
 import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
+import { startPlainServer } from '../fixtures/plain-server.ts';
+import { errorCode } from '../fixtures/scenario.ts';
+import { writeLargeContext } from '../../dev/test-images.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
 
 let engines: Engines;
 let service: ArtifactService;

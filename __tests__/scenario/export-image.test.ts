@@ -5,10 +5,10 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { digestOf } from '../../shared/image/digest.ts';
-import { parseRecord, recordName } from '../../shared/image/record.ts';
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+import { parseRecord, recordName } from '../../shared/image/record.ts';
 
 function flipped(bytes: Buffer, at: number): Buffer {
   const changed = Buffer.from(bytes);

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { recordName } from '../../shared/image/record.ts';
 import type { FakeState } from '../fakes/docker/state.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { recordName } from '../../shared/image/record.ts';
 
 let scenario: Scenario;
 const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));

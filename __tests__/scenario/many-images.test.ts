@@ -2,10 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import type { StepOutcome } from '../../dev/action-runner.ts';
-import { recordName } from '../../shared/image/record.ts';
 import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import { recordName } from '../../shared/image/record.ts';
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
 type Component = (typeof components)[number];

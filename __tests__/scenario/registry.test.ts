@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { type Digest, digestOf } from '../../shared/image/digest.ts';
-import { parseRecord, recordName } from '../../shared/image/record.ts';
 import type { FakeImage, FakeRegistry, FakeState } from '../fakes/docker/state.ts';
 import { json, makeImage } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { type Digest, digestOf } from '../../shared/image/digest.ts';
+import { parseRecord, recordName } from '../../shared/image/record.ts';
 
 let scenario: Scenario;
 const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));

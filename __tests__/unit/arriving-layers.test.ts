@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
-import { type ArrivingLayer, arrivingLayers, begun } from '../../shared/image/arriving-layers.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
+import { arrivingLayers, begun } from '../../shared/layout/arriving-layers.ts';
+import { type ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 
 let directory: string;
 beforeAll(async () => void (directory = await mkdtemp(join(tmpdir(), 'arriving-'))));

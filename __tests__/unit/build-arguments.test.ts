@@ -1,9 +1,15 @@
-import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { buildArguments, isGhaCache, requireBuildLines, withoutGhaCache } from '../../export-image/build-arguments.ts';
-import { parseSecrets, type PassedSecret } from '../../export-image/build-secrets.ts';
-import type { BuildInputs } from '../../export-image/inputs.ts';
+import fc from 'fast-check';
 import { buildInputs } from '../fixtures/export-inputs.ts';
+import type { BuildInputs } from '../../export-image/inputs.ts';
+import {
+  buildArguments,
+  isGhaCache,
+  parseSecrets,
+  type PassedSecret,
+  requireBuildLines,
+  withoutGhaCache,
+} from '../../export-image/plan/build-arguments.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 
 const plain: BuildInputs = { ...buildInputs, context: '.', cacheFrom: [] };

@@ -1,15 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
-import { diskSpace, explainDiskFull } from '../../shared/disk-space.ts';
-import { HandoverError } from '../../shared/errors.ts';
+import { chooseTarball } from '../../load-image/plan/plan.ts';
+import { differences, type ExpectedImage, requireExpected } from '../../load-image/verify.ts';
+import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { code, gantt, markdownTable } from '../../shared/base/markdown.ts';
+import { backoff, retry } from '../../shared/base/retry.ts';
+import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
+import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
-import { code, gantt, markdownTable } from '../../shared/markdown.ts';
-import { backoff, retry } from '../../shared/retry.ts';
-import { formatBytes, formatDuration, quoteForeign } from '../../shared/text.ts';
-import { chooseTarball } from '../../load-image/plan.ts';
-import { differences, type ExpectedImage, requireExpected } from '../../load-image/verify.ts';
-import { jobContext } from '../../shared/action/context.ts';
-import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
+import { jobContext } from '../../shared/runner/context.ts';
 
 const expected: ExpectedImage = {
   configDigest: digestOf('config'),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { HandoverError } from '../../shared/errors.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
 import { canonicalReference, formatReference, parseReference } from '../../shared/image/reference.ts';
 
 // What github.com/distribution/reference's own tests ask of a parser of references (reference_test.go and

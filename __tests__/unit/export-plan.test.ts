@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import type { ExportInputs } from '../../export-image/inputs.ts';
-import { describeSource, type ExportFacts, planExport } from '../../export-image/plan.ts';
-import { formatReference } from '../../shared/image/reference.ts';
 import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
+import type { ExportInputs } from '../../export-image/inputs.ts';
+import { describeSource, type ExportFacts, planExport } from '../../export-image/plan/plan.ts';
+import { formatReference } from '../../shared/image/reference.ts';
 
 const digest = `sha256:${'d'.repeat(64)}`;
 

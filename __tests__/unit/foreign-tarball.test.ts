@@ -5,18 +5,8 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { constants, createZstdCompress, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import fc from 'fast-check';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { foreignTarball } from '../../load-image/foreign-tarball.ts';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
-import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
-import { readOciLayout } from '../../shared/image/oci-layout.ts';
-import { parsePlatform } from '../../shared/image/platform.ts';
-import { formatRecord, parseRecord } from '../../shared/image/record.ts';
-import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { compressionOf, decompress } from '../../shared/image/tarball-compression.ts';
-import { chooseImage, imagesIn, type TarballImages } from '../../shared/image/tarball-images.ts';
-import { seeTarball } from '../../shared/image/tarball-reader.ts';
+import fc from 'fast-check';
 import {
   type FixtureImage,
   json,
@@ -28,6 +18,16 @@ import {
   writeLayout,
 } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { foreignTarball } from '../../load-image/foreign-tarball.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
+import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+import { formatRecord, parseRecord } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { readOciLayout } from '../../shared/layout/read-layout.ts';
+import { compressionOf, decompress } from '../../shared/tar/compression.ts';
+import { chooseImage, imagesIn, type TarballImages } from '../../shared/tar/tarball-images.ts';
+import { seeTarball } from '../../shared/tar/tarball-reader.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'foreign-'));
 afterAll(() => rmSync(directory, { recursive: true }));

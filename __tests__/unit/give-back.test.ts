@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { giveBack } from '../../shared/give-back.ts';
+import { giveBack } from '../../shared/bytes/chunks.ts';
 
 test('memory that is a chunk’s alone is given back at once', () => {
   const chunk = Buffer.allocUnsafeSlow(100_000);

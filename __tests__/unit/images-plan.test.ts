@@ -1,12 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { isPattern, matchesPattern } from '../../shared/image/artifact-pattern.ts';
-import { formatMapping, type MappedImage } from '../../load-image/image-mapping.ts';
-import type { ImagesInputs } from '../../load-image/images-inputs.ts';
-import { planImages } from '../../load-image/images-plan.ts';
-import { loadsAtOnce } from '../../load-image/loads-at-once.ts';
 import { loadInputs } from '../fixtures/load-inputs.ts';
-import { selectArtifacts } from '../../load-image/open-handovers.ts';
+import { formatMapping, type MappedImage } from '../../load-image/digests.ts';
+import { selectArtifacts } from '../../load-image/find.ts';
+import type { ImagesInputs } from '../../load-image/own-inputs.ts';
+import { planImages } from '../../load-image/plan/images-plan.ts';
+import { loadsAtOnce } from '../../load-image/several.ts';
+import { isPattern, matchesPattern } from '../../shared/image/artifact-name.ts';
 
 const inputs: ImagesInputs = {
   ...loadInputs,

@@ -1,9 +1,9 @@
-import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { automaticTags, immutableTag } from '../../shared/image/immutable-tag.ts';
-import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
+import fc from 'fast-check';
 import { eventFacts, type RecordedEvent } from '../fixtures/events.ts';
 import { noEvent } from '../fixtures/export-inputs.ts';
+import { automaticTags, immutableTag } from '../../export-image/plan/tags.ts';
+import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
 const sha = 'abc1234def5678abc1234def5678abc1234def56';
 const dockerTag = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { actionInputs } from '../../shared/action/inputs.ts';
+import { actionInputs } from '../../shared/runner/inputs.ts';
 
 const masked: string[] = [];
 const given: string[] = [];

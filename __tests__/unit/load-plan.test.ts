@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { chooseTarball, fallbackReference, planLoad } from '../../load-image/plan.ts';
 import { loadInputs as inputs } from '../fixtures/load-inputs.ts';
+import { chooseTarball, fallbackReference, planLoad } from '../../load-image/plan/plan.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
 const hex = 'c'.repeat(64);

@@ -1,13 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import type { ImagesPlan } from '../../load-image/images-plan.ts';
-import { planLoad } from '../../load-image/plan.ts';
-import type { RunInputs } from '../../load-image/run-inputs.ts';
-import { planRun, type RunPlan } from '../../load-image/run-plan.ts';
+import { loadInputs } from '../fixtures/load-inputs.ts';
+import type { RunInputs } from '../../load-image/own-inputs.ts';
+import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
+import { planLoad } from '../../load-image/plan/plan.ts';
+import { planRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
 import { chooseRun, type RunSearch } from '../../shared/artifacts/other-run.ts';
 import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/workflow-runs.ts';
 import { formatReference } from '../../shared/image/reference.ts';
-import { loadInputs } from '../fixtures/load-inputs.ts';
 
 const none: RunInputs = {
   runId: undefined,

@@ -2,21 +2,24 @@ import { createHash, randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { LayerTurns } from '../../load-image/layer-turns.ts';
-import { type OfferedLayers, offerLayers } from '../../load-image/offered-layers.ts';
-import { PassingTarball } from '../../load-image/passing-tarball.ts';
+import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { LayerTurns } from '../../load-image/overlap/layer-turns.ts';
+import {
+  type LoopbackRegistry,
+  loopbackRegistry,
+  type OfferedBlob,
+} from '../../load-image/overlap/loopback-registry.ts';
+import { type OfferedLayers, offerLayers } from '../../load-image/overlap/offered-layers.ts';
+import { PassingTarball } from '../../load-image/overlap/passing-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
-import { type LoopbackRegistry, loopbackRegistry } from '../../shared/docker/loopback-registry.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
-import type { OfferedBlob } from '../../shared/image/offered-image.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { readSmallTar } from '../../shared/image/small-tar.ts';
-import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
-import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { readSmallTar } from '../../shared/tar/entries.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');

@@ -1,13 +1,13 @@
-import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
-import { partialTarballChunks, planPartialTarball } from '../../load-image/partial-tarball.ts';
+import fc from 'fast-check';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { partialTarballChunks, planPartialTarball } from '../../load-image/overlap/partial-tarball.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { tarBlock, tarHeader, tarPadding } from '../../shared/image/tar-header.ts';
-import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { tarBlock, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 
 const contentOf = (name: string): Buffer => Buffer.from(`layer ${name} `.repeat(100));
 const diffId = (name: string): Digest => digestOf(`plain ${name}`);

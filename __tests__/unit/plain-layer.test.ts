@@ -2,10 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from '@jest/globals';
-import { copiedBytes } from '../../shared/copied-bytes.ts';
-import { countedChunks } from '../../shared/counted-chunks.ts';
-import { isGzipLayer, plainLayerChunks, plainSize } from '../../shared/image/plain-layer.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { isGzipLayer, plainLayerChunks, plainSize } from '../../load-image/overlap/plain-layers.ts';
+import { copiedBytes, countedChunks } from '../../shared/bytes/chunks.ts';
 
 const plain = Buffer.from(randomBytes(3_000_000).toString('hex'));
 const gzip = gzipSync(plain);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
-import { buildArguments, isGhaCache } from '../../export-image/build-arguments.ts';
-import type { ExportInputs } from '../../export-image/inputs.ts';
-import { planExport } from '../../export-image/plan.ts';
-import { parsePlatform } from '../../shared/image/platform.ts';
 import { buildInputs as build, exportFacts as runner, exportInputs } from '../fixtures/export-inputs.ts';
+import type { ExportInputs } from '../../export-image/inputs.ts';
+import { buildArguments, isGhaCache } from '../../export-image/plan/build-arguments.ts';
+import { planExport } from '../../export-image/plan/plan.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
 
 const inputs: ExportInputs = { ...exportInputs, jobKey: 'build-0' };
 

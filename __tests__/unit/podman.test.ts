@@ -1,13 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
-import { guardTags } from '../../shared/tag-guard.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
 import type { CliOutput } from '../../shared/docker/cli.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 import { podmanEngine } from '../../shared/docker/podman-engine.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/docker/podman-output.ts';
 import { requireSupportedEngine } from '../../shared/docker/supported-engine.ts';
-import { HandoverError } from '../../shared/errors.ts';
+import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { platformOf } from '../../shared/image/platform.ts';
-import { explainRunner, runnerPlatform } from '../../shared/runner.ts';
+import { explainRunner, runnerPlatform } from '../../shared/image/runner.ts';
 
 const hex = 'a'.repeat(64);
 

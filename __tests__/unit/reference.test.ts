@@ -1,10 +1,10 @@
-import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { HandoverError } from '../../shared/errors.ts';
+import fc from 'fast-check';
+import { parseMetadataTags } from '../../export-image/plan/tags.ts';
+import { nearMisses } from '../../export-image/source/image-source.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { parseDigest } from '../../shared/image/digest.ts';
-import { parseMetadataTags } from '../../shared/image/metadata-tags.ts';
-import { nearMisses } from '../../shared/image/near-misses.ts';
 import { formatPlatform, parsePlatform, platformOf, runsOn, samePlatform } from '../../shared/image/platform.ts';
 import {
   canonicalReference,

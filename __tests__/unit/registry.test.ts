@@ -1,16 +1,15 @@
 import { PassThrough } from 'node:stream';
-import fc from 'fast-check';
 import { describe, expect, jest, test } from '@jest/globals';
+import fc from 'fast-check';
 import { readEntries } from '../../dev/docs.ts';
 import type { PushInputs } from '../../export-image/inputs.ts';
-import { planPush } from '../../export-image/push-plan.ts';
-import { registryLimit } from '../../shared/docker/registry-limit.ts';
-import { HandoverError } from '../../shared/errors.ts';
+import { planPush } from '../../export-image/plan/push-plan.ts';
+import { parseTagList } from '../../export-image/plan/tags.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { attemptRegistry, registryAttempts, registryLimit, registryLimitMs } from '../../shared/docker/registry.ts';
+import { RegistryFailure } from '../../shared/base/registry-failure.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
-import { parseTagList } from '../../shared/image/metadata-tags.ts';
 import { formatReference, parsePinnedReference } from '../../shared/image/reference.ts';
-import { attemptRegistry, registryAttempts, registryLimitMs } from '../../shared/registry-attempts.ts';
-import { RegistryFailure } from '../../shared/registry-failure.ts';
 
 const digest = `sha256:${'d'.repeat(64)}`;
 const amd64 = parsePlatform('linux/amd64');

@@ -8,8 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type DockerCli, dockerCli } from '../../shared/docker/cli.ts';
 import { dockerEngine } from '../../shared/docker/engine.ts';
-import { writeOciLayout } from '../../shared/image/oci-layout-writer.ts';
-import { tarHeader } from '../../shared/image/tar-header.ts';
+import { writeOciLayout } from '../../shared/layout/write-layout.ts';
+import { tarHeader } from '../../shared/tar/header.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'save-'));
 const socketPath = join(directory, 'docker.sock');

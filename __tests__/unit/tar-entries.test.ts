@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { pack } from 'tar-stream';
-import { afterAll, describe, expect, test } from '@jest/globals';
-import { tarEntries } from '../../shared/image/tar-entries.ts';
-import { endOfArchive, tarHeader } from '../../shared/image/tar-header.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { tarEntries } from '../../shared/tar/entries.ts';
+import { endOfArchive, tarHeader } from '../../shared/tar/header.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tar-entries-'));
 afterAll(() => rmSync(directory, { recursive: true }));

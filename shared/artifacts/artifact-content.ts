@@ -1,6 +1,5 @@
-import { copiedBytes } from '../copied-bytes.ts';
-import { countedChunks } from '../counted-chunks.ts';
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
+import { copiedBytes, countedChunks } from '../bytes/chunks.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact, ArtifactContent } from './store.ts';
 import { withTailCache } from './tail-cache.ts';

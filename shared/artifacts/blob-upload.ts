@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { asError } from '../errors.ts';
+import { asError } from '../base/errors.ts';
 import type { Digest } from '../image/digest.ts';
 import { again, type Http, readText } from './http.ts';
 

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
-import { messageOf, systemCodeOf } from '../errors.ts';
-import { backoff, retry } from '../retry.ts';
-import { formatDuration } from '../text.ts';
+import { messageOf, systemCodeOf } from '../base/errors.ts';
+import { backoff, retry } from '../base/retry.ts';
+import { formatDuration } from '../base/text.ts';
 
 /** A request to the artifact service or its blob store that was answered with something other than success. */
 export class HttpError extends Error {

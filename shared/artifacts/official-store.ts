@@ -1,12 +1,12 @@
-import type { ArtifactClient } from '@actions/artifact';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { countedChunks } from '../counted-chunks.ts';
-import { HandoverError } from '../errors.ts';
+import type { ArtifactClient } from '@actions/artifact';
+import { HandoverError } from '../base/errors.ts';
+import { countedChunks } from '../bytes/chunks.ts';
+import { tempDirs } from '../bytes/files.ts';
 import { parseDigest } from '../image/digest.ts';
-import { tempDirs } from '../temp-dir.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */

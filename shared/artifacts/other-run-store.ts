@@ -1,10 +1,10 @@
-import { HandoverError, messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
-import { tempDirs } from '../temp-dir.ts';
-import { quoteForeign } from '../text.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { quoteForeign } from '../base/text.ts';
+import { tempDirs } from '../bytes/files.ts';
 import { openArtifact } from './artifact-content.ts';
 import { httpClient, HttpError } from './http.ts';
-import { type ChosenRun, chooseRun, type RunSearch, wordsFor } from './other-run.ts';
+import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 import { maskedUrl } from './signed-url.ts';
 import type { Artifact, ArtifactReader } from './store.ts';

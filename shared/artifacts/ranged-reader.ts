@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { giveBack } from '../give-back.ts';
+import { giveBack } from '../bytes/chunks.ts';
 import { httpError } from './http.ts';
 import {
   CutShort,

@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
-import { isObject, type JsonObject, parseJson, stringOr } from '../json.ts';
-import { quoteForeign } from '../text.ts';
+import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
 import { again, type Http, HttpError, isTransient } from './http.ts';
 
 /** The answer to one GET. */

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../json.ts';
+import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { again, type Http, readText } from './http.ts';
 import type { ServiceCredentials } from './service-credentials.ts';

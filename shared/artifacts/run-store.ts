@@ -1,10 +1,10 @@
-import { asError, HandoverError, messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
-import { type TempDirs, tempDirs } from '../temp-dir.ts';
+import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type TempDirs, tempDirs } from '../bytes/files.ts';
 import { openArtifact } from './artifact-content.ts';
 import { uploadBlob } from './blob-upload.ts';
-import { type Http, httpClient, HttpError } from './http.ts';
 import { fallbackStore } from './fallback-store.ts';
+import { type Http, httpClient, HttpError } from './http.ts';
 import { officialStore } from './official-store.ts';
 import { type ListedArtifact, type ResultsService, resultsService, UnknownAnswer } from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import { HandoverError, messageOf } from '../errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { again, type Http, HttpError, isTransient } from './http.ts';
 import { UnknownAnswer } from './results-service.ts';
 

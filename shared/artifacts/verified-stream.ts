@@ -1,8 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
-import { asError, HandoverError, messageOf } from '../errors.ts';
-import { watchedChunks } from '../watched-chunks.ts';
+import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { watchedChunks } from '../bytes/chunks.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact } from './store.ts';
 import type { ZipMember } from './zip-reader.ts';

@@ -3,12 +3,12 @@ import { appendFileSync, createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
-import { copiedBytes } from '../copied-bytes.ts';
-import { explainDiskFull, requireDiskSpace } from '../disk-space.ts';
-import { asError } from '../errors.ts';
-import type { Log } from '../log.ts';
-import type { TempDirs } from '../temp-dir.ts';
-import { formatBytes } from '../text.ts';
+import { asError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { formatBytes } from '../base/text.ts';
+import { copiedBytes } from '../bytes/chunks.ts';
+import { explainDiskFull, requireDiskSpace } from '../bytes/disk-space.ts';
+import type { TempDirs } from '../bytes/files.ts';
 import { httpError } from './http.ts';
 import { type RangedReader, rangedReader } from './ranged-reader.ts';
 import {

@@ -1,5 +1,5 @@
+import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
-import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../json.ts';
 import { HttpError } from './http.ts';
 import type { RestClient } from './rest-client.ts';
 import type { RunLink } from './store.ts';

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import { HandoverError, messageOf } from '../errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import type { RangedReader } from './ranged-reader.ts';
 
 /** One file in a zip: where its bytes lie and what they are. */

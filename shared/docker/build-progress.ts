@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../json.ts';
+import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 
 /** One instruction of the Dockerfile, as BuildKit ran it or found it in the cache. */
 export interface BuildStep {

@@ -1,12 +1,11 @@
 import { createInterface } from 'node:readline';
-import { HandoverError } from '../errors.ts';
-import { isObject, parseJson, stringOr } from '../json.ts';
-import { RegistryFailure } from '../registry-failure.ts';
-import { setupBuildxHint } from '../setup-buildx-hint.ts';
-import { quoteForeign } from '../text.ts';
+import { HandoverError, setupBuildxHint } from '../base/errors.ts';
+import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
-import { registryLimit } from './registry-limit.ts';
+import { registryLimit } from './registry.ts';
+import { RegistryFailure } from '../base/registry-failure.ts';
 
 export interface Builder {
   readonly name: string;

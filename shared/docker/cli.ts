@@ -4,9 +4,9 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
-import type { EngineName } from '../engine-name.ts';
-import { HandoverError, messageOf } from '../errors.ts';
-import { quoteForeign } from '../text.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
+import type { EngineName } from '../image/engine-name.ts';
 
 export interface CliOutput {
   readonly exitCode: number;

@@ -1,5 +1,4 @@
-import { copiedBytes } from '../copied-bytes.ts';
-import { withHead } from '../stream-head.ts';
+import { copiedBytes, withHead } from '../bytes/chunks.ts';
 import type { DockerCli } from './cli.ts';
 import { ReusedSocket } from './reused-socket.ts';
 

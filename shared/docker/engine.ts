@@ -1,16 +1,14 @@
-import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
-import type { EngineName } from '../engine-name.ts';
-import { HandoverError } from '../errors.ts';
+import { text } from 'node:stream/consumers';
+import { HandoverError } from '../base/errors.ts';
+import { parseJson, stringsOf } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import type { OfferedImage } from '../image/offered-image.ts';
-import { parseJson, stringsOf } from '../json.ts';
-import { type FetchedImage, fetchImage } from './fetch-image.ts';
+import type { OfferedImage } from '../../load-image/overlap/loopback-registry.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import type { EngineName } from '../image/engine-name.ts';
 import { engineSocket, inspectedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';
-import { saveImage } from './save-image.ts';
-import { requireSupportedEngine } from './supported-engine.ts';
+import { type FetchedImage, fetchImage } from './fetch-image.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -23,6 +21,8 @@ import {
   referenceFormat,
   saysNoSuchImage,
 } from './output.ts';
+import { saveImage } from './save-image.ts';
+import { requireSupportedEngine } from './supported-engine.ts';
 
 /** What the stories need of a container engine. */
 export interface Engine {

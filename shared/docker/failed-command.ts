@@ -1,7 +1,7 @@
-import type { EngineName } from '../engine-name.ts';
-import { HandoverError } from '../errors.ts';
-import { quoteForeign } from '../text.ts';
+import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
+import type { EngineName } from '../image/engine-name.ts';
 
 const hints = {
   'load-failed': (program: EngineName) =>

@@ -1,7 +1,10 @@
-import { asError, HandoverError } from '../errors.ts';
-import type { OfferedImage } from '../image/offered-image.ts';
+import { asError, HandoverError } from '../base/errors.ts';
+import {
+  type LoopbackRegistry,
+  loopbackRegistry,
+  type OfferedImage,
+} from '../../load-image/overlap/loopback-registry.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
-import { type LoopbackRegistry, loopbackRegistry } from './loopback-registry.ts';
 import { saysNoSuchImage } from './output.ts';
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.

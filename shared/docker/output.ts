@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, parseJson, stringMapOf, stringOr, stringsOf } from '../json.ts';
+import { isObject, type JsonObject, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
 

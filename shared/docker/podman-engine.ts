@@ -1,11 +1,11 @@
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
+import { makeTempDir } from '../bytes/files.ts';
 import { formatReference, parseReference } from '../image/reference.ts';
-import { makeTempDir } from '../temp-dir.ts';
 import { type DockerCli, lastLine } from './cli.ts';
 import { type Engine, inspectWith, loadInto, must, references } from './engine.ts';
-import { saveFrom } from './save-image.ts';
 import type { EngineInfo } from './output.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
+import { saveFrom } from './save-image.ts';
 import { requireSupportedEngine } from './supported-engine.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { isObject, objectsOf, parseJson, stringOr } from '../json.ts';
+import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { isDigest } from '../image/digest.ts';
 import { platformOf } from '../image/platform.ts';
 import { registryOf } from '../image/reference.ts';

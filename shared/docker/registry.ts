@@ -1,13 +1,73 @@
+import { RegistryFailure } from '../base/registry-failure.ts';
+import { messageOf } from '../base/errors.ts';
+import { isObject, parseJson } from '../base/json.ts';
+import { retry } from '../base/retry.ts';
+import { formatDuration } from '../base/text.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
-import { isObject, parseJson } from '../json.ts';
-import { type AttemptOptions, attemptRegistry } from '../registry-attempts.ts';
-import { RegistryFailure } from '../registry-failure.ts';
-import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
 import { parsePush } from './output.ts';
-import { registryLimit } from './registry-limit.ts';
+
+/** How often registry work is tried in all. */
+export const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+export const registryLimitMs = 25 * 60_000;
+
+export interface AttemptOptions {
+  /** Pause between two attempts, in ms. */
+  readonly pauseMs: number;
+  readonly warning: (message: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+export function attemptRegistry<T>(
+  work: () => Promise<T>,
+  { pauseMs, warning, signal }: AttemptOptions,
+  failed?: RegistryFailure,
+): Promise<T> {
+  return retry((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    attempts: registryAttempts,
+    delayMs: () => pauseMs,
+    isRetryable: (error) => error instanceof RegistryFailure && !error.permanent,
+    onRetry: (error, attempt) => {
+      const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${formatDuration(pauseMs)}`;
+      warning(`${messageOf(error)}. Attempt ${next}.`);
+    },
+    signal,
+  });
+}
+
+/** Ends a command whose work on a registry takes too long. */
+export interface RegistryLimit {
+  /** The work on the registry begins; told again, nothing changes. */
+  start(): void;
+  stop(): void;
+  /** Why the command was ended, if it was. */
+  exceeded(): string | undefined;
+}
+
+export function registryLimit(running: RunningCli): RegistryLimit {
+  let timer: NodeJS.Timeout | undefined;
+  let why: string | undefined;
+  const end = (): void => {
+    why = `it took longer than ${formatDuration(registryLimitMs)}`;
+    running.kill();
+  };
+  return {
+    start: () => void (timer ??= setTimeout(end, registryLimitMs)),
+    stop: () => {
+      clearTimeout(timer);
+    },
+    exceeded: () => why,
+  };
+}
 
 /** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
 export interface Registry {

@@ -1,5 +1,5 @@
 import { text } from 'node:stream/consumers';
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
 import { type CliOutput, type DockerCli, lastLine } from './cli.ts';
 import { engineSocket, savedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';

@@ -1,4 +1,4 @@
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
 import { formatPlatform } from '../image/platform.ts';
 import type { EngineInfo } from './output.ts';
 

@@ -1,4 +1,4 @@
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 export function invalidLayout(message: string): HandoverError {

@@ -1,4 +1,4 @@
-import { HandoverError } from '../errors.ts';
+import { HandoverError } from '../base/errors.ts';
 import {
   isByteCount,
   isObject,
@@ -8,11 +8,19 @@ import {
   stringMapOf,
   stringOr,
   stringsOf,
-} from '../json.ts';
-import { quoteForeign } from '../text.ts';
+} from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';
-import { looksLikeTar } from './tar-header.ts';
+
+/** How layers are stored in a manifest (OCI image-spec, layer.md). */
+export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
+
+/** How a layer of that format is called in a manifest. */
+export function layerMediaType(format: LayerFormat): string {
+  const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' } as const;
+  return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
+}
 
 /** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
 export const maxJsonBytes = 4 * 1024 * 1024;
@@ -54,11 +62,6 @@ export interface ArchiveImage {
   readonly config: string;
   readonly repoTags: readonly string[];
   readonly layers: readonly string[];
-}
-
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-export function looksLikeJson(head: Buffer): boolean {
-  return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
 export function isIndex(descriptor: Descriptor): boolean {
@@ -176,4 +179,16 @@ function invalid(where: string, expected: string, text: string): HandoverError {
     `${where} is not ${expected}: "${quoteForeign(text, 120)}".`,
     'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.',
   );
+}
+
+/** One image for one platform, as its blobs describe it. */
+export interface ImageContents {
+  readonly configDigest: Digest;
+  readonly configBytes: Buffer;
+  readonly config: ImageConfig;
+  readonly manifestDigest: Digest;
+  readonly manifestBytes: Buffer;
+  readonly manifestMediaType: string;
+  /** In the order they are applied; the same blob may stand here twice. */
+  readonly layers: readonly Descriptor[];
 }

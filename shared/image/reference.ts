@@ -1,5 +1,5 @@
-import { HandoverError } from '../errors.ts';
-import { quoteForeign } from '../text.ts';
+import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
 
 /** `[registry[:port]/]repository[:tag][@digest]`, in the short form that Docker prints. */

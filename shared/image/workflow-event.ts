@@ -1,5 +1,5 @@
-import { isObject, type JsonObject, objectsOf, stringOr } from '../json.ts';
-import { quoteForeign } from '../text.ts';
+import { isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
 
 /** What the runner says about the event that started the workflow; an empty text where it says nothing. */
 export interface EventFacts {

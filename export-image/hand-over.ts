@@ -1,0 +1,217 @@
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import { Readable } from 'node:stream';
+import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError, messageOf } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
+import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
+import type { PartialFile } from '../shared/bytes/partial-file.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import type { ImageContents } from '../shared/image/manifest.ts';
+import {
+  formatRecord,
+  type HandoverRecord,
+  type Producer,
+  type RecordedImage,
+  recordName,
+} from '../shared/image/record.ts';
+import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
+import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
+import { type ArrivingLayer } from '../shared/tar/tarball-writer.ts';
+import { tarballChunks, type WrittenTarball } from '../shared/tar/tarball-writer.ts';
+import type { NameClaim } from './name-claim.ts';
+import type { ExportPlan } from './plan/plan.ts';
+import { pushedByBuild } from './push.ts';
+import type { FilledLayout } from './source/filled-layout.ts';
+
+/** All of the record but what is known only when the tarball has passed. */
+export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest'>;
+
+/** Where the tarball's bytes come from while they are uploaded. */
+export interface TarballSource {
+  readonly name: string;
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
+  /** Each chunk is valid until the next is asked for. */
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+/**
+ * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
+ * @param unsealed asked for when the tarball has passed
+ * @param sealed told of the finished record
+ */
+export async function* handoverFiles(
+  tarball: TarballSource,
+  unsealed: () => Promise<UnsealedRecord>,
+  sealed: (record: HandoverRecord) => void,
+): AsyncGenerator<ArtifactFile> {
+  const hash = createHash('sha256');
+  yield {
+    name: tarball.name,
+    size: tarball.size,
+    chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+  };
+  const tarballDigest: Digest = `sha256:${hash.digest('hex')}`;
+  const record: HandoverRecord = { ...(await unsealed()), tarballDigest };
+  sealed(record);
+  const text = Buffer.from(formatRecord(record));
+  yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
+}
+
+async function* hashed(chunks: AsyncIterable<Buffer>, update: (chunk: Buffer) => void): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    update(chunk);
+    yield chunk;
+  }
+}
+
+/** An image and the references it is handed over under. */
+export interface TaggedImage {
+  readonly image: ImageContents;
+  readonly references: readonly TaggedReference[];
+}
+
+export interface PlannedHandover extends TaggedImage {
+  readonly further: readonly TaggedImage[];
+  readonly tarball: WrittenTarball;
+  readonly path: string;
+  readonly producer: Producer;
+  readonly pushedReference?: PinnedReference | undefined;
+}
+
+/** The record of an image whose tarball has been written. */
+export function imageRecord(planned: PlannedHandover): UnsealedRecord {
+  const { image, further, tarball, path, producer, pushedReference } = planned;
+  const { config } = image;
+  return {
+    ...recordedImage(planned),
+    layers: image.layers.map(({ digest, size, mediaType }) => {
+      const offset = tarball.layerOffsets.get(digest);
+      return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
+    }),
+    ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+    ...(config.created === undefined ? {} : { created: config.created }),
+    tarballName: basename(path),
+    tarballSize: tarball.size,
+    tarballCompression: 'none',
+    producer,
+    ...(pushedReference === undefined ? {} : { pushedReference }),
+  };
+}
+
+function recordedImage({ image, references }: TaggedImage): RecordedImage {
+  const { config, configDigest, manifestDigest } = image;
+  const { platform, diffIds, labels } = config;
+  return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+}
+
+/** What to do when the tarball's filesystem is full. */
+export const spaceAdvice =
+  'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+
+/** The image's record, and the artifact as it was finalised. */
+export interface HandedOver {
+  readonly record: HandoverRecord;
+  /** Undefined when another job has the name, and the plan keeps the image all the same. */
+  readonly artifact: Artifact | undefined;
+}
+
+export interface UploadTools {
+  readonly store: ArtifactStore;
+  readonly log: Log;
+  readonly producer: Producer;
+  readonly timeline: Timeline;
+}
+
+/** A layout that is being filled, and what becomes of it. */
+export interface FillingLayout {
+  readonly directory: string;
+  readonly filled: Promise<FilledLayout>;
+  /** Where the tarball is written to. */
+  readonly file: PartialFile;
+  readonly claim: NameClaim;
+}
+
+/**
+ * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
+ * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ */
+export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout: FillingLayout): Promise<HandedOver> {
+  const { directory, filled, file, claim } = layout;
+  // What is judged when the build is over must not be uploaded before.
+  if (plan.requireCache || plan.push !== undefined) await filled;
+  const layers = await begun(arrivingLayers(directory, filled));
+  const images = async (): Promise<FilledLayout['images']> => (await filled).images;
+  let written: WrittenTarball | undefined;
+  const fitting = whileItFits(layers, plan.tarballPath);
+  const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
+  const source = { name: basename(plan.tarballPath), size: undefined, chunks };
+  const unsealed = async (): Promise<UnsealedRecord> => {
+    if (written === undefined) throw new RangeError('the record comes behind the tarball');
+    const { images: named, push } = await filled;
+    const [first, ...further] = named;
+    const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+    return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
+  };
+  return tools.timeline.measure(
+    (done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'),
+    () => upload(plan, tools, { tarball: source, claim }, unsealed),
+  );
+}
+
+// The size of the whole is known only at the end: so each layer is asked for its own.
+async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string): AsyncGenerator<ArrivingLayer> {
+  for await (const layer of layers) {
+    await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+    yield layer;
+  }
+}
+
+/** A tarball, and the name that it is to go by. */
+export interface ClaimedTarball {
+  readonly tarball: TarballSource;
+  readonly claim: NameClaim;
+}
+
+/**
+ * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
+ * so that its file gets written.
+ * @param unsealed asked for when the tarball has passed
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`
+ */
+export async function upload(
+  plan: ExportPlan,
+  { store, log }: UploadTools,
+  { tarball, claim }: ClaimedTarball,
+  unsealed: () => Promise<UnsealedRecord>,
+): Promise<HandedOver> {
+  const { artifactName: name, retentionDays } = plan;
+  let record: HandoverRecord | undefined;
+  const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+  let artifact: Artifact | undefined;
+  try {
+    await claim.release();
+    artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
+      store.upload({ name, retentionDays, files, onBytes }),
+    );
+  } catch (error) {
+    if (!mayKeep(plan, error)) throw error;
+    log.info(`${messageOf(error)} This job keeps its own image.`);
+    // A name is reserved before any file is asked for; the official client has asked for all of them.
+    for await (const { chunks } of files) await drain(chunks);
+  }
+  if (record === undefined) throw new RangeError('the upload ended before the record was written');
+  return { record, artifact };
+}
+
+/** Whether the name is another job's, and the plan keeps the image in that case. */
+export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
+  return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
+}
+
+async function drain(chunks: AsyncIterable<Buffer>): Promise<void> {
+  const passing = chunks[Symbol.asyncIterator]();
+  while ((await passing.next()).done !== true);
+}

@@ -1,0 +1,183 @@
+import type { BuildInputs } from '../inputs.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
+import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+
+/** A secret that buildx reads itself: out of a file, or out of a variable of the step. */
+export interface PassedSecret {
+  readonly id: string;
+  readonly from: 'src' | 'env';
+  /** The file's path or the variable's name. */
+  readonly place: string;
+}
+
+/** A secret of the build. A value goes into a file of its own, never onto a command line. */
+export type BuildSecret = PassedSecret | { readonly id: string; readonly from: 'value'; readonly value: string };
+
+/**
+ * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ */
+export function parseSecrets(build: BuildInputs, warnings: string[]): readonly BuildSecret[] {
+  const { secrets, secretFiles, secretEnvs } = build;
+  return [
+    ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value }) as const),
+    ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place }) as const),
+    ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(
+      ([id, place]) => ({ id, from: 'env', place }) as const,
+    ),
+  ];
+}
+
+/** The item as `--secret` takes it, which is CSV. */
+export function formatSecret({ id, from, place }: PassedSecret): string {
+  const field = `${from}=${place}`;
+  return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+}
+
+function pairs(
+  items: readonly string[],
+  input: string,
+  what: string,
+  warnings: string[],
+): readonly (readonly [string, string])[] {
+  return items.flatMap((item, position) => {
+    const at = item.indexOf('=');
+    const id = item.slice(0, at).trim();
+    if (at < 0 || id === '') throw notAPair(input, what, position + 1);
+    const value = item.slice(at + 1);
+    if (value.trim() !== '') return [[id, value] as const];
+    warnings.push(
+      `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
+        'secret, and a pull request from a fork, pass it on empty.',
+    );
+    return [];
+  });
+}
+
+function notAPair(input: string, what: string, number: number): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`,
+    `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`,
+  );
+}
+
+// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+const automatic = 'auto';
+
+/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+export function isGhaCache(cache: string): boolean {
+  const text = cache.trim();
+  return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+
+/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+export function withoutGhaCache(caches: readonly string[]): {
+  readonly caches: readonly string[];
+  readonly asked: boolean;
+} {
+  const left = caches.filter(isGhaCache);
+  return {
+    caches: caches.filter((cache) => !left.includes(cache)),
+    asked: left.some((cache) => cache.trim() !== automatic),
+  };
+}
+
+/** What the build writes, and how. */
+export type Exporter =
+  | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
+  /** Into the engine, without a tag; the image's ID goes into a file. */
+  | { readonly kind: 'engine'; readonly idFile: string }
+  /** Into registries, under these references; facts about what was pushed go into a file. */
+  | {
+      readonly kind: 'registry';
+      readonly references: readonly string[];
+      readonly metadataFile: string;
+      readonly compression: LayerCompression;
+    };
+
+/**
+ * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
+ * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * @throws HandoverError `invalid-input`
+ */
+export function requireBuildLines(build: BuildInputs): void {
+  requireLines(
+    'build-args',
+    build.buildArgs,
+    /^[^\s=]+(?:=|$)/,
+    'NAME=value (or NAME alone, which takes its value from the environment)',
+  );
+  requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
+  requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
+}
+
+function requireLines(input: string, lines: readonly string[], form: RegExp, expected: string): void {
+  const wrong = lines.findIndex((line) => !form.test(line));
+  if (wrong === -1) return;
+  throw new HandoverError(
+    'invalid-input',
+    `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
+    'Write one a line. A value with line ends goes into double quotes, together with its name.',
+  );
+}
+
+/**
+ * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
+ * load holds one plain image (buildx#1460).
+ * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
+ */
+export function buildArguments(
+  build: BuildInputs,
+  platforms: readonly Platform[],
+  exporters: readonly Exporter[],
+  secrets: readonly PassedSecret[],
+): readonly string[] {
+  const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
+  const one = (flag: string, value: string | undefined): readonly string[] =>
+    value === undefined ? [] : [flag, value];
+  return [
+    ...one('--builder', build.builder),
+    ...one('--file', build.file),
+    ...one('--target', build.target),
+    ...['--platform', platforms.map(formatPlatform).join(',')],
+    ...['--provenance=false', '--sbom=false'],
+    ...exporters.flatMap(exporterArguments),
+    ...each('--build-arg', build.buildArgs),
+    ...each('--build-context', build.buildContexts),
+    ...each('--label', build.labels),
+    ...each('--secret', secrets.map(formatSecret)),
+    ...each('--ssh', build.ssh),
+    ...each(
+      '--cache-from',
+      build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache)),
+    ),
+    ...each('--cache-to', build.cacheTo),
+    ...one('--network', build.network),
+    ...(build.noCache ? ['--no-cache'] : []),
+    ...(build.pull ? ['--pull'] : []),
+    ...each('--allow', build.allow),
+    ...each('--add-host', build.addHosts),
+    ...one('--shm-size', build.shmSize),
+    ...each('--ulimit', build.ulimit),
+    '--',
+    build.context,
+  ];
+}
+
+function exporterArguments(exporter: Exporter): readonly string[] {
+  if (exporter.kind === 'engine') return ['--load', '--iidfile', exporter.idFile];
+  const { format, level } = exporter.compression;
+  const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
+  // The value is CSV: a path with a comma, or a list of names, has to be quoted.
+  if (exporter.kind === 'oci-layout') {
+    return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+  }
+  // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+  const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+  const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+  return ['--metadata-file', exporter.metadataFile, '--output', output];
+}

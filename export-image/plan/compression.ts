@@ -1,0 +1,46 @@
+import { HandoverError } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import type { LayerFormat } from '../../shared/image/manifest.ts';
+import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+
+/** What `auto` is: see docs/decisions.md for the figures. */
+const automatic: LayerCompression = { format: 'zstd', level: 1 };
+
+// The lowest and the highest level that both BuildKit and Node take.
+const levels: Readonly<Record<LayerFormat, readonly [number, number] | undefined>> = {
+  gzip: [0, 9],
+  zstd: [1, 22],
+  uncompressed: undefined,
+};
+
+/**
+ * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * @throws HandoverError `invalid-input`
+ */
+export function chooseCompression(compression: string, level: string | undefined): LayerCompression {
+  const name = compression.trim();
+  if (name === 'auto' && level === undefined) return automatic;
+  const format = name === 'auto' ? automatic.format : name;
+  if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
+    throw new HandoverError(
+      'invalid-input',
+      `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
+      'Leave it out for what is fastest in most cases.',
+    );
+  }
+  return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+}
+
+function chooseLevel(format: LayerFormat, text: string): number {
+  const range = levels[format];
+  const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (range !== undefined && level >= range[0] && level <= range[1]) return level;
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`compression-level\` is "${quoteForeign(text)}"; expected ` +
+      (range === undefined
+        ? `none for ${format} layers.`
+        : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`),
+    'Leave it out for the level that fits most cases.',
+  );
+}

@@ -1,0 +1,264 @@
+import type { BuildInputs, ExportInputs } from '../inputs.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/engine-name.ts';
+import { requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { parseDigest } from '../../shared/image/digest.ts';
+import { parsePlatform, type Platform } from '../../shared/image/platform.ts';
+import {
+  formatReference,
+  isImageId,
+  parseTaggedReference,
+  type Reference,
+  type TaggedReference,
+} from '../../shared/image/reference.ts';
+import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
+import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+import { type Runner, runnerPlatform } from '../../shared/image/runner.ts';
+import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
+import { chooseCompression } from './compression.ts';
+import { planPush, type PushPlan } from './push-plan.ts';
+import { chooseTags, immutableTag, lines, parseMetadataTags, withBranchLabel } from './tags.ts';
+
+/** Where the image comes from. */
+export type ExportSource =
+  | { readonly kind: 'build'; readonly build: BuildInputs; readonly secrets: readonly BuildSecret[] }
+  /** `image` is a reference with a tag or digest, or an image ID. */
+  | { readonly kind: 'engine'; readonly image: string }
+  | { readonly kind: 'tarball'; readonly path: string };
+
+/** All that is decided before anything is done. */
+export interface ExportPlan {
+  readonly source: ExportSource;
+  /** The reference to hand over under; undefined takes the tarball's own. */
+  readonly reference: TaggedReference | undefined;
+  /** Further references of the image, in the order they were given; not `reference` itself. */
+  readonly tags: readonly TaggedReference[];
+  /** The immutable tag of the event at hand, if it names a commit. */
+  readonly immutableTag: string | undefined;
+  readonly platform: Platform;
+  /** Images of this engine that go into the same tarball. */
+  readonly further: readonly TaggedReference[];
+  readonly tarballPath: string;
+  readonly artifactName: string;
+  /** What becomes of the image when another job has the artifact's name: `keep` leaves it on this runner alone. */
+  readonly whenTaken: 'fail' | 'keep';
+  readonly retentionDays: number;
+  readonly requireCache: boolean;
+  /** How layers are stored that aren't compressed yet. */
+  readonly compression: LayerCompression;
+  readonly engine: EngineName;
+  readonly jobKey: string;
+  /** What is pushed besides; undefined pushes nothing. */
+  readonly push: PushPlan | undefined;
+  /** What was changed on the way from the inputs, for the log. */
+  readonly notices: readonly string[];
+  /** What was left out that the user may miss. */
+  readonly warnings: readonly string[];
+}
+
+export interface ExportFacts {
+  readonly hasCacheService: boolean;
+  readonly maxRetentionDays: number | undefined;
+  readonly event: EventFacts;
+  /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly runner: Runner;
+}
+
+const defaultReference = 'charon:local';
+
+/** @throws HandoverError `invalid-input` */
+export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
+  const notices: string[] = [];
+  const warnings: string[] = [];
+  const event = workflowEvent(facts.event);
+  const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
+  const source = withBranchLabel(
+    chooseSource(inputs, facts, taken, { notices, warnings }),
+    inputs.branchLabel,
+    event,
+    notices,
+  );
+  const reference = chooseReference(inputs, source, taken);
+  const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
+  const platform = choosePlatform(inputs.platform, facts.runner);
+  const engine = chooseEngine(inputs.engine, source);
+  const push = planPush(inputs.push, tags, source.kind, platform);
+  if (push !== undefined) requireDocker(engine, '`push: true`');
+  const own = reference === undefined ? undefined : formatReference(reference);
+  // Outside a workflow nobody asked for a tag of the event.
+  if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
+  notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
+  return {
+    source,
+    reference,
+    tags: tags.filter((tag) => formatReference(tag) !== own),
+    immutableTag: immutableTag(event),
+    platform,
+    further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
+    tarballPath: inputs.tarball,
+    artifactName: requireArtifactName(inputs.artifactName),
+    whenTaken: 'fail',
+    retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
+    requireCache: inputs.requireCache,
+    compression: chooseCompression(inputs.compression, inputs.compressionLevel),
+    engine,
+    jobKey: inputs.jobKey ?? '',
+    push,
+    notices,
+    warnings,
+  };
+}
+
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
+  const firsts = new Map<string, string>();
+  for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+    if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);
+  }
+  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
+}
+
+/** An image of the engine as `source-image` names it. */
+interface EngineImage {
+  /** What the engine is asked for. */
+  readonly image: string;
+  /** Undefined for an image ID. */
+  readonly reference: Reference | undefined;
+}
+
+// Never a name without a tag: the engine would also take it for the beginning of an ID.
+function parseEngineImage(text: string): EngineImage {
+  const [first = ''] = lines(text);
+  if (isImageId(first)) return { image: parseDigest(first) ?? first, reference: undefined };
+  const [reference] = parseMetadataTags(text);
+  const { tag, digest } = reference;
+  return { image: formatReference((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
+}
+
+function chooseSource(
+  inputs: ExportInputs,
+  facts: ExportFacts,
+  taken: EngineImage | undefined,
+  { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
+): ExportSource {
+  const { sourceImage, sourceTarball, build } = inputs;
+  const given = [
+    ...(sourceImage === undefined ? [] : ['source-image']),
+    ...(sourceTarball === undefined ? [] : ['source-tarball']),
+    ...(build.file === undefined ? [] : ['file']),
+    ...(build.target === undefined ? [] : ['target']),
+  ];
+  const sources = given.filter((name) => name.startsWith('source-')).length;
+  if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
+  if (taken !== undefined) return { kind: 'engine', image: taken.image };
+  if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
+  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
+  requireBuildLines(build);
+  const secrets = parseSecrets(build, warnings);
+  if (facts.hasCacheService) return { kind: 'build', build, secrets };
+  const { caches, asked } = withoutGhaCache(build.cacheFrom);
+  if (asked) notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+  return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
+}
+
+function chooseReference(
+  inputs: ExportInputs,
+  source: ExportSource,
+  taken: EngineImage | undefined,
+): TaggedReference | undefined {
+  if (inputs.image !== undefined) return parseTaggedReference(inputs.image);
+  if (source.kind === 'build') return parseTaggedReference(defaultReference);
+  if (taken === undefined) return undefined;
+  if (taken.reference === undefined) throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+  const { digest, ...named } = taken.reference;
+  if (digest === undefined || named.tag !== undefined) return { ...named, tag: named.tag ?? 'latest' };
+  throw noName(`digest (${digest})`);
+}
+
+function noName(givenBy: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`,
+    'Set `image` to the reference that the integration jobs use, such as charon:local.',
+  );
+}
+
+/** @param taken references of the image itself */
+function chooseFurther(
+  given: readonly string[],
+  source: ExportSource,
+  taken: readonly (Reference | undefined)[],
+): readonly TaggedReference[] {
+  const further = given.map(parseTaggedReference);
+  if (further.length > 0 && source.kind === 'tarball') {
+    throw new HandoverError(
+      'invalid-input',
+      'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.',
+      'Save all of the images into that tarball, or give them as `source-image` and `further-images`.',
+    );
+  }
+  const names = [...taken.filter((one) => one !== undefined), ...further].map(formatReference);
+  const twice = names.find((name, position) => names.indexOf(name) !== position);
+  if (twice === undefined || further.length === 0) return further;
+  throw new HandoverError(
+    'invalid-input',
+    `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`,
+    'Give each image a reference of its own.',
+  );
+}
+
+/** `native` is the runner's own platform. */
+function choosePlatform(text: string, runner: Runner): Platform {
+  return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
+}
+
+function chooseEngine(text: string, source: ExportSource): EngineName {
+  const engine = parseEngineName(text);
+  if (engine === 'docker' || source.kind !== 'build') return engine;
+  throw new HandoverError(
+    'builder-unsupported',
+    'There is no build with `engine: podman`: buildx needs Docker.',
+    'Build with podman or buildah in a step before, and set `source-image` to the image that it made.',
+  );
+}
+
+function chooseRetention(days: number, facts: ExportFacts, notices: string[]): number {
+  const { maxRetentionDays } = facts;
+  if (maxRetentionDays === undefined || days <= maxRetentionDays) return days;
+  notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
+  return maxRetentionDays;
+}
+
+function requirePath(path: string): string {
+  if (path.trim() !== '') return path.trim();
+  throw new HandoverError(
+    'invalid-input',
+    `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
+    'Check the expression it comes from, or remove the line to build the image here.',
+  );
+}
+
+function compressedAlready(compression: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `A \`source-tarball\` is handed over as it is, but \`compression\` is "${quoteForeign(compression)}".`,
+    'Leave `compression` out, or give the image as `source-image`.',
+  );
+}
+
+function twoSources(given: readonly string[]): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The image has more than one source: ${given.join(', ')} are set.`,
+    'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).',
+  );
+}
+
+/** The source in words: what the log says first. */
+export function describeSource(source: ExportSource): string {
+  if (source.kind === 'build') return `a build of ${source.build.context}`;
+  if (source.kind === 'tarball') return `the tarball ${source.path}`;
+  return `the image ${source.image} in this engine`;
+}

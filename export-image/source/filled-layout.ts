@@ -1,0 +1,98 @@
+import type { TaggedImage } from '../hand-over.ts';
+import type { ExportPlan } from '../plan/plan.ts';
+import type { PushWay } from '../push.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import type { Log } from '../../shared/base/log.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import type { Timeline } from '../../shared/base/timeline.ts';
+import type { BuildStep } from '../../shared/docker/build-progress.ts';
+import { formatReference, type TaggedReference } from '../../shared/image/reference.ts';
+import { readOciLayout } from '../../shared/layout/read-layout.ts';
+import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
+
+/** An OCI layout with all that is handed over. */
+export interface FilledLayout {
+  readonly images: readonly [TaggedImage, ...TaggedImage[]];
+  readonly steps: readonly BuildStep[];
+  readonly push: PushWay | undefined;
+}
+
+type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
+
+/** Is told the Dockerfile's steps when they are known, whatever becomes of the export after that. */
+export interface StepsListener {
+  readonly onSteps: (steps: readonly BuildStep[]) => void;
+}
+
+/**
+ * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
+ * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
+ * @throws HandoverError of any code of the producer
+ */
+export async function fillLayout(
+  plan: ExportPlan,
+  tools: Tools,
+  directory: string,
+  kept: AsyncDisposableStack,
+): Promise<FilledLayout> {
+  const source = await takeSource(plan, tools, directory);
+  kept.use(source.kept);
+  if (plan.source.kind === 'build') {
+    tools.onSteps(source.steps);
+    requireCached(source.steps, plan, plan.source.build.context, tools.log);
+  }
+  const image = await readOciLayout(directory, plan.platform, source.replaced);
+  const references = [requireReference(plan.reference), ...plan.tags];
+  const further = await saveFurther(plan, tools, directory);
+  return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+}
+
+async function takeSource(
+  { source, platform, push, requireCache, compression }: ExportPlan,
+  tools: Tools,
+  directory: string,
+): Promise<SourcedImage> {
+  const { log, timeline } = tools;
+  const layout = { directory, compression };
+  if (source.kind === 'engine') {
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.image, layout, push);
+    return log.chapter('Save', () => timeline.measure('Save', save));
+  }
+  if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
+  const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+  return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+
+async function saveFurther(
+  { further, platform, compression }: ExportPlan,
+  tools: Tools,
+  directory: string,
+): Promise<readonly TaggedImage[]> {
+  const images: TaggedImage[] = [];
+  for (const reference of further) {
+    const name = formatReference(reference);
+    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);
+    const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
+    images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+  }
+  return images;
+}
+
+function requireCached(steps: readonly BuildStep[], plan: ExportPlan, context: string, log: Log): void {
+  const executed = steps.filter((step) => !step.cached);
+  log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
+  if (!plan.requireCache || executed.length === 0) return;
+  throw new HandoverError(
+    'cache-missed',
+    `The export, with the context "${quoteForeign(context)}", had to run ${String(executed.length)} of ` +
+      `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`,
+    'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+      'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
+      'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.',
+  );
+}
+
+function requireReference(reference: TaggedReference | undefined): TaggedReference {
+  if (reference === undefined) throw new RangeError('a build is always planned with a reference');
+  return reference;
+}

@@ -1,0 +1,180 @@
+import { createReadStream } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { imageRecord, type TaggedImage, type UnsealedRecord } from '../hand-over.ts';
+import type { ExportPlan } from '../plan/plan.ts';
+import { HandoverError, messageOf } from '../../shared/base/errors.ts';
+import { transientFileChunks } from '../../shared/bytes/files.ts';
+import type { ImageContents } from '../../shared/image/manifest.ts';
+import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
+import type { Producer } from '../../shared/image/record.ts';
+import type { TaggedReference } from '../../shared/image/reference.ts';
+import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
+import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
+import { type TarballCompression } from '../../shared/image/record.ts';
+import {
+  chooseImage,
+  contentsOf,
+  imagesIn,
+  type TarballImage,
+  type TarballImages,
+} from '../../shared/tar/tarball-images.ts';
+import { readTarball, SeenTarball, seeTarball } from '../../shared/tar/tarball-reader.ts';
+import { tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-writer.ts';
+
+const chunkBytes = 256 * 1024;
+
+export interface SourceTarball {
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
+  /** Each chunk is valid until the next is asked for. */
+  readonly chunks: AsyncIterable<Buffer>;
+  /** Whether it has to be written anew, because not every engine loads it as it is. */
+  readonly isNew: boolean;
+  /** To be asked when all chunks have passed. */
+  readonly unsealed: () => UnsealedRecord;
+}
+
+/**
+ * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
+ * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
+ * the classic store doesn't load the archive itself.
+ * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
+ */
+export async function openSourceTarball(path: string, plan: ExportPlan, producer: Producer): Promise<SourceTarball> {
+  const size = await sizeOf(path);
+  const compression = compressionOf(await head(path));
+  const { kind, images } = await inspectFile(path, compression);
+  const chosen = chooseImage(images, plan.reference, plan.platform);
+  if (!samePlatform(chosen.config.platform, plan.platform)) {
+    throw new HandoverError(
+      'platform-mismatch',
+      `${path} holds an image for ${formatPlatform(chosen.config.platform)}; \`platform\` is ${formatPlatform(plan.platform)}.`,
+      `Set \`platform: ${formatPlatform(chosen.config.platform)}\`, or give the tarball of the other platform.`,
+    );
+  }
+  const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+  const image = kind === 'oci' ? contentsOf(chosen) : undefined;
+  if (image === undefined) {
+    const file = { path, size, compression };
+    const record = recordOf(file, chosen, references, producer);
+    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => record };
+  }
+  return repacked({ path, compression }, { image, references }, plan, producer);
+}
+
+interface TarballFile {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly compression: TarballCompression;
+}
+
+function recordOf(
+  { path, size, compression }: TarballFile,
+  image: TarballImage,
+  references: readonly TaggedReference[],
+  producer: Producer,
+): UnsealedRecord {
+  return {
+    references,
+    platform: image.config.platform,
+    configDigest: image.configDigest,
+    manifestDigests: image.manifestDigests,
+    diffIds: image.config.diffIds,
+    layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
+    labels: image.config.labels,
+    ...(image.config.created === undefined ? {} : { created: image.config.created }),
+    tarballName: basename(path),
+    tarballSize: size,
+    tarballCompression: compression,
+    producer,
+  };
+}
+
+/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+function repacked(
+  { path, compression }: Omit<TarballFile, 'size'>,
+  image: TaggedImage,
+  plan: ExportPlan,
+  producer: Producer,
+): SourceTarball {
+  let written: WrittenTarball | undefined;
+  const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+  const images = (): Promise<readonly [TaggedImage]> => Promise.resolve([image]);
+  return {
+    size: undefined,
+    chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+    isNew: true,
+    unsealed: () => {
+      if (written === undefined) throw new RangeError('the record comes behind the tarball');
+      return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
+    },
+  };
+}
+
+async function* layersOf(image: ImageContents, archive: AsyncIterable<Buffer>): AsyncGenerator<ArrivingLayer> {
+  const wanted = new Set(image.layers.map(({ digest }) => digest));
+  for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
+    if (digest !== undefined && wanted.has(digest)) yield { digest, size, chunks: () => chunks };
+  }
+}
+
+function chooseReferences(
+  path: string,
+  wanted: TaggedReference | undefined,
+  image: TarballImage,
+): readonly TaggedReference[] {
+  if (wanted !== undefined) return [wanted];
+  const own = image.references.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
+  return own.length > 0 ? own : [missingReference(path)];
+}
+
+function missingReference(path: string): never {
+  throw new HandoverError(
+    'invalid-input',
+    `The image in ${path} has no reference of its own.`,
+    'Set `image` to the reference to hand it over under, such as charon:local.',
+  );
+}
+
+async function inspectFile(path: string, compression: TarballCompression): Promise<TarballImages> {
+  try {
+    return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
+  } catch (error) {
+    if (error instanceof HandoverError) throw error;
+    throw invalid(`${path} can't be read as a ${compression} tarball: ${messageOf(error)}.`, error);
+  }
+}
+
+function fileChunks(path: string): AsyncIterable<Buffer> {
+  return createReadStream(path, { highWaterMark: chunkBytes });
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const found = await stat(path).catch((error: unknown) => {
+    throw invalid(`There is no tarball at ${path}: ${messageOf(error)}.`, error);
+  });
+  if (!found.isFile()) throw invalid(`${path} is not a file.`);
+  if (found.size === 0) throw invalid(`${path} is empty.`);
+  return found.size;
+}
+
+async function head(path: string): Promise<Buffer> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}
+
+function invalid(message: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    message,
+    'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.',
+    cause,
+  );
+}

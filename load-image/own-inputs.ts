@@ -1,0 +1,48 @@
+import type { Inputs } from '../shared/runner/inputs.ts';
+import { type LoadInputs, readLoadInputs } from './inputs.ts';
+
+/** The inputs of load-image for any number of images; the joined action, which has one, doesn't know them. */
+export interface ImagesInputs extends LoadInputs {
+  /** Names and patterns. */
+  readonly artifactNames: readonly string[];
+  readonly load: boolean;
+  readonly digestsArtifact: string | undefined;
+  readonly digestsRetentionDays: number;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readImagesInputs(inputs: Inputs): ImagesInputs {
+  return {
+    ...readLoadInputs(inputs),
+    artifactNames: inputs.list('artifact-name'),
+    load: inputs.boolean('load'),
+    digestsArtifact: inputs.optional('digests-artifact'),
+    digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
+  };
+}
+
+/** The inputs of load-image that lead away from this run, as they were given; `planRun` decides what they mean. */
+export interface RunInputs {
+  readonly runId: string | undefined;
+  readonly workflow: string | undefined;
+  readonly branch: string | undefined;
+  readonly event: string | undefined;
+  readonly repository: string | undefined;
+  readonly githubToken: string | undefined;
+  readonly allowForkRuns: boolean;
+  readonly fallbackImage: string | undefined;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readRunInputs(inputs: Inputs): RunInputs {
+  return {
+    runId: inputs.optional('run-id'),
+    workflow: inputs.optional('workflow'),
+    branch: inputs.optional('branch'),
+    event: inputs.optional('event'),
+    repository: inputs.optional('repository'),
+    githubToken: inputs.optional('github-token'),
+    allowForkRuns: inputs.boolean('allow-fork-runs'),
+    fallbackImage: inputs.optional('fallback-image'),
+  };
+}

@@ -1,0 +1,59 @@
+import type { ImagesInputs } from '../own-inputs.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
+
+/** The artifact that the mapping goes into. */
+export interface DigestsPlan {
+  readonly artifactName: string;
+  readonly retentionDays: number;
+}
+
+/** All that is decided before anything is done: one image, several side by side, or no more than the mapping. */
+export type ImagesPlan = { readonly digests: DigestsPlan | undefined } & (
+  | { readonly kind: 'one'; readonly plan: LoadPlan }
+  | { readonly kind: 'several' | 'mapping'; readonly wanted: readonly string[]; readonly each: EachPlan }
+);
+
+/**
+ * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
+ * @throws HandoverError `invalid-input`
+ */
+export function planImages(inputs: ImagesInputs, maxRetentionDays = Infinity): ImagesPlan {
+  const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
+  const digests =
+    digestsArtifact === undefined
+      ? undefined
+      : {
+          artifactName: requireArtifactName(digestsArtifact),
+          retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
+        };
+  const wanted = [...new Set(artifactNames)];
+  const [artifactName = '', ...more] = wanted;
+  const isOne = more.length === 0 && !isPattern(artifactName);
+  if (!isOne) requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
+  if (!inputs.load) requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
+  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+  for (const part of wanted.flatMap((name) => name.split(/[*?]+/))) if (part !== '') requireArtifactName(part);
+  if (isOne) requireArtifactName(artifactName);
+  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
+}
+
+function whySeveral(wanted: readonly string[]): string {
+  return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
+}
+
+type OnlyForOne = 'image' | 'tarball' | 'expected-config-digest' | 'from';
+
+function requireNoneOf(inputs: ImagesInputs, names: readonly OnlyForOne[], why: string): void {
+  const { image, tarball, expectedConfigDigest } = inputs;
+  const from = inputs.from === 'artifact' ? undefined : inputs.from;
+  const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+  const set = names.filter((name) => given[name] !== undefined);
+  if (set.length === 0) return;
+  throw new HandoverError(
+    'invalid-input',
+    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
+    'Leave it out, or load that one image in a step of its own.',
+  );
+}

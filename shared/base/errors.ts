@@ -1,0 +1,62 @@
+/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+export const errorCodes = [
+  'invalid-input',
+  'docker-unavailable',
+  'unsupported-host',
+  'builder-unsupported',
+  'build-failed',
+  'cache-missed',
+  'image-not-found',
+  'tarball-invalid',
+  'not-enough-space',
+  'artifact-name-taken',
+  'artifact-not-found',
+  'artifact-expired',
+  'artifact-corrupt',
+  'transfer-failed',
+  'load-failed',
+  'image-missing',
+  'image-mismatch',
+  'platform-mismatch',
+  'revision-mismatch',
+  'registry-failed',
+  'run-not-found',
+  'timed-out',
+  'cancelled',
+] as const;
+
+export type ErrorCode = (typeof errorCodes)[number];
+
+/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+export class HandoverError extends Error {
+  override readonly name = 'HandoverError';
+  readonly code: ErrorCode;
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, hint: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+/** The message of anything that was thrown, for use inside a sentence. */
+export function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // Node's error for a host with several addresses, none of which answers, has no message of its own.
+  return error.message || (systemCodeOf(error) ?? error.name);
+}
+
+/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+export function systemCodeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** What was caught, as an error to throw on: some libraries throw other things. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/** The line of YAML that helps with every shortcoming of a builder. */
+export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';

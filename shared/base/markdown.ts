@@ -1,0 +1,42 @@
+import { formatDuration } from './text.ts';
+import type { Span } from './timeline.ts';
+
+/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+}
+
+/** Text in code style that can't break out of it. */
+export function code(text: string): string {
+  return `\`${text.replaceAll('`', "'")}\``;
+}
+
+/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+export function shortDigest(digest: string): string {
+  return digest.slice(0, 'sha256:'.length + 12);
+}
+
+/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+export function gantt(spans: readonly Span[]): string {
+  if (spans.length === 0) return '';
+  const tasks = spans.map((span, position) => {
+    const start = Math.round(span.startMs);
+    const end = Math.max(start + 1, Math.round(span.endMs));
+    const name = span.name.replace(/[:;#,]/g, ' ');
+    return `    ${name} (${formatDuration(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+  });
+  const longest = Math.max(...spans.map((span) => span.endMs));
+  return [
+    '```mermaid',
+    'gantt',
+    '    dateFormat x',
+    `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+    ...tasks,
+    '```',
+  ].join('\n');
+}

@@ -1,0 +1,76 @@
+import { readFile, stat, statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { HandoverError } from '../base/errors.ts';
+import { formatBytes } from '../base/text.ts';
+
+export interface DiskSpace {
+  readonly mountPoint: string;
+  readonly type: string;
+  readonly freeBytes: number;
+}
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
+  const existing = await nearestExisting(resolve(path));
+  try {
+    const { bavail, bsize } = await statfs(existing);
+    return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+  } catch {
+    return undefined;
+  }
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  try {
+    await stat(path);
+    return path;
+  } catch {
+    const parent = dirname(path);
+    return parent === path ? path : nearestExisting(parent);
+  }
+}
+
+async function mountOf(path: string): Promise<{ mountPoint: string; type: string }> {
+  // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+  const text = await readFile('/proc/mounts', 'utf8').catch(() => '');
+  let found = { mountPoint: '/', type: 'unknown' };
+  for (const line of text.split('\n')) {
+    const [, rawPoint, type] = line.split(' ');
+    if (rawPoint === undefined || type === undefined) continue;
+    const mountPoint = rawPoint.replaceAll('\\040', ' ');
+    const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+    if (inside && mountPoint.length >= found.mountPoint.length) found = { mountPoint, type };
+  }
+  return found;
+}
+
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+export async function requireDiskSpace(path: string, neededBytes: number, what: string, advice: string): Promise<void> {
+  const space = await diskSpace(path);
+  if (space === undefined || space.freeBytes >= neededBytes) return;
+  throw new HandoverError(
+    'not-enough-space',
+    `${what} needs ${formatBytes(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+      `has ${formatBytes(space.freeBytes)} free.`,
+    advice,
+  );
+}
+
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+export function explainDiskFull(error: unknown, path: string, advice: string): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  return new HandoverError(
+    'not-enough-space',
+    `The filesystem ran full while writing ${path} (${code}).`,
+    advice,
+    error,
+  );
+}

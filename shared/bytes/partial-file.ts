@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { basename, dirname } from 'node:path';
+import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { explainDiskFull } from './disk-space.ts';
+import { writeAll } from './files.ts';
+
+/**
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
+ */
+export async function lockPath(path: string): Promise<AsyncDisposable | undefined> {
+  const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+  if (process.platform !== 'linux') return free;
+  // Containers can share the network, and thereby the namespace, but not the folder.
+  const folder = await stat(dirname(path));
+  const key = `${String(folder.dev)}:${String(folder.ino)}/${basename(path)}`;
+  const server = createServer();
+  server.listen(`\0image-handover-${createHash('sha256').update(key).digest('hex').slice(0, 32)}`);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    return systemCodeOf(error) === 'EADDRINUSE' ? undefined : free;
+  }
+  server.unref();
+  return {
+    [Symbol.asyncDispose]: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve();
+        });
+      }),
+  };
+}
+
+/** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
+export interface PartialFile extends AsyncDisposable {
+  /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
+  readonly tee: (chunks: AsyncIterable<Buffer>) => AsyncGenerator<Buffer>;
+  commit(): Promise<void>;
+}
+
+/**
+ * @param path where the file is to be in the end; its folder is made
+ * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written
+ */
+export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
+  const partial = `${path}.partial-${String(process.pid)}`;
+  await using opening = new AsyncDisposableStack();
+  await makeFolder(path);
+  const lock = await lockPath(path);
+  if (lock === undefined) log.warning(contested(path));
+  opening.use(lock);
+  const file = await open(partial, 'w').catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+  const held = opening.move();
+  let closed = false;
+  const close = async (): Promise<void> => {
+    if (!closed) await file.close();
+    closed = true;
+  };
+  return {
+    tee: async function* (chunks) {
+      for await (const chunk of chunks) {
+        const writing = writeAll(file, chunk).catch((error: unknown) => {
+          throw asError(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        // The chunk is used further while it is written, and given up only when both are done.
+        yield chunk;
+        await writing;
+      }
+    },
+    commit: async () => {
+      await close();
+      // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+      await rm(path, { force: true });
+      await rename(partial, path);
+    },
+    [Symbol.asyncDispose]: async () => {
+      await close();
+      await rm(partial, { force: true });
+      await held.disposeAsync();
+    },
+  };
+}
+
+async function makeFolder(path: string): Promise<void> {
+  const existing = await stat(path).catch(() => undefined);
+  if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
+  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+}
+
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path: string): string {
+  return (
+    `Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+    "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`."
+  );
+}
+
+function unwritable(path: string, why: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The tarball can't be written to ${path}: ${why}.`,
+    'Set `tarball` to the path of a file in a folder that this job may write to.',
+    cause,
+  );
+}

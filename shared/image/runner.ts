@@ -1,0 +1,48 @@
+import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
+import type { Platform } from './platform.ts';
+
+/** The machine that the step runs on, in the runner's words; empty where there is no runner. */
+export interface Runner {
+  /** `RUNNER_OS`: Linux, Windows or macOS. */
+  readonly os: string;
+  /** `RUNNER_ARCH`: X86, X64, ARM or ARM64. */
+  readonly architecture: string;
+}
+
+const architectures = new Map([
+  ['X64', 'amd64'],
+  ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+export function runnerPlatform({ architecture }: Runner): Platform {
+  const known = architectures.get(architecture);
+  if (known !== undefined) return { os: 'linux', architecture: known };
+  throw new HandoverError(
+    'unsupported-host',
+    `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`,
+    'Set `platform` to the platform of the image, such as linux/arm64.',
+  );
+}
+
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+export function explainRunner(error: unknown, { os, architecture }: Runner): unknown {
+  const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+  if (isUsual || !(error instanceof HandoverError)) return error;
+  const { code } = error;
+  if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows')) return error;
+  return new HandoverError(
+    'unsupported-host',
+    `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`,
+    `${supported} Or start an engine with Linux containers on this runner in a step before.`,
+    error,
+  );
+}

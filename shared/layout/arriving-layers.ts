@@ -1,0 +1,170 @@
+import type { ArrivingLayer } from '../tar/tarball-writer.ts';
+import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { transientFileChunks } from '../bytes/files.ts';
+import { type Digest, parseDigest } from '../image/digest.ts';
+import { looksLikeJson } from '../tar/header.ts';
+import { tarBlock } from '../tar/header.ts';
+import { invalidLayout } from '../image/layout-error.ts';
+import { blobPath } from './read-layout.ts';
+
+/**
+ * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
+ * looks, and the last one is behind the end, so that nothing is missed.
+ * @param written settles when nobody writes any more; its failure is thrown
+ */
+export function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
+  let [isFirst, isLast, isOver] = [true, false, false];
+  const end = (): void => void (isOver = true);
+  written.then(end, end);
+  return async () => {
+    if (isLast) return false;
+    if (!isFirst) await Promise.race([sleep(waitMs), written]);
+    isFirst = false;
+    isLast = isOver;
+    return true;
+  };
+}
+
+const growEveryMs = 10;
+
+/** A layer's file that is still written to, at its end only, and renamed when it is whole. */
+export interface GrowingFile {
+  readonly path: string;
+  readonly wholePath: string;
+  /** Bytes, of the whole. */
+  readonly size: number;
+}
+
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+export async function wholeLayerSize(path: string): Promise<number | undefined> {
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+    return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @throws HandoverError `tarball-invalid` when the file has another size by now
+ */
+export async function* wholeFileChunks(path: string, size: number): AsyncGenerator<Buffer> {
+  yield* exactly(size, path, transientFileChunks(path));
+}
+
+/**
+ * The bytes of a file while they are written to it.
+ * @param written settles when nobody writes any more
+ * @returns as wholeFileChunks
+ * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
+ */
+export async function* growingFileChunks(growing: GrowingFile, written: Promise<unknown>): AsyncGenerator<Buffer> {
+  const { path, wholePath, size } = growing;
+  const file = await open(path).catch(() => open(wholePath));
+  const look = untilWritten(written, growEveryMs);
+  const grows = async (bytes: number): Promise<boolean> => {
+    if (bytes < size) return look();
+    // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
+    if (await becomes(file, wholePath, written)) return false;
+    throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
+  };
+  yield* exactly(size, wholePath, transientFileChunks(file, grows));
+}
+
+async function becomes(file: FileHandle, wholePath: string, written: Promise<unknown>): Promise<boolean> {
+  const own = await file.stat({ bigint: true });
+  const look = untilWritten(written, growEveryMs);
+  while (await look()) {
+    const whole = await stat(wholePath, { bigint: true }).catch(() => undefined);
+    if (whole !== undefined) return whole.ino === own.ino && whole.dev === own.dev;
+  }
+  return false;
+}
+
+async function* exactly(size: number, path: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let read = 0;
+  for await (const chunk of chunks) {
+    read += chunk.length;
+    if (read > size) break;
+    yield chunk;
+  }
+  if (read !== size)
+    throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+
+const lookEveryMs = 25;
+
+type Growing = ArrivingLayer & { readonly arrived: number };
+
+/**
+ * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
+ * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
+ * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
+ * @param written settles when the layout is written; its failure ends the iteration
+ */
+export async function* arrivingLayers(layout: string, written: Promise<unknown>): AsyncGenerator<ArrivingLayer> {
+  const look = untilWritten(written, lookEveryMs);
+  const seen = new Set<Digest>();
+  const next = async (): Promise<ArrivingLayer | undefined> =>
+    (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+  while (await look()) {
+    for (let layer; (layer = await next()) !== undefined;) {
+      seen.add(layer.digest);
+      yield layer;
+    }
+  }
+  await written;
+}
+
+async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLayer | undefined> {
+  const names = await readdir(join(layout, 'blobs', 'sha256')).catch(() => []);
+  for (const name of names.sort()) {
+    const digest = parseDigest(name);
+    if (digest === undefined || seen.has(digest)) continue;
+    const path = blobPath(layout, digest);
+    const size = await wholeLayerSize(path);
+    if (size !== undefined) return { digest, size, chunks: () => wholeFileChunks(path, size) };
+    seen.add(digest);
+  }
+  return undefined;
+}
+
+async function growingLayer(
+  layout: string,
+  seen: ReadonlySet<Digest>,
+  written: Promise<unknown>,
+): Promise<ArrivingLayer | undefined> {
+  const folder = join(layout, 'ingest');
+  const names = await readdir(folder).catch(() => []);
+  const found = await Promise.all(names.map((name) => readIngest(layout, join(folder, name), written)));
+  return found
+    .filter((layer) => layer !== undefined)
+    .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
+    .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
+}
+
+/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+async function readIngest(layout: string, folder: string, written: Promise<unknown>): Promise<Growing | undefined> {
+  const path = join(folder, 'data');
+  const files = [readFile(join(folder, 'ref'), 'utf8'), readFile(join(folder, 'total'), 'utf8'), stat(path)] as const;
+  // It may be renamed or just begun: the next look sees more.
+  const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }] as const);
+  const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
+  const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
+  if (digest === undefined || size === 0) return undefined;
+  const file = { path, wholePath: blobPath(layout, digest), size };
+  return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
+}
+
+/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+export async function begun<T>(items: AsyncGenerator<T>): Promise<AsyncIterable<T>> {
+  const first = await items.next();
+  return (async function* () {
+    if (first.done !== true) yield first.value;
+    yield* items;
+  })();
+}

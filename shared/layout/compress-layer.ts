@@ -1,0 +1,157 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zlib';
+import { giveBack } from '../bytes/chunks.ts';
+import type { LayerFormat } from '../image/manifest.ts';
+
+/** Compresses one frame after the other; each is a whole file of its format. */
+export interface FrameCompressor {
+  compress(frame: Buffer): Promise<readonly Buffer[]>;
+  /** Takes a part that nobody needs any more. */
+  release(part: Buffer): void;
+  /** Gives its memory back. */
+  close(): void;
+}
+
+const gzipFrame = promisify(gzip);
+
+/**
+ * @param frameBytes the longest frame
+ * @param level undefined for the compressor's own default
+ */
+export function gzipCompressor(frameBytes: number, level: number | undefined): FrameCompressor {
+  // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
+  // than a thousandth.
+  const chunkSize = frameBytes + 64 * 1024;
+  const options = level === undefined ? { chunkSize } : { chunkSize, level };
+  return {
+    compress: async (frame) => [await gzipFrame(frame, options)],
+    release: () => undefined,
+    close: () => undefined,
+  };
+}
+
+const zstdChunkBytes = 2304 * 1024;
+
+/**
+ * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * busy (docs/decisions.md).
+ * @param level undefined for the compressor's own default
+ */
+export function zstdCompressor(level: number | undefined): FrameCompressor {
+  const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
+  // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
+  // longest result, so a chunk has room for more than one.
+  const stream = createZstdCompress({ flush: constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
+  let parts: Buffer[] = [];
+  stream.on('data', (part: Buffer) => parts.push(part));
+  return {
+    compress: async (frame) => {
+      await written(stream, frame);
+      const result = parts;
+      parts = [];
+      return result;
+    },
+    release: ({ buffer, byteOffset, length }) => {
+      // The stream goes on in a chunk until it's full.
+      if (byteOffset + length === zstdChunkBytes) giveBack(Buffer.from(buffer));
+    },
+    close: () => stream.destroy(),
+  };
+}
+
+async function written(stream: ZstdCompress, frame: Buffer): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    stream.once('error', reject);
+    stream.write(frame, (error) => {
+      stream.off('error', reject);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+  // All of it is out by now, unless the stream was about to hand it over.
+  while (stream.readableLength > 0) await turn();
+}
+
+/** A format and its level; without one the compressor's own default counts. */
+export interface LayerCompression {
+  readonly format: LayerFormat;
+  readonly level: number | undefined;
+}
+
+interface CompressedFrame {
+  readonly parts: readonly Buffer[];
+  readonly compressor: FrameCompressor;
+}
+
+const frameBytes = 2 * 1024 * 1024;
+// As many as Node's pool has threads; more would only hold memory.
+const framesInFlight = 4;
+
+/**
+ * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
+ * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
+ * Holds at most nine frames. Each chunk is valid until the next is asked for.
+ */
+export async function* compressLayer(
+  chunks: AsyncIterable<Buffer>,
+  compression: LayerCompression,
+): AsyncGenerator<Buffer> {
+  if (compression.format === 'uncompressed') {
+    yield* chunks;
+    return;
+  }
+  const pool: Buffer[] = [];
+  const compressors: FrameCompressor[] = [];
+  const waiting: Promise<CompressedFrame>[] = [];
+  try {
+    for await (const frame of frames(chunks, pool)) {
+      const compressor = compressors.pop() ?? newCompressor(compression);
+      const compressed = compressor
+        .compress(frame)
+        .then((parts) => ({ parts, compressor }))
+        .finally(() => {
+          pool.push(Buffer.from(frame.buffer));
+          compressors.push(compressor);
+        });
+      compressed.catch(() => undefined); // thrown below, when its turn comes
+      waiting.push(compressed);
+      const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+      if (first !== undefined) yield* passing(await first);
+    }
+    for (const compressed of waiting) yield* passing(await compressed);
+  } finally {
+    await Promise.allSettled(waiting);
+    for (const compressor of compressors) compressor.close();
+  }
+}
+
+function* passing({ parts, compressor }: CompressedFrame): Generator<Buffer> {
+  for (const part of parts) {
+    yield part;
+    compressor.release(part);
+  }
+}
+
+function newCompressor({ format, level }: LayerCompression): FrameCompressor {
+  return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+}
+
+/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
+async function* frames(chunks: AsyncIterable<Buffer>, pool: Buffer[]): AsyncGenerator<Buffer> {
+  let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+  let length = 0;
+  for await (const chunk of chunks) {
+    for (let taken = 0; taken < chunk.length;) {
+      const count = chunk.copy(frame, length, taken);
+      taken += count;
+      length += count;
+      if (length < frameBytes) continue;
+      yield frame;
+      frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+      length = 0;
+    }
+  }
+  // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+  yield frame.subarray(0, length);
+}

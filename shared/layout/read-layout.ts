@@ -1,0 +1,105 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import { type Digest, digestOf, hexOf } from '../image/digest.ts';
+import {
+  type Descriptor,
+  formatManifest,
+  type ImageContents,
+  isAttestation,
+  isIndex,
+  parseConfig,
+  parseIndex,
+  parseManifest,
+  requireConfigSize,
+} from '../image/manifest.ts';
+import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
+import { invalidLayout } from '../image/layout-error.ts';
+
+/** A layer that lies in a layout under another digest than the layout's manifest says: we have compressed it. */
+export interface ReplacedLayer {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+export function blobPath(layout: string, digest: Digest): string {
+  return join(layout, 'blobs', 'sha256', hexOf(digest));
+}
+
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+export async function readOciLayout(
+  layout: string,
+  platform: Platform,
+  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+): Promise<ImageContents> {
+  const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
+    throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
+  });
+  const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+  const manifestBytes = await readJsonBlob(layout, descriptor);
+  const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+  requireConfigSize(manifest.config.size);
+  const configBytes = await readJsonBlob(layout, manifest.config);
+  const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+  if (!samePlatform(config.platform, platform)) {
+    throw new HandoverError(
+      'platform-mismatch',
+      `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was asked for.`,
+      'Set the input `platform` to the platform of the image, or build the image for the platform asked for.',
+    );
+  }
+  const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+  await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+  const unchanged = {
+    configDigest: manifest.config.digest,
+    configBytes,
+    config,
+    manifestDigest: descriptor.digest,
+    manifestBytes,
+    manifestMediaType: descriptor.mediaType,
+    layers,
+  };
+  return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+}
+
+async function findManifest(
+  layout: string,
+  descriptors: readonly Descriptor[],
+  platform: Platform,
+): Promise<Descriptor> {
+  const images = descriptors.filter((item) => !isAttestation(item));
+  const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
+  const only = images.length === 1 ? images[0] : undefined;
+  const found = match ?? only;
+  if (found === undefined) {
+    const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');
+    throw invalidLayout(
+      `The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`,
+    );
+  }
+  if (!isIndex(found)) return found;
+  const bytes = await readJsonBlob(layout, found);
+  return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+}
+
+async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
+  await requireBlob(layout, descriptor);
+  const bytes = await readFile(blobPath(layout, descriptor.digest));
+  const actual = digestOf(bytes);
+  if (actual !== descriptor.digest) throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+  return bytes;
+}
+
+async function requireBlob(layout: string, descriptor: Descriptor): Promise<void> {
+  const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
+  if (found?.size === descriptor.size) return;
+  const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+  throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}

@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { HandoverError } from '../base/errors.ts';
+import { withHead } from '../bytes/chunks.ts';
+import { writeAll } from '../bytes/files.ts';
+import { type Digest, hexOf, parseDigest } from '../image/digest.ts';
+import { formatManifest, layerMediaType, parseArchiveManifest } from '../image/manifest.ts';
+import { tarEntries } from '../tar/entries.ts';
+import { looksLikeTar, tarBlock } from '../tar/header.ts';
+import { compressLayer, type LayerCompression } from './compress-layer.ts';
+import { blobPath, type ReplacedLayer } from './read-layout.ts';
+
+const top = /^(?:oci-layout|index\.json)$/;
+const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
+// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
+const archiveManifest = 'manifest.json';
+
+/**
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
+ * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
+ * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
+ */
+export async function writeOciLayout(
+  chunks: AsyncIterable<Buffer>,
+  layout: string,
+  compression: LayerCompression,
+): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
+  await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
+  const replaced = new Map<Digest, ReplacedLayer>();
+  const seen = { index: false, entries: 0 };
+  let archive = '';
+  const takeEntry = async (name: string, content: AsyncIterable<Buffer>): Promise<void> => {
+    seen.entries += 1;
+    seen.index ||= name === 'index.json';
+    const digest = parseDigest(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
+    if (digest !== undefined) {
+      const layer = await writeBlob(content, layout, digest, compression);
+      if (layer !== undefined) replaced.set(digest, layer);
+    } else if (name === archiveManifest) archive = await text(content);
+    else if (top.test(name)) await writeFile(join(layout, name), content);
+  };
+  for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
+  if (seen.index) return replaced;
+  if (await writeIndexOf(archive, layout, replaced)) return new Map();
+  throw new HandoverError(
+    'tarball-invalid',
+    `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
+    'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
+  );
+}
+
+/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
+async function writeIndexOf(
+  archive: string,
+  layout: string,
+  replaced: ReadonlyMap<Digest, ReplacedLayer>,
+): Promise<boolean> {
+  const [image] = archive === '' ? [] : parseArchiveManifest(archive, archiveManifest);
+  const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap(
+    (name) => parseDigest(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? [],
+  );
+  const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
+  if (config === undefined || layers.length !== image?.layers.length) return false;
+  const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
+  await placeBlob(layout, manifestDigest, manifestBytes);
+  const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+  await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+  return true;
+}
+
+async function describe(
+  layout: string,
+  digest: Digest,
+  replaced: ReadonlyMap<Digest, ReplacedLayer>,
+): Promise<ReplacedLayer> {
+  const layer = replaced.get(digest);
+  if (layer !== undefined) return layer;
+  const found = await stat(blobPath(layout, digest)).catch(() => undefined);
+  return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+}
+
+async function writeBlob(
+  content: AsyncIterable<Buffer>,
+  layout: string,
+  digest: Digest,
+  compression: LayerCompression,
+): Promise<ReplacedLayer | undefined> {
+  const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+  if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+    await placeBlob(layout, digest, all);
+    return undefined;
+  }
+  const partial = partialPath(layout, digest);
+  const hash = createHash('sha256');
+  let size = 0;
+  const file = await open(partial, 'wx');
+  try {
+    for await (const part of compressLayer(all, compression)) {
+      hash.update(part);
+      size += part.length;
+      await writeAll(file, part);
+    }
+  } finally {
+    await file.close();
+  }
+  const compressed: Digest = `sha256:${hash.digest('hex')}`;
+  await rename(partial, blobPath(layout, compressed));
+  return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+}
+
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout: string, digest: Digest, content: Buffer | AsyncIterable<Buffer>): Promise<void> {
+  const partial = partialPath(layout, digest);
+  await writeFile(partial, content);
+  await rename(partial, blobPath(layout, digest));
+}
+
+function partialPath(layout: string, digest: Digest): string {
+  return join(layout, `partial-${hexOf(digest)}`);
+}

@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { parseJson } from '../base/json.ts';
+import type { Producer } from '../image/record.ts';
+import type { EventFacts } from '../image/workflow-event.ts';
+import type { Runner } from '../image/runner.ts';
+
+/** What the runner says about this job. */
+export interface JobContext {
+  /** A folder that the runner empties after the job. */
+  readonly tempRoot: string;
+  readonly runtimeToken: string;
+  readonly resultsUrl: string;
+  /** Whether BuildKit's `gha` cache has a service to talk to. */
+  readonly hasCacheService: boolean;
+  readonly proxied: boolean;
+  readonly producer: Omit<Producer, 'jobKey'>;
+  /** Id of the job in the workflow; all legs of its matrix share it. */
+  readonly jobId: string;
+  readonly runUrl: string;
+  /** Base of the REST API without a slash at its end; on GitHub Enterprise it has a path. */
+  readonly apiUrl: string;
+  readonly isGithubRunner: boolean;
+  /** The longest retention that the repository allows, in days, if the runner says so. */
+  readonly maxRetentionDays: number | undefined;
+  readonly runner: Runner;
+  readonly event: EventFacts;
+  /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** The one place that reads the runner's environment, inputs aside. */
+export function jobContext(env: Readonly<Record<string, string | undefined>> = process.env): JobContext {
+  const variable = (name: string): string => env[name] ?? '';
+  const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
+  const resultsUrl = variable('ACTIONS_RESULTS_URL');
+  const retention = Number.parseInt(variable('GITHUB_RETENTION_DAYS'), 10);
+  const repository = variable('GITHUB_REPOSITORY');
+  const runId = variable('GITHUB_RUN_ID');
+  return {
+    tempRoot: variable('RUNNER_TEMP') || tmpdir(),
+    runtimeToken,
+    resultsUrl,
+    hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+    proxied: ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some((name) => variable(name) !== ''),
+    producer: {
+      repository,
+      runId,
+      runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
+      commit: variable('GITHUB_SHA'),
+    },
+    jobId: variable('GITHUB_JOB'),
+    runUrl:
+      repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+    apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
+    isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+    maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
+    runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
+    event: eventFacts(variable),
+    metadata: metadataOf(env),
+  };
+}
+
+function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+    ),
+  );
+}
+
+function eventFacts(variable: (name: string) => string): EventFacts {
+  return {
+    name: variable('GITHUB_EVENT_NAME'),
+    payload: readPayload(variable('GITHUB_EVENT_PATH')),
+    ref: variable('GITHUB_REF'),
+    refName: variable('GITHUB_REF_NAME'),
+    refType: variable('GITHUB_REF_TYPE'),
+    sha: variable('GITHUB_SHA'),
+    headRef: variable('GITHUB_HEAD_REF'),
+  };
+}
+
+/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+function readPayload(path: string): unknown {
+  try {
+    return path === '' ? undefined : parseJson(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,73 @@
+import { error as annotate, info } from '@actions/core';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type JobContext, jobContext } from './context.ts';
+import { explainRunner } from '../image/runner.ts';
+import { runnerLog } from './log.ts';
+import { addSummary } from './outputs.ts';
+import { timedOut } from './time-limit.ts';
+
+export interface Step {
+  readonly context: JobContext;
+  readonly log: Log;
+  /** Aborted when the job is cancelled, and when the time is up. */
+  readonly signal: AbortSignal;
+  /** Ends the step with `timed-out` after so many minutes, in the same way as a cancel does. */
+  readonly limit: (minutes: number) => void;
+}
+
+// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+const graceMs = 15_000;
+
+/**
+ * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
+ * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ */
+export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
+  const controller = new AbortController();
+  const limit = (minutes: number): void => {
+    const end = (): void => {
+      if (controller.signal.aborted) return;
+      const error = timedOut(minutes);
+      controller.abort(error);
+      setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
+    };
+    setTimeout(end, minutes * 60_000).unref();
+  };
+  const cancel = (signal: NodeJS.Signals): void => {
+    controller.abort(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
+  };
+  // What escapes every promise must not end the step without a word.
+  const escaped = (error: unknown): void => {
+    void report(name, error).finally(() => process.exit(1));
+  };
+  process.on('uncaughtException', escaped);
+  process.on('unhandledRejection', escaped);
+  process.on('SIGINT', cancel);
+  process.on('SIGTERM', cancel);
+  const context = jobContext();
+  try {
+    await step({ context, log: runnerLog, signal: controller.signal, limit });
+    process.exit(0);
+  } catch (error) {
+    const reason: unknown = controller.signal.reason;
+    await report(name, controller.signal.aborted ? reason : explainRunner(error, context.runner));
+    process.exit(1);
+  }
+}
+
+async function report(name: string, error: unknown): Promise<void> {
+  if (!(error instanceof HandoverError)) {
+    const stack = error instanceof Error ? error.stack : undefined;
+    if (stack !== undefined) info(stack);
+    annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+      title: `${name}: unexpected error`,
+    });
+    await addSummary(`### ❌ ${name} failed\n\n${messageOf(error)}\n`);
+    return;
+  }
+  annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+    title: `${name}: ${error.code}`,
+  });
+  await addSummary(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+}

@@ -1,0 +1,106 @@
+import { pipeline } from 'node:stream';
+import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+import { HandoverError } from '../base/errors.ts';
+
+import type { TarballCompression } from '../image/record.ts';
+
+/** How something is packed that docker load may unpack. */
+export type Packing = TarballCompression | 'xz' | 'bzip2';
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+export const magicBytes = 6;
+
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+export function compressionOf(head: Buffer): TarballCompression {
+  const packing = packingOf(head);
+  if (packing === 'xz') throw unread('xz', 'unxz');
+  if (packing === 'bzip2') throw unread('bzip2', 'bunzip2');
+  return packing;
+}
+
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+export function packingOf(head: Buffer): Packing {
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
+  if (head.subarray(0, xzMagic.length).equals(xzMagic)) return 'xz';
+  if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4))) return 'bzip2';
+  const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+  // pzstd begins with a frame that is there to be skipped.
+  if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';
+  return 'none';
+}
+
+function unread(format: string, command: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball is compressed with ${format}, which can't be looked into here.`,
+    `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
+  );
+}
+
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+  ...gunzipOptions,
+  chunkSize: 2 * 1024 * 1024,
+  params: { [constants.ZSTD_d_windowLogMax]: 31 },
+};
+
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
+  if (compression === 'none') return chunks;
+  if (compression === 'zstd') return zstdFrames(chunks);
+  // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+  return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
+}
+
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const source = chunks[Symbol.asyncIterator]();
+  let rest: Buffer | undefined = await nextOf(source);
+  while (rest !== undefined) {
+    const decoder = createZstdDecompress(zstdOptions);
+    const feeding = feed(decoder, rest, source);
+    feeding.catch((error: unknown) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+    const decoded: AsyncIterable<Buffer> = decoder;
+    yield* decoded;
+    rest = await feeding;
+  }
+}
+
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(
+  decoder: ZstdDecompress,
+  first: Buffer,
+  source: AsyncIterator<Buffer>,
+): Promise<Buffer | undefined> {
+  let written = 0;
+  for (let chunk: Buffer | undefined = first; chunk !== undefined; chunk = await nextOf(source)) {
+    written += chunk.length;
+    await write(decoder, chunk);
+    const left = written - decoder.bytesWritten;
+    if (left > 0) return chunk.subarray(chunk.length - left);
+  }
+  decoder.end();
+  return undefined;
+}
+
+function write(decoder: ZstdDecompress, chunk: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    decoder.write(chunk, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
+async function nextOf(source: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+  const next = await source.next();
+  return next.done === true ? undefined : next.value;
+}

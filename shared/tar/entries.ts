@@ -1,0 +1,190 @@
+import { Readable } from 'node:stream';
+import { HandoverError } from '../base/errors.ts';
+import { copiedBytes } from '../bytes/chunks.ts';
+import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './header.ts';
+
+/** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
+export interface TarEntry {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Whether it's a regular file: no folder, link or device. */
+  readonly isFile: boolean;
+  /** What a link stands for: a symbolic link's text, or the name of the entry that a hard link is another name of. */
+  readonly link?: TarLink;
+  /** Parts of the tar's own chunks, each valid until the next is asked for. */
+  readonly content: AsyncIterable<Buffer>;
+}
+
+export interface TarLink {
+  readonly kind: 'symbolic' | 'hard';
+  readonly target: string;
+}
+
+/** What comes in front of an entry's own header, and counts more. */
+interface Extension {
+  readonly name?: string;
+  readonly size?: number;
+  readonly link?: string;
+}
+
+const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
+
+// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
+const maxExtensionBytes = 1024 * 1024;
+
+/**
+ * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
+ * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
+ * (Go archive/tar, Reader.Next), but taken.
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ */
+export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
+  const bytes = new ByteSource(chunks);
+  let extension: Extension = {};
+  let isEnded = false;
+  try {
+    for (let block; (block = await bytes.block()) !== undefined;) {
+      if (isZero(block)) {
+        if (isEnded) await bytes.skipAll();
+        isEnded = true;
+        continue;
+      }
+      const header = readTarHeader(block);
+      if (header === undefined) throw invalid('a header has a wrong checksum');
+      const { type } = header;
+      const { name, size: told } = { ...header, ...extension };
+      const size = hasContent(type) ? told : 0;
+      if (type === 'x' || type === 'L' || type === 'K') {
+        extension = {
+          ...extension,
+          ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+        };
+        await bytes.skip(tarPadding(header.size));
+        continue;
+      }
+      // What it says of all entries isn't asked for here.
+      if (type === 'g') {
+        await bytes.skip(header.size + tarPadding(header.size));
+        continue;
+      }
+      const end = bytes.position + size;
+      const kind = linkKinds[type];
+      const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+      // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+      yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+      await bytes.skip(end + tarPadding(size) - bytes.position);
+      extension = {};
+    }
+    // Whoever sent it may have gone away between two entries.
+    if (!isEnded) throw invalid('its end is missing');
+  } finally {
+    await bytes.close();
+  }
+}
+
+function readExtension(type: 'x' | 'L' | 'K', content: Buffer): Extension {
+  // GNU tar ends the name with a zero byte.
+  if (type === 'L') return { name: textAt(content, 0, content.length) };
+  if (type === 'K') return { link: textAt(content, 0, content.length) };
+  const records = readPaxRecords(content);
+  const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+  return {
+    ...(path === undefined ? {} : { name: path }),
+    ...(link === undefined ? {} : { link }),
+    ...(Number.isSafeInteger(size) ? { size } : {}),
+  };
+}
+
+// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+function hasContent(type: string): boolean {
+  return !/^[1-6]$/.test(type);
+}
+
+function atMost(size: number, most: number): number {
+  if (size > most) throw invalid(`a header goes on for ${String(size)} bytes`);
+  return size;
+}
+
+function invalid(why: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball is not a whole tar archive: ${why}.`,
+    'Run the job again; if it repeats, look for a full disk: df -h.',
+  );
+}
+
+/** Takes bytes out of chunks by number. */
+class ByteSource {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+  #position = 0;
+
+  constructor(chunks: AsyncIterable<Buffer>) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+  }
+
+  /** How many bytes have been taken. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** A block of its own, or undefined at the end. */
+  async block(): Promise<Buffer | undefined> {
+    return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+  }
+
+  async exactly(bytes: number): Promise<Buffer> {
+    const all = Buffer.alloc(bytes);
+    let filled = 0;
+    for await (const part of this.until(this.#position + bytes)) filled += part.copy(all, filled);
+    return all;
+  }
+
+  async skip(bytes: number): Promise<void> {
+    const end = this.#position + bytes;
+    while (this.#position < end) await this.#take(end);
+  }
+
+  async skipAll(): Promise<void> {
+    this.#rest = Buffer.alloc(0);
+    while (await this.#more()) this.#rest = Buffer.alloc(0);
+  }
+
+  async *until(end: number): AsyncGenerator<Buffer> {
+    while (this.#position < end) yield await this.#take(end);
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+
+  async #take(end: number): Promise<Buffer> {
+    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.#position)}`);
+    const part = this.#rest.subarray(0, end - this.#position);
+    this.#rest = this.#rest.subarray(part.length);
+    this.#position += part.length;
+    return part;
+  }
+
+  async #more(): Promise<boolean> {
+    while (this.#rest.length === 0) {
+      const next = await this.#chunks.next();
+      if (next.done === true) return false;
+      this.#rest = next.value;
+    }
+    return true;
+  }
+}
+
+/**
+ * The files of a small tar, by name.
+ * @throws HandoverError `tarball-invalid` when it isn't a whole tar
+ */
+export async function readSmallTar(bytes: Buffer): Promise<ReadonlyMap<string, Buffer>> {
+  const files = new Map<string, Buffer>();
+  for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
+    if (isFile) files.set(name, await copiedBytes(content));
+  }
+  return files;
+}

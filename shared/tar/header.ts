@@ -1,0 +1,114 @@
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+export const tarBlock = 512;
+
+/** Two zero blocks end an archive. */
+export const endOfArchive = Buffer.alloc(2 * tarBlock);
+
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+export function tarPadding(size: number): number {
+  return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+export function tarHeader(name: string, size: number): Buffer {
+  const isDirectory = name.endsWith('/');
+  const block = Buffer.alloc(tarBlock);
+  if (Buffer.byteLength(name) > 100) throw new RangeError(`tar entry name too long: ${name}`);
+  block.write(name, 0);
+  block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+  block.write(octal(0, 7), 108);
+  block.write(octal(0, 7), 116);
+  writeSize(block, size);
+  block.write(octal(0, 11), 136);
+  block.write(isDirectory ? '5' : '0', 156);
+  block.write('ustar\u000000', 257, 'latin1');
+  writeChecksum(block);
+  return block;
+}
+
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+export function looksLikeTar(head: Buffer): boolean {
+  return head.toString('latin1', 257, 262) === 'ustar';
+}
+
+/** What a header says of its entry. */
+export interface TarHeader {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** One character, such as `0` for a file; zero in old archives. */
+  readonly type: string;
+  /** What a link stands for; empty for anything else. */
+  readonly linkTarget: string;
+}
+
+/** Undefined for a block whose checksum is wrong. */
+export function readTarHeader(block: Buffer): TarHeader | undefined {
+  if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block)) return undefined;
+  const name = textAt(block, 0, 100);
+  // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+  const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+  return {
+    name: prefix === '' ? name : `${prefix}/${name}`,
+    size: readSize(block),
+    type: block.toString('latin1', 156, 157),
+    linkTarget: textAt(block, 157, 100),
+  };
+}
+
+/** Whether a block ends an archive. */
+export function isZero(block: Buffer): boolean {
+  return block[0] === 0 && block.every((byte) => byte === 0);
+}
+
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
+  const records = new Map<string, string>();
+  for (let at = 0; at < content.length;) {
+    const space = content.indexOf(' ', at);
+    const length = Number(content.toString('latin1', at, Math.max(at, space)));
+    if (!Number.isSafeInteger(length) || length <= space - at) break;
+    const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+    records.set(key, value.join('='));
+    at += length;
+  }
+  return records;
+}
+
+/** The text of a field, which ends at a zero byte if it's shorter. */
+export function textAt(bytes: Buffer, start: number, length: number): string {
+  return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+
+function octal(value: number, digits: number): string {
+  return value.toString(8).padStart(digits, '0');
+}
+
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block: Buffer, size: number): void {
+  if (size < 8 ** 11) {
+    block.write(octal(size, 11), 124);
+    return;
+  }
+  block[124] = 0x80;
+  block.writeBigUInt64BE(BigInt(size), 128);
+}
+
+function readSize(block: Buffer): number {
+  if (block[124] === 0x80) return Number(block.readBigUInt64BE(128));
+  return Number.parseInt(textAt(block, 124, 12), 8);
+}
+
+// The checksum's own place counts as eight spaces.
+function checksumOf(block: Buffer): number {
+  return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+
+function writeChecksum(block: Buffer): void {
+  block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+export function looksLikeJson(head: Buffer): boolean {
+  return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+}

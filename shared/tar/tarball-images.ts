@@ -1,0 +1,285 @@
+import { HandoverError } from '../base/errors.ts';
+import { blobName, type Digest } from '../image/digest.ts';
+import {
+  type Descriptor,
+  type ImageConfig,
+  type ImageContents,
+  isAttestation,
+  isImageConfig,
+  isIndex,
+  mediaTypes,
+  parseArchiveManifest,
+  parseConfig,
+  parseIndex,
+  parseManifest,
+  requireConfigSize,
+} from '../image/manifest.ts';
+import { formatPlatform, type Platform, runsOn, samePlatform } from '../image/platform.ts';
+import { formatReference, parseReference, type Reference } from '../image/reference.ts';
+import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
+
+/** An image's own manifest, as it stands in a tarball. */
+export interface TarballManifest {
+  readonly digest: Digest;
+  readonly bytes: Buffer;
+  readonly mediaType: string;
+  readonly layers: readonly Descriptor[];
+}
+
+/** What a tarball says of one image in it. */
+export interface TarballImage {
+  readonly references: readonly Reference[];
+  readonly configDigest: Digest;
+  readonly configBytes: Buffer;
+  readonly config: ImageConfig;
+  /** Undefined in the format of Docker 24 and older, and in the Docker archives of other tools. */
+  readonly manifest: TarballManifest | undefined;
+  /** Digests of the image's manifests and indexes; empty where it has no manifest. */
+  readonly manifestDigests: readonly Digest[];
+  /** In the order they are applied; the same entry may stand here twice. */
+  readonly layers: readonly SeenEntry[];
+}
+
+/** All images of a tarball. */
+export interface TarballImages {
+  /** `docker` with a `manifest.json`, which every engine loads; `oci` is an OCI archive, which the classic store doesn't. */
+  readonly kind: 'docker' | 'oci';
+  readonly images: readonly TarballImage[];
+}
+
+/**
+ * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
+ *   that isn't compressed has another digest than the config says
+ */
+export function imagesIn(seen: SeenTarball): TarballImages {
+  const archive = textOf(seen.find('manifest.json'));
+  const index = textOf(seen.find('index.json'));
+  const manifests = index === undefined ? [] : manifestsIn(index, seen);
+  if (archive !== undefined) {
+    const images = parseArchiveManifest(archive, 'manifest.json');
+    return { kind: 'docker', images: images.map((image) => archiveImage(image, manifests, seen)) };
+  }
+  const there = manifests.filter(isThere);
+  const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
+  const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+  if (images.length > 0) return { kind: 'oci', images };
+  throw new HandoverError(
+    'tarball-invalid',
+    index === undefined
+      ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
+      : "The tarball's index.json names no image that is in the tarball.",
+    'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.',
+  );
+}
+
+function textOf(entry: SeenEntry | undefined): string | undefined {
+  return entry?.bytes?.toString();
+}
+
+/** A manifest that an index names, at whatever depth. */
+interface IndexedManifest {
+  readonly descriptor: Descriptor;
+  /** Undefined when it isn't in the tarball: an index may name more platforms than there are. */
+  readonly bytes: Buffer | undefined;
+  /** Digests of the indexes around it, the outermost first. */
+  readonly around: readonly Digest[];
+  readonly references: readonly Reference[];
+}
+
+// An index may stand in an index; more than a few levels are a mistake.
+const maxDepth = 4;
+
+/** The manifests of images in an index, each once, with all the references that they stand under. */
+function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedManifest[] {
+  const found = new Map<Digest, IndexedManifest>();
+  const visit = (text: string, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
+    for (const descriptor of parseIndex(text, where)) {
+      if (isAttestation(descriptor)) continue;
+      const { digest } = descriptor;
+      const references = [...names, ...namesOf(descriptor)];
+      const bytes = seen.blob(digest)?.bytes;
+      if (isIndex(descriptor)) {
+        if (bytes === undefined || around.length >= maxDepth) continue;
+        visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
+        continue;
+      }
+      const before = found.get(digest);
+      found.set(digest, {
+        descriptor,
+        bytes,
+        around: [...new Set([...(before?.around ?? []), ...around])],
+        references: [...(before?.references ?? []), ...references],
+      });
+    }
+  };
+  visit(indexText, 'index.json', [], []);
+  return [...found.values()];
+}
+
+function isThere(found: IndexedManifest): found is IndexedManifest & { readonly bytes: Buffer } {
+  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes.toString(), where(found)).config);
+}
+
+// Of several platforms, one may be there without its layers.
+function isWhole(bytes: Buffer, seen: SeenTarball): boolean {
+  const { config, layers } = parseManifest(bytes.toString(), 'a manifest');
+  return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
+}
+
+function where({ descriptor }: IndexedManifest): string {
+  return `manifest ${descriptor.digest}`;
+}
+
+// The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
+function namesOf({ annotations }: Descriptor): readonly Reference[] {
+  const short = annotations['org.opencontainers.image.ref.name'];
+  const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
+  if (name === undefined) return [];
+  try {
+    return [parseReference(name)];
+  } catch {
+    return []; // what some tool means by it is no reference
+  }
+}
+
+function ociImage(found: IndexedManifest & { readonly bytes: Buffer }, seen: SeenTarball): TarballImage {
+  const manifest = manifestOf(found, found.bytes);
+  const { config } = parseManifest(found.bytes.toString(), where(found));
+  const image = {
+    references: found.references,
+    ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
+    manifest,
+    manifestDigests: [manifest.digest, ...found.around],
+    layers: manifest.layers.map(({ digest }) =>
+      requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest),
+    ),
+  };
+  requireDiffIds(image, seen);
+  return image;
+}
+
+function manifestOf({ descriptor }: IndexedManifest, bytes: Buffer): TarballManifest {
+  const { digest, mediaType } = descriptor;
+  return {
+    digest,
+    bytes,
+    mediaType: mediaType || mediaTypes.manifest,
+    layers: parseManifest(bytes.toString(), `manifest ${digest}`).layers,
+  };
+}
+
+function archiveImage(
+  { config, repoTags, layers }: ReturnType<typeof parseArchiveManifest>[number],
+  manifests: readonly IndexedManifest[],
+  seen: SeenTarball,
+): TarballImage {
+  const by = "The tarball's manifest.json";
+  const entry = requireConfig(seen.find(config), by, config);
+  const own = manifests
+    .filter(isThere)
+    .filter((found) => parseManifest(found.bytes.toString(), where(found)).config.digest === entry.configDigest);
+  const [first] = own;
+  const image = {
+    references: repoTags.map(parseReference),
+    ...entry,
+    manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+    // What the containerd store may take as the image's ID.
+    manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
+    layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
+  };
+  requireDiffIds(image, seen);
+  return image;
+}
+
+function requireConfig(
+  entry: SeenEntry | undefined,
+  by: string,
+  name: string,
+): Pick<TarballImage, 'configDigest' | 'configBytes' | 'config'> {
+  const { digest, size, bytes } = requireEntry(entry, by, name);
+  requireConfigSize(size);
+  const config = parseConfig(bytes?.toString() ?? '', name);
+  return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+}
+
+function requireEntry(entry: SeenEntry | undefined, by: string, name: string): SeenEntry {
+  if (entry !== undefined) return entry;
+  throw new HandoverError(
+    'tarball-invalid',
+    `${by} names ${name}, which is not in the tarball.`,
+    'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
+  );
+}
+
+function requireDiffIds({ config, layers }: Pick<TarballImage, 'config' | 'layers'>, seen: SeenTarball): void {
+  const { diffIds } = config;
+  if (layers.length !== diffIds.length) {
+    throw new HandoverError(
+      'tarball-invalid',
+      `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`,
+      'The tarball was edited: make it again with docker save.',
+    );
+  }
+  layers.forEach((layer, position) => {
+    const expected = diffIds[position];
+    const found = seen.diffIdOf(layer);
+    if (expected !== undefined && found !== undefined && found !== expected) throw damaged(layer.path, expected, found);
+  });
+}
+
+/**
+ * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
+ */
+export function chooseImage(
+  images: readonly TarballImage[],
+  wanted: Reference | undefined,
+  platform: Platform,
+): TarballImage {
+  const name = wanted === undefined ? undefined : formatReference(wanted);
+  const named = images.filter((image) => image.references.some((reference) => formatReference(reference) === name));
+  const candidates = named.length > 0 ? named : images;
+  const exact = candidates.filter((image) => samePlatform(image.config.platform, platform));
+  const fitting = exact.length > 0 ? exact : candidates.filter((image) => runsOn(image.config.platform, platform));
+  const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
+  // One image in several platforms has one name, or none.
+  const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
+  if (isOne && chosen === undefined) throw noPlatform(candidates, platform);
+  if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
+    return chosen;
+  const there = images.map((image) => namesIn(image) || image.configDigest);
+  throw new HandoverError(
+    'image-not-found',
+    `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`,
+    'Set the input `image` to one of them.',
+  );
+}
+
+/** The image for a tarball of ours; undefined when it has no manifest, or when its layers don't lie under their digests. */
+export function contentsOf(image: TarballImage): ImageContents | undefined {
+  const { manifest, configDigest, configBytes, config } = image;
+  if (manifest === undefined || image.layers.some(({ name, digest }) => name !== blobName(digest))) return undefined;
+  return {
+    configDigest,
+    configBytes,
+    config,
+    manifestDigest: manifest.digest,
+    manifestBytes: manifest.bytes,
+    manifestMediaType: manifest.mediaType,
+    layers: manifest.layers,
+  };
+}
+
+function namesIn({ references }: TarballImage): string {
+  return references.map(formatReference).join(', ');
+}
+
+function noPlatform(images: readonly TarballImage[], platform: Platform): HandoverError {
+  const there = images.map((image) => formatPlatform(image.config.platform));
+  return new HandoverError(
+    'platform-mismatch',
+    `The tarball holds images for ${there.join(', ')}; ${formatPlatform(platform)} was asked for.`,
+    `Make the tarball for ${formatPlatform(platform)} too; or, if another one is meant, set \`platform\` in the export.`,
+  );
+}

@@ -1,0 +1,210 @@
+import { createHash, type Hash } from 'node:crypto';
+import { posix } from 'node:path';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import { copiedBytes, lastingChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
+import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
+import { maxJsonBytes } from '../image/manifest.ts';
+import { looksLikeJson } from './header.ts';
+import { decompress, type Packing, packingOf } from './compression.ts';
+import { tarEntries, type TarLink } from './entries.ts';
+import { tarBlock } from './header.ts';
+
+// All configs and manifests of a tarball together.
+const maxJsonBytesInAll = 8 * maxJsonBytes;
+// Links may point to links; more than this many are a circle.
+const maxLinks = 20;
+
+/** An entry on its way: a layer, or something as large as one. */
+export interface PassingEntry {
+  /** Its name in the tarball. */
+  readonly path: string;
+  /** Where it lies in a tarball of ours: `blobs/sha256/…` where its own name tells its digest, else a name of our making. */
+  readonly name: string;
+  /** Known before it has passed only where its own name tells it; checked when it has. */
+  readonly digest: Digest | undefined;
+  /** Bytes. */
+  readonly size: number;
+  readonly packing: Packing;
+  /** Each is valid until the next is asked for. */
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+/** An entry that has passed or was kept. */
+export interface SeenEntry {
+  /** Its name in the tarball. */
+  readonly path: string;
+  /** The name that it was given out under, or would have been. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly packing: Packing;
+  /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
+  readonly bytes?: Buffer;
+}
+
+/** What was in a tarball, by the names that its own index uses. */
+export class SeenTarball {
+  readonly #entries = new Map<string, SeenEntry>();
+  readonly #blobs = new Map<Digest, SeenEntry>();
+  readonly #links = new Map<string, string>();
+  readonly #diffIds = new Map<string, Digest>();
+  #jsonBytes = 0;
+  #unnamed = 0;
+
+  /** What stands under a name in the tar, or where links under that name lead. */
+  find(name: string): SeenEntry | undefined {
+    let path = pathOf(name);
+    for (let steps = 0; steps < maxLinks; steps += 1) {
+      const target = this.#links.get(path);
+      if (target === undefined) return this.#entries.get(path);
+      path = target;
+    }
+    return undefined;
+  }
+
+  blob(digest: Digest): SeenEntry | undefined {
+    return this.#blobs.get(digest);
+  }
+
+  /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+  diffIdOf({ name, digest, packing }: SeenEntry): Digest | undefined {
+    return packing === 'none' ? digest : this.#diffIds.get(name);
+  }
+
+  /** The first names, to show. */
+  names(): readonly string[] {
+    return [...this.#entries.keys()].slice(0, 5);
+  }
+
+  add(entry: SeenEntry): void {
+    this.#links.delete(entry.path);
+    this.#entries.set(entry.path, entry);
+    this.#blobs.set(entry.digest, entry);
+    this.#jsonBytes += entry.bytes?.length ?? 0;
+  }
+
+  addLink(path: string, { kind, target }: TarLink): void {
+    this.#links.set(path, pathOf(kind === 'hard' ? target : posix.join(posix.dirname(path), target)));
+  }
+
+  addDiffId(name: string, diffId: Digest): void {
+    this.#diffIds.set(name, diffId);
+  }
+
+  /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+  keeps(size: number, head: Buffer): boolean {
+    return looksLikeJson(head) && size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+  }
+
+  nextName(): string {
+    this.#unnamed += 1;
+    return `layer-${String(this.#unnamed)}.tar`;
+  }
+}
+
+/**
+ * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
+ * the small entries that tell which images there are. Nothing else is held.
+ * @param seen takes what was in it
+ * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
+ */
+export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarball): AsyncGenerator<PassingEntry> {
+  for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+    const path = pathOf(name);
+    if (link !== undefined) seen.addLink(path, link);
+    if (!isFile) continue;
+    const told = digestIn(path);
+    const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+    const packing = packingOf(head);
+    if (seen.keeps(size, head)) {
+      const bytes = await copiedBytes(all);
+      const digest = requireTold(told, digestOf(bytes));
+      seen.add({ path, name: blobName(digest), digest, size, packing, bytes });
+      continue;
+    }
+    const hash = createHash('sha256');
+    const passing = hashed(all, hash);
+    const isRepeated = told !== undefined && seen.blob(told) !== undefined;
+    const out = told === undefined ? seen.nextName() : blobName(told);
+    if (!isRepeated) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    // What nobody has taken.
+    await drained(passing);
+    seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+  }
+}
+
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
+ * which a compressed one is unpacked.
+ * @throws HandoverError as `readTarball`; what `chunks` throws
+ */
+export async function seeTarball(chunks: AsyncIterable<Buffer>): Promise<SeenTarball> {
+  const seen = new SeenTarball();
+  for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+    if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd')) continue;
+    const source = { failed: false };
+    const watched = watchedChunks(lastingChunks(passing), () => (source.failed = true));
+    const diffId = await contentDigest(decompress(watched, packing)).catch((error: unknown) => {
+      throw source.failed ? error : undecodable(path, packing, error);
+    });
+    seen.addDiffId(name, diffId);
+  }
+  return seen;
+}
+
+async function contentDigest(chunks: AsyncIterable<Buffer>): Promise<Digest> {
+  const hash = createHash('sha256');
+  await drained(hashed(chunks, hash));
+  return `sha256:${hash.digest('hex')}`;
+}
+
+/** Takes what is left of some chunks. */
+async function drained(chunks: AsyncIterable<unknown>): Promise<void> {
+  const source = chunks[Symbol.asyncIterator]();
+  while ((await source.next()).done !== true);
+}
+
+function digestIn(path: string): Digest | undefined {
+  return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+
+// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+function pathOf(name: string): string {
+  return posix.join('/', name).slice(1);
+}
+
+// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
+function hashed(chunks: AsyncIterable<Buffer>, hash: Hash): AsyncIterable<Buffer> {
+  const source = chunks[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Buffer, undefined>> => {
+    const result = await source.next();
+    if (result.done === true) return { done: true, value: undefined };
+    hash.update(result.value);
+    return result;
+  };
+  return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+
+function undecodable(path: string, packing: Packing, cause: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`,
+    'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
+    cause,
+  );
+}
+
+function requireTold(told: Digest | undefined, digest: Digest): Digest {
+  if (told !== undefined && told !== digest) throw damaged(blobName(told), told, digest);
+  return digest;
+}
+
+/** What to say of an entry whose content isn't what the tarball says of it. */
+export function damaged(name: string, expected: Digest, found: Digest): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`,
+    'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
+  );
+}

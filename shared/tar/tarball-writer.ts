@@ -1,0 +1,140 @@
+import { blobName, type Digest } from '../image/digest.ts';
+import { type ImageContents, mediaTypes } from '../image/manifest.ts';
+import { isKnown } from '../image/platform.ts';
+import { canonicalReference, formatReference, type Reference } from '../image/reference.ts';
+
+import { invalidLayout } from '../image/layout-error.ts';
+import { endOfArchive, tarHeader, tarPadding } from './header.ts';
+
+/** A layer in an OCI layout that is being written. */
+export interface ArrivingLayer {
+  readonly digest: Digest;
+  /** Bytes, of the whole. */
+  readonly size: number;
+  /** In chunks of at most 1 MiB, each valid until the next is asked for. */
+  readonly chunks: () => AsyncIterable<Buffer>;
+}
+
+/** An image and the references it is stored under. */
+export interface NamedImage {
+  readonly image: ImageContents;
+  readonly references: readonly Reference[];
+}
+
+/** What is known of a tarball when all of it has passed. */
+export interface WrittenTarball {
+  /** Bytes. */
+  readonly size: number;
+  /** Where each layer's content starts, in bytes. */
+  readonly layerOffsets: ReadonlyMap<Digest, number>;
+}
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ */
+export async function* tarballChunks(
+  layers: AsyncIterable<ArrivingLayer>,
+  images: () => Promise<readonly NamedImage[]>,
+  told: (written: WrittenTarball) => void,
+): AsyncGenerator<Buffer> {
+  const layerOffsets = new Map<Digest, number>();
+  let position = 0;
+  const count = (chunk: Buffer): Buffer => {
+    position += chunk.length;
+    return chunk;
+  };
+  for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
+  for await (const { digest, size, chunks } of layers) {
+    yield count(tarHeader(blobName(digest), size));
+    layerOffsets.set(digest, position);
+    for await (const chunk of chunks()) yield count(chunk);
+    yield count(Buffer.alloc(tarPadding(size)));
+  }
+  const named = await images();
+  requireLayers(named, layerOffsets);
+  for (const [name, bytes] of smallEntries(named)) {
+    yield count(smallEntry(name, bytes));
+  }
+  yield count(endOfArchive);
+  told({ size: position, layerOffsets });
+}
+
+/** A whole entry of a tar. */
+export function smallEntry(name: string, bytes: Buffer): Buffer {
+  return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+}
+
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
+  const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+  return new Map<string, Buffer>([
+    ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
+      [blobName(image.configDigest), image.configBytes],
+      [blobName(image.manifestDigest), image.manifestBytes],
+    ]),
+    ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
+    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
+    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+  ]);
+}
+
+/** An image without a manifest, whose layers lie under whatever names. */
+export interface ArchivedImage {
+  readonly configDigest: Digest;
+  readonly configBytes: Buffer;
+  readonly layerNames: readonly string[];
+  readonly references: readonly Reference[];
+}
+
+/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
+export function archiveEntries(images: readonly ArchivedImage[]): ReadonlyMap<string, Buffer> {
+  return new Map<string, Buffer>([
+    ...images.map(({ configDigest, configBytes }): readonly [string, Buffer] => [blobName(configDigest), configBytes]),
+    ['manifest.json', json(images.map(archiveManifestOf))],
+  ]);
+}
+
+function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Digest, number>): void {
+  const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+  if (missing !== undefined) throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+
+function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
+  const { platform } = image.config;
+  const { os, architecture, variant } = platform;
+  const descriptor = {
+    mediaType: image.manifestMediaType,
+    digest: image.manifestDigest,
+    size: image.manifestBytes.length,
+    ...(isKnown(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+  };
+  // containerd names an image after the first annotation, the OCI tools after the second.
+  return references.map((reference) => ({
+    ...descriptor,
+    annotations: {
+      'io.containerd.image.name': canonicalReference(reference),
+      'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+    },
+  }));
+}
+
+function archived(
+  { configDigest, configBytes, layers }: ImageContents,
+  references: readonly Reference[],
+): ArchivedImage {
+  return { configDigest, configBytes, layerNames: layers.map(({ digest }) => blobName(digest)), references };
+}
+
+function archiveManifestOf({ configDigest, layerNames, references }: ArchivedImage): unknown {
+  return { Config: blobName(configDigest), RepoTags: references.map(formatReference), Layers: layerNames };
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}
