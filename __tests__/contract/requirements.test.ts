@@ -37,7 +37,7 @@ const usesOf = (job: Job): readonly string[] => job.steps.flatMap(({ uses }) => 
 const loads = ({ uses = '' }: Step): boolean => /\/load-image(?:@|$)/.test(uses);
 
 describe('the card', () => {
-  test('C.1: TypeScript only, on the agreed packages, each of which is really used', () => {
+  test('TypeScript only, on the agreed packages, each of which is really used (C.1)', () => {
     const { dependencies, devDependencies } = JSON.parse(read('package.json'));
     expect(Object.keys(dependencies)).toEqual(
       expect.arrayContaining(['@actions/core', '@actions/artifact', '@actions/exec']),
@@ -52,7 +52,7 @@ describe('the card', () => {
     expect(read('dev/test.ts')).toContain('jest');
   });
 
-  test('C.2: the top level has the agreed names', () => {
+  test('the top level has the agreed names (C.2)', () => {
     expect(readdirSync(projectRoot)).toEqual(
       expect.arrayContaining([
         ...['package.json', 'tsconfig.json', 'action.yml'],
@@ -61,7 +61,7 @@ describe('the card', () => {
     );
   });
 
-  test.each(['export-image', 'load-image', '.'])('C.6: %s is an action whose entry is in the repository', (folder) => {
+  test.each(['export-image', 'load-image', '.'])('%s is an action whose entry is in the repository (C.6)', (folder) => {
     const { runs } = parse(read(join(folder, 'action.yml')));
     expect(runs.using).toBe('node24');
     const entry = join(projectRoot, folder, runs.main);
@@ -69,7 +69,7 @@ describe('the card', () => {
     expect(dirname(dirname(entry))).toBe(join(projectRoot, 'dist'));
   });
 
-  test('C.6: the README’s first workflow exports in the build job and loads in each integration job', () => {
+  test('the README’s first workflow exports in the build job and loads in each integration job (C.6)', () => {
     const [where, jobs] = workflows[0] ?? ['', {}];
     expect(where).toBe('README.md, workflow 1');
     expect(Object.keys(jobs)).toEqual(['build', 'integration']);
@@ -79,7 +79,7 @@ describe('the card', () => {
   });
 });
 
-test('S2.6: a job that loads waits for run-integration to be true, which the empty output of a skipped build is not', () => {
+test('a job that loads waits for run-integration to be true, which the empty output of a skipped build is not (S2.6)', () => {
   const consumers = workflows.flatMap(([where, jobs]) =>
     Object.values(jobs)
       .filter((job) => job.steps.some(loads))
@@ -98,7 +98,7 @@ test('S2.6: a job that loads waits for run-integration to be true, which the emp
   }
 });
 
-test('S0.5: no job that loads an artifact logs in to a registry or pulls', () => {
+test('no job that loads an artifact logs in to a registry or pulls (S0.5)', () => {
   const loading = workflows.flatMap(([, jobs]) =>
     Object.values(jobs).filter(({ steps }) => steps.some((step) => loads(step) && step.with?.['from'] === undefined)),
   );
@@ -111,18 +111,18 @@ test('S0.5: no job that loads an artifact logs in to a registry or pulls', () =>
   }
 });
 
-describe('S4.3: what is held against artifacts', () => {
+describe('what is held against artifacts (S4.3)', () => {
   const rows = /## What is held against artifacts\n([\s\S]*?)\n## /.exec(read('README.md'))?.[1] ?? '';
 
   test.each(['Names clash in parallel runs', 'Large artifacts', 'Slow zip', 'No reuse of layers'])(
-    'S4.3: the README answers "%s"',
+    'the README answers "%s" (S4.3)',
     (drawback) => {
       const answer = rows.split('\n').find((row) => row.startsWith(`| ${drawback} |`)) ?? '';
       expect(answer.length).toBeGreaterThan(80);
     },
   );
 
-  test('S4.3: the slow zip and the pull of a registry are measured beside ours, for producer and consumer', () => {
+  test('the slow zip and the pull of a registry are measured beside ours, for producer and consumer (S4.3)', () => {
     const figures = read('bench/results/full.md');
     for (const recipe of ['ours', 'docs recipe (zip level 6)']) {
       const measured = figures.split('\n').filter((row) => row.startsWith(`| ${recipe} | `));

@@ -37,7 +37,7 @@ async function onPlainServer(change: (blob: Buffer) => Buffer = (blob) => blob):
 
 describe('a server that ignores ranges', () => {
   test.each(['classic', 'containerd'] as const)(
-    'S0.4: the whole is read once, and loaded into the %s store',
+    'the whole is read once, and loaded into the %s store (S0.4)',
     async (store) => {
       const { requests } = await onPlainServer();
       scenario.docker.set({ store });
@@ -61,7 +61,7 @@ describe('a server that ignores ranges', () => {
     },
   );
 
-  test('S0.8: damage is found before the engine sees a byte', async () => {
+  test('damage is found before the engine sees a byte (S0.8)', async () => {
     await onPlainServer((blob) => {
       blob[3_000_000] = (blob[3_000_000] ?? 0) ^ 0xff;
       return blob;
@@ -111,7 +111,7 @@ describe('a service that ignores ranges', () => {
     expect([outcome.leftInTemp, tags()]).toEqual([[], []]);
   });
 
-  test('S3.3: the artifact of another run', async () => {
+  test('the artifact of another run (S3.3)', async () => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
     scenario.service.addRun({ id: 100 });
     await scenario.handOver({}, { job: { runId: '100' } });

@@ -81,7 +81,7 @@ test('a builder that isn’t there is named, with those that are', async () => {
   expect(errorMessage(outcome)).not.toContain('Add this step before it');
 }, 60_000);
 
-test('S0.3: the Git context of the main build and the folder are two contexts: the export takes either', async () => {
+test('the Git context of the main build and the folder are two contexts: the export takes either (S0.3)', async () => {
   const work = folder('repository/app', { Dockerfile: 'FROM scratch\nCOPY . /\n', 'a.txt': 'a\n' });
   const git = (...args: readonly string[]): string =>
     execFileSync('git', ['-C', work, '-c', 'user.name=T', '-c', 'user.email=t@example.com', ...args])
@@ -131,7 +131,7 @@ function answers(context: string): boolean {
   }
 }
 
-test('S0.3: downloads and links are no steps of their own: require-cache is met by a Dockerfile with them', async () => {
+test('downloads and links are no steps of their own: require-cache is met by a Dockerfile with them (S0.3)', async () => {
   const first = await exportOn(engines.containerd, 'copies');
   expect(first.outputs).toMatchObject({ 'cached-steps': '0', 'executed-steps': '4' });
   const again = await exportOn(engines.containerd, 'copies', { 'require-cache': 'true', 'artifact-name': 'again' });
@@ -156,7 +156,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
     ['error', 1],
     ['warn', 0],
   ])(
-    'S0.6, S1.5: a push that fails costs no artifact (push-failure: %s)',
+    'a push that fails costs no artifact (push-failure: %s) (S0.6, S1.5)',
     async (how, exitCode) => {
       const tags = `127.0.0.1:${String(await freePort())}/org/app:1`;
       const pushing = { ...builder, push: 'true', tags, 'push-failure': how, 'registry-retry-seconds': '0' };
@@ -173,7 +173,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
     120_000,
   );
 
-  test('S0.3: what another builder has cached is all found', async () => {
+  test('what another builder has cached is all found (S0.3)', async () => {
     const cache = join(engines.directory, 'cache');
     const main = await exportOn(engines.containerd, 'copies', { 'cache-to': `type=local,dest=${cache},mode=max` });
     expect(main.log).not.toContain('::error');

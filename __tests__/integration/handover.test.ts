@@ -39,7 +39,7 @@ describe.each([
   ['containerd', 'containerd'],
   ['classic', 'classic'],
 ] as const)('from the %s store to the %s store', (from, to) => {
-  test('S0.1, S0.4, S2.7: what is built here runs there, and docker load takes the tarball too', async () => {
+  test('what is built here runs there, and docker load takes the tarball too (S0.1, S0.4, S2.7)', async () => {
     const exported = await stepOn(service, engines[from], 'export-image', build('examples/hello'));
     expect(exported.log).not.toContain('::error');
     expect(exported.exitCode).toBe(0);
@@ -66,7 +66,7 @@ describe.each([
   }, 120_000);
 });
 
-test('S0.3: the export reuses the cache of the main build and runs nothing; a changed build argument is found out', async () => {
+test('the export reuses the cache of the main build and runs nothing; a changed build argument is found out (S0.3)', async () => {
   const context = join(engines.directory, 'cached');
   cpSync(engines.rootFilesystem, context, { recursive: true, verbatimSymlinks: true });
   const dockerfile = 'FROM scratch\nCOPY . /\nARG VERSION=1\nRUN echo "$VERSION" > /version\n';
@@ -84,7 +84,7 @@ test('S0.3: the export reuses the cache of the main build and runs nothing; a ch
   expect(errorCode(outcome)).toBe('cache-missed');
 }, 120_000);
 
-test('S2.7, S3.6: every reference of the image is on the other engine, on both stores, and in a plain docker load', async () => {
+test('every reference of the image is on the other engine, on both stores, and in a plain docker load (S2.7, S3.6)', async () => {
   const tags = ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:latest'];
   const all = ['charon:local', ...tags];
   const inputs = { ...build('examples/hello'), tags: tags.join('\n') };
@@ -108,7 +108,7 @@ test('S2.7, S3.6: every reference of the image is on the other engine, on both s
   }
 }, 120_000);
 
-test('S2.1: source-image hands over an image that is in the engine already, on both stores', async () => {
+test('source-image hands over an image that is in the engine already, on both stores (S2.1)', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     engine.docker(
       'buildx',
@@ -137,7 +137,7 @@ test('S2.1: source-image hands over an image that is in the engine already, on b
   }
 }, 120_000);
 
-test('S2.7: source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores', async () => {
+test('source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores (S2.7)', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     const context = `busybox=${engines.rootFilesystem}`;
     const build = ['--load', '--network=host', '--build-context', context, '-t', 'app:1', 'examples/hello'];
@@ -242,7 +242,7 @@ test.each([
   120_000,
 );
 
-test('S4.3: a real image of 300 MB goes both ways within 250 MB of memory', async () => {
+test('a real image of 300 MB goes both ways within 250 MB of memory (S4.3)', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
   const limit = 250_000; // kB, of the action's own process
@@ -262,7 +262,7 @@ test('S4.3: a real image of 300 MB goes both ways within 250 MB of memory', asyn
   }
 }, 400_000);
 
-test('S0.4: an artifact on a server that ignores ranges, on both stores', async () => {
+test('an artifact on a server that ignores ranges, on both stores (S0.4)', async () => {
   const folder = join(engines.directory, 'plain');
   await mkdir(folder);
   const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
@@ -288,7 +288,7 @@ test('S0.4: an artifact on a server that ignores ranges, on both stores', async 
   }
 }, 120_000);
 
-test('S2.5: of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get', async () => {
+test('of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get (S2.5)', async () => {
   const jobs = [engines.classic, engines.containerd].map((engine) => {
     const inputs = {
       ...build('examples/hello'),
@@ -315,7 +315,7 @@ test('S2.5: of two jobs of the joined action, the second builds once, keeps that
   }
 }, 120_000);
 
-test('S3.3: the image of the latest run on main, in another run, on both stores', async () => {
+test('the image of the latest run on main, in another run, on both stores (S3.3)', async () => {
   const ci = { runId: '100' };
   service.addRun({ id: 100 });
   service.addRun({ id: 101, artifacts: [{ name: 'docker-image', expiresAt: '2020-01-01T00:00:00Z' }] });

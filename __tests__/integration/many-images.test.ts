@@ -15,7 +15,7 @@ afterEach(() => service.close());
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
 
-test('S3.1, S3.2: three images that share layers are loaded side by side, run, and have the digests of the mapping', async () => {
+test('three images that share layers are loaded side by side, run, and have the digests of the mapping (S3.1, S3.2)', async () => {
   for (const name of components) {
     const context = join(engines.directory, name);
     cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -51,7 +51,7 @@ test('S3.1, S3.2: three images that share layers are loaded side by side, run, a
 }, 180_000);
 
 test.each(['classic', 'containerd'] as const)(
-  'S3.1: three images that share a large gzip layer come whole to the %s store, and none has to come twice',
+  'three images that share a large gzip layer come whole to the %s store, and none has to come twice (S3.1)',
   async (to) => {
     const base = join(engines.directory, `gzip-${to}`);
     cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -83,7 +83,7 @@ test.each([
   ['classic', 'containerd'],
   ['containerd', 'classic'],
 ] as const)(
-  'S3.1: further images of a %s engine share one artifact, each layer once, and are all on the %s one',
+  'further images of a %s engine share one artifact, each layer once, and are all on the %s one (S3.1)',
   async (from, to) => {
     const base = join(engines.directory, `base-${from}`);
     cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -120,7 +120,7 @@ test.each([
   180_000,
 );
 
-test('S3.1: three images of 200 MB at once stay within 300 MB of memory', async () => {
+test('three images of 200 MB at once stay within 300 MB of memory (S3.1)', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 200, smallFiles: 4000 });
   for (const name of components) {

@@ -39,7 +39,7 @@ test.each([
   ['classic', 'containerd'],
   ['containerd', 'containerd'],
 ] as const)(
-  'S4.3: from %s to %s, the second version sends only what the store lacks, and runs',
+  'from %s to %s, the second version sends only what the store lacks, and runs (S4.3)',
   async (from, to) => {
     service = await startArtifactService({ tls: true });
     const tarball = join(engines.directory, 'charon.tar');
@@ -62,7 +62,7 @@ test.each([
 );
 
 test.each(['classic', 'containerd'] as const)(
-  'S4.3: gzip layers are unpacked on their way to the %s store, which has the image whole in the end',
+  'gzip layers are unpacked on their way to the %s store, which has the image whole in the end (S4.3)',
   async (to) => {
     service = await startArtifactService({ tls: true });
     const context = join(engines.directory, `gzip-${to}`);

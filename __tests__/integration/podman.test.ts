@@ -65,7 +65,7 @@ function buildWithPodman(reference: string, text: string, format: 'oci' | 'docke
 }
 
 describe('from docker to podman', () => {
-  test('S0.4: what docker built is here under the name that podman gives it, and nothing else', async () => {
+  test('what docker built is here under the name that podman gives it, and nothing else (S0.4)', async () => {
     const exported = await exportHello();
     const expected = withPodman({ 'expected-config-digest': exported['config-digest'] ?? '' });
     const loaded = await stepOn(service, podman, 'load-image', expected);
@@ -84,7 +84,7 @@ describe('from docker to podman', () => {
     expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
   }, 120_000);
 
-  test('S2.7: every reference is there', async () => {
+  test('every reference is there (S2.7)', async () => {
     await exportHello({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(loaded.log).not.toContain('::error');
@@ -114,7 +114,7 @@ describe('from docker to podman', () => {
     expect(idOf('charon:local')).toBe(older);
   }, 120_000);
 
-  test('S0.4: an image that was swapped on the way into the store is found out, and its tag taken back', async () => {
+  test('an image that was swapped on the way into the store is found out, and its tag taken back (S0.4)', async () => {
     buildWithPodman('charon:local', 'the wrong one');
     const wrong = join(engines.directory, 'wrong.tar');
     podman.podman('save', '--output', wrong, 'charon:local');
@@ -142,7 +142,7 @@ describe('from podman', () => {
     ['docker', 'classic'],
     ['docker', 'containerd'],
   ] as const)(
-    'S2.1: an image that podman built in the %s format runs on the %s store, with the same config',
+    'an image that podman built in the %s format runs on the %s store, with the same config (S2.1)',
     async (format, store) => {
       buildWithPodman('charon:built', `from podman, ${format}`, format);
       const inputs = exportPodman({ 'source-image': 'charon:built', image: 'charon:local' });
@@ -163,7 +163,7 @@ describe('from podman', () => {
     120_000,
   );
 
-  test('S2.1: from podman to podman, with layers as they are', async () => {
+  test('from podman to podman, with layers as they are (S2.1)', async () => {
     buildWithPodman('localhost/charon:built', 'round trip');
     const id = idOf('charon:built');
     const inputs = exportPodman({ 'source-image': 'charon:built', compression: 'uncompressed' });
@@ -177,7 +177,7 @@ describe('from podman', () => {
     expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
   }, 120_000);
 
-  test('S2.3: a tag that isn’t there: the near misses, and no artifact', async () => {
+  test('a tag that isn’t there: the near misses, and no artifact (S2.3)', async () => {
     buildWithPodman('charon:pr-2', 'near');
     const outcome = await stepOn(service, podman, 'export-image', exportPodman({ 'source-image': 'charon:pr-1' }));
     expect(errorCode(outcome)).toBe('image-not-found');

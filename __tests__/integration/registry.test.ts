@@ -58,7 +58,7 @@ describe.each([
   ['containerd', 'containerd'],
   ['classic', 'classic'],
 ] as const)('pushed from the %s store, pulled on the %s store', (from, to) => {
-  test('S1.1, S1.7, S1.9: one image in the artifact and in the registry; a pull by digest is verified', async () => {
+  test('one image in the artifact and in the registry; a pull by digest is verified (S1.1, S1.7, S1.9)', async () => {
     const repository = `${registry.address}/org/${from}-${to}`;
     const exported = await exportOn(engines[from], { tags: `${repository}:pr-1\n${repository}:latest` });
     expect(exported.log).not.toContain('::error');
@@ -88,7 +88,7 @@ describe.each([
   }, 120_000);
 });
 
-test('S1.1: the handover’s build pushes; the very manifest of the artifact, and the record knows it', async () => {
+test('the handover’s build pushes; the very manifest of the artifact, and the record knows it (S1.1)', async () => {
   const repository = `${registry.address}/org/one`;
   const exported = await exportOn(engines.containerd, { tags: `${repository}:1` });
   expect(exported.log.match(/exporting to image$/gm)).toHaveLength(1);
@@ -119,7 +119,7 @@ test.each(['classic', 'containerd'] as const)(
   120_000,
 );
 
-test('S1.11, S1.7: a list of two platforms is pushed, one is handed over, from the same cache', async () => {
+test('a list of two platforms is pushed, one is handed over, from the same cache (S1.11, S1.7)', async () => {
   const repository = `${registry.address}/org/multi`;
   const inputs = { tags: `${repository}:1`, 'push-platforms': 'linux/amd64,linux/arm64' };
   const exported = await exportOn(engines.containerd, inputs);
@@ -147,7 +147,7 @@ test('S1.11, S1.7: a list of two platforms is pushed, one is handed over, from t
 }, 120_000);
 
 describe.each(['classic', 'containerd'] as const)('without a login, on the %s store', (store) => {
-  test('S0.6, S1.5: push-failure: warn is green with a warning, error is red, and the artifact is there', async () => {
+  test('push-failure: warn is green with a warning, error is red, and the artifact is there (S0.6, S1.5)', async () => {
     const engine = engines[store];
     const tags = `${locked.address}/org/app:1`;
     const warned = await exportOn(engine, { tags, 'push-failure': 'warn', 'artifact-name': 'warned' });
@@ -165,7 +165,7 @@ describe.each(['classic', 'containerd'] as const)('without a login, on the %s st
     expect(loaded.outputs).toMatchObject({ source: 'artifact', loaded: 'true' });
   }, 120_000);
 
-  test('S1.9: with the login, it is pushed and pulled', async () => {
+  test('with the login, it is pushed and pulled (S1.9)', async () => {
     const engine = engines[store];
     engine.docker('login', '-u', login.user, '-p', login.password, locked.address);
     try {
@@ -179,7 +179,7 @@ describe.each(['classic', 'containerd'] as const)('without a login, on the %s st
   }, 120_000);
 });
 
-test('S1.9: registry-then-artifact with the registry down; artifact-then-registry without an artifact', async () => {
+test('registry-then-artifact with the registry down; artifact-then-registry without an artifact (S1.9)', async () => {
   const down = await startRegistry();
   const lost = await exportOn(engines.containerd, { tags: `${down.address}/org/app:1` });
   expect(lost.log).not.toContain('::error');
@@ -202,7 +202,7 @@ test('S1.9: registry-then-artifact with the registry down; artifact-then-registr
 }, 120_000);
 
 test.each(['containerd', 'classic'] as const)(
-  'S1.5: a registry that comes back after the handover gets the very image, from the %s store',
+  'a registry that comes back after the handover gets the very image, from the %s store (S1.5)',
   async (store) => {
     // Lets nobody through until the artifact is finalised.
     const door = createServer((client) => {
@@ -237,7 +237,7 @@ test.each(['containerd', 'classic'] as const)(
   120_000,
 );
 
-test('S1.1: source-image is pushed as it is, and its tags stay as they were, on both stores', async () => {
+test('source-image is pushed as it is, and its tags stay as they were, on both stores (S1.1)', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     engine.docker('buildx', 'build', '--load', '-t', 'app:test', join(engines.directory, 'plain'));
     const exported = await exportOn(engine, {

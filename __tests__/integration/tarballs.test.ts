@@ -220,7 +220,7 @@ describe('what engines load, and no tool here writes', () => {
   }, 60_000);
 });
 
-describe('S0.8: what can’t be taken is named for what it is, on both sides', () => {
+describe('what can’t be taken is named for what it is, on both sides (S0.8)', () => {
   test.each([
     ['docker.tar.xz', 'compressed with xz'],
     ['oci.tar.bz2', 'compressed with bzip2'],

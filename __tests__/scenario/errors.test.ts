@@ -29,7 +29,7 @@ describe('invalid-input', () => {
     [{ tags: 'Array' }, 'The input `tags` is "Array", which is what an expression leaves of a list'],
     [{ 'build-args': 'A=1\nObject' }, 'has the line "Object", which is what an expression leaves of an object'],
     [{ tarball: '/' }, 'it is a folder'],
-  ])('S0.7: %j never reaches docker', async (inputs, message) => {
+  ])('%j never reaches docker (S0.7)', async (inputs, message) => {
     const { exports, docker } = await begin();
     const outcome = await exports(inputs);
     expect(outcome.exitCode).toBe(1);
@@ -40,7 +40,7 @@ describe('invalid-input', () => {
     if (!('tarball' in inputs)) expect(docker.state().calls).toEqual([]);
   });
 
-  test('S0.7: a secret’s file that isn’t there is named before the build', async () => {
+  test('a secret’s file that isn’t there is named before the build (S0.7)', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({ 'secret-files': 'npmrc=./missing.npmrc' });
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -52,7 +52,7 @@ describe('invalid-input', () => {
     [{ image: 'https://example.com/x' }, 'https://example.com/x'],
     [{ 'expected-config-digest': 'sha256:123' }, 'sha256:123'],
     [{ 'artifact-name': ' ' }, '`artifact-name` is ""'],
-  ])('S0.7: load-image refuses %j before it asks for anything', async (inputs, message) => {
+  ])('load-image refuses %j before it asks for anything (S0.7)', async (inputs, message) => {
     const { loads, docker } = await begin();
     const outcome = await loads(inputs);
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -104,7 +104,7 @@ describe('hosts', () => {
 });
 
 describe('during the work', () => {
-  test('S0.6: build-failed: BuildKit’s own words, run-integration=false, nothing left behind', async () => {
+  test('build-failed: BuildKit’s own words, run-integration=false, nothing left behind (S0.6)', async () => {
     const { exports, directory, service } = await begin({ docker: { fail: 'build' } });
     const outcome = await exports();
     expect(outcome.exitCode).toBe(1);

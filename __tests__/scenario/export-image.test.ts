@@ -27,7 +27,7 @@ const progress = [
 ];
 
 describe('a build', () => {
-  test('S0.1, S0.2, S0.6, C.3: writes the tarball, uploads it for a day, and only then says run-integration=true', async () => {
+  test('writes the tarball, uploads it for a day, and only then says run-integration=true (S0.1, S0.2, S0.6, C.3)', async () => {
     const { service, docker, tarball, exports, image } = await begin({ docker: { progress } });
     const outcome = await exports();
     expect(outcome.log).not.toContain('::error');
@@ -62,7 +62,7 @@ describe('a build', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('S2.8, S0.3: the log names the tag, the path, the size, and how many steps were cached', async () => {
+  test('the log names the tag, the path, the size, and how many steps were cached (S2.8, S0.3)', async () => {
     const { exports, tarball } = await begin({ docker: { progress } });
     const { log, outputs, summary } = await exports();
     expect(log).toContain('Image: charon:local');
@@ -101,7 +101,7 @@ describe('a build', () => {
     }
   });
 
-  test('S1.6: passes every build input on as one argument each; commas and quotes survive', async () => {
+  test('passes every build input on as one argument each; commas and quotes survive (S1.6)', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({
       'build-args': 'A=1,2\n"B=say ""hi"", twice"\nC=x=y',
@@ -185,7 +185,7 @@ describe('a build', () => {
     expect(images).toEqual([]);
   });
 
-  test('S0.3, S0.6: require-cache turns an executed step into an error that names it', async () => {
+  test('require-cache turns an executed step into an error that names it (S0.3, S0.6)', async () => {
     const { exports, tarball, service } = await begin({ docker: { progress } });
     const outcome = await exports({ 'require-cache': 'true' });
     expect(outcome.exitCode).toBe(1);
@@ -199,7 +199,7 @@ describe('a build', () => {
 });
 
 describe('other sources', () => {
-  test('S2.1, S2.4, S1.6: source-image takes a whole metadata output; the first line wins, and upper case is lowered and said', async () => {
+  test('source-image takes a whole metadata output; the first line wins, and upper case is lowered and said (S2.1, S2.4, S1.6)', async () => {
     const { exports, docker, image } = await begin();
     docker.set({
       images: [
@@ -225,7 +225,7 @@ describe('other sources', () => {
     ['an empty line', ''],
     ['only line ends', '\n\n'],
     ['json without tags', '{"tags":[]}'],
-  ])('S2.2: metadata output that is %s is an error that shows what was received', async (_, received) => {
+  ])('metadata output that is %s is an error that shows what was received (S2.2)', async (_, received) => {
     const { exports, docker } = await begin();
     const outcome = await exports({ 'source-image': received });
     expect(outcome.exitCode).toBe(1);
@@ -234,7 +234,7 @@ describe('other sources', () => {
     expect(docker.state().calls).toEqual([]);
   });
 
-  test('S2.3: a missing image lists the local images and the near misses', async () => {
+  test('a missing image lists the local images and the near misses (S2.3)', async () => {
     const { exports, docker } = await begin();
     const image = { imageId: 'sha256:1', diffIds: [], architecture: 'amd64', labels: {} };
     docker.set({ images: [{ ...image, tags: ['charon:pr-2', 'other:latest'] }] });
@@ -297,7 +297,7 @@ describe('other sources', () => {
   });
 
   test.each(['a build', 'source-image', 'source-tarball'])(
-    'S0.8: a config of more than 4 MiB is refused at the export (%s), and nothing is left behind',
+    'a config of more than 4 MiB is refused at the export (%s), and nothing is left behind (S0.8)',
     async (from) => {
       const image = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
       const { exports, directory, service, docker, tarball } = await begin({ image });
@@ -345,7 +345,7 @@ describe('other sources', () => {
     expect(service.artifacts).toEqual([]);
   });
 
-  test('S0.8: a path that is not there is named in the message', async () => {
+  test('a path that is not there is named in the message (S0.8)', async () => {
     const { exports } = await begin();
     const outcome = await exports({ 'source-tarball': 'nowhere/charon.tar' });
     expect(errorCode(outcome)).toBe('tarball-invalid');
@@ -363,7 +363,7 @@ describe('other sources', () => {
 });
 
 describe('names of artifacts', () => {
-  test('S2.5: a later attempt of the same job replaces its own artifact', async () => {
+  test('a later attempt of the same job replaces its own artifact (S2.5)', async () => {
     const { handOver, service } = await begin();
     expect((await handOver()).exitCode).toBe(0);
     const again = await handOver({}, { job: { attempt: 2 } });
@@ -376,7 +376,7 @@ describe('names of artifacts', () => {
     ['another job of the run', { jobKey: 'build-1' }],
     ['a job of another id in a later attempt', { job: { jobId: 'other', attempt: 2 } }],
     ['another job in a later attempt', { jobKey: 'build-1', job: { attempt: 2 } }],
-  ])('S2.5: %s gets artifact-name-taken with a suffix for its matrix', async (_, who) => {
+  ])('%s gets artifact-name-taken with a suffix for its matrix (S2.5)', async (_, who) => {
     const { handOver, exports, service, docker } = await begin();
     await handOver();
     const outcome = await exports({}, who);
@@ -387,7 +387,7 @@ describe('names of artifacts', () => {
     expect(docker.state().calls).toEqual([]);
   });
 
-  test('S2.5: a second step of the same job is told so: a name for each step, and a file for each', async () => {
+  test('a second step of the same job is told so: a name for each step, and a file for each (S2.5)', async () => {
     const { handOver, exports, docker } = await begin();
     await handOver();
     const outcome = await exports();
@@ -400,7 +400,7 @@ describe('names of artifacts', () => {
     expect(docker.state().calls).toEqual([]);
   });
 
-  test('S2.5: what another action uploaded under the name may be of any step', async () => {
+  test('what another action uploaded under the name may be of any step (S2.5)', async () => {
     const { exports, store } = await begin();
     const files = Readable.from([{ name: 'a.txt', size: 1, chunks: Readable.from([Buffer.from('a')]) }]);
     await store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
@@ -409,7 +409,7 @@ describe('names of artifacts', () => {
     expect(message).toContain('Give each export and each upload of a run a name of its own');
   });
 
-  test('S2.5: a name that is being uploaded to at this moment is taken too', async () => {
+  test('a name that is being uploaded to at this moment is taken too (S2.5)', async () => {
     const { exports, store, service } = await begin();
     service.faults.add({ on: 'put-block', effect: { kind: 'hang', ms: 3000 } });
     const first = exports();

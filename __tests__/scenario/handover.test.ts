@@ -21,7 +21,7 @@ function have(jobKey: string, job: Job = {}, docker = scenario.docker, more = {}
   return runStep({ action: '.', inputs, env: { ...scenario.service.env(job), ...docker.env } });
 }
 
-test('C.2: the joined action builds what this run doesn’t have yet, and loads what it has', async () => {
+test('the joined action builds what this run doesn’t have yet, and loads what it has (C.2)', async () => {
   scenario = await startScenario();
   const first = await have('a');
   expect(first.log).not.toContain('::error');
@@ -51,7 +51,7 @@ test('after the artifact has expired, a re-run builds it again', async () => {
   expect(again.outputs['source']).toBe('build');
 });
 
-test('S2.5: two jobs that start at once both end with the image', async () => {
+test('two jobs that start at once both end with the image (S2.5)', async () => {
   scenario = await startScenario();
   const other = await fakeDocker({ ...scenario.docker.state() });
   const outcomes = await Promise.all([have('a'), have('b', { jobId: 'b' }, other)]);
@@ -82,7 +82,7 @@ const builds = (docker: FakeDocker): number =>
   docker.state().calls.filter(([command, verb]) => command === 'buildx' && verb === 'build').length;
 const kept = { source: 'build', image: 'charon:local', 'artifact-id': '', 'artifact-name': '', loaded: 'true' };
 
-describe('S2.5: a job that comes second to the name keeps what it built, builds once, and says so', () => {
+describe('a job that comes second to the name keeps what it built, builds once, and says so (S2.5)', () => {
   test('the same image as the one handed over', async () => {
     scenario = await startScenario();
     const { outputs } = await have('a');
@@ -192,7 +192,7 @@ test('an artifact that is listed, but whose content is gone, is built anew', asy
   await other.remove();
 });
 
-test('S1.1, S0.6: pushes what it builds; a failed push is told when the image is here', async () => {
+test('pushes what it builds; a failed push is told when the image is here (S1.1, S0.6)', async () => {
   const digest = `sha256:${'e'.repeat(64)}`;
   const registry = { failures: [], digest, pushed: [], images: {}, manifests: {} };
   scenario = await startScenario({ docker: { registry } });

@@ -73,7 +73,7 @@ describe('arm64', () => {
   const arm64 = { image: makeImage({ architecture: 'arm64' }), docker: { architecture: 'aarch64' } };
 
   test.each(['linux/arm64', 'linux/arm64/v8', 'native'])(
-    'S0.1: `platform: %s` builds and loads there',
+    '`platform: %s` builds and loads there (S0.1)',
     async (platform) => {
       const { exports, loads, docker } = await begin(arm64);
       const env = runner('Linux', 'ARM64');
@@ -88,7 +88,7 @@ describe('arm64', () => {
     },
   );
 
-  test('S0.1: the default, linux/amd64, is a platform-mismatch there that says what to set', async () => {
+  test('the default, linux/amd64, is a platform-mismatch there that says what to set (S0.1)', async () => {
     const { handOver, loads, docker } = await begin({ docker: { architecture: 'aarch64' } });
     await handOver();
     const outcome = await loads();

@@ -250,7 +250,7 @@ describe('layers that the engine has already, without overlap', () => {
 });
 
 describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => {
-  test('S0.4, C.4: loads what was handed over, and proves that it is the very image', async () => {
+  test('loads what was handed over, and proves that it is the very image (S0.4, C.4)', async () => {
     const { handOver, image } = await begin({ docker: { store } });
     await handOver();
     const outcome = await scenario.loads();
@@ -268,7 +268,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     expect(tags()).toContain('charon:local');
   });
 
-  test('S4.3: an engine that has the image already loads nothing and moves less than 100 kB', async () => {
+  test('an engine that has the image already loads nothing and moves less than 100 kB (S4.3)', async () => {
     const { handOver, service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
     await handOver();
     await scenario.loads();
@@ -351,7 +351,7 @@ describe('inputs', () => {
     expect(loads()).toBe(0);
   });
 
-  test('S1.8: expected-revision is compared with the image’s label', async () => {
+  test('expected-revision is compared with the image’s label (S1.8)', async () => {
     const { handOver } = await begin();
     await handOver();
     expect((await scenario.loads({ 'expected-revision': 'abc123' })).exitCode).toBe(0);
@@ -369,7 +369,7 @@ describe('inputs', () => {
     expect((await scenario.loads({ 'check-platform': 'false' })).exitCode).toBe(0);
   });
 
-  test('S0.5: no command talks to a registry', async () => {
+  test('no command talks to a registry (S0.5)', async () => {
     const { handOver, docker } = await begin();
     await handOver();
     await scenario.loads();
@@ -448,7 +448,7 @@ describe('artifacts of other makers', () => {
 });
 
 describe('what must not turn green', () => {
-  test('S0.8: a wrong name lists what the run has, at once', async () => {
+  test('a wrong name lists what the run has, at once (S0.8)', async () => {
     const { handOver } = await begin();
     await handOver();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-imaeg' });
@@ -457,7 +457,7 @@ describe('what must not turn green', () => {
     expect(errorMessage(outcome)).toContain('it has "docker-image"');
   });
 
-  test('S3.4: in a re-run, a missing artifact may have expired: the error says what to do', async () => {
+  test('in a re-run, a missing artifact may have expired: the error says what to do (S3.4)', async () => {
     const { handOver, service } = await begin();
     await handOver();
     service.expire('docker-image');
@@ -467,7 +467,7 @@ describe('what must not turn green', () => {
     expect(errorMessage(outcome)).toContain('retention-days');
   });
 
-  test('S3.4: the blob is gone though the artifact is listed: artifact-expired', async () => {
+  test('the blob is gone though the artifact is listed: artifact-expired (S3.4)', async () => {
     const { handOver, service } = await begin();
     await handOver();
     await service.blobs.remove(service.artifacts[0]?.blob ?? '');
@@ -494,7 +494,7 @@ describe('what must not turn green', () => {
     ['load', 'load-failed', 'no space left on device'],
     ['unpack', 'load-failed', 'Error unpacking image'],
     ['silent-load', 'image-missing', ''],
-  ] as const)('C.4: docker load that fails with "%s"', async (fail, code, message) => {
+  ] as const)('docker load that fails with "%s" (C.4)', async (fail, code, message) => {
     const { handOver } = await begin({ docker: { store: 'containerd', fail } });
     await handOver();
     const outcome = await scenario.loads();

@@ -65,7 +65,7 @@ async function digestsIn(name: string): Promise<{ files: readonly string[]; text
   };
 }
 
-describe('S3.1: the images of a matrix', () => {
+describe('the images of a matrix (S3.1)', () => {
   test.each([
     ['a pattern', 'docker-image-*'],
     ['names, one a line', 'docker-image-engine\ndocker-image-operate-ui\ndocker-image-runtime\n'],
@@ -73,7 +73,7 @@ describe('S3.1: the images of a matrix', () => {
       'names between commas, one twice',
       'docker-image-runtime, docker-image-engine,docker-image-*-ui,docker-image-runtime',
     ],
-  ])('S3.1: %s loads them all, each verified', async (_, names) => {
+  ])('%s loads them all, each verified (S3.1)', async (_, names) => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': names });
     expect(outcome.log).not.toContain('::error');
@@ -88,21 +88,21 @@ describe('S3.1: the images of a matrix', () => {
     }
   });
 
-  test('S3.1: a pattern that stands for one gives the outputs of one', async () => {
+  test('a pattern that stands for one gives the outputs of one (S3.1)', async () => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-?ngine' });
     expect(outcome.outputs).toMatchObject({ image: 'engine:local', 'config-digest': images.engine.configDigest });
     expect(tags()).toEqual(['engine:local']);
   });
 
-  test('S3.1: one name gives the mapping, too', async () => {
+  test('one name gives the mapping, too (S3.1)', async () => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine' });
     expect(mappingOf(outcome)).toEqual({ 'docker-image-engine': entry('engine') });
     expect(outcome.summary).toContain('Loaded and verified `engine:local`');
   });
 
-  test('S3.1: of each name the newest counts, over all attempts', async () => {
+  test('of each name the newest counts, over all attempts (S3.1)', async () => {
     await begin();
     images = { ...images, runtime: makeImage() };
     const path = join(scenario.directory, 'again.tar');
@@ -113,7 +113,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(mappingOf(outcome)).toEqual(wholeMapping());
   });
 
-  test('S3.1: an engine that has them all loads none', async () => {
+  test('an engine that has them all loads none (S3.1)', async () => {
     await begin();
     await scenario.loads({ 'artifact-name': 'docker-image-*' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -121,7 +121,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(outcome.summary).toContain('was here');
   });
 
-  test('S3.1: one that is missing is artifact-not-found by its name, and nothing is loaded', async () => {
+  test('one that is missing is artifact-not-found by its name, and nothing is loaded (S3.1)', async () => {
     await begin({ without: 'runtime' });
     const names = 'docker-image-engine\ndocker-image-runtime\ndocker-imaeg-*';
     const outcome = await scenario.loads({ 'artifact-name': names });
@@ -131,7 +131,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('S3.1: one that is damaged is named; the others are loaded and stay', async () => {
+  test('one that is damaged is named; the others are loaded and stay (S3.1)', async () => {
     await begin();
     await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -143,7 +143,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local']);
   });
 
-  test('S3.1: of two that fail for different reasons both are named, as load-failed', async () => {
+  test('of two that fail for different reasons both are named, as load-failed (S3.1)', async () => {
     await begin();
     await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
     await scenario.service.blobs.remove(blobOf('docker-image-engine'));
@@ -154,7 +154,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(tags()).toEqual(['operate-ui:local']);
   });
 
-  test('S3.1: two different images of one reference are refused before anything is loaded', async () => {
+  test('two different images of one reference are refused before anything is loaded (S3.1)', async () => {
     await begin({ without: 'runtime' });
     await handOver('runtime', 'engine:local');
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -163,7 +163,7 @@ describe('S3.1: the images of a matrix', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('S3.1: two artifacts of other makers that set the same tag don’t both turn green', async () => {
+  test('two artifacts of other makers that set the same tag don’t both turn green (S3.1)', async () => {
     // The second one comes long after the first one has been verified.
     scenario = await startScenario({ service: { link: { bytesPerSecond: 1_000_000 } } });
     await upload('foreign-1', 'a.tar', savedTarball(makeImage({ layerBytes: 100 }), ['charon:local']));
@@ -180,14 +180,14 @@ describe('S3.1: the images of a matrix', () => {
     ['image', 'charon:local'],
     ['tarball', '/tmp/charon.tar'],
     ['expected-config-digest', `sha256:${'0'.repeat(64)}`],
-  ])('S3.1: %s makes no sense for several', async (input, value) => {
+  ])('%s makes no sense for several (S3.1)', async (input, value) => {
     await begin({ without: 'runtime' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', [input]: value });
     expect(errorCode(outcome)).toBe('invalid-input');
     expect(errorMessage(outcome)).toContain(`\`${input}\` can be true of one loaded image only`);
   });
 
-  test('S3.1: a cancel ends them all, and leaves no tag', async () => {
+  test('a cancel ends them all, and leaves no tag (S3.1)', async () => {
     await begin({ service: { link: { bytesPerSecond: 400_000 } } });
     const controller = new AbortController();
     const outcome = await scenario.loads(
@@ -204,8 +204,8 @@ describe('S3.1: the images of a matrix', () => {
   });
 });
 
-describe('S3.2: the digests for later jobs', () => {
-  test('S3.2: load: false gives the mapping for some kilobytes, without docker', async () => {
+describe('the digests for later jobs (S3.2)', () => {
+  test('load: false gives the mapping for some kilobytes, without docker (S3.2)', async () => {
     await begin();
     const { service, docker } = scenario;
     const before = { down: service.traffic.down, calls: docker.state().calls.length };
@@ -218,7 +218,7 @@ describe('S3.2: the digests for later jobs', () => {
     expect(outcome.summary).toContain('Digests of 3 images');
   });
 
-  test('S3.2: of one image it gives the digest as an output, and expectations are checked', async () => {
+  test('of one image it gives the digest as an output, and expectations are checked (S3.2)', async () => {
     await begin();
     const inputs = { 'artifact-name': 'docker-image-engine', load: 'false' };
     const outcome = await scenario.loads(inputs);
@@ -230,7 +230,7 @@ describe('S3.2: the digests for later jobs', () => {
     expect(scenario.docker.state().calls).toEqual([]);
   });
 
-  test('S3.2: an artifact without a record has no digest to tell: the error names it', async () => {
+  test('an artifact without a record has no digest to tell: the error names it (S3.2)', async () => {
     await begin({ without: 'runtime' });
     await upload('docker-image-runtime', 'runtime.tar', savedTarball(images.runtime, ['runtime:local']));
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', load: 'false' });
@@ -238,7 +238,7 @@ describe('S3.2: the digests for later jobs', () => {
     expect(errorMessage(outcome)).toContain(`"docker-image-runtime" has no ${recordName}`);
   });
 
-  test.each(['true', 'false'])('S3.2: load: %s uploads the mapping as docker-image-digests.json', async (load) => {
+  test.each(['true', 'false'])('load: %s uploads the mapping as docker-image-digests.json (S3.2)', async (load) => {
     await begin();
     const inputs = { 'artifact-name': 'docker-image-*', load, 'digests-artifact': 'docker-image-digests' };
     const outcome = await scenario.loads(inputs);
@@ -254,7 +254,7 @@ describe('S3.2: the digests for later jobs', () => {
     expect(mappingOf(later)).toEqual(wholeMapping());
   });
 
-  test('S3.2: a re-run replaces its mapping; one that names other images is artifact-name-taken', async () => {
+  test('a re-run replaces its mapping; one that names other images is artifact-name-taken (S3.2)', async () => {
     await begin();
     const inputs = { 'artifact-name': 'docker-image-engine', load: 'false', 'digests-artifact': 'digests' };
     await scenario.loads(inputs);
@@ -272,7 +272,7 @@ describe('S3.2: the digests for later jobs', () => {
 });
 
 describe.each(['classic', 'containerd'] as const)(
-  'S3.1: one artifact with several images, on the %s store',
+  'one artifact with several images, on the %s store (S3.1)',
   (store) => {
     const together = (): Buffer =>
       savedTogether([
@@ -280,7 +280,7 @@ describe.each(['classic', 'containerd'] as const)(
         [images.runtime, ['runtime:local']],
       ]);
 
-    test('S3.1: each is loaded and verified, and the mapping lists them by reference', async () => {
+    test('each is loaded and verified, and the mapping lists them by reference (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       await upload('both', 'both.tar', together());
       const outcome = await scenario.loads({ 'artifact-name': 'both' });
@@ -295,7 +295,7 @@ describe.each(['classic', 'containerd'] as const)(
       expect(outcome.summary).toContain('Loaded and verified 2 images');
     });
 
-    test('S3.1: `image` takes one of them; one without a reference is an error that lists them', async () => {
+    test('`image` takes one of them; one without a reference is an error that lists them (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       await upload('both', 'both.tar', together());
       const outcome = await scenario.loads({ 'artifact-name': 'both', image: 'runtime:local' });
@@ -308,7 +308,7 @@ describe.each(['classic', 'containerd'] as const)(
       expect(errorCode(await scenario.loads({ 'artifact-name': 'nameless' }))).toBe('image-not-found');
     });
 
-    test('S3.1: when a further one is for another platform, none stays', async () => {
+    test('when a further one is for another platform, none stays (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       images = { ...images, runtime: makeImage({ architecture: 'arm64' }) };
       await upload('both', 'both.tar', together());

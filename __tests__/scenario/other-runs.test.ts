@@ -38,7 +38,7 @@ function expectLoaded(outcome: StepOutcome, runId: number): void {
 }
 
 describe('run-id', () => {
-  test('S3.3: the image of one other run is loaded, verified, and named in outputs and summary', async () => {
+  test('the image of one other run is loaded, verified, and named in outputs and summary (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     const outcome = await scenario.loads({ 'run-id': '100' });
@@ -47,7 +47,7 @@ describe('run-id', () => {
     expect(tags()).toContain('charon:local');
   });
 
-  test('S3.3: of another repository, when it is named', async () => {
+  test('of another repository, when it is named (S3.3)', async () => {
     await begin();
     await handOverIn(100, { id: 100, repository: 'org/backend' });
     const outcome = await scenario.loads({ 'run-id': '100', repository: 'org/backend' });
@@ -71,7 +71,7 @@ describe('run-id', () => {
     expect(asked('DownloadArtifact').length).toBeGreaterThan(1);
   });
 
-  test('S3.4: expired: artifact-expired with the date and the address of the run', async () => {
+  test('expired: artifact-expired with the date and the address of the run (S3.4)', async () => {
     await begin();
     scenario.service.addRun({ id: 100, artifacts: [expired()] });
     const outcome = await scenario.loads({ 'run-id': '100' });
@@ -82,7 +82,7 @@ describe('run-id', () => {
     expect(verbs()).not.toContain('load');
   });
 
-  test('S3.4: it expires between the list and the download: the same', async () => {
+  test('it expires between the list and the download: the same (S3.4)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.faults.add({ on: 'DownloadArtifact', effect: { kind: 'status', status: 410, body: 'expired' } });
@@ -91,7 +91,7 @@ describe('run-id', () => {
     expect(errorMessage(outcome)).toContain(urlOf(100));
   });
 
-  test('S0.8: a wrong name lists what that run has, beyond the first page', async () => {
+  test('a wrong name lists what that run has, beyond the first page (S0.8)', async () => {
     await begin();
     const future = '2999-01-01T00:00:00Z';
     const artifacts = Array.from({ length: 150 }, (_, at) => ({ name: `leg-${String(at)}`, expiresAt: future }));
@@ -103,7 +103,7 @@ describe('run-id', () => {
     expect(errorMessage(outcome)).toContain(urlOf(100));
   });
 
-  test('S3.3: no such run: run-not-found with a hint about the token', async () => {
+  test('no such run: run-not-found with a hint about the token (S3.3)', async () => {
     await begin();
     const outcome = await scenario.loads({ 'run-id': '404' });
     expect(errorCode(outcome)).toBe('run-not-found');
@@ -128,7 +128,7 @@ describe('run-id', () => {
 });
 
 describe('workflow and branch', () => {
-  test('S3.3: the latest successful run on the branch, whatever else ran later', async () => {
+  test('the latest successful run on the branch, whatever else ran later (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.addRun({ id: 101, conclusion: 'failure' });
@@ -140,14 +140,14 @@ describe('workflow and branch', () => {
     expect(byPath.outputs['run-id']).toBe('100');
   }, 60_000);
 
-  test('S3.3: event picks among the runs of the branch', async () => {
+  test('event picks among the runs of the branch (S3.3)', async () => {
     await begin();
     await handOverIn(100, { id: 100, event: 'push' });
     await handOverIn(101, { id: 101, event: 'schedule' });
     expectLoaded(await scenario.loads({ ...latest, event: 'push' }), 100);
   });
 
-  test('S3.3, S3.4: newer runs whose artifact has expired or that never had one are passed over', async () => {
+  test('newer runs whose artifact has expired or that never had one are passed over (S3.3, S3.4)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.addRun({ id: 101, artifacts: [expired()] });
@@ -158,7 +158,7 @@ describe('workflow and branch', () => {
     expect(outcome.log).toContain('Run 102 of 2026-01-01T00:00:00Z is passed over: it never had the artifact');
   });
 
-  test('S3.4: all expired: the newest one’s date and address, after no more than 20 runs', async () => {
+  test('all expired: the newest one’s date and address, after no more than 20 runs (S3.4)', async () => {
     await begin();
     for (let id = 100; id < 130; id += 1) {
       scenario.service.addRun({
@@ -173,7 +173,7 @@ describe('workflow and branch', () => {
     expect(asked('ListRunArtifacts')).toHaveLength(20);
   });
 
-  test('S3.3: runs of forks are passed over, page after page, though their branch is called main too', async () => {
+  test('runs of forks are passed over, page after page, though their branch is called main too (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     for (let id = 200; id < 225; id += 1) {
@@ -186,7 +186,7 @@ describe('workflow and branch', () => {
     expect(asked('ListRunArtifacts')).toHaveLength(1);
   });
 
-  test('S3.3: no successful run: run-not-found names workflow, branch, event and repository', async () => {
+  test('no successful run: run-not-found names workflow, branch, event and repository (S3.3)', async () => {
     await begin();
     scenario.service.addRun({ id: 100, conclusion: 'failure' });
     scenario.service.addRun({ id: 101, headRepository: 'mallory/charon' });
@@ -196,7 +196,7 @@ describe('workflow and branch', () => {
     expect(errorMessage(outcome)).toContain('1 of forks were passed over');
   });
 
-  test('S3.3: no such workflow: run-not-found', async () => {
+  test('no such workflow: run-not-found (S3.3)', async () => {
     await begin();
     const outcome = await scenario.loads({ workflow: 'cl.yml', branch: 'main' });
     expect(errorCode(outcome)).toBe('run-not-found');
@@ -325,7 +325,7 @@ describe('fallback-image', () => {
     ['there is no such run', { 'run-id': '404' }, 'GitHub knows no run 404'],
     ['no run has succeeded', { workflow: 'ci.yml', branch: 'release' }, 'There is no successful run'],
     ['this run has no artifact', {}, 'This run has no artifact'],
-  ])('S3.4: is pulled when %s, with a warning that says why', async (_, inputs, why) => {
+  ])('is pulled when %s, with a warning that says why (S3.4)', async (_, inputs, why) => {
     await begin();
     scenario.service.addRun({ id: 100, artifacts: [expired()] });
     inRegistry();
@@ -348,7 +348,7 @@ describe('fallback-image', () => {
     expect(tags()).toEqual(expect.arrayContaining(['charon:local', 'ghcr.io/org/charon:main']));
   });
 
-  test('S3.4: without `image` it keeps its own name; the artifact wins when it is there', async () => {
+  test('without `image` it keeps its own name; the artifact wins when it is there (S3.4)', async () => {
     await begin();
     inRegistry();
     expect((await scenario.loads({ ...latest, ...fallback })).outputs['image']).toBe('ghcr.io/org/charon:main');
@@ -357,7 +357,7 @@ describe('fallback-image', () => {
     expectLoaded(await scenario.loads({ ...latest, ...fallback }), 100);
   });
 
-  test('S3.4: is not pulled for other trouble', async () => {
+  test('is not pulled for other trouble (S3.4)', async () => {
     await begin();
     inRegistry();
     const outcome = await scenario.loads({ ...latest, ...fallback, 'github-token': 'ghp_bad' });
@@ -369,7 +369,7 @@ describe('fallback-image', () => {
     ['expected-revision', { 'expected-revision': 'def456' }, {}, 'revision-mismatch'],
     ['expected-config-digest', { 'expected-config-digest': `sha256:${'0'.repeat(64)}` }, {}, 'image-mismatch'],
     ['the platform', {}, { architecture: 'arm64' }, 'platform-mismatch'],
-  ])('S3.4: %s is checked, and a wrong image keeps no tag', async (_, inputs, change, code) => {
+  ])('%s is checked, and a wrong image keeps no tag (S3.4)', async (_, inputs, change, code) => {
     await begin();
     inRegistry(change);
     const outcome = await scenario.loads({ ...latest, ...fallback, ...inputs, image: 'charon:local' });
@@ -378,7 +378,7 @@ describe('fallback-image', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('S3.4: on the containerd store, expected-config-digest is read from the image itself', async () => {
+  test('on the containerd store, expected-config-digest is read from the image itself (S3.4)', async () => {
     await begin({ docker: { store: 'containerd' } });
     inRegistry({ imageId: scenario.image.manifestDigest });
     const right = { 'expected-config-digest': scenario.image.configDigest };
@@ -388,7 +388,7 @@ describe('fallback-image', () => {
     expect(errorCode(await scenario.loads({ ...latest, ...fallback, ...wrong }))).toBe('image-mismatch');
   });
 
-  test('S3.4: a pull that fails is registry-failed, in the registry’s words', async () => {
+  test('a pull that fails is registry-failed, in the registry’s words (S3.4)', async () => {
     await begin();
     const outcome = await scenario.loads({ ...latest, ...fallback });
     expect(errorCode(outcome)).toBe('registry-failed');
@@ -418,7 +418,7 @@ describe('inputs that contradict each other are invalid-input, before anything i
     [{ 'fallback-image': 'charon:main', tarball: '/tmp/x.tar' }, 'leaves no tarball'],
     [{ 'timeout-minutes': '0' }, '`timeout-minutes` is "0"'],
     [{ 'timeout-minutes': 'soon' }, '`timeout-minutes` is "soon"'],
-  ])('S3.3: %j', async (inputs, message) => {
+  ])('%j (S3.3)', async (inputs, message) => {
     const { loads, docker, service } = await begin();
     const outcome = await loads(inputs);
     expect(errorCode(outcome)).toBe('invalid-input');

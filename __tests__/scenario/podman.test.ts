@@ -25,7 +25,7 @@ async function beginWithImage(): Promise<Scenario> {
 }
 
 describe('load-image', () => {
-  test('S0.4: the image is under podman’s name for the reference, and docker is never run', async () => {
+  test('the image is under podman’s name for the reference, and docker is never run (S0.4)', async () => {
     const { exports, loads, docker, image } = await begin();
     await exports();
     docker.set({ calls: [] });
@@ -38,7 +38,7 @@ describe('load-image', () => {
     expect((await loads(podman)).outputs).toMatchObject({ loaded: 'false', size: '0' });
   });
 
-  test('S0.4: an image under that name that can’t be loaded leaves the old one there', async () => {
+  test('an image under that name that can’t be loaded leaves the old one there (S0.4)', async () => {
     const { exports, loads, docker, service } = await begin();
     await exports();
     const older = { imageId: `sha256:${'1'.repeat(64)}`, diffIds: [], architecture: 'amd64', labels: {} };
@@ -91,7 +91,7 @@ describe('load-image', () => {
 
 describe('export-image', () => {
   test.each(['auto', 'gzip', 'uncompressed'])(
-    'S2.1: source-image out of podman, and docker loads it (%s)',
+    'source-image out of podman, and docker loads it (%s) (S2.1)',
     async (compression) => {
       const { exports, loads, docker, image } = await beginWithImage();
       const outcome = await exports({ ...podman, 'source-image': 'charon:built', image: 'charon:local', compression });
@@ -117,7 +117,7 @@ describe('export-image', () => {
     expect(tags()).toContain('charon:local');
   });
 
-  test('S2.3: image-not-found names what comes near in podman', async () => {
+  test('image-not-found names what comes near in podman (S2.3)', async () => {
     const { exports } = await beginWithImage();
     const outcome = await exports({ ...podman, 'source-image': 'charon:biult' });
     expect(errorCode(outcome)).toBe('image-not-found');

@@ -34,7 +34,7 @@ const lines = ({ log }: StepOutcome, word: string): readonly string[] =>
 const row = ({ summary }: StepOutcome, name: string): string =>
   new RegExp(`^\\| ${name} \\| (.*) \\|$`, 'm').exec(summary)?.[1] ?? '';
 
-describe.each(['classic', 'containerd'] as const)('S2.8: a load into the %s store', (store) => {
+describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.8)', (store) => {
   test('that lacks nothing says so, and that nothing was unpacked on its way', async () => {
     const outcome = await loadWith(2, { store });
     expect(outcome.outputs).toMatchObject({ size: '0', loaded: 'true' });
@@ -72,13 +72,13 @@ describe.each(['classic', 'containerd'] as const)('S2.8: a load into the %s stor
   });
 });
 
-test('S2.8: docker load of what is missing tells of what was sent', async () => {
+test('docker load of what is missing tells of what was sent (S2.8)', async () => {
   const outcome = await loadWith(1, { store: 'classic', handed: plain }, { overlap: 'false' });
   expect(outcome.log).toContain('The engine has 1 of 3 layers already');
   expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 4\.\d MB in/)]);
 });
 
-test('S2.8: an upload that fails is never said to be done', async () => {
+test('an upload that fails is never said to be done (S2.8)', async () => {
   scenario = await startScenario({ image: plain });
   scenario.service.faults.add({ on: 'put-block', times: 50, effect: { kind: 'status', status: 400 } });
   const outcome = await scenario.handOver();
@@ -86,7 +86,7 @@ test('S2.8: an upload that fails is never said to be done', async () => {
   expect(lines(outcome, 'Uploaded')).toEqual([]);
 });
 
-test('S2.8: an upload that breaks off says how far it came', async () => {
+test('an upload that breaks off says how far it came (S2.8)', async () => {
   scenario = await startScenario({ image: plain });
   scenario.service.faults.add({ on: 'put-block-list', times: 50, effect: { kind: 'status', status: 400 } });
   const outcome = await scenario.handOver();
@@ -94,14 +94,14 @@ test('S2.8: an upload that breaks off says how far it came', async () => {
   expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: broke off after 6\.\d MB/)]);
 });
 
-test('S2.8: the artifact that was found is told under that heading', async () => {
+test('the artifact that was found is told under that heading (S2.8)', async () => {
   const { log } = await loadWith(0, {});
   expect(log).toMatch(
     /::group::Find the artifact\n(?:::add-mask::.*\n)*Artifact "docker-image": id \d+, .*\n::endgroup::/,
   );
 });
 
-test('S2.8: of some bytes no speed is told', async () => {
+test('of some bytes no speed is told (S2.8)', async () => {
   const small = makeImage({ layers: 1, layerBytes: 2000 });
   const outcome = await loadWith(0, { handed: small });
   expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, [\d.]+ kB in [\d.]+ m?s$/)]);

@@ -41,7 +41,7 @@ async function recordOf(name = 'docker-image') {
 }
 
 describe('a push', () => {
-  test('S1.1, S1.6: comes from the one build that hands over, and each tag is one name', async () => {
+  test('comes from the one build that hands over, and each tag is one name (S1.1, S1.6)', async () => {
     const { exports } = await begin({ docker: { registry: registry() } });
     const outcome = await exports(pushing);
     expect(outcome.log).not.toContain('::error');
@@ -59,7 +59,7 @@ describe('a push', () => {
     expect(outcome.log).toContain('Repositories are lower-case');
   });
 
-  test('S1.7: the digest is an output in full, the manifest’s that was pushed', async () => {
+  test('the digest is an output in full, the manifest’s that was pushed (S1.7)', async () => {
     const { exports, image } = await begin({ docker: { registry: registry() } });
     expect((await exports({ 'artifact-name': 'plain' })).outputs).toMatchObject({
       'manifest-digest': image.manifestDigest,
@@ -68,7 +68,7 @@ describe('a push', () => {
     expect((await exports(pushing)).outputs['manifest-digest']).toBe(pushedDigest);
   });
 
-  test('S1.11: several platforms are a second build, from the cache, after the handover', async () => {
+  test('several platforms are a second build, from the cache, after the handover (S1.11)', async () => {
     const { exports, service } = await begin({ docker: { registry: registry() } });
     const inputs = { 'push-platforms': 'linux/amd64,linux/arm64', 'no-cache': 'true', 'cache-to': 'type=inline' };
     const outcome = await exports({ ...pushing, ...inputs });
@@ -84,7 +84,7 @@ describe('a push', () => {
     expect(service.artifacts).toHaveLength(1);
   });
 
-  test('S0.3: nothing is pushed when require-cache refuses what was built', async () => {
+  test('nothing is pushed when require-cache refuses what was built (S0.3)', async () => {
     const step = { digest: 'sha256:1', name: '[build 1/1] RUN make', started: '2026-01-01T00:00:00Z' };
     const progress = [JSON.stringify({ vertexes: [{ ...step, completed: '2026-01-01T00:00:01Z' }] })];
     const { exports } = await begin({ docker: { registry: registry(), progress } });
@@ -92,7 +92,7 @@ describe('a push', () => {
     expect(scenario.docker.state().registry.pushed).toEqual([]);
   });
 
-  test('S1.5: a registry that is away for a moment: handed over first, then three attempts with a warning each', async () => {
+  test('a registry that is away for a moment: handed over first, then three attempts with a warning each (S1.5)', async () => {
     const { exports, image } = await begin({
       docker: { registry: registry({ failures: [unavailable, unavailable] }) },
     });
@@ -109,7 +109,7 @@ describe('a push', () => {
     expect(await recordOf()).not.toHaveProperty('pushedReference');
   });
 
-  test('S0.6: registry-failed, after the artifact is uploaded: run-integration is true all the same', async () => {
+  test('registry-failed, after the artifact is uploaded: run-integration is true all the same (S0.6)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service, tarball } = await begin({ docker: { registry: registry({ failures }) } });
     const outcome = await exports(pushing);
@@ -123,7 +123,7 @@ describe('a push', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('S1.5: a wrong login isn’t tried again; push-failure: warn leaves it at a warning', async () => {
+  test('a wrong login isn’t tried again; push-failure: warn leaves it at a warning (S1.5)', async () => {
     const { exports } = await begin({ docker: { registry: registry({ failures: [denied] }) } });
     const outcome = await exports({ ...pushing, 'push-failure': 'warn', 'registry-retry-seconds': '600' });
     expect(outcome.exitCode).toBe(0);
@@ -142,7 +142,7 @@ describe('a push', () => {
 
   const classic: Partial<FakeState> = { driver: 'docker', store: 'classic', registry: registry() };
 
-  test('S1.1: the docker driver on the classic store pushes the loaded image, and no tag stays', async () => {
+  test('the docker driver on the classic store pushes the loaded image, and no tag stays (S1.1)', async () => {
     const { exports } = await begin({ docker: classic });
     const outcome = await exports(pushing);
     expect(outcome.log).not.toContain('::error');
@@ -152,7 +152,7 @@ describe('a push', () => {
     expect(scenario.docker.state().images).toEqual([]);
   });
 
-  test('S1.5: there, the artifact comes first too, and a failed push leaves no tag', async () => {
+  test('there, the artifact comes first too, and a failed push leaves no tag (S1.5)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service } = await begin({ docker: { ...classic, registry: registry({ failures }) } });
     const outcome = await exports(pushing);
@@ -163,7 +163,7 @@ describe('a push', () => {
     expect(scenario.docker.state().images).toEqual([]);
   });
 
-  test('S1.11: there, several platforms are builder-unsupported before anything is built', async () => {
+  test('there, several platforms are builder-unsupported before anything is built (S1.11)', async () => {
     const { exports } = await begin({ docker: classic });
     const outcome = await exports({ ...pushing, 'push-platforms': 'linux/amd64,linux/arm64' });
     expect(errorCode(outcome)).toBe('builder-unsupported');
@@ -197,7 +197,7 @@ describe('a push', () => {
     [{ ...pushing, 'push-platforms': 'linux' }, '"linux"'],
     [{ ...pushing, 'source-tarball': 'app.tar' }, 'source-tarball'],
     [{ ...pushing, 'source-image': 'a:1', 'push-platforms': 'linux/amd64,linux/arm64' }, 'push-platforms'],
-  ])('S0.7: invalid-input for %j, before anything is done', async (inputs, message) => {
+  ])('invalid-input for %j, before anything is done (S0.7)', async (inputs, message) => {
     const { exports, docker } = await begin();
     const outcome = await exports(inputs);
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -229,7 +229,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
   const left = (): readonly string[] =>
     scenario.docker.state().images.flatMap(({ tags: names, pinned = [] }) => [...names, ...pinned]);
 
-  test('S1.9, S1.8: is by digest; the image is tagged, verified, and only its tag stays', async () => {
+  test('is by digest; the image is tagged, verified, and only its tag stays (S1.9, S1.8)', async () => {
     const { loads, service } = await start();
     const outcome = await loads({
       ...pulling,
@@ -250,7 +250,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(service.artifacts).toEqual([]);
   });
 
-  test('S1.9: without registry-image, the record of the handover says what to pull and what to expect', async () => {
+  test('without registry-image, the record of the handover says what to pull and what to expect (S1.9)', async () => {
     const { exports, loads } = await start();
     await exports(pushing);
     const outcome = await loads({ from: 'registry' });
@@ -260,7 +260,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect((await loads({ from: 'registry' })).outputs).toMatchObject({ source: 'engine', loaded: 'false' });
   });
 
-  test('S1.5: is tried three times, with a warning on each retry; registry-failed names what it tried', async () => {
+  test('is tried three times, with a warning on each retry; registry-failed names what it tried (S1.5)', async () => {
     const { loads } = await start({ failures: ['connection refused', 'i/o timeout', 'EOF'] });
     const outcome = await loads(pulling);
     expect(errorCode(outcome)).toBe('registry-failed');
@@ -272,7 +272,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
   });
 
   test.each(['no basic auth credentials', 'manifest unknown: manifest unknown', 'denied: permission_denied'])(
-    'S1.5: %j isn’t tried again',
+    '%j isn’t tried again (S1.5)',
     async (failure) => {
       const { loads } = await start({ failures: [failure] });
       expect(errorCode(await loads(pulling))).toBe('registry-failed');
@@ -280,7 +280,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     },
   );
 
-  test('S1.8: an image of another commit, or another image, is refused, and nothing of it stays', async () => {
+  test('an image of another commit, or another image, is refused, and nothing of it stays (S1.8)', async () => {
     const { loads } = await start();
     expect(errorCode(await loads({ ...pulling, 'expected-revision': 'def456' }))).toBe('revision-mismatch');
     const other = digestOf('other');
@@ -288,7 +288,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(left()).toEqual([]);
   });
 
-  test('S1.9: with a record, another image in the registry is an image-mismatch', async () => {
+  test('with a record, another image in the registry is an image-mismatch (S1.9)', async () => {
     const other = makeImage();
     const otherSource = `ghcr.io/org/charon@${other.manifestDigest}`;
     const { exports, loads } = await start({
@@ -304,7 +304,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(left()).toEqual([]);
   });
 
-  test('S1.9: registry-then-artifact falls over to the artifact, and says why', async () => {
+  test('registry-then-artifact falls over to the artifact, and says why (S1.9)', async () => {
     const { exports, loads } = await start({ failures: ['denied: requested access to the resource is denied'] });
     await exports();
     const outcome = await loads({ ...pulling, from: 'registry-then-artifact' });
@@ -314,7 +314,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(outcome.summary).toContain('| Source | the artifact |');
   });
 
-  test('S1.9: artifact-then-registry falls over to the registry, and says why', async () => {
+  test('artifact-then-registry falls over to the registry, and says why (S1.9)', async () => {
     const { loads } = await start();
     const outcome = await loads({ ...pulling, from: 'artifact-then-registry' });
     expect(outcome.exitCode).toBe(0);
@@ -322,7 +322,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(warnings(outcome)).toEqual([expect.stringContaining('no artifact "docker-image"')]);
   });
 
-  test('S0.5: a load from the artifact never logs in, and never pulls from anybody but the step itself, though it could', async () => {
+  test('a load from the artifact never logs in, and never pulls from anybody but the step itself, though it could (S0.5)', async () => {
     const { exports, loads } = await start();
     await exports(pushing);
     for (const from of ['artifact', 'artifact-then-registry']) {
@@ -387,7 +387,7 @@ test.each([
   [{ from: 'registry', 'registry-image': 'ghcr.io/org/charon:latest' }, 'has no digest'],
   [{ from: 'registry', 'registry-image': 'ghcr.io/org/charon@sha256:12' }, 'sha256:12'],
   [{ from: 'somewhere' }, '"somewhere"'],
-])('S0.7: load-image refuses %j before it asks for anything', async (inputs, message) => {
+])('load-image refuses %j before it asks for anything (S0.7)', async (inputs, message) => {
   const { loads, docker } = await begin();
   const outcome = await loads(inputs);
   expect(errorCode(outcome)).toBe('invalid-input');

@@ -27,7 +27,7 @@ async function recordedReferences(): Promise<readonly string[]> {
 const localTags = (): readonly string[] => scenario.docker.state().images.flatMap(({ tags }) => tags);
 
 describe('the tag of the event', () => {
-  test('S1.2: a pull request’s immutable tag is an output, made of its head commit', async () => {
+  test('a pull request’s immutable tag is an output, made of its head commit (S1.2)', async () => {
     const { exports } = await begin();
     const outcome = await exports({}, { env: pullRequest });
     expect(outcome.exitCode).toBe(0);
@@ -35,7 +35,7 @@ describe('the tag of the event', () => {
     expect(await recordedReferences()).toEqual(['charon:local']);
   });
 
-  test('S1.3: a branch of any name gives a valid tag', async () => {
+  test('a branch of any name gives a valid tag (S1.3)', async () => {
     const { exports, directory } = await begin();
     const ref = `refs/heads/🚀/Feature/${'Ü'.repeat(60)}_x`;
     const path = join(directory, 'event.json');
@@ -56,7 +56,7 @@ describe('the tag of the event', () => {
       { ...pullRequest, GITHUB_EVENT_PATH: '/nowhere/event.json' },
       'the payload of pull_request has no pull_request.head.sha',
     ],
-  ])('S1.2: %s leaves the output empty, with a notice, and the handover works', async (_, env, reason) => {
+  ])('%s leaves the output empty, with a notice, and the handover works (S1.2)', async (_, env, reason) => {
     const { handOver } = await begin();
     const outcome = await handOver({}, { env });
     expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'immutable-tag': '' });
@@ -67,7 +67,7 @@ describe('the tag of the event', () => {
 });
 
 describe('tags', () => {
-  test('S3.6, S2.7: tags: auto on the default branch; the tarball and the loading job have each of them', async () => {
+  test('tags: auto on the default branch; the tarball and the loading job have each of them (S3.6, S2.7)', async () => {
     const { exports, loads, tarball, docker } = await begin();
     const outcome = await exports({ tags: 'auto', repository }, { env: eventEnvironment('push-default-branch') });
     expect(outcome.log).not.toContain('::error');
@@ -84,7 +84,7 @@ describe('tags', () => {
     expect(localTags()).toEqual(all);
   });
 
-  test('S2.7: an engine that has the image under one reference is given the others without a load', async () => {
+  test('an engine that has the image under one reference is given the others without a load (S2.7)', async () => {
     const { exports, loads, docker, image } = await begin();
     await exports({ tags: 'app:1\napp:2' });
     const { configDigest: imageId, diffIds } = image;
@@ -94,7 +94,7 @@ describe('tags', () => {
     expect(localTags()).toEqual(['charon:local', 'app:1', 'app:2']);
   });
 
-  test('S2.7: a tarball that doesn’t have the tags is loaded, then tagged', async () => {
+  test('a tarball that doesn’t have the tags is loaded, then tagged (S2.7)', async () => {
     const { handOver, loads } = await begin();
     await handOver({ tags: 'app:1\napp:2' });
     const outcome = await loads();
@@ -102,13 +102,13 @@ describe('tags', () => {
     expect(localTags()).toEqual(expect.arrayContaining(['charon:local', 'app:1', 'app:2']));
   });
 
-  test('C.5, S1.6: the tags output of docker/metadata-action is recorded line by line', async () => {
+  test('the tags output of docker/metadata-action is recorded line by line (C.5, S1.6)', async () => {
     const { handOver } = await begin();
     await handOver({ tags: `\n${repository}:pr-1\n\n${repository}:sha-1\n` });
     expect(await recordedReferences()).toEqual(['charon:local', `${lowered}:pr-1`, `${lowered}:sha-1`]);
   });
 
-  test('C.5: what docker/metadata-action left in the environment wins over tags: auto, and the log says so', async () => {
+  test('what docker/metadata-action left in the environment wins over tags: auto, and the log says so (C.5)', async () => {
     const { handOver } = await begin();
     const env = { ...pullRequest, DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/o/c:mine\nghcr.io/o/c:too' };
     const outcome = await handOver({ tags: 'auto', repository }, { env });
@@ -120,8 +120,8 @@ describe('tags', () => {
   test.each([
     ['tags: auto without a repository', { tags: 'auto' }, 'has no repository'],
     ['tags: auto where no commit is named', { tags: 'auto', repository }, 'there is no workflow event here'],
-    ['S0.7: a malformed reference', { tags: 'ok:1\nno//t:1' }, 'no//t:1'],
-    ['S2.2: a metadata output without tags', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
+    ['a malformed reference (S0.7)', { tags: 'ok:1\nno//t:1' }, 'no//t:1'],
+    ['a metadata output without tags (S2.2)', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
   ])('%s is refused before docker is asked', async (_, inputs, message) => {
     const { exports, docker } = await begin();
     const outcome = await exports(inputs);
@@ -135,7 +135,7 @@ describe('tags', () => {
 describe('the branch label', () => {
   const name = 'io.charon.feature.branch';
 
-  test('S1.4: a build is given the branch as one argument, whatever its name', async () => {
+  test('a build is given the branch as one argument, whatever its name (S1.4)', async () => {
     const { exports, docker } = await begin();
     await exports({ 'branch-label': name, labels: 'a=b' }, { env: pullRequest });
     const args = docker.state().calls.find(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
@@ -143,7 +143,7 @@ describe('the branch label', () => {
     expect(labels).toEqual(['a=b', `${name}=feature/Add_New-Feature`]);
   });
 
-  test('S1.4: an image that is built elsewhere can’t be given one', async () => {
+  test('an image that is built elsewhere can’t be given one (S1.4)', async () => {
     const { handOver } = await begin();
     const outcome = await handOver({ 'branch-label': name }, { env: pullRequest });
     expect(errorCode(outcome)).toBe('invalid-input');

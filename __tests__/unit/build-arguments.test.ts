@@ -46,7 +46,7 @@ describe('the arguments of buildx build', () => {
     expect(list).not.toContain('--output');
   });
 
-  test('S1.6: into a registry: each reference is one name of one output, beside the layout', () => {
+  test('into a registry: each reference is one name of one output, beside the layout (S1.6)', () => {
     const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
     const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json', compression } as const;
     const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], []);
@@ -69,7 +69,7 @@ describe('the arguments of buildx build', () => {
     ['allow', '--allow', ['network.host', 'security.insecure']],
     ['addHosts', '--add-host', ['a:10.0.0.1', 'b:10.0.0.2']],
     ['ulimit', '--ulimit', ['nofile=1024:1024']],
-  ] as const)('S1.6: each line of %s becomes one %s of its own, in order', (input, flag, values) => {
+  ] as const)('each line of %s becomes one %s of its own, in order (S1.6)', (input, flag, values) => {
     expect(valuesOf(flag, argumentsOf({ [input]: values }))).toEqual(values);
   });
 
@@ -184,7 +184,7 @@ describe('secrets', () => {
 });
 
 // What buildx 0.29 does with the same: it takes the first column, drops `A B C` without a word, and refuses the rest.
-describe('S1.6: lines that name something', () => {
+describe('lines that name something (S1.6)', () => {
   test.each([
     ['buildArgs', ['A=1', 'A=', 'A', 'A=b c', 'A=b=c', 'A=two\nlines'], ['A B C', 'A B=c', '=x', 'two\nlines']],
     ['labels', ['a=b', 'a=', 'a', 'a=b c=d', 'a b=c', 'a=two\nlines'], ['a b', '=x', 'the rest of a description']],
@@ -203,7 +203,7 @@ describe('S1.6: lines that name something', () => {
 });
 
 describe('the Actions cache', () => {
-  test('S0.3: the default reads it, and only who named it is told when it is left out', () => {
+  test('the default reads it, and only who named it is told when it is left out (S0.3)', () => {
     expect(valuesOf('--cache-from', argumentsOf({ cacheFrom: ['auto', 'type=local,src=/c'] }))).toEqual([
       'type=gha',
       'type=local,src=/c',
@@ -224,7 +224,7 @@ describe('the Actions cache', () => {
     ['type=local,src=/tmp/gha', false],
     ['user/app:gha', false],
     ['', false],
-  ])('S0.3: %j is the Actions cache: %s', (cache, expected) => {
+  ])('%j is the Actions cache: %s (S0.3)', (cache, expected) => {
     expect(isGhaCache(cache)).toBe(expected);
   });
 });

@@ -54,7 +54,7 @@ describe('the same image', () => {
     expect(differences(foreign, { ...found, diffIds: [] })).toHaveLength(1);
   });
 
-  test('S1.8: revision and config digest are checked before the load', () => {
+  test('revision and config digest are checked before the load (S1.8)', () => {
     const host = platformOf('linux', 'x86_64');
     expect(() => {
       requireExpected(

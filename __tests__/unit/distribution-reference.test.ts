@@ -37,7 +37,7 @@ describe('TestParseRepositoryInfo: each way to write a name has one familiar and
     }
   });
 
-  test('S2.4: a first part in upper case is an owner to us, not a registry: it is lowered, and said', () => {
+  test('a first part in upper case is an owner to us, not a registry: it is lowered, and said (S2.4)', () => {
     for (const text of ['LOCALDOMAIN/fooo/bar', 'Foo/bar', 'FOO/bar']) {
       expect(parseReference(text)).toMatchObject({ repository: text.toLowerCase(), loweredFrom: text });
     }
@@ -118,7 +118,7 @@ describe('TestReferenceParse: repository, tag and digest', () => {
     });
   });
 
-  test('S2.4: upper case in a repository is refused there, and lowered here', () => {
+  test('upper case in a repository is refused there, and lowered here (S2.4)', () => {
     expect(familiar('Uppercase:tag')).toBe('uppercase:tag');
     expect(familiar('test:5000/Uppercase/lowercase:tag')).toBe('test:5000/uppercase/lowercase:tag');
   });
@@ -139,7 +139,7 @@ describe('TestValidateReferenceName, TestValidateRemoteName: names that hold', (
   });
 });
 
-describe('S0.7: texts that are no reference', () => {
+describe('texts that are no reference (S0.7)', () => {
   test.each([
     ...['', ':justtag', `@${digest}`, 'repo@sha256:ffffffffffffffffffffffffffffffffff'],
     ...[`validname@invaliddigest:${'f'.repeat(64)}`, `validname@sha512:${'f'.repeat(128)}`, 'aa/asdf$$^/aa'],

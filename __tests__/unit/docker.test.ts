@@ -93,7 +93,7 @@ describe('what docker prints', () => {
     [`The push refers to repository [a/b]\n1f2: Pushed\n1: digest: sha256:${'a'.repeat(64)} size: 523\n`, true],
     ['1: digest: sha256:short size: 523\n', false],
     ['1f2: Pushed\n', false],
-  ])('S1.7: push: the digest at its end, in full (%j: %s)', (text, told) => {
+  ])('push: the digest at its end, in full (%j: %s) (S1.7)', (text, told) => {
     expect(parsePush(text)).toBe(told ? `sha256:${'a'.repeat(64)}` : undefined);
   });
 
@@ -193,7 +193,7 @@ describe('recorded builds', () => {
     ['step-failed.docker-28.5', false],
     ['step-failed.buildkit-0.34', false],
     ['urls-and-links-cached.buildkit-0.34', false],
-  ])('S1.1, S1.8: %s: the push failed: %s', (recording, failed) => {
+  ])('%s: the push failed: %s (S1.1, S1.8)', (recording, failed) => {
     expect(replay(recording).pushFailed).toBe(failed);
   });
 
@@ -210,7 +210,7 @@ describe('recorded builds', () => {
     ['urls-and-links-executed.docker-28.5', 1],
     ['urls-and-links-cached.docker-28.5', 9],
     ['urls-and-links-cached.buildkit-0.34', 9],
-  ])('S0.3: %s: nine instructions, %i of them cached', (recording, cached) => {
+  ])('%s: nine instructions, %i of them cached (S0.3)', (recording, cached) => {
     const steps = replay(recording).steps();
     expect(new Set(steps.map(({ name }) => name)).size).toBe(9);
     expect(steps.map(({ name }) => name)).not.toContainEqual(expect.stringContaining('] LINK '));

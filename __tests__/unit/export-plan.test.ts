@@ -15,7 +15,7 @@ function nameOf(change: Partial<ExportInputs>): string | undefined {
 }
 
 describe('what is planned without any choice', () => {
-  test('S0.1, S0.2: a build for linux/amd64, handed over as charon:local in docker-image for a day', () => {
+  test('a build for linux/amd64, handed over as charon:local in docker-image for a day (S0.1, S0.2)', () => {
     expect(plan({})).toEqual({
       source: { kind: 'build', build, secrets: [] },
       reference: { repository: 'charon', tag: 'local' },
@@ -43,14 +43,14 @@ describe('the reference', () => {
     ['a build', {}, 'charon:local'],
     ['a build under a name', { image: 'ghcr.io/org/charon:1' }, 'ghcr.io/org/charon:1'],
     ['a name without a tag', { image: 'charon' }, 'charon:latest'],
-    ['S2.1: a metadata output', { sourceImage: 'ghcr.io/o/c:pr-1\nghcr.io/o/c:sha-1' }, 'ghcr.io/o/c:pr-1'],
-    ['C.5: a metadata output in JSON', { sourceImage: '{"tags":["ghcr.io/o/c:2"]}' }, 'ghcr.io/o/c:2'],
+    ['a metadata output (S2.1)', { sourceImage: 'ghcr.io/o/c:pr-1\nghcr.io/o/c:sha-1' }, 'ghcr.io/o/c:pr-1'],
+    ['a metadata output in JSON (C.5)', { sourceImage: '{"tags":["ghcr.io/o/c:2"]}' }, 'ghcr.io/o/c:2'],
     ['a source without a tag', { sourceImage: 'charon' }, 'charon:latest'],
     ['a source with tag and digest', { sourceImage: `charon:1@${digest}` }, 'charon:1'],
     ['a source in Docker Hub’s long form', { sourceImage: 'docker.io/library/charon:1' }, 'charon:1'],
     ['a source by ID under a name', { sourceImage: digest, image: 'charon:local' }, 'charon:local'],
     ['a source by digest under a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
-    ['S2.7: a tarball keeps its own', { sourceTarball: 'image.tar' }, undefined],
+    ['a tarball keeps its own (S2.7)', { sourceTarball: 'image.tar' }, undefined],
     ['a tarball under a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
   ])('of %s', (_, change, expected) => {
     expect(nameOf(change)).toBe(expected);
@@ -63,7 +63,7 @@ describe('the reference', () => {
   });
 
   test.each([digest, digest.slice(7), digest.slice(0, 19), digest.slice(7, 19), `\n${digest}\n`])(
-    'S0.7: a source by image ID (%j) has no name at all: `image` is asked for before anything is done',
+    'a source by image ID (%j) has no name at all: `image` is asked for before anything is done (S0.7)',
     (sourceImage) => {
       expect(() => plan({ sourceImage })).toThrow(
         expect.objectContaining({
@@ -82,8 +82,8 @@ describe('the reference', () => {
     ['an ID among the tags', { tags: `a/b:1\n${digest}` }],
     ['an ID among further images', { sourceImage: 'a:1', furtherImages: [digest] }],
     ['source-image', { sourceImage: 'ghcr.io//charon:1' }],
-    ['S2.2: an empty metadata output', { sourceImage: '\n' }],
-  ])('S0.7: a malformed reference in %s is refused before anything is done', (_, change) => {
+    ['an empty metadata output (S2.2)', { sourceImage: '\n' }],
+  ])('a malformed reference in %s is refused before anything is done (S0.7)', (_, change) => {
     expect(() => plan(change)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
   });
 });
@@ -109,7 +109,7 @@ describe('the source', () => {
     expect(plan({ sourceTarball: ' out/image.tar\n' }).source).toEqual({ kind: 'tarball', path: 'out/image.tar' });
   });
 
-  test('S0.8: an empty path names the input and what was received', () => {
+  test('an empty path names the input and what was received (S0.8)', () => {
     expect(() => plan({ sourceTarball: ' ' })).toThrow('The input `source-tarball` is ""');
   });
 
@@ -138,12 +138,12 @@ describe('the source', () => {
     [{ sourceTarball: 'x.tar' }, 'the tarball x.tar'],
     [{ sourceImage: 'charon' }, 'the image charon:latest in this engine'],
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
-  ])('S2.8: the log says where %j comes from', (change, words) => {
+  ])('the log says where %j comes from (S2.8)', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);
   });
 });
 
-describe('S3.1: further images', () => {
+describe('further images (S3.1)', () => {
   test('have references of their own', () => {
     const { further } = plan({ furtherImages: ['runtime:1', 'ghcr.io/Org/engine:2'] });
     expect(further.map(formatReference)).toEqual(['runtime:1', 'ghcr.io/org/engine:2']);
@@ -206,7 +206,7 @@ describe('what is changed on the way is said', () => {
   test.each([
     ['image', { image: 'ghcr.io/Wikid82/charon:PR-1' }],
     ['source-image', { sourceImage: 'ghcr.io/Wikid82/charon:PR-1' }],
-  ])('S2.4: the repository of %s is lowered, and the notice shows both', (_, change) => {
+  ])('the repository of %s is lowered, and the notice shows both (S2.4)', (_, change) => {
     const { notices } = plan(change);
     expect(notices).toHaveLength(1);
     expect(notices[0]).toContain('ghcr.io/Wikid82/charon:PR-1');
@@ -214,12 +214,12 @@ describe('what is changed on the way is said', () => {
     expect(nameOf(change)).toBe('ghcr.io/wikid82/charon:PR-1');
   });
 
-  test('S2.4: a source that is lowered is told too when it is handed over under another name', () => {
+  test('a source that is lowered is told too when it is handed over under another name (S2.4)', () => {
     const { notices } = plan({ sourceImage: 'ghcr.io/Wikid82/charon:1', image: 'charon:local' });
     expect(notices.join('\n')).toContain('ghcr.io/Wikid82/charon:1');
   });
 
-  test('S0.3: without a cache service the Actions cache is left out, other caches stay', () => {
+  test('without a cache service the Actions cache is left out, other caches stay (S0.3)', () => {
     const cacheFrom = ['type=gha,scope=a', 'type=local,src=/c'];
     const { source, notices } = plan({ build: { ...build, cacheFrom } }, { hasCacheService: false });
     expect(source).toMatchObject({ build: { cacheFrom: ['type=local,src=/c'] } });
@@ -231,7 +231,7 @@ describe('what is changed on the way is said', () => {
     [1, undefined, 1, 0],
     [5, 5, 5, 0],
     [30, 7, 7, 1],
-  ])('S0.2: %d days asked for, at most %s allowed: kept for %d', (retentionDays, max, kept, said) => {
+  ])('%d days asked for, at most %s allowed: kept for %d (S0.2)', (retentionDays, max, kept, said) => {
     const found = planExport({ ...defaults, retentionDays }, { ...facts, maxRetentionDays: max });
     expect(found.retentionDays).toBe(kept);
     expect(found.notices).toHaveLength(said);
@@ -239,7 +239,7 @@ describe('what is changed on the way is said', () => {
 });
 
 describe('what is passed on', () => {
-  test('S2.5: the job’s key goes into the plan, for the artifact’s owner', () => {
+  test('the job’s key goes into the plan, for the artifact’s owner (S2.5)', () => {
     expect(plan({ jobKey: 'build-2' }).jobKey).toBe('build-2');
   });
 

@@ -34,7 +34,7 @@ describe('events as GitHub sends them', () => {
     ['workflow-run-fork', 'main-ec26c3e', 'main'],
     ['issue-comment-on-pull-request', undefined, undefined],
     ['delete', undefined, undefined],
-  ])('S1.2, S1.3, S1.4: %s: immutable tag %s, branch %s', (name, tag, from) => {
+  ])('%s: immutable tag %s, branch %s (S1.2, S1.3, S1.4)', (name, tag, from) => {
     const found = workflowEvent(eventFacts(name));
     expect(immutableTag(found)).toBe(tag);
     expect(branchOf(found)).toBe(from);
@@ -53,7 +53,7 @@ describe('events as GitHub sends them', () => {
     ['release', ['v2.0.0-rc.1-6113728', 'v2.0.0-rc.1', 'sha-6113728']],
     ['workflow-run-push', ['feature-dns-subdomain-6113728', 'sha-6113728']],
     ['workflow-run-fork', ['main-ec26c3e', 'sha-ec26c3e']],
-  ])('S3.6: automatic tags of %s', (name, tags) => {
+  ])('automatic tags of %s (S3.6)', (name, tags) => {
     expect(automaticTags(workflowEvent(eventFacts(name)))).toEqual(tags);
   });
 });
@@ -61,7 +61,7 @@ describe('events as GitHub sends them', () => {
 describe('pull requests', () => {
   const request = { number: 7, head: { sha, ref: 'patch-1' } };
 
-  test('S1.2: the head’s commit counts; without it there is no tag, and the merge commit is no substitute', () => {
+  test('the head’s commit counts; without it there is no tag, and the merge commit is no substitute (S1.2)', () => {
     const facts = { name: 'pull_request', ref: 'refs/pull/7/merge' };
     expect(event({ ...facts, payload: { pull_request: request } })).toEqual({
       kind: 'pull-request',
@@ -81,16 +81,16 @@ describe('pull requests', () => {
     ['beside it', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
     ['in the ref alone', { pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-9-abc1234'],
     ['nowhere', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
-  ])('S1.2: the number is found %s', (_, payload, ref, tag) => {
+  ])('the number is found %s (S1.2)', (_, payload, ref, tag) => {
     expect(immutableTag(event({ name: 'pull_request', payload, ref }))).toBe(tag);
   });
 
-  test('S1.2: refs/pull/7/head is the head itself; refs/pull/7/merge of another event is a merge commit', () => {
+  test('refs/pull/7/head is the head itself; refs/pull/7/merge of another event is a merge commit (S1.2)', () => {
     expect(immutableTag(event({ name: 'workflow_dispatch', ref: 'refs/pull/7/head' }))).toBe('pr-7-abc1234');
     expect(event({ name: 'deployment', ref: 'refs/pull/7/merge' })).toMatchObject({ kind: 'none' });
   });
 
-  test('S1.2: a run that a pull_request_target triggered is for head_commit; its head_sha is of the base branch', () => {
+  test('a run that a pull_request_target triggered is for head_commit; its head_sha is of the base branch (S1.2)', () => {
     const run = {
       event: 'pull_request_target',
       head_sha: 'f'.repeat(40),
@@ -102,7 +102,7 @@ describe('pull requests', () => {
     expect(found({}).kind).toBe('none');
   });
 
-  test('S1.4: the branch comes from the payload, else from GITHUB_HEAD_REF', () => {
+  test('the branch comes from the payload, else from GITHUB_HEAD_REF (S1.4)', () => {
     const payload = { pull_request: { number: 7, head: { sha } } };
     expect(branchOf(event({ name: 'pull_request', payload, headRef: 'from-env' }))).toBe('from-env');
     expect(branchOf(event({ name: 'pull_request', payload }))).toBeUndefined();
@@ -130,7 +130,7 @@ describe('branches', () => {
     [`${'a'.repeat(119)}--b`, 'a'.repeat(119)],
     ['MAIN', 'main'],
     ['1.0', '1.0'],
-  ])('S1.3: %j is %s', (name, cleaned) => {
+  ])('%j is %s (S1.3)', (name, cleaned) => {
     expect(immutableTag(branch(name))).toBe(`${cleaned}-abc1234`);
   });
 
@@ -141,7 +141,7 @@ describe('branches', () => {
   const hexDigits = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
   const anySha = fc.string({ unit: fc.constantFrom(...hexDigits), minLength: 40, maxLength: 40 });
 
-  test('S1.3: property: any branch and any git tag give a valid tag of at most 128 that ends with the short sha', () => {
+  test('property: any branch and any git tag give a valid tag of at most 128 that ends with the short sha (S1.3)', () => {
     fc.assert(
       fc.property(anyName, anySha, fc.constantFrom('branch', 'tag'), (name, commit, kind) => {
         const found: WorkflowEvent =
@@ -182,11 +182,11 @@ describe('git tags and releases', () => {
     ['V2_RC', 'V2_RC', 'v2-rc-abc1234'],
     ['.1', '1', '1-abc1234'],
     ['x'.repeat(200), 'x'.repeat(128), `${'x'.repeat(120)}-abc1234`],
-  ])('S3.6: %s is the tag %s, and %s for good', (name, tag, immutable) => {
+  ])('%s is the tag %s, and %s for good (S3.6)', (name, tag, immutable) => {
     expect(automaticTags(gitTag(name))).toEqual([immutable, tag, 'sha-abc1234']);
   });
 
-  test('S3.6: a git tag without a usable character has only the immutable tag and that of the commit', () => {
+  test('a git tag without a usable character has only the immutable tag and that of the commit (S3.6)', () => {
     expect(automaticTags(gitTag('🚀'))).toEqual(['tag-abc1234', 'sha-abc1234']);
   });
 
@@ -201,7 +201,7 @@ describe('other events', () => {
     automaticTags(event({ ref: 'refs/heads/main', payload: { repository }, ...facts })).includes('latest');
 
   test.each(['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'])(
-    'S3.6: %s on the default branch is latest',
+    '%s on the default branch is latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(true);
       expect(latest({ name, ref: 'refs/heads/other' })).toBe(false);
@@ -209,13 +209,13 @@ describe('other events', () => {
   );
 
   test.each(['issue_comment', 'issues', 'check_run', 'fork', 'deployment', 'watch'])(
-    'S3.6: %s runs on the default branch, but may mean something else: not latest',
+    '%s runs on the default branch, but may mean something else: not latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(false);
     },
   );
 
-  test('S3.6: a run of a fork’s main is not latest, one of ours is', () => {
+  test('a run of a fork’s main is not latest, one of ours is (S3.6)', () => {
     const run = (event: string, head: string): boolean =>
       latest({
         name: 'workflow_run',

@@ -45,7 +45,7 @@ describe('planLoad', () => {
   test.each([
     ['a short digest', { expectedConfigDigest: 'sha256:abc' }, 'is "sha256:abc"'],
     ['another algorithm', { expectedConfigDigest: `sha512:${hex}` }, 'expected sha256:<64 hex digits>'],
-    ['S0.7: a malformed reference', { image: 'charon:local:' }, 'is not an image reference'],
+    ['a malformed reference (S0.7)', { image: 'charon:local:' }, 'is not an image reference'],
     ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest'],
     ['a name with a line end', { artifactName: 'docker\nimage' }, "can't be the name of an artifact"],
   ])('%s is refused with the text in the message', (_, change, message) => {
@@ -65,7 +65,7 @@ describe('chooseTarball', () => {
     expect(chooseTarball('docker-image', names)).toBe(chosen);
   });
 
-  test('S0.8: what can’t be chosen names the artifact and lists at most ten files', () => {
+  test('what can’t be chosen names the artifact and lists at most ten files (S0.8)', () => {
     const names = Array.from({ length: 12 }, (_, at) => `file-${String(at)}.txt`);
     expect(() => chooseTarball('docker-image', names)).toThrow(
       expect.objectContaining({

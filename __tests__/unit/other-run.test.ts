@@ -41,7 +41,7 @@ describe('planRun', () => {
       { workflow: '4711', branch: 'main' },
       { workflow: '4711', branch: 'main', event: undefined },
     ],
-  ])('S3.3: %j', (inputs, choice) => {
+  ])('%j (S3.3)', (inputs, choice) => {
     expect(plan(inputs).other).toEqual({
       search: { choice, repository: 'org/charon', wanted: ['docker-image'], allowForkRuns: false },
       token: 'token',
@@ -52,12 +52,12 @@ describe('planRun', () => {
     ['ghcr.io/org/charon:main', 'ghcr.io/org/charon:main'],
     ['Org/Charon', 'org/charon:latest'],
     [`charon@sha256:${'a'.repeat(64)}`, `charon@sha256:${'a'.repeat(64)}`],
-  ])('S3.4: the fallback %j is pulled as %j', (fallbackImage, pulled) => {
+  ])('the fallback %j is pulled as %j (S3.4)', (fallbackImage, pulled) => {
     const { fallback } = plan({ fallbackImage });
     expect(fallback === undefined ? '' : formatReference(fallback)).toBe(pulled);
   });
 
-  test('S3.3: whatever the repository is called, it is either refused or two plain parts of a path', () => {
+  test('whatever the repository is called, it is either refused or two plain parts of a path (S3.3)', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[.\w/-]{1,20}$/)), (repository) => {
         let accepted: string;
@@ -99,7 +99,7 @@ describe('chooseRun', () => {
     allowForkRuns: false,
   };
 
-  test('S3.3, S3.4: of any row of runs it is the first live one of our own within 20, or the right error', async () => {
+  test('of any row of runs it is the first live one of our own within 20, or the right error (S3.3, S3.4)', async () => {
     await fc.assert(
       fc.asyncProperty(kinds, async (row) => {
         const runs: WorkflowRuns = {

@@ -8,7 +8,7 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 const inputs: ExportInputs = { ...exportInputs, jobKey: 'build-0' };
 
 describe('the plan of an export', () => {
-  test('S0.1: a build is called charon:local unless it is said otherwise', () => {
+  test('a build is called charon:local unless it is said otherwise (S0.1)', () => {
     expect(planExport(inputs, runner).reference).toMatchObject({ repository: 'charon', tag: 'local' });
     expect(planExport({ ...inputs, image: 'app:1' }, runner).reference).toMatchObject({ repository: 'app', tag: '1' });
   });
@@ -24,7 +24,7 @@ describe('the plan of an export', () => {
     });
   });
 
-  test('S2.1: source-image keeps its own reference unless `image` is given; a digest alone needs one', () => {
+  test('source-image keeps its own reference unless `image` is given; a digest alone needs one (S2.1)', () => {
     const digest = `sha256:${'a'.repeat(64)}`;
     expect(planExport({ ...inputs, sourceImage: 'a/b:1\na/b:2' }, runner)).toMatchObject({
       source: { kind: 'engine', image: 'a/b:1' },

@@ -34,7 +34,7 @@ describe('references', () => {
     expect(canonicalReference(parseReference(text))).toBe(full);
   });
 
-  test('S2.4: upper case in the repository is lowered and remembered; a tag keeps its case', () => {
+  test('upper case in the repository is lowered and remembered; a tag keeps its case (S2.4)', () => {
     expect(parseReference('ghcr.io/Wikid82/Charon:PR-1')).toEqual({
       repository: 'ghcr.io/wikid82/charon',
       tag: 'PR-1',
@@ -64,7 +64,7 @@ describe('references', () => {
     'f'.repeat(64),
     'ghcr.io/org/charon:x@md5:abc',
     'exa_mple.com:5000/x',
-  ])('S0.7: %j is refused with its text in the message', (text) => {
+  ])('%j is refused with its text in the message (S0.7)', (text) => {
     expect(() => parseReference(text)).toThrow(HandoverError);
     expect(() => parseReference(text)).toThrow(JSON.stringify(text.trim().slice(0, 20)).slice(0, -1));
   });
@@ -106,11 +106,11 @@ describe('metadata output (C.5)', () => {
     ['one line', 'ghcr.io/a/b:1'],
     ['several lines with empty ones', '\n\r\n ghcr.io/a/b:1 \r\n\nghcr.io/a/b:2\n'],
     ['json', JSON.stringify({ tags: ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'], labels: {} })],
-  ])('S1.6, S2.1: %s: the first tag is the first choice', (_, text) => {
+  ])('%s: the first tag is the first choice (S1.6, S2.1)', (_, text) => {
     expect(formatReference(parseMetadataTags(text)[0])).toBe('ghcr.io/a/b:1');
   });
 
-  test.each(['', ' \n ', '{}', '{"tags":[]}', '{"tags":""}'])('S2.2: %j is refused, and shown', (text) => {
+  test.each(['', ' \n ', '{}', '{"tags":[]}', '{"tags":""}'])('%j is refused, and shown (S2.2)', (text) => {
     expect(() => parseMetadataTags(text)).toThrow(`received "${text.trim().slice(0, 5)}`);
   });
 });
@@ -146,7 +146,7 @@ describe('small things', () => {
     expect(parseDigest('md5:abc')).toBeUndefined();
   });
 
-  test('S2.3: near misses: same repository, other tag or case; else the same last name', () => {
+  test('near misses: same repository, other tag or case; else the same last name (S2.3)', () => {
     const local = ['charon:pr-2', 'ghcr.io/org/charon:x', 'other:1'];
     expect(nearMisses('charon:pr-1', local)).toEqual(['charon:pr-2']);
     expect(nearMisses('Charon:PR-2', local)).toEqual(['charon:pr-2']);

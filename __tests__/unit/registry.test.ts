@@ -29,7 +29,7 @@ describe('a registry failure', () => {
     ['unexpected status: 503 Service Unavailable', false],
     ['toomanyrequests: You have reached your pull rate limit', false],
     ['it took longer than 25 min 0 s', false],
-  ])('S1.5: %j is worth no other attempt: %s', (said, permanent) => {
+  ])('%j is worth no other attempt: %s (S1.5)', (said, permanent) => {
     const failure = new RegistryFailure('The push', ['ghcr.io/denied/app:1'], said);
     expect(failure.permanent).toBe(permanent);
     expect(failure.code).toBe('registry-failed');
@@ -120,12 +120,12 @@ describe('what is pushed', () => {
       ['amd64', 'arm64'],
     ],
     [['linux/arm64'], ['arm64']],
-  ])('S1.11: push-platforms %j', (platforms, listed) => {
+  ])('push-platforms %j (S1.11)', (platforms, listed) => {
     const plan = planPush({ ...inputs, platforms }, tags, 'build', amd64);
     expect(plan?.listedPlatforms.map(({ architecture }) => architecture)).toEqual(listed);
   });
 
-  test('S1.6, S2.4: each line is one reference, lower-cased; a missing tag is latest; JSON is read too', () => {
+  test('each line is one reference, lower-cased; a missing tag is latest; JSON is read too (S1.6, S2.4)', () => {
     expect(parseTagList('\nghcr.io/Org/App:V1\r\n\r\n b/c \n', undefined).map(formatReference)).toEqual([
       'ghcr.io/org/app:V1',
       'b/c:latest',
@@ -134,7 +134,7 @@ describe('what is pushed', () => {
     expect(parseTagList('{"tags":["a:1","b:2"]}', undefined).map(formatReference)).toEqual(['a:1', 'b:2']);
   });
 
-  test('S1.6: as many references as lines that aren’t empty', () => {
+  test('as many references as lines that aren’t empty (S1.6)', () => {
     const line = fc.constantFrom('', '  ', 'a/b:1', 'ghcr.io/c/d', 'localhost:5000/e:f');
     fc.assert(
       fc.property(fc.array(line), (lines) => {

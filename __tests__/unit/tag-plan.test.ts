@@ -19,20 +19,20 @@ const json = '{"tags":["ghcr.io/o/c:1","ghcr.io/o/c:sha-1"],"tag-names":["1","sh
 describe('tags', () => {
   test.each([
     ['not given', {}, []],
-    ['C.5: an output of several lines', { tags: '\nghcr.io/o/c:1\r\n\n ghcr.io/o/c:sha-1 ' }, undefined],
-    ['C.5: an output with commas (sep-tags)', { tags: 'ghcr.io/o/c:1,ghcr.io/o/c:sha-1' }, undefined],
-    ['C.5: the json output', { tags: json }, undefined],
+    ['an output of several lines (C.5)', { tags: '\nghcr.io/o/c:1\r\n\n ghcr.io/o/c:sha-1 ' }, undefined],
+    ['an output with commas (sep-tags) (C.5)', { tags: 'ghcr.io/o/c:1,ghcr.io/o/c:sha-1' }, undefined],
+    ['the json output (C.5)', { tags: json }, undefined],
     ['bare tags (metadata-action without images)', { tags: '1\nsha-1', repository: 'ghcr.io/o/c' }, undefined],
     ['twice the same', { tags: 'ghcr.io/o/c:1\nghcr.io/o/c:sha-1\nghcr.io/O/c:1' }, undefined],
     ['the image’s own reference among them', { image: 'a:1', tags: 'a:1\na:2' }, ['a:2']],
     ['without a tag, as docker reads it', { tags: 'ghcr.io/o/c' }, ['ghcr.io/o/c:latest']],
-  ])('S1.6: %s', (_, change, expected = ['ghcr.io/o/c:1', 'ghcr.io/o/c:sha-1']) => {
+  ])('%s (S1.6)', (_, change, expected = ['ghcr.io/o/c:1', 'ghcr.io/o/c:sha-1']) => {
     expect(tagsOf(change)).toEqual(expected);
   });
 
   test.each([
-    ['S2.2: no tag in the json', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
-    ['S0.7: a malformed reference', { tags: 'ghcr.io/o/c:1\nghcr.io//c:2' }, 'ghcr.io//c:2'],
+    ['no tag in the json (S2.2)', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
+    ['a malformed reference (S0.7)', { tags: 'ghcr.io/o/c:1\nghcr.io//c:2' }, 'ghcr.io//c:2'],
     ['a digest', { tags: `c@sha256:${'a'.repeat(64)}` }, 'stored under a digest'],
     ['a bare tag without repository', { tags: 'pr-1' }, '"pr-1" in the list of tags is a tag without a repository'],
     ['a repository with a tag', { repository: 'ghcr.io/o/c:1' }, 'expected a repository without a tag'],
@@ -41,7 +41,7 @@ describe('tags', () => {
     expect(() => plan(change)).toThrow(refused(message));
   });
 
-  test('S2.4: a repository is lowered once for all its tags, and the notice says so', () => {
+  test('a repository is lowered once for all its tags, and the notice says so (S2.4)', () => {
     const { notices } = plan(auto, { event });
     expect(notices.filter((notice) => notice.includes('lower-case'))).toEqual([
       'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 is read as ghcr.io/wikid82/charon.',
@@ -50,7 +50,7 @@ describe('tags', () => {
 });
 
 describe('tags: auto', () => {
-  test('S3.6: tags of the event, in the repository', () => {
+  test('tags of the event, in the repository (S3.6)', () => {
     expect(tagsOf(auto, { event })).toEqual(
       ['main-6113728', 'latest', 'sha-6113728'].map((tag) => `ghcr.io/wikid82/charon:${tag}`),
     );
@@ -60,7 +60,7 @@ describe('tags: auto', () => {
   test.each([
     ['DOCKER_METADATA_OUTPUT_TAGS', 'ghcr.io/o/c:1\nghcr.io/o/c:sha-1'],
     ['DOCKER_METADATA_OUTPUT_JSON', json],
-  ])('C.5: the metadata action’s %s wins, and the log says so', (name, text) => {
+  ])('the metadata action’s %s wins, and the log says so (C.5)', (name, text) => {
     const metadata = { [name]: text, DOCKER_METADATA_OUTPUT_VERSION: '1', DOCKER_METADATA_OUTPUT_LABELS: 'a=b' };
     expect(tagsOf(auto, { event, metadata })).toEqual(['ghcr.io/o/c:1', 'ghcr.io/o/c:sha-1']);
     expect(plan(auto, { event, metadata }).notices).toContain(
@@ -72,18 +72,18 @@ describe('tags: auto', () => {
   test.each([
     ['TAG_NAMES', 'pr-1\nsha-1', ['x/y:pr-1', 'x/y:sha-1']],
     ['VERSION', '1.2', ['x/y:1.2']],
-  ])('C.5: %s alone is of the given repository', (output, text, expected) => {
+  ])('%s alone is of the given repository (C.5)', (output, text, expected) => {
     const metadata = { [`DOCKER_METADATA_OUTPUT_${output}`]: text };
     expect(tagsOf({ tags: 'auto', repository: 'x/y' }, { event, metadata })).toEqual(expected);
   });
 
-  test('S2.2: the metadata action ran and put out no tag: an error that shows what it left', () => {
+  test('the metadata action ran and put out no tag: an error that shows what it left (S2.2)', () => {
     const metadata = { DOCKER_METADATA_OUTPUT_TAGS: '', DOCKER_METADATA_OUTPUT_JSON: '{"tags":[],"labels":{}}' };
     expect(() => plan(auto, { event, metadata })).toThrow(refused('received "{"tags":[],"labels":{}}"'));
     expect(metadataVariable({ DOCKER_METADATA_OUTPUT_TAGS: ' ' })).toBeUndefined();
   });
 
-  test('S2.1: tags that are given win over both', () => {
+  test('tags that are given win over both (S2.1)', () => {
     const metadata = { DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/o/c:1' };
     expect(tagsOf({ tags: 'mine:1' }, { event, metadata })).toEqual(['mine:1']);
   });
@@ -92,12 +92,12 @@ describe('tags: auto', () => {
     ['no repository', { tags: 'auto' }, event, 'has no repository'],
     ['no event', auto, exportFacts.event, 'there is no workflow event here'],
     ['a deletion', auto, eventFacts('push-deleted-branch'), 'the push deleted its branch or tag'],
-  ])('S2.2: %s is an error that says so', (_, change, facts, message) => {
+  ])('%s is an error that says so (S2.2)', (_, change, facts, message) => {
     expect(() => plan(change, { event: facts })).toThrow(refused(message));
   });
 });
 
-test('S1.2: an event without an immutable tag is told with its reason; outside a workflow nothing is said', () => {
+test('an event without an immutable tag is told with its reason; outside a workflow nothing is said (S1.2)', () => {
   expect(plan({}, { event: eventFacts('delete') }).notices).toEqual([
     'There is no immutable tag: the event is the deletion of a branch or tag.',
   ]);
@@ -109,19 +109,19 @@ describe('branch-label', () => {
   const labels = (change: Partial<ExportInputs>, facts: Partial<ExportFacts>): unknown =>
     plan({ branchLabel, ...change }, facts).source;
 
-  test('S1.4: the branch as it is called is added to the labels of the build', () => {
+  test('the branch as it is called is added to the labels of the build (S1.4)', () => {
     const build = { ...buildInputs, labels: ['a=b'] };
     expect(labels({ build }, { event: eventFacts('pull-request') })).toMatchObject({
       build: { labels: ['a=b', 'io.charon.feature.branch=feature/Add_New-Feature'] },
     });
   });
 
-  test('S1.4: a label of that name that the user sets stays alone', () => {
+  test('a label of that name that the user sets stays alone (S1.4)', () => {
     const build = { ...buildInputs, labels: ['io.charon.feature.branch=mine'] };
     expect(labels({ build }, { event })).toMatchObject({ build: { labels: ['io.charon.feature.branch=mine'] } });
   });
 
-  test('S1.4: without a branch there is no label, and a notice', () => {
+  test('without a branch there is no label, and a notice (S1.4)', () => {
     const found = plan({ branchLabel }, { event: eventFacts('push-tag') });
     expect(found.source).toMatchObject({ build: { labels: [] } });
     expect(found.notices).toEqual(['The label io.charon.feature.branch is left out: this run is for no branch.']);
@@ -132,7 +132,7 @@ describe('branch-label', () => {
     ['a tarball', { sourceTarball: 'a.tar' }],
     ['a name with =', { branchLabel: 'a=b' }],
     ['a name with a space', { branchLabel: 'a b' }],
-  ])('S1.4: %s can’t be given the label', (_, change) => {
+  ])('%s can’t be given the label (S1.4)', (_, change) => {
     expect(() => plan({ branchLabel, ...change }, { event })).toThrow(refused('The input `branch-label` is'));
   });
 });

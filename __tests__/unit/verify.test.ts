@@ -23,7 +23,7 @@ const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined, 
 const host = platformOf('linux', 'aarch64');
 
 describe('requireSameImage', () => {
-  test('S0.4: the very image passes, whatever way the engine spells its platform', () => {
+  test('the very image passes, whatever way the engine spells its platform (S0.4)', () => {
     expect(() => {
       requireSameImage('charon:local', expected, found);
     }).not.toThrow();
@@ -64,7 +64,7 @@ describe('requireExpected', () => {
   const revision = (value: string) => ({ labels: { 'org.opencontainers.image.revision': value } });
 
   test.each([
-    ['S1.8: the revision that was asked for', check({ expectedRevision: 'abc' })(revision('abc'))],
+    ['the revision that was asked for (S1.8)', check({ expectedRevision: 'abc' })(revision('abc'))],
     ['the config digest that was asked for', check({ expectedConfigDigest: digestOf('config') })({})],
     ['an image without a revision when none is expected', check({})({})],
     ['another variant of the engine’s architecture', check({})({ platform: platformOf('linux', 'arm64', 'v9') })],
@@ -75,13 +75,13 @@ describe('requireExpected', () => {
 
   test.each([
     [
-      'S1.8: another commit',
+      'another commit (S1.8)',
       check({ expectedRevision: 'abc' })(revision('def')),
       'revision-mismatch',
       'was built from def',
     ],
-    ['S1.8: a part of the commit', check({ expectedRevision: 'abc' })(revision('abcd')), 'revision-mismatch', 'abcd'],
-    ['S1.8: no revision label', check({ expectedRevision: 'abc' })({}), 'revision-mismatch', 'has no label'],
+    ['a part of the commit (S1.8)', check({ expectedRevision: 'abc' })(revision('abcd')), 'revision-mismatch', 'abcd'],
+    ['no revision label (S1.8)', check({ expectedRevision: 'abc' })({}), 'revision-mismatch', 'has no label'],
     ['another image', check({ expectedConfigDigest: digestOf('x') })({}), 'image-mismatch', digestOf('config')],
     ['another platform', check({})({}, platformOf('linux', 'x86_64')), 'platform-mismatch', 'engine is linux/amd64'],
     ['another system', check({})({}, platformOf('windows', 'arm64')), 'platform-mismatch', 'windows/arm64'],

@@ -17040,7 +17040,7 @@ GeneralPurposeBit.prototype.usesUTF8ForNames = function() {
 
 /***/ }),
 
-/***/ 1429:
+/***/ 3810:
 /***/ ((module) => {
 
 /**
@@ -17194,7 +17194,7 @@ var normalizePath = __webpack_require__(6133);
 
 var ArchiveEntry = __webpack_require__(6070);
 var GeneralPurposeBit = __webpack_require__(7632);
-var UnixStat = __webpack_require__(1429);
+var UnixStat = __webpack_require__(3810);
 
 var constants = __webpack_require__(4908);
 var zipUtil = __webpack_require__(6453);
@@ -18468,7 +18468,7 @@ module.exports = {
 
 /***/ }),
 
-/***/ 6110:
+/***/ 3729:
 /***/ ((module, exports, __webpack_require__) => {
 
 /* eslint-env browser */
@@ -19055,7 +19055,7 @@ module.exports = setup;
  */
 
 if (typeof process === 'undefined' || process.type === 'renderer' || process.browser === true || process.__nwjs) {
-	module.exports = __webpack_require__(6110);
+	module.exports = __webpack_require__(3729);
 } else {
 	module.exports = __webpack_require__(5108);
 }
@@ -25554,7 +25554,7 @@ module.exports = apply;
 
 /***/ }),
 
-/***/ 534:
+/***/ 8153:
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var baseIndexOf = __webpack_require__(4760);
@@ -25750,7 +25750,7 @@ module.exports = assocIndexOf;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var SetCache = __webpack_require__(3706),
-    arrayIncludes = __webpack_require__(534),
+    arrayIncludes = __webpack_require__(8153),
     arrayIncludesWith = __webpack_require__(7314),
     arrayMap = __webpack_require__(6649),
     baseUnary = __webpack_require__(5506),
@@ -26268,7 +26268,7 @@ module.exports = baseUnary;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var SetCache = __webpack_require__(3706),
-    arrayIncludes = __webpack_require__(534),
+    arrayIncludes = __webpack_require__(8153),
     arrayIncludesWith = __webpack_require__(7314),
     cacheHas = __webpack_require__(4486),
     createSet = __webpack_require__(8242),
@@ -27415,7 +27415,7 @@ module.exports = setToArray;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var baseSetToString = __webpack_require__(4953),
-    shortOut = __webpack_require__(3286);
+    shortOut = __webpack_require__(905);
 
 /**
  * Sets the `toString` method of `func` to return `string`.
@@ -27432,7 +27432,7 @@ module.exports = setToString;
 
 /***/ }),
 
-/***/ 3286:
+/***/ 905:
 /***/ ((module) => {
 
 /** Used to detect hot functions by number of calls within a span of milliseconds. */

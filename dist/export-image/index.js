@@ -30131,156 +30131,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 5814:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
-/* harmony export */   Nz: () => (/* binding */ requireBuildLines),
-/* harmony export */   fb: () => (/* binding */ buildArguments)
-/* harmony export */ });
-/* unused harmony export isGhaCache */
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
-/* harmony import */ var _build_secrets_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3507);
-
-
-
-
-// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
-const automatic = 'auto';
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
-function isGhaCache(cache) {
-    const text = cache.trim();
-    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
-}
-/** The caches without the Actions cache service, and whether somebody asked for it by name. */
-function withoutGhaCache(caches) {
-    const left = caches.filter(isGhaCache);
-    return {
-        caches: caches.filter((cache) => !left.includes(cache)),
-        asked: left.some((cache) => cache.trim() !== automatic),
-    };
-}
-/**
- * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
- * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
- * @throws HandoverError `invalid-input`
- */
-function requireBuildLines(build) {
-    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
-    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
-    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
-}
-function requireLines(input, lines, form, expected) {
-    const wrong = lines.findIndex((line) => !form.test(line));
-    if (wrong === -1)
-        return;
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
-}
-/**
- * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
- * load holds one plain image (buildx#1460).
- * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
- */
-function buildArguments(build, platforms, exporters, secrets) {
-    const each = (flag, values) => values.flatMap((value) => [flag, value]);
-    const one = (flag, value) => value === undefined ? [] : [flag, value];
-    return [
-        ...one('--builder', build.builder),
-        ...one('--file', build.file),
-        ...one('--target', build.target),
-        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq).join(',')],
-        ...['--provenance=false', '--sbom=false'],
-        ...exporters.flatMap(exporterArguments),
-        ...each('--build-arg', build.buildArgs),
-        ...each('--build-context', build.buildContexts),
-        ...each('--label', build.labels),
-        ...each('--secret', secrets.map(_build_secrets_js__WEBPACK_IMPORTED_MODULE_2__/* .formatSecret */ .K)),
-        ...each('--ssh', build.ssh),
-        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
-        ...each('--cache-to', build.cacheTo),
-        ...one('--network', build.network),
-        ...(build.noCache ? ['--no-cache'] : []),
-        ...(build.pull ? ['--pull'] : []),
-        ...each('--allow', build.allow),
-        ...each('--add-host', build.addHosts),
-        ...one('--shm-size', build.shmSize),
-        ...each('--ulimit', build.ulimit),
-        '--',
-        build.context,
-    ];
-}
-function exporterArguments(exporter) {
-    if (exporter.kind === 'engine')
-        return ['--load', '--iidfile', exporter.idFile];
-    const { format, level } = exporter.compression;
-    const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
-    if (exporter.kind === 'oci-layout') {
-        return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
-    }
-    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
-    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
-    const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
-    return ['--metadata-file', exporter.metadataFile, '--output', output];
-}
-
-
-/***/ }),
-
-/***/ 3507:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   K: () => (/* binding */ formatSecret),
-/* harmony export */   d: () => (/* binding */ parseSecrets)
-/* harmony export */ });
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/**
- * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
- * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form, without showing it
- */
-function parseSecrets(build, warnings) {
-    const { secrets, secretFiles, secretEnvs } = build;
-    return [
-        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
-        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
-        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
-    ];
-}
-/** The item as `--secret` takes it, which is CSV. */
-function formatSecret({ id, from, place }) {
-    const field = `${from}=${place}`;
-    return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
-}
-function pairs(items, input, what, warnings) {
-    return items.flatMap((item, position) => {
-        const at = item.indexOf('=');
-        const id = item.slice(0, at).trim();
-        if (at < 0 || id === '')
-            throw notAPair(input, what, position + 1);
-        const value = item.slice(at + 1);
-        if (value.trim() !== '')
-            return [[id, value]];
-        warnings.push(`The secret "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
-            'secret, and a pull request from a fork, pass it on empty.');
-        return [];
-    });
-}
-function notAPair(input, what, number) {
-    return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
-}
-
-
-/***/ }),
-
-/***/ 9882:
+/***/ 8877:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30291,68 +30142,23 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/disk-space.js
-var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:net"
 var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/path-lock.js
-
-
-
-
-
-
-/**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
- * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
- * @param path of a file whose folder exists
- * @returns what gives it back, or undefined when another process has it
- */
-async function lockPath(path) {
-    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
-    if (process.platform !== 'linux')
-        return free;
-    // Containers can share the network, and thereby the namespace, but not the folder.
-    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const server = (0,external_node_net_.createServer)();
-    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
-        }),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/write-all.js
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
-async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/partial-file.js
+;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30411,6 +30217,39 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
+/**
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
+ */
+async function lockPath(path) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    // Containers can share the network, and thereby the namespace, but not the folder.
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const server = (0,external_node_net_.createServer)();
+    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,external_node_events_.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
+    return {
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
+    };
+}
 /**
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
@@ -30440,7 +30279,7 @@ async function partialFile(path, advice, log) {
         return {
             tee: async function* (chunks) {
                 for await (const chunk of chunks) {
-                    const writing = writeAll(file, chunk).catch((error) => {
+                    const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
                         throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
                     });
                     writing.catch(() => undefined); // thrown below
@@ -30489,843 +30328,24 @@ function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
-
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
-function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
-}
-
 // EXTERNAL MODULE: ./build/shared/image/manifest.js
 var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/oci-layout.js
+;// CONCATENATED MODULE: ./build/shared/image/record.js
 
 
 
 
 
-
-
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
-function blobPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
-}
-/**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
- */
-async function readOciLayout(layout, platform, replaced = new Map()) {
-    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw invalidLayout(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
-    });
-    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
-    const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
-    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
-    const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
-    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
-    }
-    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
-    const unchanged = {
-        configDigest: manifest.config.digest,
-        configBytes,
-        config,
-        manifestDigest: descriptor.digest,
-        manifestBytes,
-        manifestMediaType: descriptor.mediaType,
-        layers,
-    };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
-}
-async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
-    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
-    const only = images.length === 1 ? images[0] : undefined;
-    const found = match ?? only;
-    if (found === undefined) {
-        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw invalidLayout(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
-    }
-    if (!(0,image_manifest/* isIndex */.nw)(found))
-        return found;
-    const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
-}
-async function readJsonBlob(layout, descriptor) {
-    await requireBlob(layout, descriptor);
-    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
-    const actual = (0,image_digest/* digestOf */.ol)(bytes);
-    if (actual !== descriptor.digest)
-        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
-    return bytes;
-}
-async function requireBlob(layout, descriptor) {
-    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
-    if (found?.size === descriptor.size)
-        return;
-    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/near-misses.js
-/**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
- */
-function nearMisses(wanted, local) {
-    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
-    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
-    const same = local.filter((reference) => repository(reference) === repository(wanted));
-    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
-}
-function tagColon(reference) {
-    const colon = reference.lastIndexOf(':');
-    return colon > reference.lastIndexOf('/') ? colon : reference.length;
-}
-
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/stream-head.js
-var stream_head = __nccwpck_require__(4657);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/image/frame-compressor.js
-
-
-
-
-const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
-/**
- * @param frameBytes the longest frame
- * @param level undefined for the compressor's own default
- */
-function gzipCompressor(frameBytes, level) {
-    // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
-    // than a thousandth.
-    const chunkSize = frameBytes + 64 * 1024;
-    const options = level === undefined ? { chunkSize } : { chunkSize, level };
-    return {
-        compress: async (frame) => [await gzipFrame(frame, options)],
-        release: () => undefined,
-        close: () => undefined,
-    };
-}
-const zstdChunkBytes = 2304 * 1024;
-/**
- * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
- * busy (docs/decisions.md).
- * @param level undefined for the compressor's own default
- */
-function zstdCompressor(level) {
-    const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
-    // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
-    // longest result, so a chunk has room for more than one.
-    const stream = (0,external_node_zlib_.createZstdCompress)({ flush: external_node_zlib_.constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
-    let parts = [];
-    stream.on('data', (part) => parts.push(part));
-    return {
-        compress: async (frame) => {
-            await written(stream, frame);
-            const result = parts;
-            parts = [];
-            return result;
-        },
-        release: ({ buffer, byteOffset, length }) => {
-            // The stream goes on in a chunk until it's full.
-            if (byteOffset + length === zstdChunkBytes)
-                (0,give_back/* giveBack */.F)(Buffer.from(buffer));
-        },
-        close: () => stream.destroy(),
-    };
-}
-async function written(stream, frame) {
-    await new Promise((resolve, reject) => {
-        stream.once('error', reject);
-        stream.write(frame, (error) => {
-            stream.off('error', reject);
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-    // All of it is out by now, unless the stream was about to hand it over.
-    while (stream.readableLength > 0)
-        await (0,external_node_timers_promises_.setImmediate)();
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-compression.js
-
-const frameBytes = 2 * 1024 * 1024;
-// As many as Node's pool has threads; more would only hold memory.
-const framesInFlight = 4;
-/**
- * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
- * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames. Each chunk is valid until the next is asked for.
- */
-async function* compressLayer(chunks, compression) {
-    if (compression.format === 'uncompressed') {
-        yield* chunks;
-        return;
-    }
-    const pool = [];
-    const compressors = [];
-    const waiting = [];
-    try {
-        for await (const frame of layer_compression_frames(chunks, pool)) {
-            const compressor = compressors.pop() ?? newCompressor(compression);
-            const compressed = compressor
-                .compress(frame)
-                .then((parts) => ({ parts, compressor }))
-                .finally(() => {
-                pool.push(Buffer.from(frame.buffer));
-                compressors.push(compressor);
-            });
-            compressed.catch(() => undefined); // thrown below, when its turn comes
-            waiting.push(compressed);
-            const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-            if (first !== undefined)
-                yield* passing(await first);
-        }
-        for (const compressed of waiting)
-            yield* passing(await compressed);
-    }
-    finally {
-        await Promise.allSettled(waiting);
-        for (const compressor of compressors)
-            compressor.close();
-    }
-}
-function* passing({ parts, compressor }) {
-    for (const part of parts) {
-        yield part;
-        compressor.release(part);
-    }
-}
-function newCompressor({ format, level }) {
-    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
-}
-/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
-async function* layer_compression_frames(chunks, pool) {
-    let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(frame, length, taken);
-            taken += count;
-            length += count;
-            if (length < frameBytes)
-                continue;
-            yield frame;
-            frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-            length = 0;
-        }
-    }
-    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
-    yield frame.subarray(0, length);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
-/** How a layer of that format is called in a manifest. */
-function layerMediaType(format) {
-    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
-    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
-;// CONCATENATED MODULE: ./build/shared/image/tar-entries.js
-
-
-const linkKinds = { '1': 'hard', '2': 'symbolic' };
-// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
-const maxExtensionBytes = 1024 * 1024;
-/**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
- */
-async function* tarEntries(chunks) {
-    const bytes = new ByteSource(chunks);
-    let extension = {};
-    let isEnded = false;
-    try {
-        for (let block; (block = await bytes.block()) !== undefined;) {
-            if ((0,tar_header/* isZero */.be)(block)) {
-                if (isEnded)
-                    await bytes.skipAll();
-                isEnded = true;
-                continue;
-            }
-            const header = (0,tar_header/* readTarHeader */.RO)(block);
-            if (header === undefined)
-                throw invalid('a header has a wrong checksum');
-            const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
-            const size = hasContent(type) ? told : 0;
-            if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
-                };
-                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            // What it says of all entries isn't asked for here.
-            if (type === 'g') {
-                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            const end = bytes.position + size;
-            const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
-            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
-            extension = {};
-        }
-        // Whoever sent it may have gone away between two entries.
-        if (!isEnded)
-            throw invalid('its end is missing');
-    }
-    finally {
-        await bytes.close();
-    }
-}
-function readExtension(type, content) {
-    // GNU tar ends the name with a zero byte.
-    if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    if (type === 'K')
-        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...(Number.isSafeInteger(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
-}
-function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
-}
-/** Takes bytes out of chunks by number. */
-class ByteSource {
-    #chunks;
-    #rest = Buffer.alloc(0);
-    #position = 0;
-    constructor(chunks) {
-        this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** How many bytes have been taken. */
-    get position() {
-        return this.#position;
-    }
-    /** A block of its own, or undefined at the end. */
-    async block() {
-        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
-    }
-    async exactly(bytes) {
-        const all = Buffer.alloc(bytes);
-        let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
-            filled += part.copy(all, filled);
-        return all;
-    }
-    async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
-            await this.#take(end);
-    }
-    async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
-            this.#rest = Buffer.alloc(0);
-    }
-    async *until(end) {
-        while (this.#position < end)
-            yield await this.#take(end);
-    }
-    async close() {
-        await this.#chunks.return?.();
-    }
-    async #take(end) {
-        if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
-        this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
-        return part;
-    }
-    async #more() {
-        while (this.#rest.length === 0) {
-            const next = await this.#chunks.next();
-            if (next.done === true)
-                return false;
-            this.#rest = next.value;
-        }
-        return true;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/oci-layout-writer.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-const oci_layout_writer_top = /^(?:oci-layout|index\.json)$/;
-const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
-// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
-const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
-const archiveManifest = 'manifest.json';
-/**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
- * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
- * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
- * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
- */
-async function writeOciLayout(chunks, layout, compression) {
-    await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
-    const replaced = new Map();
-    const seen = { index: false, entries: 0 };
-    let archive = '';
-    const takeEntry = async (name, content) => {
-        seen.entries += 1;
-        seen.index ||= name === 'index.json';
-        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
-        if (digest !== undefined) {
-            const layer = await writeBlob(content, layout, digest, compression);
-            if (layer !== undefined)
-                replaced.set(digest, layer);
-        }
-        else if (name === archiveManifest)
-            archive = await (0,consumers_.text)(content);
-        else if (oci_layout_writer_top.test(name))
-            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
-    };
-    for await (const { name, isFile, content } of tarEntries(chunks))
-        await takeEntry(isFile ? name : '', content);
-    if (seen.index)
-        return replaced;
-    if (await writeIndexOf(archive, layout, replaced))
-        return new Map();
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
-}
-/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
-async function writeIndexOf(archive, layout, replaced) {
-    const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
-    const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
-    if (config === undefined || layers.length !== image?.layers.length)
-        return false;
-    const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await placeBlob(layout, manifestDigest, manifestBytes);
-    const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
-    await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
-    return true;
-}
-async function describe(layout, digest, replaced) {
-    const layer = replaced.get(digest);
-    if (layer !== undefined)
-        return layer;
-    const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
-    return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
-}
-async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-    if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
-        await placeBlob(layout, digest, all);
-        return undefined;
-    }
-    const partial = partialPath(layout, digest);
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,promises_.open)(partial, 'wx');
-    try {
-        for await (const part of compressLayer(all, compression)) {
-            hash.update(part);
-            size += part.length;
-            await writeAll(file, part);
-        }
-    }
-    finally {
-        await file.close();
-    }
-    const compressed = `sha256:${hash.digest('hex')}`;
-    await (0,promises_.rename)(partial, blobPath(layout, compressed));
-    return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
-}
-/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-async function placeBlob(layout, digest, content) {
-    const partial = partialPath(layout, digest);
-    await (0,promises_.writeFile)(partial, content);
-    await (0,promises_.rename)(partial, blobPath(layout, digest));
-}
-function partialPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
-}
-
-// EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
-var setup_buildx_hint = __nccwpck_require__(4318);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/export-image/build-arguments.js
-var build_arguments = __nccwpck_require__(5814);
-;// CONCATENATED MODULE: ./build/export-image/build-and-push.js
-
-
-
-
-
-
-
-/**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
- * @throws HandoverError `build-failed`
- */
-async function buildAndPush(tools, request, secrets) {
-    const { build, platform, push } = request;
-    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
-    const layout = { kind: 'oci-layout', ...request.layout };
-    if (push === undefined)
-        return { steps: (await run(build, [platform], [layout])).steps };
-    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
-    const later = (failed) => ({
-        kind: 'to-do',
-        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
-    });
-    if (push.listedPlatforms.length > 0 || request.requireCache) {
-        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
-    }
-    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
-    if (pushFailure === undefined) {
-        const digest = await pushedDigest(registry.metadataFile);
-        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
-    }
-    tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
-    await run(outOfCache(build), [platform], [layout]);
-    return { steps, push: later(pushFailure) };
-}
-// What was built once is not to be built anew, nor on another base: it would be another image.
-function outOfCache(build) {
-    return { ...build, noCache: false, pull: false };
-}
-async function pushOutOfCache(run, build, push, platform, registry) {
-    const several = push.listedPlatforms.length > 0;
-    // The handover's build has written the cache, but for the further platforms.
-    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
-    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
-    if (pushFailure !== undefined)
-        throw pushFailure;
-    const digest = await pushedDigest(registry.metadataFile);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
-}
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
-async function pushedDigest(metadataFile) {
-    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
-    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
-    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-
-// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
-var export_image_push = __nccwpck_require__(1241);
-;// CONCATENATED MODULE: ./build/export-image/image-source.js
-var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-
-/**
- * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
- * same build.
- * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
- */
-async function buildIntoLayout(tools, request) {
-    const { buildx, log } = tools;
-    const secrets = await writeSecrets(tools.tempDir, request.secrets);
-    // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
-    const info = tools.engine.info();
-    info.catch(() => undefined);
-    const builder = await buildx.builder(request.build.builder);
-    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    if (direct)
-        return buildAndPush(tools, request, secrets);
-    requireOnePlatform(request.push);
-    const build = withoutRemoteCaches(request.build, log);
-    const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
-    const { steps } = await buildx.build(args, log.info);
-    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
-}
-function requireOnePlatform(push) {
-    if (push === undefined || push.listedPlatforms.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
-        `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, setup_buildx_hint/* setupBuildxHint */.b);
-}
-// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
-function withoutRemoteCaches(build, log) {
-    if (build.cacheTo.length > 0) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,shared_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${setup_buildx_hint/* setupBuildxHint */.b} Or remove \`cache-to\`.`);
-    }
-    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
-    if (caches.length < build.cacheFrom.length) {
-        const tell = asked ? log.notice : log.info;
-        tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setup_buildx_hint/* setupBuildxHint */.b}`);
-    }
-    return { ...build, cacheFrom: caches };
-}
-// Each value in a file of its own, byte for byte.
-async function writeSecrets(tempDir, secrets) {
-    return Promise.all(secrets.map(async (secret, position) => {
-        if (secret.from === 'src')
-            await requireSecretFile(secret);
-        if (secret.from !== 'value')
-            return secret;
-        const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
-        await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
-        return { id: secret.id, from: 'src', place };
-    }));
-}
-async function requireSecretFile({ id, place }) {
-    await (0,promises_.access)(place).catch((error) => {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,shared_text/* quoteForeign */.xS)(id)}" is "${(0,shared_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
-    });
-}
-// The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce(tools, imageId, { layout, push }) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => removeUntagged(tools, imageId));
-        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
-        if (push !== undefined) {
-            return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
-        }
-        // Removed while the last layer is uploaded.
-        const removed = kept.disposeAsync();
-        removed.catch(() => undefined); // thrown when it is disposed of
-        return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = image_source_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-async function removeUntagged({ engine, log }, imageId) {
-    const image = await engine.inspect(imageId);
-    if (image?.repoTags.length !== 0)
-        return;
-    await engine.untag(imageId).catch((error) => {
-        log.info(`The built image stays in the engine: ${String(error)}`);
-    });
-}
-/**
- * Saves an image of this engine into an OCI layout.
- * @param name a reference with a tag or digest, or an image ID
- * @throws HandoverError `image-not-found`, listing what is there and what comes near
- */
-async function saveIntoLayout(tools, name, layout, push) {
-    const found = await tools.engine.inspect(name);
-    if (found === undefined)
-        throw await notFound(tools.engine, name);
-    tools.log.info(`Found ${name} (${found.imageId})`);
-    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
-    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
-    if (push === undefined)
-        return { steps: [], replaced };
-    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
-}
-async function notFound(engine, name) {
-    const local = [...(await engine.references()).keys()];
-    const near = nearMisses(engine.nameOf(name), local);
-    const shown = local.slice(0, 20).join(', ') || 'none';
-    return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
-        (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
-        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
-}
-function missingHint(name, near) {
-    if ((0,image_reference/* isImageId */.rw)(name)) {
-        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
-    }
-    return near.length > 0
-        ? 'Correct the tag in `source-image`, or build with that tag.'
-        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
-}
-
-;// CONCATENATED MODULE: ./build/export-image/filled-layout.js
-
-
-
-
-
-/**
- * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
- * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
- * @throws HandoverError of any code of the producer
- */
-async function fillLayout(plan, tools, directory, kept) {
-    const source = await takeSource(plan, tools, directory);
-    kept.use(source.kept);
-    if (plan.source.kind === 'build') {
-        tools.onSteps(source.steps);
-        requireCached(source.steps, plan, plan.source.build.context, tools.log);
-    }
-    const image = await readOciLayout(directory, plan.platform, source.replaced);
-    const references = [requireReference(plan.reference), ...plan.tags];
-    const further = await saveFurther(plan, tools, directory);
-    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
-}
-async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
-    const { log, timeline } = tools;
-    const layout = { directory, compression };
-    if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.image, layout, push);
-        return log.chapter('Save', () => timeline.measure('Save', save));
-    }
-    if (source.kind !== 'build')
-        throw new RangeError('a tarball is handed over as it is');
-    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
-    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-}
-async function saveFurther({ further, platform, compression }, tools, directory) {
-    const images = [];
-    for (const reference of further) {
-        const name = (0,image_reference/* formatReference */.FH)(reference);
-        const save = () => saveIntoLayout(tools, name, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
-        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
-    }
-    return images;
-}
-function requireCached(steps, plan, context, log) {
-    const executed = steps.filter((step) => !step.cached);
-    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!plan.requireCache || executed.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export, with the context "${(0,shared_text/* quoteForeign */.xS)(context)}", had to run ${String(executed.length)} of ` +
-        `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
-        'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
-        'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
-}
-function requireReference(reference) {
-    if (reference === undefined)
-        throw new RangeError('a build is always planned with a reference');
-    return reference;
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/record-error.js
 
 
 /** The record's file name within the artifact. */
@@ -31335,7 +30355,7 @@ const recordSchema = 1;
 /** @param found what the record says its schema is */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
@@ -31347,20 +30367,10 @@ function tooLarge(bytes) {
 function corrupt(why, cause) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
-
-;// CONCATENATED MODULE: ./build/shared/image/record.js
-
-
-
-
-
-
-
 // Twice the largest config, whose labels are in it.
 const maxRecordBytes = 2 * image_manifest/* maxJsonBytes */.ou;
 const maxLayers = 1000;
 const maxImages = 100;
-
 /**
  * The record as the text that goes into the artifact.
  * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
@@ -31392,7 +30402,7 @@ function parseRecord(text) {
         throw corrupt('it is larger than 8 MiB');
     const value = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
+        throw corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
@@ -31483,7 +30493,7 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
 }
 function digest(from, name) {
     const value = from[name];
@@ -31502,6 +30512,566 @@ function byteCount(from, name) {
     if (!(0,json/* isByteCount */.A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
+}
+
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
+
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function invalidLayout(message) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+
+
+
+
+
+
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+function blobPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+}
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+async function readOciLayout(layout, platform, replaced = new Map()) {
+    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
+        throw invalidLayout(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+    });
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
+    const manifestBytes = await readJsonBlob(layout, descriptor);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
+    const configBytes = await readJsonBlob(layout, manifest.config);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
+    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+    }
+    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    const unchanged = {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: descriptor.digest,
+        manifestBytes,
+        manifestMediaType: descriptor.mediaType,
+        layers,
+    };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
+}
+async function findManifest(layout, descriptors, platform) {
+    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
+    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
+    const only = images.length === 1 ? images[0] : undefined;
+    const found = match ?? only;
+    if (found === undefined) {
+        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
+        throw invalidLayout(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+    }
+    if (!(0,image_manifest/* isIndex */.nw)(found))
+        return found;
+    const bytes = await readJsonBlob(layout, found);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
+}
+async function readJsonBlob(layout, descriptor) {
+    await requireBlob(layout, descriptor);
+    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
+    const actual = (0,image_digest/* digestOf */.ol)(bytes);
+    if (actual !== descriptor.digest)
+        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+    return bytes;
+}
+async function requireBlob(layout, descriptor) {
+    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
+    if (found?.size === descriptor.size)
+        return;
+    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
+
+
+
+
+
+
+
+
+
+/**
+ * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
+ * looks, and the last one is behind the end, so that nothing is missed.
+ * @param written settles when nobody writes any more; its failure is thrown
+ */
+function untilWritten(written, waitMs) {
+    let [isFirst, isLast, isOver] = [true, false, false];
+    const end = () => void (isOver = true);
+    written.then(end, end);
+    return async () => {
+        if (isLast)
+            return false;
+        if (!isFirst)
+            await Promise.race([(0,external_node_timers_promises_.setTimeout)(waitMs), written]);
+        isFirst = false;
+        isLast = isOver;
+        return true;
+    };
+}
+const growEveryMs = 10;
+/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+async function wholeLayerSize(path) {
+    const file = await (0,promises_.open)(path);
+    try {
+        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
+        return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
+    }
+    finally {
+        await file.close();
+    }
+}
+/**
+ * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @throws HandoverError `tarball-invalid` when the file has another size by now
+ */
+async function* wholeFileChunks(path, size) {
+    yield* exactly(size, path, (0,files/* transientFileChunks */.jx)(path));
+}
+/**
+ * The bytes of a file while they are written to it.
+ * @param written settles when nobody writes any more
+ * @returns as wholeFileChunks
+ * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
+ */
+async function* growingFileChunks(growing, written) {
+    const { path, wholePath, size } = growing;
+    const file = await (0,promises_.open)(path).catch(() => (0,promises_.open)(wholePath));
+    const look = untilWritten(written, growEveryMs);
+    const grows = async (bytes) => {
+        if (bytes < size)
+            return look();
+        // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
+        if (await becomes(file, wholePath, written))
+            return false;
+        throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
+    };
+    yield* exactly(size, wholePath, (0,files/* transientFileChunks */.jx)(file, grows));
+}
+async function becomes(file, wholePath, written) {
+    const own = await file.stat({ bigint: true });
+    const look = untilWritten(written, growEveryMs);
+    while (await look()) {
+        const whole = await (0,promises_.stat)(wholePath, { bigint: true }).catch(() => undefined);
+        if (whole !== undefined)
+            return whole.ino === own.ino && whole.dev === own.dev;
+    }
+    return false;
+}
+async function* exactly(size, path, chunks) {
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        yield chunk;
+    }
+    if (read !== size)
+        throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+}
+const lookEveryMs = 25;
+/**
+ * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
+ * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
+ * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
+ * @param written settles when the layout is written; its failure ends the iteration
+ */
+async function* arrivingLayers(layout, written) {
+    const look = untilWritten(written, lookEveryMs);
+    const seen = new Set();
+    const next = async () => (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+    while (await look()) {
+        for (let layer; (layer = await next()) !== undefined;) {
+            seen.add(layer.digest);
+            yield layer;
+        }
+    }
+    await written;
+}
+async function wholeLayer(layout, seen) {
+    const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
+    for (const name of names.sort()) {
+        const digest = (0,image_digest/* parseDigest */.m)(name);
+        if (digest === undefined || seen.has(digest))
+            continue;
+        const path = blobPath(layout, digest);
+        const size = await wholeLayerSize(path);
+        if (size !== undefined)
+            return { digest, size, chunks: () => wholeFileChunks(path, size) };
+        seen.add(digest);
+    }
+    return undefined;
+}
+async function growingLayer(layout, seen, written) {
+    const folder = (0,external_node_path_.join)(layout, 'ingest');
+    const names = await (0,promises_.readdir)(folder).catch(() => []);
+    const found = await Promise.all(names.map((name) => readIngest(layout, (0,external_node_path_.join)(folder, name), written)));
+    return found
+        .filter((layer) => layer !== undefined)
+        .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
+        .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
+}
+/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+async function readIngest(layout, folder, written) {
+    const path = (0,external_node_path_.join)(folder, 'data');
+    const files = [(0,promises_.readFile)((0,external_node_path_.join)(folder, 'ref'), 'utf8'), (0,promises_.readFile)((0,external_node_path_.join)(folder, 'total'), 'utf8'), (0,promises_.stat)(path)];
+    // It may be renamed or just begun: the next look sees more.
+    const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
+    const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
+    const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
+    if (digest === undefined || size === 0)
+        return undefined;
+    const file = { path, wholePath: blobPath(layout, digest), size };
+    return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
+}
+/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+async function begun(items) {
+    const first = await items.next();
+    return (async function* () {
+        if (first.done !== true)
+            yield first.value;
+        yield* items;
+    })();
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
+
+
+
+
+
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ */
+async function* tarballChunks(layers, images, told) {
+    const layerOffsets = new Map();
+    let position = 0;
+    const count = (chunk) => {
+        position += chunk.length;
+        return chunk;
+    };
+    for (const folder of ['blobs/', 'blobs/sha256/'])
+        yield count(tarHeader(folder, 0));
+    for await (const { digest, size, chunks } of layers) {
+        yield count(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
+        layerOffsets.set(digest, position);
+        for await (const chunk of chunks())
+            yield count(chunk);
+        yield count(Buffer.alloc(tarPadding(size)));
+    }
+    const named = await images();
+    requireLayers(named, layerOffsets);
+    for (const [name, bytes] of smallEntries(named)) {
+        yield count(smallEntry(name, bytes));
+    }
+    yield count(endOfArchive);
+    told({ size: position, layerOffsets });
+}
+/** A whole entry of a tar. */
+function smallEntry(name, bytes) {
+    return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+}
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+function smallEntries(images) {
+    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    return new Map([
+        ...images.flatMap(({ image }) => [
+            [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
+            [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
+        ]),
+        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+    ]);
+}
+/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
+function archiveEntries(images) {
+    return new Map([
+        ...images.map(({ configDigest, configBytes }) => [blobName(configDigest), configBytes]),
+        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+    ]);
+}
+function requireLayers(images, written) {
+    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+    if (missing !== undefined)
+        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+function describe(image, references) {
+    const { platform } = image.config;
+    const { os, architecture, variant } = platform;
+    const descriptor = {
+        mediaType: image.manifestMediaType,
+        digest: image.manifestDigest,
+        size: image.manifestBytes.length,
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+    };
+    // containerd names an image after the first annotation, the OCI tools after the second.
+    return references.map((reference) => ({
+        ...descriptor,
+        annotations: {
+            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
+            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+        },
+    }));
+}
+function archived({ configDigest, configBytes, layers }, references) {
+    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
+}
+function archiveManifestOf({ configDigest, layerNames, references }) {
+    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
+}
+function tarball_writer_json(value) {
+    return Buffer.from(JSON.stringify(value));
+}
+
+// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
+var export_image_push = __nccwpck_require__(4853);
+;// CONCATENATED MODULE: ./build/export-image/hand-over.js
+
+
+
+
+
+
+
+
+
+
+/**
+ * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
+ * @param unsealed asked for when the tarball has passed
+ * @param sealed told of the finished record
+ */
+async function* handoverFiles(tarball, unsealed, sealed) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    yield {
+        name: tarball.name,
+        size: tarball.size,
+        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+    };
+    const tarballDigest = `sha256:${hash.digest('hex')}`;
+    const record = { ...(await unsealed()), tarballDigest };
+    sealed(record);
+    const text = Buffer.from(formatRecord(record));
+    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+}
+async function* hashed(chunks, update) {
+    for await (const chunk of chunks) {
+        update(chunk);
+        yield chunk;
+    }
+}
+/** The record of an image whose tarball has been written. */
+function imageRecord(planned) {
+    const { image, further, tarball, path, producer, pushedReference } = planned;
+    const { config } = image;
+    return {
+        ...recordedImage(planned),
+        layers: image.layers.map(({ digest, size, mediaType }) => {
+            const offset = tarball.layerOffsets.get(digest);
+            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
+        }),
+        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+        ...(config.created === undefined ? {} : { created: config.created }),
+        tarballName: (0,external_node_path_.basename)(path),
+        tarballSize: tarball.size,
+        tarballCompression: 'none',
+        producer,
+        ...(pushedReference === undefined ? {} : { pushedReference }),
+    };
+}
+function recordedImage({ image, references }) {
+    const { config, configDigest, manifestDigest } = image;
+    const { platform, diffIds, labels } = config;
+    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+}
+/** What to do when the tarball's filesystem is full. */
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+/**
+ * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
+ * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ */
+async function uploadFilling(plan, tools, layout) {
+    const { directory, filled, file, claim } = layout;
+    // What is judged when the build is over must not be uploaded before.
+    if (plan.requireCache || plan.push !== undefined)
+        await filled;
+    const layers = await begun(arrivingLayers(directory, filled));
+    const images = async () => (await filled).images;
+    let written;
+    const fitting = whileItFits(layers, plan.tarballPath);
+    const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
+    const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
+    const unsealed = async () => {
+        if (written === undefined)
+            throw new RangeError('the record comes behind the tarball');
+        const { images: named, push } = await filled;
+        const [first, ...further] = named;
+        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+        return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
+    };
+    return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
+}
+// The size of the whole is known only at the end: so each layer is asked for its own.
+async function* whileItFits(layers, path) {
+    for await (const layer of layers) {
+        await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
+        yield layer;
+    }
+}
+/**
+ * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
+ * so that its file gets written.
+ * @param unsealed asked for when the tarball has passed
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`
+ */
+async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
+    const { artifactName: name, retentionDays } = plan;
+    let record;
+    const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+    let artifact;
+    try {
+        await claim.release();
+        artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
+    }
+    catch (error) {
+        if (!mayKeep(plan, error))
+            throw error;
+        log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
+        // A name is reserved before any file is asked for; the official client has asked for all of them.
+        for await (const { chunks } of files)
+            await drain(chunks);
+    }
+    if (record === undefined)
+        throw new RangeError('the upload ended before the record was written');
+    return { record, artifact };
+}
+/** Whether the name is another job's, and the plan keeps the image in that case. */
+function mayKeep({ whenTaken }, error) {
+    return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
+}
+async function drain(chunks) {
+    const passing = chunks[Symbol.asyncIterator]();
+    while ((await passing.next()).done !== true)
+        ;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
@@ -31558,58 +31128,748 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan.js + 8 modules
-var export_image_plan = __nccwpck_require__(6546);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-;// CONCATENATED MODULE: ./build/shared/file-chunks.js
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 6 modules
+var plan_plan = __nccwpck_require__(534);
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
+// EXTERNAL MODULE: ./build/shared/docker/buildx.js + 2 modules
+var buildx = __nccwpck_require__(2219);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
-const chunkBytes = 1024 * 1024;
+
+
+
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
+// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
+const maxExtensionBytes = 1024 * 1024;
 /**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
- * @param source is closed at the end, if it is a file that was opened before
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
+ * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
+ * (Go archive/tar, Reader.Next), but taken.
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
-async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await (0,promises_.open)(source) : source;
-    let read = 0;
-    let isLeft = false;
-    const fill = async (buffer) => {
-        let length = 0;
-        while (length < chunkBytes && !isLeft) {
-            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
-            length += bytesRead;
-            read += bytesRead;
-            if (bytesRead === 0 && !(await grows(read)))
-                break;
-        }
-        return length;
-    };
-    let filling;
+async function* tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    let isEnded = false;
     try {
-        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        filling = fill(current);
-        for (;;) {
-            const length = await filling;
-            if (length === 0)
-                return;
-            filling = fill(other);
-            filling.catch(() => undefined); // reported when its turn comes
-            yield current.subarray(0, length);
-            [current, other] = [other, current];
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if (isZero(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
+                isEnded = true;
+                continue;
+            }
+            const header = readTarHeader(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+                };
+                await bytes.skip(tarPadding(header.size));
+                continue;
+            }
+            // What it says of all entries isn't asked for here.
+            if (type === 'g') {
+                await bytes.skip(header.size + tarPadding(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            await bytes.skip(end + tarPadding(size) - bytes.position);
+            extension = {};
+        }
+        // Whoever sent it may have gone away between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
+    }
+    finally {
+        await bytes.close();
+    }
+}
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: textAt(content, 0, content.length) };
+    if (type === 'K')
+        return { link: textAt(content, 0, content.length) };
+    const records = readPaxRecords(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+    return {
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...(Number.isSafeInteger(size) ? { size } : {}),
+    };
+}
+// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
+}
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Takes bytes out of chunks by number. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
+    }
+    /** How many bytes have been taken. */
+    get position() {
+        return this.#position;
+    }
+    /** A block of its own, or undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
+}
+/**
+ * The files of a small tar, by name.
+ * @throws HandoverError `tarball-invalid` when it isn't a whole tar
+ */
+async function readSmallTar(bytes) {
+    const files = new Map();
+    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
+        if (isFile)
+            files.set(name, await copiedBytes(content));
+    }
+    return files;
+}
+
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/layout/compress-layer.js
+
+
+
+
+const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
+/**
+ * @param frameBytes the longest frame
+ * @param level undefined for the compressor's own default
+ */
+function gzipCompressor(frameBytes, level) {
+    // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
+    // than a thousandth.
+    const chunkSize = frameBytes + 64 * 1024;
+    const options = level === undefined ? { chunkSize } : { chunkSize, level };
+    return {
+        compress: async (frame) => [await gzipFrame(frame, options)],
+        release: () => undefined,
+        close: () => undefined,
+    };
+}
+const zstdChunkBytes = 2304 * 1024;
+/**
+ * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * busy (docs/decisions.md).
+ * @param level undefined for the compressor's own default
+ */
+function zstdCompressor(level) {
+    const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
+    // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
+    // longest result, so a chunk has room for more than one.
+    const stream = (0,external_node_zlib_.createZstdCompress)({ flush: external_node_zlib_.constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
+    let parts = [];
+    stream.on('data', (part) => parts.push(part));
+    return {
+        compress: async (frame) => {
+            await written(stream, frame);
+            const result = parts;
+            parts = [];
+            return result;
+        },
+        release: ({ buffer, byteOffset, length }) => {
+            // The stream goes on in a chunk until it's full.
+            if (byteOffset + length === zstdChunkBytes)
+                (0,bytes_chunks/* giveBack */.F5)(Buffer.from(buffer));
+        },
+        close: () => stream.destroy(),
+    };
+}
+async function written(stream, frame) {
+    await new Promise((resolve, reject) => {
+        stream.once('error', reject);
+        stream.write(frame, (error) => {
+            stream.off('error', reject);
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+    // All of it is out by now, unless the stream was about to hand it over.
+    while (stream.readableLength > 0)
+        await (0,external_node_timers_promises_.setImmediate)();
+}
+const frameBytes = 2 * 1024 * 1024;
+// As many as Node's pool has threads; more would only hold memory.
+const framesInFlight = 4;
+/**
+ * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
+ * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
+ * Holds at most nine frames. Each chunk is valid until the next is asked for.
+ */
+async function* compressLayer(chunks, compression) {
+    if (compression.format === 'uncompressed') {
+        yield* chunks;
+        return;
+    }
+    const pool = [];
+    const compressors = [];
+    const waiting = [];
+    try {
+        for await (const frame of compress_layer_frames(chunks, pool)) {
+            const compressor = compressors.pop() ?? newCompressor(compression);
+            const compressed = compressor
+                .compress(frame)
+                .then((parts) => ({ parts, compressor }))
+                .finally(() => {
+                pool.push(Buffer.from(frame.buffer));
+                compressors.push(compressor);
+            });
+            compressed.catch(() => undefined); // thrown below, when its turn comes
+            waiting.push(compressed);
+            const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+            if (first !== undefined)
+                yield* passing(await first);
+        }
+        for (const compressed of waiting)
+            yield* passing(await compressed);
+    }
+    finally {
+        await Promise.allSettled(waiting);
+        for (const compressor of compressors)
+            compressor.close();
+    }
+}
+function* passing({ parts, compressor }) {
+    for (const part of parts) {
+        yield part;
+        compressor.release(part);
+    }
+}
+function newCompressor({ format, level }) {
+    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+}
+/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
+async function* compress_layer_frames(chunks, pool) {
+    let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(frame, length, taken);
+            taken += count;
+            length += count;
+            if (length < frameBytes)
+                continue;
+            yield frame;
+            frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
+            length = 0;
+        }
+    }
+    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+    yield frame.subarray(0, length);
+}
+
+;// CONCATENATED MODULE: ./build/shared/layout/write-layout.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const write_layout_top = /^(?:oci-layout|index\.json)$/;
+const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
+// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
+const archiveManifest = 'manifest.json';
+/**
+ * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
+ * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
+ * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
+ * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
+ */
+async function writeOciLayout(chunks, layout, compression) {
+    await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
+    const replaced = new Map();
+    const seen = { index: false, entries: 0 };
+    let archive = '';
+    const takeEntry = async (name, content) => {
+        seen.entries += 1;
+        seen.index ||= name === 'index.json';
+        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
+        if (digest !== undefined) {
+            const layer = await writeBlob(content, layout, digest, compression);
+            if (layer !== undefined)
+                replaced.set(digest, layer);
+        }
+        else if (name === archiveManifest)
+            archive = await (0,consumers_.text)(content);
+        else if (write_layout_top.test(name))
+            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
+    };
+    for await (const { name, isFile, content } of tarEntries(chunks))
+        await takeEntry(isFile ? name : '', content);
+    if (seen.index)
+        return replaced;
+    if (await writeIndexOf(archive, layout, replaced))
+        return new Map();
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+}
+/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
+async function writeIndexOf(archive, layout, replaced) {
+    const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
+    const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
+    const [config, ...layers] = await Promise.all(digests.map((digest) => write_layout_describe(layout, digest, replaced)));
+    if (config === undefined || layers.length !== image?.layers.length)
+        return false;
+    const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
+    await placeBlob(layout, manifestDigest, manifestBytes);
+    const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+    await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+    return true;
+}
+async function write_layout_describe(layout, digest, replaced) {
+    const layer = replaced.get(digest);
+    if (layer !== undefined)
+        return layer;
+    const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
+    return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
+}
+async function writeBlob(content, layout, digest, compression) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
+    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+        await placeBlob(layout, digest, all);
+        return undefined;
+    }
+    const partial = partialPath(layout, digest);
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(partial, 'wx');
+    try {
+        for await (const part of compressLayer(all, compression)) {
+            hash.update(part);
+            size += part.length;
+            await (0,files/* writeAll */.f4)(file, part);
         }
     }
     finally {
-        isLeft = true;
-        await filling?.catch(() => undefined);
         await file.close();
     }
+    const compressed = `sha256:${hash.digest('hex')}`;
+    await (0,promises_.rename)(partial, blobPath(layout, compressed));
+    return { digest: compressed, size, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
+}
+/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+async function placeBlob(layout, digest, content) {
+    const partial = partialPath(layout, digest);
+    await (0,promises_.writeFile)(partial, content);
+    await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+function partialPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
+;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
+
+
+
+
+
+
+
+/**
+ * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
+ * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * @throws HandoverError `build-failed`
+ */
+async function buildAndPush(tools, request, secrets) {
+    const { build, platform, push } = request;
+    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const layout = { kind: 'oci-layout', ...request.layout };
+    if (push === undefined)
+        return { steps: (await run(build, [platform], [layout])).steps };
+    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
+    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const later = (failed) => ({
+        kind: 'to-do',
+        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
+    });
+    if (push.listedPlatforms.length > 0 || request.requireCache) {
+        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
+    }
+    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (pushFailure === undefined) {
+        const digest = await pushedDigest(registry.metadataFile);
+        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    }
+    tools.log.info('The image is built, but not pushed: it is handed over first.');
+    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
+    return { steps, push: later(pushFailure) };
+}
+// What was built once is not to be built anew, nor on another base: it would be another image.
+function outOfCache(build) {
+    return { ...build, noCache: false, pull: false };
+}
+async function pushOutOfCache(run, build, push, platform, registry) {
+    const several = push.listedPlatforms.length > 0;
+    // The handover's build has written the cache, but for the further platforms.
+    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
+    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
+    if (pushFailure !== undefined)
+        throw pushFailure;
+    const digest = await pushedDigest(registry.metadataFile);
+    if (digest !== undefined)
+        return digest;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+}
+/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+async function pushedDigest(metadataFile) {
+    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+
+;// CONCATENATED MODULE: ./build/export-image/source/image-source.js
+var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Local references that a reader may have meant: the same repository under another tag, or the same text in another
+ * case. Both sides are as docker prints them.
+ */
+function nearMisses(wanted, local) {
+    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
+    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
+    const same = local.filter((reference) => repository(reference) === repository(wanted));
+    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
+}
+function tagColon(reference) {
+    const colon = reference.lastIndexOf(':');
+    return colon > reference.lastIndexOf('/') ? colon : reference.length;
+}
+/**
+ * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
+ * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
+ * same build.
+ * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ */
+async function buildIntoLayout(tools, request) {
+    const { buildx, log } = tools;
+    const secrets = await writeSecrets(tools.tempDir, request.secrets);
+    // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
+    const info = tools.engine.info();
+    info.catch(() => undefined);
+    const builder = await buildx.builder(request.build.builder);
+    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
+    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
+    if (direct)
+        return buildAndPush(tools, request, secrets);
+    requireOnePlatform(request.push);
+    const build = withoutRemoteCaches(request.build, log);
+    const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
+    const { steps } = await buildx.build(args, log.info);
+    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
+}
+function requireOnePlatform(push) {
+    if (push === undefined || push.listedPlatforms.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
+        `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, errors/* setupBuildxHint */.bY);
+}
+// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
+function withoutRemoteCaches(build, log) {
+    if (build.cacheTo.length > 0) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,base_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${errors/* setupBuildxHint */.bY} Or remove \`cache-to\`.`);
+    }
+    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    if (caches.length < build.cacheFrom.length) {
+        const tell = asked ? log.notice : log.info;
+        tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
+    }
+    return { ...build, cacheFrom: caches };
+}
+// Each value in a file of its own, byte for byte.
+async function writeSecrets(tempDir, secrets) {
+    return Promise.all(secrets.map(async (secret, position) => {
+        if (secret.from === 'src')
+            await requireSecretFile(secret);
+        if (secret.from !== 'value')
+            return secret;
+        const place = (0,external_node_path_.join)(tempDir, `secret-${String(position)}`);
+        await (0,promises_.writeFile)(place, secret.value, { mode: 0o600 });
+        return { id: secret.id, from: 'src', place };
+    }));
+}
+async function requireSecretFile({ id, place }) {
+    await (0,promises_.access)(place).catch((error) => {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+    });
+}
+// The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
+async function saveOnce(tools, imageId, { layout, push }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => removeUntagged(tools, imageId));
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+        if (push !== undefined) {
+            return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
+        }
+        // Removed while the last layer is uploaded.
+        const removed = kept.disposeAsync();
+        removed.catch(() => undefined); // thrown when it is disposed of
+        return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = image_source_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function removeUntagged({ engine, log }, imageId) {
+    const image = await engine.inspect(imageId);
+    if (image?.repoTags.length !== 0)
+        return;
+    await engine.untag(imageId).catch((error) => {
+        log.info(`The built image stays in the engine: ${String(error)}`);
+    });
+}
+/**
+ * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
+ * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ */
+async function saveIntoLayout(tools, name, layout, push) {
+    const found = await tools.engine.inspect(name);
+    if (found === undefined)
+        throw await notFound(tools.engine, name);
+    tools.log.info(`Found ${name} (${found.imageId})`);
+    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+    if (push === undefined)
+        return { steps: [], replaced };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
+}
+async function notFound(engine, name) {
+    const local = [...(await engine.references()).keys()];
+    const near = nearMisses(engine.nameOf(name), local);
+    const shown = local.slice(0, 20).join(', ') || 'none';
+    return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
+        (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
+        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
+}
+function missingHint(name, near) {
+    if ((0,image_reference/* isImageId */.rw)(name)) {
+        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    }
+    return near.length > 0
+        ? 'Correct the tag in `source-image`, or build with that tag.'
+        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
+}
+
+;// CONCATENATED MODULE: ./build/export-image/source/filled-layout.js
+
+
+
+
+
+/**
+ * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
+ * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
+ * @throws HandoverError of any code of the producer
+ */
+async function fillLayout(plan, tools, directory, kept) {
+    const source = await takeSource(plan, tools, directory);
+    kept.use(source.kept);
+    if (plan.source.kind === 'build') {
+        tools.onSteps(source.steps);
+        requireCached(source.steps, plan, plan.source.build.context, tools.log);
+    }
+    const image = await readOciLayout(directory, plan.platform, source.replaced);
+    const references = [requireReference(plan.reference), ...plan.tags];
+    const further = await saveFurther(plan, tools, directory);
+    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+}
+async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
+    const { log, timeline } = tools;
+    const layout = { directory, compression };
+    if (source.kind === 'engine') {
+        const save = () => saveIntoLayout(tools, source.image, layout, push);
+        return log.chapter('Save', () => timeline.measure('Save', save));
+    }
+    if (source.kind !== 'build')
+        throw new RangeError('a tarball is handed over as it is');
+    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
+}
+async function saveFurther({ further, platform, compression }, tools, directory) {
+    const images = [];
+    for (const reference of further) {
+        const name = (0,image_reference/* formatReference */.FH)(reference);
+        const save = () => saveIntoLayout(tools, name, { directory, compression }, undefined);
+        const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
+        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    }
+    return images;
+}
+function requireCached(steps, plan, context, log) {
+    const executed = steps.filter((step) => !step.cached);
+    log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
+    if (!plan.requireCache || executed.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export, with the context "${(0,base_text/* quoteForeign */.xS)(context)}", had to run ${String(executed.length)} of ` +
+        `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+        'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
+        'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
+}
+function requireReference(reference) {
+    if (reference === undefined)
+        throw new RangeError('a build is always planned with a reference');
+    return reference;
+}
+
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
 
 
 
@@ -31704,29 +31964,7 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
-const heldBytes = 64 * 1024;
-/**
- * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
- * chunks back and ask for more: such a one is copied. A longer one has been written by then.
- */
-function lastingChunk(chunk) {
-    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
-}
-/** The same of each chunk. */
-async function* lastingChunks(chunks) {
-    for await (const chunk of chunks)
-        yield lastingChunk(chunk);
-}
-
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
-
-
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
 
 
 
@@ -31785,7 +32023,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return (0,image_manifest/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return looksLikeJson(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -31806,16 +32044,16 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const told = digestIn(path);
-        const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
         const packing = packingOf(head);
         if (seen.keeps(size, head)) {
-            const bytes = await (0,copied_bytes/* copiedBytes */.Q)(all);
+            const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
             seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
             continue;
         }
         const hash = (0,external_node_crypto_.createHash)('sha256');
-        const passing = hashed(all, hash);
+        const passing = tarball_reader_hashed(all, hash);
         const isRepeated = told !== undefined && seen.blob(told) !== undefined;
         const out = told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told);
         if (!isRepeated)
@@ -31836,7 +32074,7 @@ async function seeTarball(chunks) {
         if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
             continue;
         const source = { failed: false };
-        const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(passing), () => (source.failed = true));
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(passing), () => (source.failed = true));
         const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
@@ -31846,7 +32084,7 @@ async function seeTarball(chunks) {
 }
 async function contentDigest(chunks) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
-    await drained(hashed(chunks, hash));
+    await drained(tarball_reader_hashed(chunks, hash));
     return `sha256:${hash.digest('hex')}`;
 }
 /** Takes what is left of some chunks. */
@@ -31863,7 +32101,7 @@ function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 // Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function hashed(chunks, hash) {
+function tarball_reader_hashed(chunks, hash) {
     const source = chunks[Symbol.asyncIterator]();
     const next = async () => {
         const result = await source.next();
@@ -31887,7 +32125,7 @@ function damaged(name, expected, found) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-images.js
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
 
 
 
@@ -32079,131 +32317,7 @@ function noPlatform(images, platform) {
     return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
-
-
-
-
-
-
-/**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
- * @param layers each once, in any order
- * @param images asked for when all layers have come
- * @param told of the whole at the end
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
- */
-async function* tarballChunks(layers, images, told) {
-    const layerOffsets = new Map();
-    let position = 0;
-    const count = (chunk) => {
-        position += chunk.length;
-        return chunk;
-    };
-    for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
-        layerOffsets.set(digest, position);
-        for await (const chunk of chunks())
-            yield count(chunk);
-        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
-    }
-    const named = await images();
-    requireLayers(named, layerOffsets);
-    for (const [name, bytes] of smallEntries(named)) {
-        yield count(smallEntry(name, bytes));
-    }
-    yield count(tar_header/* endOfArchive */.PG);
-    told({ size: position, layerOffsets });
-}
-/** A whole entry of a tar. */
-function smallEntry(name, bytes) {
-    return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
-}
-/** The entries beside the layers: configs, manifests, and what says which images there are. */
-function smallEntries(images) {
-    const descriptors = images.flatMap(({ image, references }) => tarball_writer_describe(image, references));
-    return new Map([
-        ...images.flatMap(({ image }) => [
-            [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
-            [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
-        ]),
-        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
-    ]);
-}
-/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
-function archiveEntries(images) {
-    return new Map([
-        ...images.map(({ configDigest, configBytes }) => [blobName(configDigest), configBytes]),
-        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
-    ]);
-}
-function requireLayers(images, written) {
-    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
-    if (missing !== undefined)
-        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
-}
-function tarball_writer_describe(image, references) {
-    const { platform } = image.config;
-    const { os, architecture, variant } = platform;
-    const descriptor = {
-        mediaType: image.manifestMediaType,
-        digest: image.manifestDigest,
-        size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
-    };
-    // containerd names an image after the first annotation, the OCI tools after the second.
-    return references.map((reference) => ({
-        ...descriptor,
-        annotations: {
-            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
-            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
-        },
-    }));
-}
-function archived({ configDigest, configBytes, layers }, references) {
-    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
-}
-function archiveManifestOf({ configDigest, layerNames, references }) {
-    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
-}
-function tarball_writer_json(value) {
-    return Buffer.from(JSON.stringify(value));
-}
-
-;// CONCATENATED MODULE: ./build/export-image/unsealed-record.js
-
-/** The record of an image whose tarball has been written. */
-function imageRecord(planned) {
-    const { image, further, tarball, path, producer, pushedReference } = planned;
-    const { config } = image;
-    return {
-        ...recordedImage(planned),
-        layers: image.layers.map(({ digest, size, mediaType }) => {
-            const offset = tarball.layerOffsets.get(digest);
-            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
-        }),
-        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
-        ...(config.created === undefined ? {} : { created: config.created }),
-        tarballName: (0,external_node_path_.basename)(path),
-        tarballSize: tarball.size,
-        tarballCompression: 'none',
-        producer,
-        ...(pushedReference === undefined ? {} : { pushedReference }),
-    };
-}
-function recordedImage({ image, references }) {
-    const { config, configDigest, manifestDigest } = image;
-    const { platform, diffIds, labels } = config;
-    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
-}
-
-;// CONCATENATED MODULE: ./build/export-image/source-tarball.js
+;// CONCATENATED MODULE: ./build/export-image/source/from-tarball.js
 
 
 
@@ -32215,7 +32329,8 @@ function recordedImage({ image, references }) {
 
 
 
-const source_tarball_chunkBytes = 256 * 1024;
+
+const chunkBytes = 256 * 1024;
 /**
  * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
  * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
@@ -32235,7 +32350,7 @@ async function openSourceTarball(path, plan, producer) {
     if (image === undefined) {
         const file = { path, size, compression };
         const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => record };
+        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => record };
     }
     return repacked({ path, compression }, { image, references }, plan, producer);
 }
@@ -32294,20 +32409,20 @@ async function inspectFile(path, compression) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw source_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw from_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function fileChunks(path) {
-    return (0,external_node_fs_.createReadStream)(path, { highWaterMark: source_tarball_chunkBytes });
+    return (0,external_node_fs_.createReadStream)(path, { highWaterMark: chunkBytes });
 }
 async function sizeOf(path) {
     const found = await (0,promises_.stat)(path).catch((error) => {
-        throw source_tarball_invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw from_tarball_invalid(`There is no tarball at ${path}: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     });
     if (!found.isFile())
-        throw source_tarball_invalid(`${path} is not a file.`);
+        throw from_tarball_invalid(`${path} is not a file.`);
     if (found.size === 0)
-        throw source_tarball_invalid(`${path} is empty.`);
+        throw from_tarball_invalid(`${path} is empty.`);
     return found.size;
 }
 async function head(path) {
@@ -32320,279 +32435,8 @@ async function head(path) {
         await file.close();
     }
 }
-function source_tarball_invalid(message, cause) {
+function from_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/until-written.js
-
-/**
- * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
- * looks, and the last one is behind the end, so that nothing is missed.
- * @param written settles when nobody writes any more; its failure is thrown
- */
-function untilWritten(written, waitMs) {
-    let [isFirst, isLast, isOver] = [true, false, false];
-    const end = () => void (isOver = true);
-    written.then(end, end);
-    return async () => {
-        if (isLast)
-            return false;
-        if (!isFirst)
-            await Promise.race([(0,external_node_timers_promises_.setTimeout)(waitMs), written]);
-        isFirst = false;
-        isLast = isOver;
-        return true;
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-file.js
-
-
-
-
-
-
-const lookEveryMs = 10;
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function wholeLayerSize(path) {
-    const file = await (0,promises_.open)(path);
-    try {
-        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
-        return (0,image_manifest/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
-    }
-    finally {
-        await file.close();
-    }
-}
-/**
- * @returns chunks of at most 1 MiB, each valid until the next is asked for
- * @throws HandoverError `tarball-invalid` when the file has another size by now
- */
-async function* wholeFileChunks(path, size) {
-    yield* exactly(size, path, transientFileChunks(path));
-}
-/**
- * The bytes of a file while they are written to it.
- * @param written settles when nobody writes any more
- * @returns as wholeFileChunks
- * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
- */
-async function* growingFileChunks(growing, written) {
-    const { path, wholePath, size } = growing;
-    const file = await (0,promises_.open)(path).catch(() => (0,promises_.open)(wholePath));
-    const look = untilWritten(written, lookEveryMs);
-    const grows = async (bytes) => {
-        if (bytes < size)
-            return look();
-        // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
-        if (await becomes(file, wholePath, written))
-            return false;
-        throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
-    };
-    yield* exactly(size, wholePath, transientFileChunks(file, grows));
-}
-async function becomes(file, wholePath, written) {
-    const own = await file.stat({ bigint: true });
-    const look = untilWritten(written, lookEveryMs);
-    while (await look()) {
-        const whole = await (0,promises_.stat)(wholePath, { bigint: true }).catch(() => undefined);
-        if (whole !== undefined)
-            return whole.ino === own.ino && whole.dev === own.dev;
-    }
-    return false;
-}
-async function* exactly(size, path, chunks) {
-    let read = 0;
-    for await (const chunk of chunks) {
-        read += chunk.length;
-        if (read > size)
-            break;
-        yield chunk;
-    }
-    if (read !== size)
-        throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/arriving-layers.js
-
-
-
-
-
-
-const arriving_layers_lookEveryMs = 25;
-/**
- * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
- * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
- * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
- * @param written settles when the layout is written; its failure ends the iteration
- */
-async function* arrivingLayers(layout, written) {
-    const look = untilWritten(written, arriving_layers_lookEveryMs);
-    const seen = new Set();
-    const next = async () => (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
-    while (await look()) {
-        for (let layer; (layer = await next()) !== undefined;) {
-            seen.add(layer.digest);
-            yield layer;
-        }
-    }
-    await written;
-}
-async function wholeLayer(layout, seen) {
-    const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
-    for (const name of names.sort()) {
-        const digest = (0,image_digest/* parseDigest */.m)(name);
-        if (digest === undefined || seen.has(digest))
-            continue;
-        const path = blobPath(layout, digest);
-        const size = await wholeLayerSize(path);
-        if (size !== undefined)
-            return { digest, size, chunks: () => wholeFileChunks(path, size) };
-        seen.add(digest);
-    }
-    return undefined;
-}
-async function growingLayer(layout, seen, written) {
-    const folder = (0,external_node_path_.join)(layout, 'ingest');
-    const names = await (0,promises_.readdir)(folder).catch(() => []);
-    const found = await Promise.all(names.map((name) => readIngest(layout, (0,external_node_path_.join)(folder, name), written)));
-    return found
-        .filter((layer) => layer !== undefined)
-        .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
-        .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
-}
-/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
-async function readIngest(layout, folder, written) {
-    const path = (0,external_node_path_.join)(folder, 'data');
-    const files = [(0,promises_.readFile)((0,external_node_path_.join)(folder, 'ref'), 'utf8'), (0,promises_.readFile)((0,external_node_path_.join)(folder, 'total'), 'utf8'), (0,promises_.stat)(path)];
-    // It may be renamed or just begun: the next look sees more.
-    const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
-    const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
-    const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
-    if (digest === undefined || size === 0)
-        return undefined;
-    const file = { path, wholePath: blobPath(layout, digest), size };
-    return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
-}
-/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
-async function begun(items) {
-    const first = await items.next();
-    return (async function* () {
-        if (first.done !== true)
-            yield first.value;
-        yield* items;
-    })();
-}
-
-;// CONCATENATED MODULE: ./build/export-image/handover-files.js
-
-
-
-/**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param unsealed asked for when the tarball has passed
- * @param sealed told of the finished record
- */
-async function* handoverFiles(tarball, unsealed, sealed) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    yield {
-        name: tarball.name,
-        size: tarball.size,
-        chunks: handover_files_hashed(tarball.chunks, (chunk) => hash.update(chunk)),
-    };
-    const tarballDigest = `sha256:${hash.digest('hex')}`;
-    const record = { ...(await unsealed()), tarballDigest };
-    sealed(record);
-    const text = Buffer.from(formatRecord(record));
-    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
-}
-async function* handover_files_hashed(chunks, update) {
-    for await (const chunk of chunks) {
-        update(chunk);
-        yield chunk;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/export-image/upload.js
-
-
-
-
-
-
-
-
-/** What to do when the tarball's filesystem is full. */
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
-/**
- * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
- * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
- */
-async function uploadFilling(plan, tools, layout) {
-    const { directory, filled, file, claim } = layout;
-    // What is judged when the build is over must not be uploaded before.
-    if (plan.requireCache || plan.push !== undefined)
-        await filled;
-    const layers = await begun(arrivingLayers(directory, filled));
-    const images = async () => (await filled).images;
-    let written;
-    const fitting = whileItFits(layers, plan.tarballPath);
-    const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
-    const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
-    const unsealed = async () => {
-        if (written === undefined)
-            throw new RangeError('the record comes behind the tarball');
-        const { images: named, push } = await filled;
-        const [first, ...further] = named;
-        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
-        return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
-    };
-    return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
-}
-// The size of the whole is known only at the end: so each layer is asked for its own.
-async function* whileItFits(layers, path) {
-    for await (const layer of layers) {
-        await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
-        yield layer;
-    }
-}
-/**
- * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
- * so that its file gets written.
- * @param unsealed asked for when the tarball has passed
- * @throws HandoverError `artifact-name-taken`, `transfer-failed`
- */
-async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
-    const { artifactName: name, retentionDays } = plan;
-    let record;
-    const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
-    let artifact;
-    try {
-        await claim.release();
-        artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
-    }
-    catch (error) {
-        if (!mayKeep(plan, error))
-            throw error;
-        log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
-        // A name is reserved before any file is asked for; the official client has asked for all of them.
-        for await (const { chunks } of files)
-            await drain(chunks);
-    }
-    if (record === undefined)
-        throw new RangeError('the upload ended before the record was written');
-    return { record, artifact };
-}
-/** Whether the name is another job's, and the plan keeps the image in that case. */
-function mayKeep({ whenTaken }, error) {
-    return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
-}
-async function drain(chunks) {
-    const passing = chunks[Symbol.asyncIterator]();
-    while ((await passing.next()).done !== true)
-        ;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -32670,7 +32514,7 @@ async function exportImage(plan, tools) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log } = tools;
-        log.info(`Handing over ${(0,export_image_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
+        log.info(`Handing over ${(0,plan_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
         for (const warning of plan.warnings)
@@ -32678,7 +32522,7 @@ async function exportImage(plan, tools) {
         const claim = await claimFor(plan, tools);
         if (plan.source.kind === 'tarball')
             return handOverFile(plan, tools, plan.source.path, claim);
-        const temp = export_image_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tools.tempRoot), true);
+        const temp = export_image_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tools.tempRoot), true);
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
@@ -32729,7 +32573,7 @@ async function handOverFile(plan, tools, path, claim) {
         const unsealed = () => Promise.resolve(source.unsealed());
         const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, unsealed)));
         await file?.commit();
-        log.info(`Tarball: ${tarballPath}, ${(0,shared_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
+        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
         return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
     }
     catch (e_2) {
@@ -32749,7 +32593,7 @@ async function newFile({ tarballPath }, source, log) {
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
-    log.info(`Tarball: ${path}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
+    log.info(`Tarball: ${path}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
 
@@ -32824,24 +32668,23 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6650);
-/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7148);
-/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
-/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6867);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(917);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9882);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(5878);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6546);
-/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1241);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1888);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3286);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8110);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9270);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7804);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8877);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4133);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(534);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(4853);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(8842);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -32911,40 +32754,39 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .failedOutputs */ .KP)());
-        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)()));
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readExportInputs */ .k)((0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)());
-        const plan = (0,_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planExport */ .i)(inputs, context);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .failedOutputs */ .KP)());
+        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readExportInputs */ .k)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)());
+        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planExport */ .i)(inputs, context);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__/* .runStore */ .Z)({
             ...context,
             onRetry: log.info,
             progress: log.progress,
             onNotice: log.notice,
-            maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$,
+            maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$,
             signal,
         }), true);
-        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_11__/* .exportImage */ ._)(plan, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_10__/* .exportImage */ ._)(plan, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_1__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
             onSteps: (steps) => {
-                (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .stepOutputs */ .tH)(steps));
+                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .stepOutputs */ .tH)(steps));
             },
         });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .exportSummary */ .P)(result, times.spans()));
-        (0,_push_js__WEBPACK_IMPORTED_MODULE_14__/* .requirePushed */ .$L)(plan.push, result.push);
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .exportSummary */ .P)(result, times.spans()));
+        (0,_push_js__WEBPACK_IMPORTED_MODULE_13__/* .requirePushed */ .$L)(plan.push, result.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33012,7 +32854,140 @@ function exportOutputs(result, plan, runUrl) {
 
 /***/ }),
 
-/***/ 6546:
+/***/ 522:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
+/* harmony export */   Nz: () => (/* binding */ requireBuildLines),
+/* harmony export */   dC: () => (/* binding */ parseSecrets),
+/* harmony export */   fb: () => (/* binding */ buildArguments)
+/* harmony export */ });
+/* unused harmony exports formatSecret, isGhaCache */
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/**
+ * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ */
+function parseSecrets(build, warnings) {
+    const { secrets, secretFiles, secretEnvs } = build;
+    return [
+        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
+        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
+        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
+    ];
+}
+/** The item as `--secret` takes it, which is CSV. */
+function formatSecret({ id, from, place }) {
+    const field = `${from}=${place}`;
+    return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+}
+function pairs(items, input, what, warnings) {
+    return items.flatMap((item, position) => {
+        const at = item.indexOf('=');
+        const id = item.slice(0, at).trim();
+        if (at < 0 || id === '')
+            throw notAPair(input, what, position + 1);
+        const value = item.slice(at + 1);
+        if (value.trim() !== '')
+            return [[id, value]];
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
+            'secret, and a pull request from a fork, pass it on empty.');
+        return [];
+    });
+}
+function notAPair(input, what, number) {
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
+}
+// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+const automatic = 'auto';
+/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+function isGhaCache(cache) {
+    const text = cache.trim();
+    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+function withoutGhaCache(caches) {
+    const left = caches.filter(isGhaCache);
+    return {
+        caches: caches.filter((cache) => !left.includes(cache)),
+        asked: left.some((cache) => cache.trim() !== automatic),
+    };
+}
+/**
+ * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
+ * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * @throws HandoverError `invalid-input`
+ */
+function requireBuildLines(build) {
+    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
+    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
+    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
+}
+function requireLines(input, lines, form, expected) {
+    const wrong = lines.findIndex((line) => !form.test(line));
+    if (wrong === -1)
+        return;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
+}
+/**
+ * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
+ * load holds one plain image (buildx#1460).
+ * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
+ */
+function buildArguments(build, platforms, exporters, secrets) {
+    const each = (flag, values) => values.flatMap((value) => [flag, value]);
+    const one = (flag, value) => value === undefined ? [] : [flag, value];
+    return [
+        ...one('--builder', build.builder),
+        ...one('--file', build.file),
+        ...one('--target', build.target),
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
+        ...['--provenance=false', '--sbom=false'],
+        ...exporters.flatMap(exporterArguments),
+        ...each('--build-arg', build.buildArgs),
+        ...each('--build-context', build.buildContexts),
+        ...each('--label', build.labels),
+        ...each('--secret', secrets.map(formatSecret)),
+        ...each('--ssh', build.ssh),
+        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
+        ...each('--cache-to', build.cacheTo),
+        ...one('--network', build.network),
+        ...(build.noCache ? ['--no-cache'] : []),
+        ...(build.pull ? ['--pull'] : []),
+        ...each('--allow', build.allow),
+        ...each('--add-host', build.addHosts),
+        ...one('--shm-size', build.shmSize),
+        ...each('--ulimit', build.ulimit),
+        '--',
+        build.context,
+    ];
+}
+function exporterArguments(exporter) {
+    if (exporter.kind === 'engine')
+        return ['--load', '--iidfile', exporter.idFile];
+    const { format, level } = exporter.compression;
+    const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
+    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
+    if (exporter.kind === 'oci-layout') {
+        return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+    }
+    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+    const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+    return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+
+
+/***/ }),
+
+/***/ 534:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33022,11 +32997,11 @@ __nccwpck_require__.d(__webpack_exports__, {
   i: () => (/* binding */ planExport)
 });
 
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/engine-name.js
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/image/engine-name.js
 
 
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
@@ -33034,7 +33009,7 @@ function parseEngineName(text) {
     const name = text.trim().toLowerCase();
     if (name === 'docker' || name === 'podman')
         return name;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`engine\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`engine\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
 }
 /**
  * Registries are reached through docker alone.
@@ -33059,14 +33034,262 @@ function requireArtifactName(name) {
     if (wrong === undefined && name.trim() !== '')
         return name;
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+}
+/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+function isPattern(text) {
+    return /[*?]/.test(text);
+}
+/**
+ * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
+ * time in proportion to both lengths at most, whatever the pattern.
+ */
+function matchesPattern(pattern, name) {
+    let at = 0;
+    let position = 0;
+    // Where the last `*` stands, and up to where it has swallowed the name.
+    let star = -1;
+    let swallowed = 0;
+    while (position < name.length) {
+        if (pattern[at] === '*') {
+            star = at;
+            at += 1;
+            swallowed = position;
+        }
+        else if (pattern[at] === '?' || pattern[at] === name[position]) {
+            at += 1;
+            position += 1;
+        }
+        else if (star >= 0) {
+            swallowed += 1;
+            position = swallowed;
+            at = star + 1;
+        }
+        else {
+            return false;
+        }
+    }
+    return /^\**$/.test(pattern.slice(at));
 }
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/immutable-tag.js
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
+
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
+/** Says what the workflow runs for, or why that can't be known. Never throws. */
+function workflowEvent(facts) {
+    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
+    if (facts.name === '')
+        return none('there is no workflow event here');
+    if (facts.name === 'delete')
+        return none('the event is the deletion of a branch or tag');
+    if (facts.name === 'push' && payload['deleted'] === true)
+        return none('the push deleted its branch or tag');
+    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
+        return pullRequest(facts, payload);
+    const issue = member(payload, 'issue');
+    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
+        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
+    }
+    if (facts.name === 'merge_group')
+        return mergeGroup(facts, payload);
+    if (facts.name === 'workflow_run')
+        return triggeringRun(payload);
+    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+}
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+function branchOf(event) {
+    if (event.kind === 'branch')
+        return event.name;
+    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+function pullRequest(facts, payload) {
+    const request = member(payload, 'pull_request');
+    const head = member(request, 'head');
+    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+    const number = [request['number'], payload['number'], fromRef].find(isNumber);
+    const sha = firstCommit(head['sha']);
+    if (number === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
+    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    if (sha === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
+    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
+    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+function mergeGroup(facts, payload) {
+    const group = member(payload, 'merge_group');
+    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload) {
+    const run = member(payload, 'workflow_run');
+    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
+    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
+    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    if (sha === undefined)
+        return none('the payload of workflow_run has no commit of the run that triggered it');
+    if (trigger === 'issue_comment')
+        return none('the run that triggered this one was for a comment, which names no commit');
+    if (trigger === 'release')
+        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
+    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const number = request?.['number'];
+    if (isNumber(number))
+        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+    const isOurs = home !== undefined && head === home;
+    const isDefault = isDefaultBranch(trigger, payload);
+    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+function ofRef(ref, sha, isDefault) {
+    if (sha === undefined)
+        return none('the event names no commit');
+    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+    if (kind === 'tags')
+        return { kind: 'tag', name, sha };
+    if (kind === 'heads') {
+        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+        return queued === undefined
+            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+    }
+    if (kind !== 'pull')
+        return { kind: 'commit', sha };
+    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+    return isNumber(number)
+        ? { kind: 'pull-request', number, sha }
+        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
+}
+function refOf(facts, payload) {
+    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
+    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
+    if (given === '')
+        return released === '' ? '' : `refs/tags/${released}`;
+    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+function commitOf(facts, payload) {
+    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+}
+function isDefaultBranch(eventName, payload) {
+    const known = member(payload, 'repository')['default_branch'];
+    if (!branchEvents.some((name) => name === eventName))
+        return () => false;
+    // A schedule runs on the default branch only.
+    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+function firstCommit(...candidates) {
+    return candidates
+        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
+        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+function isNumber(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+function member(value, name) {
+    const found = value[name];
+    return (0,base_json/* isObject */.Gv)(found) ? found : {};
+}
+function none(reason) {
+    return { kind: 'none', reason };
+}
+
+// EXTERNAL MODULE: ./build/shared/image/runner.js
+var image_runner = __nccwpck_require__(3450);
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
+;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
+
+
+/** What `auto` is: see docs/decisions.md for the figures. */
+const automatic = { format: 'zstd', level: 1 };
+// The lowest and the highest level that both BuildKit and Node take.
+const levels = {
+    gzip: [0, 9],
+    zstd: [1, 22],
+    uncompressed: undefined,
+};
+/**
+ * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseCompression(compression, level) {
+    const name = compression.trim();
+    if (name === 'auto' && level === undefined)
+        return automatic;
+    const format = name === 'auto' ? automatic.format : name;
+    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
+        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
+    }
+    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+}
+function chooseLevel(format, text) {
+    const range = levels[format];
+    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (range !== undefined && level >= range[0] && level <= range[1])
+        return level;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
+        (range === undefined
+            ? `none for ${format} layers.`
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
+
+
+
+/**
+ * @param tags the references to push under; the first is the one that the outputs name
+ * @param source where the image comes from
+ * @param platform the handover's
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball') {
+        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+function noTags() {
+    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
+
+
+
+
 
 const shortShaLength = 7;
 /** What leaves room for `-<short sha>` in Docker's 128 characters. */
@@ -33127,14 +33350,6 @@ function cleanGitTag(name) {
         .slice(0, maxTagLength)
         .replace(/-+$/, '');
 }
-
-// EXTERNAL MODULE: ./build/shared/json.js
-var shared_json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/image/metadata-tags.js
-
-
-
-
 /**
  * Reads what docker/metadata-action puts out: `tags` (one reference per line) or `json` (an object with `tags`).
  * Empty lines are dropped; the order stays, and the first is the action's own first choice.
@@ -33179,8 +33394,8 @@ function lines(text) {
 }
 // The action's `sep-tags` may be a comma, which no reference contains.
 function tagLines(text) {
-    const json = text.trimStart().startsWith('{') ? (0,shared_json/* parseJson */.qF)(text) : undefined;
-    const parts = (0,shared_json/* isObject */.Gv)(json) ? (0,shared_json/* stringsOf */.iw)(json['tags']) : [text];
+    const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
+    const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
     return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
 function taggedReference(line, repository) {
@@ -33188,228 +33403,11 @@ function taggedReference(line, repository) {
         return (0,image_reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
         return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,shared_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
-    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,shared_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
-
-
-// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
-function workflowEvent(facts) {
-    const payload = (0,shared_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
-    if (facts.name === '')
-        return none('there is no workflow event here');
-    if (facts.name === 'delete')
-        return none('the event is the deletion of a branch or tag');
-    if (facts.name === 'push' && payload['deleted'] === true)
-        return none('the push deleted its branch or tag');
-    if (facts.name.startsWith('pull_request') || (0,shared_json/* isObject */.Gv)(payload['pull_request']))
-        return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
-    if ((0,shared_json/* isObject */.Gv)(issue['pull_request'])) {
-        return none(`the event ${(0,shared_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
-    }
-    if (facts.name === 'merge_group')
-        return mergeGroup(facts, payload);
-    if (facts.name === 'workflow_run')
-        return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
-}
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
-function branchOf(event) {
-    if (event.kind === 'branch')
-        return event.name;
-    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
-}
-function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
-    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
-    const number = [request['number'], payload['number'], fromRef].find(isNumber);
-    const sha = firstCommit(head['sha']);
-    if (number === undefined)
-        return none(`the payload of ${(0,shared_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
-    if (sha === undefined)
-        return none(`the payload of ${(0,shared_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,shared_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-}
-function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
-    return ofRef((0,shared_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
-}
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
-function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
-    const trigger = (0,shared_json/* stringOr */.JI)(run['event'], '');
-    const branch = (0,shared_json/* stringOr */.JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
-    if (sha === undefined)
-        return none('the payload of workflow_run has no commit of the run that triggered it');
-    if (trigger === 'issue_comment')
-        return none('the run that triggered this one was for a comment, which names no commit');
-    if (trigger === 'release')
-        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
-    const requests = trigger.startsWith('pull_request') ? (0,shared_json/* objectsOf */.iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
-    const number = request?.['number'];
-    if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
-    const isOurs = home !== undefined && head === home;
-    const isDefault = isDefaultBranch(trigger, payload);
-    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
-}
-function ofRef(ref, sha, isDefault) {
-    if (sha === undefined)
-        return none('the event names no commit');
-    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
-    if (kind === 'tags')
-        return { kind: 'tag', name, sha };
-    if (kind === 'heads') {
-        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
-        return queued === undefined
-            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
-            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
-    }
-    if (kind !== 'pull')
-        return { kind: 'commit', sha };
-    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
-    return isNumber(number)
-        ? { kind: 'pull-request', number, sha }
-        : none(`${(0,shared_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
-}
-function refOf(facts, payload) {
-    const given = facts.ref || (0,shared_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
-    const released = (0,shared_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
-    if (given === '')
-        return released === '' ? '' : `refs/tags/${released}`;
-    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
-    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-}
-function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
-        return () => false;
-    // A schedule runs on the default branch only.
-    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
-}
-function firstCommit(...candidates) {
-    return candidates
-        .map((candidate) => (0,shared_json/* stringOr */.JI)(candidate, '').toLowerCase())
-        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
-}
-function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,shared_json/* isObject */.Gv)(found) ? found : {};
-}
-function none(reason) {
-    return { kind: 'none', reason };
-}
-
-// EXTERNAL MODULE: ./build/shared/runner.js
-var shared_runner = __nccwpck_require__(708);
-// EXTERNAL MODULE: ./build/export-image/build-arguments.js
-var build_arguments = __nccwpck_require__(5814);
-// EXTERNAL MODULE: ./build/export-image/build-secrets.js
-var build_secrets = __nccwpck_require__(3507);
-;// CONCATENATED MODULE: ./build/export-image/compression.js
-
-
-/** What `auto` is: see docs/decisions.md for the figures. */
-const automatic = { format: 'zstd', level: 1 };
-// The lowest and the highest level that both BuildKit and Node take.
-const levels = {
-    gzip: [0, 9],
-    zstd: [1, 22],
-    uncompressed: undefined,
-};
-/**
- * How new layers are compressed, from the inputs `compression` and `compression-level`.
- * @throws HandoverError `invalid-input`
- */
-function chooseCompression(compression, level) {
-    const name = compression.trim();
-    if (name === 'auto' && level === undefined)
-        return automatic;
-    const format = name === 'auto' ? automatic.format : name;
-    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression\` is "${(0,shared_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
-    }
-    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
-}
-function chooseLevel(format, text) {
-    const range = levels[format];
-    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (range !== undefined && level >= range[0] && level <= range[1])
-        return level;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression-level\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected ` +
-        (range === undefined
-            ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
-}
-
-;// CONCATENATED MODULE: ./build/export-image/push-plan.js
-
-
-
-/**
- * @param tags the references to push under; the first is the one that the outputs name
- * @param source where the image comes from
- * @param platform the handover's
- * @throws HandoverError `invalid-input`
- */
-function planPush(inputs, tags, source, platform) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
-    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
-    if (!inputs.enabled)
-        return undefined;
-    if (source === 'tarball') {
-        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
-    }
-    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
-    if (source === 'engine' && listedPlatforms.length > 0) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
-    }
-    const [first, ...rest] = tags;
-    if (first === undefined)
-        throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-function noTags() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
-}
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,shared_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
-}
-
-;// CONCATENATED MODULE: ./build/export-image/tag-plan.js
-
-
-
-
-
-
 /**
  * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
@@ -33432,7 +33430,7 @@ function tagsOf(given, repository, { event, metadata }, notices) {
     if (repository === undefined)
         throw noRepository();
     if (event.kind === 'none')
-        throw tag_plan_noTags(event.reason);
+        throw tags_noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
 // Kept as it was given: each reference made of it then knows what was lowered.
@@ -33442,12 +33440,12 @@ function requireRepository(given) {
     const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,shared_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
 }
 function noRepository() {
     return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
-function tag_plan_noTags(reason) {
+function tags_noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
 /**
@@ -33473,13 +33471,10 @@ function noLabel(name, source) {
     const why = source.kind === 'build'
         ? 'a label needs a name without "=" and white space'
         : 'only a build can be given a label, and the image has another source';
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,shared_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
 }
 
-;// CONCATENATED MODULE: ./build/export-image/plan.js
-
-
-
+;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
 
 
 
@@ -33569,7 +33564,7 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     (0,build_arguments/* requireBuildLines */.Nz)(build);
-    const secrets = (0,build_secrets/* parseSecrets */.d)(build, warnings);
+    const secrets = (0,build_arguments/* parseSecrets */.dC)(build, warnings);
     if (facts.hasCacheService)
         return { kind: 'build', build, secrets };
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
@@ -33608,7 +33603,7 @@ function chooseFurther(given, source, taken) {
 }
 /** `native` is the runner's own platform. */
 function choosePlatform(text, runner) {
-    return text.trim() === 'native' ? (0,shared_runner/* runnerPlatform */.G)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
+    return text.trim() === 'native' ? (0,image_runner/* runnerPlatform */.G)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
 function chooseEngine(text, source) {
     const engine = parseEngineName(text);
@@ -33626,10 +33621,10 @@ function chooseRetention(days, facts, notices) {
 function requirePath(path) {
     if (path.trim() !== '')
         return path.trim();
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`source-tarball\` is "${(0,shared_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
 }
 function compressedAlready(compression) {
-    return new errors/* HandoverError */.Cu('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${(0,shared_text/* quoteForeign */.xS)(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
+    return new errors/* HandoverError */.Cu('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
 }
 function twoSources(given) {
     return new errors/* HandoverError */.Cu('invalid-input', `The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
@@ -33646,7 +33641,7 @@ function describeSource(source) {
 
 /***/ }),
 
-/***/ 1241:
+/***/ 4853:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33658,11 +33653,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   $L: () => (/* binding */ requirePushed)
 });
 
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/tag-guard.js
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 /** @param onTrouble told of a reference that couldn't be put back */
 async function guardTags(engine, onTrouble) {
     const before = await engine.references();
@@ -33697,6 +33690,8 @@ async function guardTags(engine, onTrouble) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/export-image/push.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -33820,7 +33815,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 1888:
+/***/ 8842:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33829,13 +33824,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   P: () => (/* binding */ exportSummary)
 });
 
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/markdown.js
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/markdown.js
 
 /** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
 function markdownTable(head, rows) {
@@ -33861,7 +33852,7 @@ function gantt(spans) {
         const start = Math.round(span.startMs);
         const end = Math.max(start + 1, Math.round(span.endMs));
         const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+        return `    ${name} (${(0,base_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
     });
     const longest = Math.max(...spans.map((span) => span.endMs));
     return [
@@ -33874,7 +33865,7 @@ function gantt(spans) {
     ].join('\n');
 }
 
-;// CONCATENATED MODULE: ./build/shared/layer-table.js
+;// CONCATENATED MODULE: ./build/shared/image/layer-table.js
 
 
 /** The layers with their sizes, folded under one line of a job summary. */
@@ -33882,13 +33873,17 @@ function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         String(position + 1),
         code(shortDigest(layer.digest)),
-        (0,shared_text/* formatBytes */.z3)(layer.size),
+        (0,base_text/* formatBytes */.z3)(layer.size),
         layer.mediaType.split('.').at(-1) ?? '',
     ]);
     const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
     return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/export-image/summary.js
 
 
@@ -33909,9 +33904,9 @@ function exportSummary(result, spans, note) {
         ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
         ...(artifact === undefined
             ? []
-            : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`]]),
+            : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`]]),
         ...pushFacts(result.push),
-        ['Tarball', `${code(result.tarballPath)}, ${(0,shared_text/* formatBytes */.z3)(record.tarballSize)}`],
+        ['Tarball', `${code(result.tarballPath)}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)}`],
         ...(steps.length === 0
             ? []
             : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
@@ -33938,7 +33933,3526 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 6650:
+/***/ 3286:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Z: () => (/* binding */ runStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
+// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
+/**
+ * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
+ * both cost one request.
+ */
+async function withTailCache(reader) {
+    const tailStart = Math.max(0, reader.size - tailBytes);
+    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
+    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    return {
+        size: reader.size,
+        downloaded: reader.downloaded,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
+        stream: async function* (start, end, memory) {
+            const border = Math.max(start, Math.min(end, tailStart));
+            if (start < border)
+                yield* reader.stream(start, border, memory);
+            if (border < end)
+                yield cached(border, end);
+        },
+    };
+}
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
+
+
+
+
+
+// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
+const heldBackBytes = 1024 * 1024;
+const again = 'Run the job that exports the image again.';
+/**
+ * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
+ * blob's digest and the member's size and CRC have been checked.
+ * @param dataStart where the member's bytes start in the blob
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+function verifiedMember(reader, artifact, member, dataStart, onBytes) {
+    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
+    const plain = member.stored ? compressed : inflate(compressed, member.name);
+    return holdBack(checkedMember(plain, member), heldBackBytes);
+}
+/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
+function verifiedBlob(reader, artifact, onBytes) {
+    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
+}
+async function* verifiedSlice(reader, artifact, start, end, onBytes) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let position = 0;
+    for await (const part of reader.stream(0, reader.size, 'own')) {
+        if (artifact.digest !== undefined)
+            hash.update(part);
+        onBytes(part.length);
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, part.length);
+        if (from < to)
+            yield part.subarray(from, to);
+        position += part.length;
+    }
+    requireListedDigest(artifact, hash);
+}
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+function requireListedDigest(artifact, hash) {
+    if (artifact.digest === undefined)
+        return;
+    const actual = `sha256:${hash.digest('hex')}`;
+    if (actual === artifact.digest)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
+}
+async function* inflate(compressed, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(compressed, (error) => (broken = error));
+    try {
+        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
+    }
+}
+async function* checkedMember(chunks, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of chunks) {
+        size += chunk.length;
+        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size === member.size && crc === member.crc)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
+}
+function hex(crc) {
+    return crc.toString(16).padStart(8, '0');
+}
+/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
+async function* holdBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
+}
+
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
+
+
+
+const localHeaderBytes = 30;
+/**
+ * Lists the files of a zip from its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+async function listZip(reader) {
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry));
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
+    }
+}
+function member(entry) {
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
+    return {
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
+    };
+}
+/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
+    }
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+/** The first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
+
+
+
+
+
+const maxTextBytes = 8 * 1024 * 1024;
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, blob) {
+    const reader = await withTailCache(blob);
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(start, end, 'shared'), onBytes)),
+    };
+}
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            yield* verifiedMember(reader, artifact, member, start, onBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(at + start, at + end, 'shared'), onBytes);
+        },
+    };
+}
+async function readText(reader, artifact, member) {
+    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    const range = {
+        size: member.compressedSize,
+        downloaded: reader.downloaded,
+        read: (from, to) => reader.read(start + from, start + to),
+        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+    };
+    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
+    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
+}
+function tooLarge(artifact, member) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
+}
+function missing(artifact, name, members) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
+}
+
+// EXTERNAL MODULE: ./node_modules/undici/index.js
+var undici = __nccwpck_require__(6752);
+// EXTERNAL MODULE: ./build/shared/base/retry.js
+var retry = __nccwpck_require__(3830);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
+
+
+
+
+/** A request to the artifact service or its blob store that was answered with something other than success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
+    serviceCode;
+    /** How long the service asked to wait, in ms, if it did. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+// A connection that says nothing for this long is given up; the request is then tried again.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+/**
+ * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
+ * @param signal ends requests under way
+ */
+function httpClient(proxied, signal) {
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+    const dispatcher = proxied ? new undici.EnvHttpProxyAgent(options) : new undici.Agent(options);
+    return {
+        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
+            ? (0,undici.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
+            : (0,undici.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+        close: () => dispatcher.destroy(),
+    };
+}
+function withLength(headers, body) {
+    return { ...headers, 'content-length': String(body.length) };
+}
+// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
+/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
+async function http_readText(response) {
+    const text = await response.body.text();
+    if (response.statusCode < 300)
+        return text;
+    throw httpError(response, text);
+}
+/** The error for an answer that isn't a success; `text` is its body. */
+function httpError(response, text) {
+    const header = (name) => String(response.headers[name] ?? '');
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    const seconds = Number(header('retry-after') || NaN);
+    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
+    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
+}
+const retryableStatus = [408, 429, 500, 502, 503, 504];
+/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof HttpError)
+        return retryableStatus.includes(error.status);
+    const code = (0,errors/* systemCodeOf */.c7)(error);
+    return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
+}
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function http_again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,retry/* backoff */.J)(...pauseMs);
+    return (0,retry/* retry */.L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,base_text/* formatDuration */.a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
+
+
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
+/**
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
+ * @param onBytes told how many bytes have arrived, block by block
+ * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
+ */
+async function uploadBlob(target, chunks, onBytes) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    const ids = [];
+    const inFlight = new Set();
+    let failure;
+    let size = 0;
+    const pool = new BlockPool();
+    for await (const { buffer, length } of blocks(chunks, pool)) {
+        const block = buffer.subarray(0, length);
+        hash.update(block);
+        const start = size;
+        size += length;
+        const id = blockId(ids.length);
+        ids.push(id);
+        const sent = putBlock(target, id, block, start)
+            .then(() => {
+            onBytes(length);
+            pool.giveBack(buffer);
+        }, (error) => {
+            failure ??= error;
+        })
+            .finally(() => inFlight.delete(sent));
+        inFlight.add(sent);
+        if (inFlight.size >= blocksInFlight)
+            await Promise.race(inFlight);
+        if (failure !== undefined)
+            break;
+    }
+    await Promise.all(inFlight);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    await putBlockList(target, ids);
+    return { size, digest: `sha256:${hash.digest('hex')}` };
+}
+// All ids of a blob have one length (Put Block, "Remarks").
+function blockId(position) {
+    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
+}
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+    #free = [];
+    take() {
+        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    }
+    giveBack(block) {
+        this.#free.push(block);
+    }
+}
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(chunks, pool) {
+    let buffer = pool.take();
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(buffer, length, taken);
+            taken += count;
+            length += count;
+            if (length < blockBytes)
+                continue;
+            yield { buffer, length };
+            buffer = pool.take();
+            length = 0;
+        }
+    }
+    if (length > 0)
+        yield { buffer, length };
+}
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
+}
+function putBlockList(target, ids) {
+    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+}
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
+    };
+    await http_again(async () => http_readText(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
+}
+function withQuery(url, query) {
+    const result = new URL(url);
+    for (const [name, value] of Object.entries(query))
+        result.searchParams.set(name, value);
+    return result.href;
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
+
+
+
+/** The service answered with success, but not with what we know: our client is older than the service. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
+const formatVersion = 7;
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
+    const ids = {
+        workflow_run_backend_id: credentials.runBackendId,
+        workflow_job_run_backend_id: credentials.jobBackendId,
+    };
+    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
+    return {
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const owner = {
+                workflow_run_backend_id: artifact.runBackendId,
+                workflow_job_run_backend_id: artifact.jobBackendId,
+            };
+            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = Number(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && Number.isSafeInteger(id))
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name) => {
+            await call('DeleteArtifact', { name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,json/* parseJson */.qF)(await http_readText(response));
+    if (!(0,json/* isObject */.Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value !== 'string' || !URL.canParse(value))
+        throw new UnknownAnswer(`${method}: no signed URL`);
+    return value;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // An empty list may be left out in protobuf's JSON; any other form is news to us.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,json/* objectsOf */.iZ)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    const id = Number(field(item, 'database_id', 'databaseId'));
+    const size = Number(item['size']);
+    const name = (0,json/* stringOr */.JI)(item['name'], '');
+    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
+
+/**
+ * Our own store, and the official client where the service answers in a way that ours doesn't know.
+ * @param say told when the official client takes over
+ */
+function fallbackStore(own, official, say) {
+    let useOfficial = false;
+    const either = async (work) => {
+        if (useOfficial)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof UnknownAnswer))
+                throw error;
+            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            useOfficial = true;
+            return work(official);
+        }
+    };
+    return {
+        list: () => either((store) => store.list()),
+        open: (artifact) => either((store) => store.open(artifact)),
+        upload: (request) => either((store) => store.upload(request)),
+        remove: (name) => either((store) => store.remove(name)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official[Symbol.asyncDispose]();
+        },
+    };
+}
+
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
+
+
+
+
+
+
+
+
+/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
+function officialStore(tempRoot) {
+    const folders = (0,files/* tempDirs */.zE)(tempRoot);
+    return {
+        list,
+        open: async (artifact) => official_store_open(artifact, await folders.make()),
+        upload: async (request) => upload(request, await folders.make()),
+        remove: async (name) => {
+            await (await client()).deleteArtifact(name);
+        },
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+// The client is most of the bundle: it is loaded only when it is needed.
+async function client() {
+    const { DefaultArtifactClient } = await __nccwpck_require__.e(/* import() */ 584).then(__nccwpck_require__.bind(__nccwpck_require__, 584));
+    return new DefaultArtifactClient();
+}
+async function list() {
+    const { artifacts } = await (await client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest: text }) => {
+        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
+        return {
+            id,
+            name,
+            size,
+            ...(digest === undefined ? {} : { digest }),
+            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+        };
+    })
+        .sort((one, other) => other.id - one.id);
+}
+async function official_store_open(artifact, path) {
+    const expectedHash = artifact.digest;
+    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
+    }
+    const names = await (0,promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    return {
+        artifact,
+        downloaded: () => artifact.size,
+        files,
+        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        read: (name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
+        ranges: () => Promise.resolve(undefined),
+    };
+}
+async function upload(request, folder) {
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
+    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id === undefined) {
+        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+    }
+    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
+    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
+
+
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ */
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+
+
+
+const attempts = 6;
+function signedBlob(options) {
+    let url;
+    return {
+        get: async (headers) => {
+            url ??= options.sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await http_again(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    attempts,
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
+}
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof HttpError && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
+        return error;
+    if (options.signal.aborted)
+        return error;
+    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers with the whole
+ */
+function rangedReader(options) {
+    const { size } = options;
+    const blob = signedBlob(options);
+    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                    const part = readInto(bytes.subarray(0, end - next), next);
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Fills `bytes` from `start` on. */
+async function readPart(blob, options, bytes, start) {
+    const end = start + bytes.length;
+    let filled = 0;
+    const attempt = async () => {
+        const body = await request(blob, options, start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
+            filled += chunk.copy(bytes, filled);
+            (0,bytes_chunks/* giveBack */.F5)(chunk);
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    await blob.persist(attempt, () => start + filled, end);
+    return bytes;
+}
+async function request(blob, options, start, end) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+    if (response.statusCode === 200) {
+        await discard(response);
+        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    }
+    if (response.statusCode !== 206) {
+        const text = await response.body.text();
+        throw httpError(response, text);
+    }
+    try {
+        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    }
+    catch (error) {
+        await discard(response);
+        throw error;
+    }
+    return response.body;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+/**
+ * Reads an artifact's blob in parts, whether or not its server gives parts.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+function blobReader(given) {
+    const options = { ...given, size: given.artifact.size };
+    const parts = rangedReader(options);
+    let whole;
+    let isHere = false;
+    const fetched = (error) => {
+        if (!(error instanceof RangesIgnored))
+            throw error;
+        return (whole ??= fetchWhole(options).then((reader) => {
+            isHere = true;
+            return reader;
+        }));
+    };
+    return {
+        size: options.size,
+        downloaded: () => (isHere ? options.size : undefined),
+        read: async (start, end) => whole === undefined
+            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
+            : (await whole).read(start, end),
+        stream: async function* (start, end, memory) {
+            let position = start;
+            if (whole === undefined) {
+                try {
+                    for await (const part of parts.stream(start, end, memory)) {
+                        position += part.length;
+                        yield part;
+                    }
+                    return;
+                }
+                catch (error) {
+                    await fetched(error);
+                }
+            }
+            const reader = await whole;
+            if (reader !== undefined)
+                yield* reader.stream(position, end, memory);
+        },
+    };
+}
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = signedBlob(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return fileReader(path, size);
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw httpError(response, await response.body.text());
+    const announced = response.headers['content-length'];
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            requireListedSize(Number(announced), options);
+        const { body } = response;
+        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                size += chunk.length;
+                if (size > options.size)
+                    requireListedSize(size, options);
+                hash.update(chunk);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await discard(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    if (size < options.size)
+        throw new CutShort(size, options.size);
+    requireListedDigest(options.artifact, hash);
+}
+function fileReader(path, size) {
+    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+    return {
+        size,
+        downloaded: () => size,
+        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
+        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    };
+}
+async function* noChunks() {
+    // A file's stream reads one byte at least.
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+
+// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
+// them at level 0, so that an entry can be sent before its checksum is known.
+const version = 45;
+const flags = 0x0808; // data descriptor follows; names are UTF-8
+const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
+const limit32 = 0xffffffff;
+/**
+ * The bytes of a zip with the entries stored as they are.
+ * @param entries may decide a later entry's content only after an earlier one has passed
+ * @throws RangeError when an entry isn't as long as it said
+ */
+async function* storedZip(entries) {
+    const written = [];
+    let position = 0;
+    for await (const entry of entries) {
+        const name = Buffer.from(entry.name);
+        const offset = position;
+        const header = localHeader(name, entry.size);
+        yield header;
+        let size = 0;
+        let crc = 0;
+        for await (const chunk of entry.chunks) {
+            crc = (0,external_node_zlib_.crc32)(chunk, crc);
+            size += chunk.length;
+            yield chunk;
+        }
+        if (entry.size !== undefined && size !== entry.size)
+            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
+        yield descriptor;
+        position += header.length + size + descriptor.length;
+        written.push({ name, offset, size, crc });
+    }
+    const directory = Buffer.concat(written.map(centralHeader));
+    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
+}
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
+function localHeader(name, size) {
+    const large = isLarge(size);
+    const header = Buffer.alloc(30);
+    header.writeUInt32LE(0x04034b50, 0);
+    header.writeUInt16LE(version, 4);
+    header.writeUInt16LE(flags, 6);
+    header.writeUInt16LE(dosEpoch, 12);
+    header.writeUInt32LE(large ? limit32 : 0, 18);
+    header.writeUInt32LE(large ? limit32 : 0, 22);
+    header.writeUInt16LE(name.length, 26);
+    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
+    header.writeUInt16LE(extra.length, 28);
+    return Buffer.concat([header, name, extra]);
+}
+function dataDescriptor(crc, size, large) {
+    const descriptor = Buffer.alloc(large ? 24 : 16);
+    descriptor.writeUInt32LE(0x08074b50, 0);
+    descriptor.writeUInt32LE(crc, 4);
+    if (large) {
+        descriptor.writeBigUInt64LE(BigInt(size), 8);
+        descriptor.writeBigUInt64LE(BigInt(size), 16);
+    }
+    else {
+        descriptor.writeUInt32LE(size, 8);
+        descriptor.writeUInt32LE(size, 12);
+    }
+    return descriptor;
+}
+function centralHeader({ name, offset, size, crc }) {
+    const largeSize = size >= limit32;
+    const largeOffset = offset >= limit32;
+    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
+    const header = Buffer.alloc(46);
+    header.writeUInt32LE(0x02014b50, 0);
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+    header.writeUInt16LE(version, 6);
+    header.writeUInt16LE(flags, 8);
+    header.writeUInt16LE(dosEpoch, 14);
+    header.writeUInt32LE(crc, 16);
+    header.writeUInt32LE(largeSize ? limit32 : size, 20);
+    header.writeUInt32LE(largeSize ? limit32 : size, 24);
+    header.writeUInt16LE(name.length, 28);
+    header.writeUInt16LE(extra.length, 30);
+    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
+    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
+    return Buffer.concat([header, name, extra]);
+}
+function zip64Extra(values) {
+    if (values.length === 0)
+        return Buffer.alloc(0);
+    const extra = Buffer.alloc(4 + 8 * values.length);
+    extra.writeUInt16LE(1, 0);
+    extra.writeUInt16LE(8 * values.length, 2);
+    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
+    return extra;
+}
+function endOfDirectory(count, size, offset) {
+    const end = Buffer.alloc(22);
+    end.writeUInt32LE(0x06054b50, 0);
+    end.writeUInt16LE(count, 8);
+    end.writeUInt16LE(count, 10);
+    end.writeUInt32LE(size, 12);
+    end.writeUInt32LE(Math.min(offset, limit32), 16);
+    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+}
+function zip64End(count, size, offset) {
+    const end = Buffer.alloc(76);
+    end.writeUInt32LE(0x06064b50, 0);
+    end.writeBigUInt64LE(44n, 4);
+    end.writeUInt16LE(0x0300 | version, 12);
+    end.writeUInt16LE(version, 14);
+    end.writeBigUInt64LE(BigInt(count), 24);
+    end.writeBigUInt64LE(BigInt(count), 32);
+    end.writeBigUInt64LE(BigInt(size), 40);
+    end.writeBigUInt64LE(BigInt(offset), 48);
+    end.writeUInt32LE(0x07064b50, 56);
+    end.writeBigUInt64LE(BigInt(offset + size), 64);
+    end.writeUInt32LE(1, 72);
+    return end;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+
+
+
+
+
+
+
+
+
+
+
+
+const dayMs = 24 * 60 * 60 * 1000;
+const cleanupMs = 5000;
+/**
+ * The artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const official = officialStore(options.tempRoot);
+    const explained = {
+        ...official,
+        upload: (request) => official.upload(request).catch((error) => {
+            // The official client tells the status in its message alone.
+            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(request.name, error);
+            throw transferFailed(`upload the artifact "${request.name}"`, error);
+        }),
+    };
+    return fallbackStore(ownStore(options), explained, options.onNotice);
+}
+function ownStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    const http = httpClient(options.proxied, options.signal);
+    const service = resultsService(http, credentials, options.onRetry, options.signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
+        upload: (request) => run_store_upload(http, service, credentials, options, request),
+        remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+async function run_store_open({ http, service, folders }, options, artifact, listed) {
+    if (listed === undefined)
+        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
+    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
+    const { onRetry, progress, signal } = options;
+    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+}
+async function run_store_upload(http, service, credentials, options, request) {
+    const { name } = request;
+    const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+    const create = () => service.create(name, expiresAt).catch((error) => {
+        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
+    });
+    const url = await explain(`create the artifact "${name}"`, create);
+    try {
+        const zip = storedZip(request.files);
+        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
+        const id = await service.finalize(name, blob.size, blob.digest);
+        return { id, name, ...blob };
+    }
+    catch (error) {
+        await removeUnfinished(credentials, options, name);
+        throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+    }
+}
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
+    const signal = AbortSignal.timeout(cleanupMs);
+    const http = httpClient(proxied, signal);
+    try {
+        await resultsService(http, credentials, onRetry, signal).remove(name);
+    }
+    catch {
+        // The error that led here is the one to report.
+    }
+    finally {
+        await http.close();
+    }
+}
+async function explain(what, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        if (error instanceof UnknownAnswer)
+            throw error;
+        throw transferFailed(what, error);
+    }
+}
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+function transferFailed(what, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
+        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 3205:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   bD: () => (/* binding */ messageOf),
+/* harmony export */   bY: () => (/* binding */ setupBuildxHint),
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   zR: () => (/* binding */ asError)
+/* harmony export */ });
+/* unused harmony export errorCodes */
+/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+const errorCodes = (/* unused pure expression or super */ null && ([
+    'invalid-input',
+    'docker-unavailable',
+    'unsupported-host',
+    'builder-unsupported',
+    'build-failed',
+    'cache-missed',
+    'image-not-found',
+    'tarball-invalid',
+    'not-enough-space',
+    'artifact-name-taken',
+    'artifact-not-found',
+    'artifact-expired',
+    'artifact-corrupt',
+    'transfer-failed',
+    'load-failed',
+    'image-missing',
+    'image-mismatch',
+    'platform-mismatch',
+    'revision-mismatch',
+    'registry-failed',
+    'run-not-found',
+    'timed-out',
+    'cancelled',
+]));
+/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+class HandoverError extends Error {
+    name = 'HandoverError';
+    code;
+    hint;
+    constructor(code, message, hint, cause) {
+        super(message, cause === undefined ? undefined : { cause });
+        this.code = code;
+        this.hint = hint;
+    }
+}
+/** The message of anything that was thrown, for use inside a sentence. */
+function messageOf(error) {
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
+}
+/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+function systemCodeOf(error) {
+    if (!(error instanceof Error) || !('code' in error))
+        return undefined;
+    return typeof error.code === 'string' ? error.code : undefined;
+}
+/** What was caught, as an error to throw on: some libraries throw other things. */
+function asError(error) {
+    return error instanceof Error ? error : new Error(String(error));
+}
+/** The line of YAML that helps with every shortcoming of a builder. */
+const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+
+
+/***/ }),
+
+/***/ 604:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A0: () => (/* binding */ isByteCount),
+/* harmony export */   Gv: () => (/* binding */ isObject),
+/* harmony export */   JI: () => (/* binding */ stringOr),
+/* harmony export */   iZ: () => (/* binding */ objectsOf),
+/* harmony export */   iw: () => (/* binding */ stringsOf),
+/* harmony export */   pn: () => (/* binding */ stringMapOf),
+/* harmony export */   qF: () => (/* binding */ parseJson)
+/* harmony export */ });
+/* unused harmony export arrayOf */
+/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
+function parseJson(text) {
+    try {
+        const value = JSON.parse(text);
+        return value;
+    }
+    catch {
+        return undefined;
+    }
+}
+function isObject(value) {
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+function stringOr(value, otherwise) {
+    return typeof value === 'string' ? value : otherwise;
+}
+function arrayOf(value) {
+    return Array.isArray(value) ? value : [];
+}
+function objectsOf(value) {
+    return arrayOf(value).filter(isObject);
+}
+function stringsOf(value) {
+    return arrayOf(value).filter((item) => typeof item === 'string');
+}
+/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+function isByteCount(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+/** The string members of an object (labels, annotations); anything else in it is left out. */
+function stringMapOf(value) {
+    if (!isObject(value))
+        return {};
+    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+}
+
+
+/***/ }),
+
+/***/ 5122:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Y: () => (/* binding */ RegistryFailure)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** A push or a pull that failed. */
+class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+
+
+/***/ }),
+
+/***/ 3830:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ backoff),
+/* harmony export */   L: () => (/* binding */ retry)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+
+
+/***/ }),
+
+/***/ 1453:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   a3: () => (/* binding */ formatDuration),
+/* harmony export */   xS: () => (/* binding */ quoteForeign),
+/* harmony export */   z3: () => (/* binding */ formatBytes)
+/* harmony export */ });
+/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+function formatBytes(bytes) {
+    const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+    let value = bytes;
+    let unit = 0;
+    while (value >= 999.5 && unit < units.length - 1) {
+        value /= 1000;
+        unit += 1;
+    }
+    const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+    return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
+}
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+function formatDuration(ms) {
+    if (ms < 100)
+        return `${String(Math.round(ms))} ms`;
+    if (ms < 60_000)
+        return `${(ms / 1000).toFixed(1)} s`;
+    const seconds = Math.round(ms / 1000);
+    return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
+}
+/** Text of someone else's on one line of a message: control characters gone, length bounded. */
+function quoteForeign(text, limit = 300) {
+    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
+    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+    return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
+}
+
+
+/***/ }),
+
+/***/ 1829:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   I: () => (/* binding */ timeline)
+/* harmony export */ });
+/* unused harmony export namedTimeline */
+function timeline() {
+    const began = performance.now();
+    const spans = [];
+    return {
+        measure: async (name, work) => {
+            const startMs = performance.now() - began;
+            let result;
+            try {
+                result = await work();
+                return result;
+            }
+            finally {
+                // What failed took its time too: another place may come after it.
+                const called = typeof name === 'string' ? name : name(result);
+                spans.push({ name: called, startMs, endMs: performance.now() - began });
+            }
+        },
+        spans: () => spans,
+    };
+}
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+function namedTimeline(timeline, name) {
+    return {
+        ...timeline,
+        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+    };
+}
+
+
+/***/ }),
+
+/***/ 4256:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F5: () => (/* binding */ giveBack),
+/* harmony export */   QB: () => (/* binding */ copiedBytes),
+/* harmony export */   T6: () => (/* binding */ countedChunks),
+/* harmony export */   TN: () => (/* binding */ lastingChunks),
+/* harmony export */   V5: () => (/* binding */ withHead),
+/* harmony export */   bM: () => (/* binding */ watchedChunks)
+/* harmony export */ });
+/* unused harmony export lastingChunk */
+/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+async function copiedBytes(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
+}
+/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+async function* countedChunks(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
+}
+/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+async function* watchedChunks(chunks, onError) {
+    try {
+        yield* chunks;
+    }
+    catch (error) {
+        onError(error);
+        throw error;
+    }
+}
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
+ * chunks back and ask for more: such a one is copied. A longer one has been written by then.
+ */
+function lastingChunk(chunk) {
+    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
+}
+/** The same of each chunk. */
+async function* lastingChunks(chunks) {
+    for await (const chunk of chunks)
+        yield lastingChunk(chunk);
+}
+/**
+ * The first bytes, to look at, and the whole with them.
+ * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
+ * @throws what the chunks throw
+ */
+async function withHead(chunks, isEnough) {
+    const source = chunks[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (!isEnough(head)) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        // Copied: the chunk may be valid until the next is asked for.
+        head = Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        try {
+            if (head.length > 0)
+                yield head;
+            for (let next = await source.next(); next.done !== true; next = await source.next())
+                yield next.value;
+        }
+        finally {
+            await source.return?.();
+        }
+    };
+    return { head, all: all() };
+}
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
+}
+
+
+/***/ }),
+
+/***/ 356:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   GK: () => (/* binding */ explainDiskFull),
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
+/* harmony export */ });
+/* unused harmony export diskSpace */
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
+}
+
+
+/***/ }),
+
+/***/ 9543:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   f4: () => (/* binding */ writeAll),
+/* harmony export */   jx: () => (/* binding */ transientFileChunks),
+/* harmony export */   mk: () => (/* binding */ makeTempDir),
+/* harmony export */   zE: () => (/* binding */ tempDirs)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+
+
+const chunkBytes = 1024 * 1024;
+/**
+ * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
+ * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * @param source is closed at the end, if it is a file that was opened before
+ * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ */
+async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
+    const file = typeof source === 'string' ? await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.open)(source) : source;
+    let read = 0;
+    let isLeft = false;
+    const fill = async (buffer) => {
+        let length = 0;
+        while (length < chunkBytes && !isLeft) {
+            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
+            length += bytesRead;
+            read += bytesRead;
+            if (bytesRead === 0 && !(await grows(read)))
+                break;
+        }
+        return length;
+    };
+    let filling;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        filling = fill(current);
+        for (;;) {
+            const length = await filling;
+            if (length === 0)
+                return;
+            filling = fill(other);
+            filling.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, length);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        isLeft = true;
+        await filling?.catch(() => undefined);
+        await file.close();
+    }
+}
+/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+async function writeAll(file, chunk) {
+    for (let written = 0; written < chunk.length;) {
+        written += (await file.write(chunk, written)).bytesWritten;
+    }
+}
+/** @param root where they are made */
+function tempDirs(root) {
+    const made = [];
+    return {
+        make: async () => {
+            const dir = await makeTempDir(root);
+            made.push(dir);
+            return dir.path;
+        },
+        [Symbol.asyncDispose]: async () => {
+            for (const dir of made.splice(0))
+                await dir[Symbol.asyncDispose]();
+        },
+    };
+}
+/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
+async function makeTempDir(root) {
+    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
+    return {
+        path,
+        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
+    };
+}
+
+
+/***/ }),
+
+/***/ 2219:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  x: () => (/* binding */ dockerBuildx)
+});
+
+;// CONCATENATED MODULE: external "node:readline"
+const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
+
+const keptLines = 20;
+// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
+const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
+// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
+// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+const copies = /^(?:ADD|COPY) /;
+// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
+// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
+// runs under no vertex in 0.28, and as a second run of the same vertex later.
+const imageExporter = 'exporting to image';
+const pushStatus = 'pushing ';
+const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
+/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+class BuildProgress {
+    #print;
+    #vertices = new Map();
+    #otherLines = [];
+    #startedCount = 0;
+    #failed;
+    #pushing = false;
+    /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+    constructor(print) {
+        this.#print = print;
+    }
+    line(text) {
+        const update = text.startsWith('{') ? (0,json/* parseJson */.qF)(text) : undefined;
+        if (!(0,json/* isObject */.Gv)(update)) {
+            if (text.trim() === '')
+                return;
+            this.#print(text);
+            if (this.#otherLines.push(text) > keptLines)
+                this.#otherLines.shift();
+            return;
+        }
+        for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
+            this.#updateVertex(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['statuses']))
+            this.#pushing ||= (0,json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
+        for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
+            this.#printLog(item);
+        for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
+            this.#print(`WARN: ${decode(item['short'])}`);
+    }
+    /**
+     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
+     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+     */
+    steps() {
+        const steps = new Map();
+        for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
+            const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
+            if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
+                continue;
+            const name = `${place} ${text}`;
+            steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+        }
+        return [...steps.values()];
+    }
+    /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+    failure() {
+        return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+    }
+    /** Whether a push has begun, in a build that pushes. */
+    get pushing() {
+        return this.#pushing;
+    }
+    /** Whether it was a push that ended the build: then each step of it was done before. */
+    get pushFailed() {
+        return pushError.test(this.#lastError() ?? '');
+    }
+    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
+    // and of caches that can't be read.
+    #lastError() {
+        return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
+    }
+    #updateVertex(update) {
+        const vertex = this.#vertexOf(update);
+        if (vertex === undefined)
+            return;
+        if (vertex.number === 0 && typeof update['started'] === 'string') {
+            vertex.number = this.#startedCount += 1;
+            this.#print(`#${String(vertex.number)} ${vertex.name}`);
+        }
+        vertex.cached ||= update['cached'] === true;
+        vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
+        const error = (0,json/* stringOr */.JI)(update['error'], '');
+        // A vertex can run again: its end is told once, and whatever error comes later.
+        if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
+            return;
+        vertex.done = true;
+        if (error !== '' && !error.includes('context canceled'))
+            this.#failed ??= `${vertex.name}: ${error}`;
+        this.#pushing ||= vertex.name === imageExporter;
+        const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
+        this.#print(`#${String(vertex.number)} ${end}`);
+    }
+    #printLog(update) {
+        const number = this.#vertices.get((0,json/* stringOr */.JI)(update['vertex'], ''))?.number ?? 0;
+        for (const line of decode(update['data']).split('\n'))
+            if (line !== '')
+                this.#print(`#${String(number)} ${line}`);
+    }
+    #vertexOf(update) {
+        const digest = (0,json/* stringOr */.JI)(update['digest'], '');
+        const name = (0,json/* stringOr */.JI)(update['name'], '');
+        if (digest === '' || name === '')
+            return undefined;
+        const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
+        this.#vertices.set(digest, vertex);
+        return vertex;
+    }
+}
+function decode(base64) {
+    return Buffer.from((0,json/* stringOr */.JI)(base64, ''), 'base64').toString();
+}
+function seconds(update) {
+    const started = Date.parse((0,json/* stringOr */.JI)(update['started'], ''));
+    const completed = Date.parse((0,json/* stringOr */.JI)(update['completed'], ''));
+    return `${Math.max(0, (completed - started) / 1000).toFixed(1)}s`;
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: ./build/shared/docker/registry.js
+var registry = __nccwpck_require__(6058);
+// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
+var registry_failure = __nccwpck_require__(5122);
+;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
+
+
+
+
+
+
+
+
+function dockerBuildx(cli) {
+    return {
+        builder: async (name) => {
+            const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
+            const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
+            if (output.exitCode === 0 && driver !== undefined) {
+                return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
+            }
+            if (name !== undefined && /no builder .* found/.test(output.stderr))
+                throw await noSuchBuilder(cli, name);
+            const which = name === undefined ? 'the current builder' : `the builder "${(0,base_text/* quoteForeign */.xS)(name)}"`;
+            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, errors/* setupBuildxHint */.bY);
+        },
+        build: (args, print, pushed = []) => build(cli, args, print, pushed),
+    };
+}
+async function noSuchBuilder(cli, name) {
+    // One object a line; a buildx that doesn't know the format yet lists nothing.
+    const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
+    const builders = stdout.split('\n').map((line) => (0,json/* parseJson */.qF)(line));
+    const names = builders.map((builder) => ((0,json/* isObject */.Gv)(builder) ? (0,json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
+    const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
+        'builder that it makes in its output `name`.');
+}
+async function build(cli, args, print, pushed) {
+    const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
+    running.stdin.end();
+    running.stdout.resume();
+    const progress = new BuildProgress(print);
+    // The limit is the push's: a build may take its time.
+    const limit = (0,registry/* registryLimit */.x)(running);
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+        progress.line(line);
+        if (pushed.length > 0 && progress.pushing)
+            limit.start();
+    }
+    const exitCode = await running.exit;
+    limit.stop();
+    const steps = progress.steps();
+    if (exitCode === 0)
+        return { steps, pushFailure: undefined };
+    const failure = limit.exceeded() ?? progress.failure();
+    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
+    }
+    if (failure.includes('rawjson')) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
+    }
+    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
+}
+
+
+/***/ }),
+
+/***/ 8100:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  RK: () => (/* binding */ dockerCli),
+  fM: () => (/* binding */ lastLine),
+  jH: () => (/* binding */ outputOf)
+});
+
+;// CONCATENATED MODULE: external "node:child_process"
+const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
+var exec = __nccwpck_require__(7187);
+// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
+var io = __nccwpck_require__(8701);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
+
+
+
+
+
+
+/** @param signal ends running commands when it is aborted */
+function dockerCli(signal, name = 'docker') {
+    let found;
+    const program = () => (found ??= findProgram(name));
+    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
+    return {
+        program: name,
+        signal,
+        query: async (args) => {
+            signal.throwIfAborted();
+            return toEnd(args);
+        },
+        cleanUp: toEnd,
+        start: async (args, tempDir) => {
+            signal.throwIfAborted();
+            const path = await program();
+            // `env` becomes the command: the child is the command itself, and is ended like it.
+            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
+                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
+            });
+            return running(name, child, signal);
+        },
+    };
+}
+// @actions/exec splits its first argument at spaces.
+function quoteProgram(path) {
+    return `"${path}"`;
+}
+function running(name, child, signal) {
+    const { stdin, stdout, stderr } = child;
+    if (stdin === null || stdout === null || stderr === null)
+        throw unavailable(name, 'it has no streams');
+    const stop = () => {
+        child.kill('SIGTERM');
+        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+    stdin.on('error', () => undefined);
+    const exit = new Promise((resolve) => {
+        child.on('close', (code) => {
+            signal.removeEventListener('abort', stop);
+            resolve(code ?? 1);
+        });
+    });
+    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
+}
+async function findProgram(name) {
+    const path = await (0,io/* which */.K7)(name, false);
+    if (path === '')
+        throw unavailable(name, `there is no ${name} on PATH`);
+    return path;
+}
+const runnerHints = {
+    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
+    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+};
+function unavailable(name, why, cause) {
+    const title = name === 'docker' ? 'Docker' : 'Podman';
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+}
+/** All that a running command says, once it has ended. */
+async function outputOf({ stdout, stderr, exit }) {
+    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: said, stderr: complained };
+}
+/** The last thing a command said: what to show of a failure. */
+function lastLine(output) {
+    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
+    return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
+}
+
+
+/***/ }),
+
+/***/ 8110:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
+
+const bufferBytes = 256 * 1024;
+/**
+ * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
+ * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
+ * an export's time (docs/decisions.md).
+ */
+class ReusedSocket {
+    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    #socket;
+    #filled = 0;
+    #state = { ended: false };
+    #wake = () => undefined;
+    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
+    constructor(path, signal) {
+        // False: nothing more is read before the next chunk is asked for.
+        const callback = (bytes) => {
+            this.#filled = bytes;
+            this.#wake();
+            return false;
+        };
+        const end = (error) => {
+            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
+            this.#wake();
+        };
+        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
+        this.#socket.on('error', end).on('close', () => {
+            end();
+        });
+    }
+    close() {
+        this.#socket.destroy();
+    }
+    write(text) {
+        this.#socket.write(text);
+    }
+    /** Throws the connection's error. The connection is closed at the end. */
+    async *[Symbol.asyncIterator]() {
+        try {
+            for (;;) {
+                if (this.#filled === 0 && !this.#state.ended)
+                    await new Promise((resolve) => (this.#wake = resolve));
+                if (this.#filled === 0)
+                    break;
+                yield this.#buffer.subarray(0, this.#filled);
+                this.#filled = 0;
+                this.#socket.resume();
+            }
+            if (this.#state.error !== undefined)
+                throw this.#state.error;
+        }
+        finally {
+            this.#socket.destroy();
+        }
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
+
+
+const endOfHead = '\r\n\r\n';
+const maxHeadBytes = 64 * 1024;
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
+ * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
+ * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
+ */
+async function savedByEngine(path, image, signal) {
+    return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(path, image, signal) {
+    const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+    return chunks === undefined ? undefined : (await (0,bytes_chunks/* copiedBytes */.QB)(chunks)).toString();
+}
+/** The body of a plain answer with status 200. */
+async function answer(path, request, signal) {
+    const socket = new ReusedSocket(path, signal);
+    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
+    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
+    const answered = await (0,bytes_chunks/* withHead */.V5)(socket, isWhole).catch(() => undefined);
+    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+        return without(answered.all, headBytes + endOfHead.length);
+    }
+    socket.close();
+    return undefined;
+}
+function isPlain(head) {
+    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
+}
+async function* without(chunks, bytes) {
+    let left = bytes;
+    for await (const chunk of chunks) {
+        const rest = chunk.subarray(left);
+        left -= chunk.length - rest.length;
+        if (rest.length > 0)
+            yield rest;
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+// What the engine's own words mean, where that isn't plain.
+const meanings = [
+    [
+        // moby layer/layer_store.go, maxLayerDepth
+        /max depth exceeded/,
+        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    ],
+];
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
+}
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
+
+
+
+
+
+
+/**
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
+ */
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void loopback_registry_answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    return {
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
+        },
+    };
+}
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
+}
+async function loopback_registry_answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,promises_.pipeline)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure), response).catch(() => undefined);
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
+;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
+ * and unpacks one while others come.
+ * @param warn told if our reference could not be removed
+ * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ */
+async function fetchImage(cli, image, warn) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
+        const { reference } = registry;
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => remove(cli, reference, warn));
+        const output = await pull(cli, registry);
+        if (output.exitCode === 0)
+            return kept.move();
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function pull(cli, { reference, reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    return output;
+}
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
+
+
+
+
+
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+async function* saveImage(cli, image) {
+    const socket = await engineSocket(cli);
+    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
+    yield* saved ?? saveFrom(cli, ['save', image]);
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return failedCommand(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
+
+
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
+
+
+
+
+
+
+
+
+
+
+
+// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
+const maxImages = 500;
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        fetch: (image, warn) => fetchImage(cli, image, warn),
+        save: (image) => saveImage(cli, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(cli, ['image', 'rm', reference], 'image-missing');
+        },
+        chains: () => chains(cli),
+        references: () => references(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw failedCommand(cli, code, args, output);
+    return output;
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+// Images may come and go meanwhile: what can't be told now is as good as not there.
+async function chains(cli) {
+    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
+    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
+    if (list.exitCode !== 0 || ids.length === 0)
+        return [];
+    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
+    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw failedCommand(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of chunks) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
+
+
+
+
+// Reads what podman prints, where that differs from docker. Everything here is pure.
+/** Reads `podman info --format json`; undefined when it isn't that. */
+function parsePodmanInfo(text) {
+    const info = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
+        return undefined;
+    const { host } = info;
+    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
+    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
+    return {
+        version: (0,json/* stringOr */.JI)(version['Version'], ''),
+        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
+        imageStore: 'podman',
+        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
+        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
+    };
+}
+/**
+ * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
+ * `sha256:` of an ID.
+ */
+function parsePodmanInspect(text) {
+    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
+    if (image === undefined || typeof image['Id'] !== 'string')
+        return undefined;
+    const digest = `sha256:${image['Id']}`;
+    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
+}
+/**
+ * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
+ * An image ID stays as it is.
+ */
+function podmanName(reference) {
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
+var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+/**
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ */
+function podmanEngine(cli, tempRoot) {
+    return {
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        fetch: undefined,
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
+        },
+        // Podman takes whole tarballs only.
+        chains: () => Promise.resolve([]),
+        references: () => references(cli),
+    };
+}
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const before = await references(cli);
+        const temp = podman_engine_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
+        const names = [];
+        for (const name of loaded)
+            names.push(await asTagged(cli, name, before, onLoaded));
+        return names;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = podman_engine_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
+// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
+async function asTagged(cli, loaded, before, onLoaded) {
+    if (!loaded.startsWith('docker.io/'))
+        return loaded;
+    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
+    onLoaded(name);
+    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
+    const old = before.get(loaded);
+    if (old === undefined)
+        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
+    else
+        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
+    return name;
+}
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const temp = podman_engine_addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = podman_engine_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
+
+
+
+/**
+ * The engine that the input `engine` names.
+ * @param tempRoot folder for podman's temporary files
+ * @param signal ends running commands when it is aborted
+ */
+function containerEngine(name, tempRoot, signal) {
+    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+}
+
+
+/***/ }),
+
+/***/ 3552:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E7: () => (/* binding */ parseInspect),
+/* harmony export */   IO: () => (/* binding */ parseReferences),
+/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Y5: () => (/* binding */ parsePush),
+/* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   df: () => (/* binding */ inspectedImage),
+/* harmony export */   jt: () => (/* binding */ referenceFormat),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   z2: () => (/* binding */ parseWhole)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+function parseInfo(text) {
+    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+        return undefined;
+    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    if (version === '')
+        return undefined;
+    const status = JSON.stringify(info['DriverStatus'] ?? []);
+    return {
+        version,
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+    };
+}
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+function parseInspect(text) {
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+}
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+function parseWhole(text, platform) {
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    if (!Array.isArray(manifests))
+        return undefined;
+    const available = manifests.flatMap((manifest) => {
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+            return [];
+        const { Platform: found } = manifest['ImageData'];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+    });
+    return available.includes(true);
+}
+function platformIn(found) {
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+}
+/** The same of an image's JSON that is parsed already. */
+function inspectedImage(image) {
+    if (typeof image['Id'] !== 'string')
+        return undefined;
+    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    return {
+        imageId: image['Id'],
+        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+        // has only unpacked for another manifest (moby 2e3a23c8ec).
+        isWhole: image['Descriptor'] === undefined ? true : undefined,
+    };
+}
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+function parseLoadOutput(text) {
+    const lines = text.split(/[\r\n]+/);
+    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+/** For `docker image ls`: a line per reference. */
+const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** Reads `docker image ls` in that format; images without a name are left out. */
+function parseReferences(text) {
+    const pairs = text.split('\n').map((line) => line.trim().split(' '));
+    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+}
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+function saysNoSuchImage(stderr) {
+    return /no such image|image not known/i.test(stderr);
+}
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+function parsePush(text) {
+    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+
+
+/***/ }),
+
+/***/ 6058:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   og: () => (/* binding */ dockerRegistry),
+/* harmony export */   x: () => (/* binding */ registryLimit)
+/* harmony export */ });
+/* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
+/* harmony import */ var _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5122);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
+
+
+
+
+
+
+
+
+
+
+
+/** How often registry work is tried in all. */
+const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y && !error.permanent,
+        onRetry: (error, attempt) => {
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
+}
+function registryLimit(running) {
+    let timer;
+    let why;
+    const end = () => {
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        running.kill();
+    };
+    return {
+        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
+        stop: () => {
+            clearTimeout(timer);
+        },
+        exceeded: () => why,
+    };
+}
+function dockerRegistry(cli, options) {
+    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+    return {
+        attempt,
+        pull: (reference) => attempt(async () => {
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference)]);
+        }),
+        push: (reference) => attempt(async () => {
+            const output = await run(cli, 'The push', ['push', reference]);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            if (digest === undefined)
+                throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+            return digest;
+        }),
+        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    };
+}
+// The reference comes last.
+async function run(cli, work, args) {
+    const running = await cli.start(args);
+    running.stdin.end();
+    const limit = registryLimit(running);
+    limit.start();
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(running);
+    limit.stop();
+    if (output.exitCode === 0)
+        return output;
+    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output));
+}
+async function configDigest(cli, reference, platform) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const manifest = await rawManifest(cli, reference);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isIndex */ .nw)(found)) {
+        throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform)}`);
+    }
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+}
+async function rawManifest(cli, reference) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+        return output.stdout;
+    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+}
+
+
+/***/ }),
+
+/***/ 3968:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   PF: () => (/* binding */ blobName),
+/* harmony export */   ZD: () => (/* binding */ hexOf),
+/* harmony export */   m: () => (/* binding */ parseDigest),
+/* harmony export */   ol: () => (/* binding */ digestOf)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+
+const pattern = /^sha256:[0-9a-f]{64}$/;
+function isDigest(text) {
+    return typeof text === 'string' && pattern.test(text);
+}
+/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+function parseDigest(text) {
+    const full = text.includes(':') ? text : `sha256:${text}`;
+    return isDigest(full) ? full : undefined;
+}
+function hexOf(digest) {
+    return digest.slice('sha256:'.length);
+}
+/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+function blobName(digest) {
+    return `blobs/sha256/${hexOf(digest)}`;
+}
+function digestOf(bytes) {
+    return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
+}
+
+
+/***/ }),
+
+/***/ 1889:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A1: () => (/* binding */ parseIndex),
+/* harmony export */   H3: () => (/* binding */ isAttestation),
+/* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   L_: () => (/* binding */ formatManifest),
+/* harmony export */   Ng: () => (/* binding */ parseManifest),
+/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   _m: () => (/* binding */ isImageConfig),
+/* harmony export */   bW: () => (/* binding */ requireConfigSize),
+/* harmony export */   nw: () => (/* binding */ isIndex),
+/* harmony export */   o4: () => (/* binding */ parseConfig),
+/* harmony export */   ou: () => (/* binding */ maxJsonBytes),
+/* harmony export */   sG: () => (/* binding */ layerMediaType)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
+}
+/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
+const maxJsonBytes = 4 * 1024 * 1024;
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+const mediaTypes = {
+    index: 'application/vnd.oci.image.index.v1+json',
+    manifest: 'application/vnd.oci.image.manifest.v1+json',
+    config: 'application/vnd.oci.image.config.v1+json',
+    dockerConfig: 'application/vnd.docker.container.image.v1+json',
+    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+};
+function isIndex(descriptor) {
+    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+function isImageConfig({ mediaType }) {
+    return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
+}
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+function isAttestation(descriptor) {
+    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseIndex(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseManifest(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    // BuildKit writes `null` for an image without layers.
+    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']))
+        throw invalid(where, 'an image manifest', text);
+    return {
+        config: parseDescriptor(value['config'], where),
+        layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    };
+}
+/**
+ * @param size of an image's config, in bytes
+ * @throws HandoverError `tarball-invalid` when no engine could take it
+ */
+function requireConfigSize(size) {
+    if (size <= maxJsonBytes)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseConfig(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+        throw invalid(where, 'an image config', text);
+    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    return {
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        diffIds,
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        ...(created === undefined ? {} : { created }),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseArchiveManifest(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(value))
+        throw invalid(where, 'a list of images', text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+        const config = image['Config'];
+        if (typeof config !== 'string')
+            throw invalid(where, 'a list of images with a Config each', text);
+        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+    });
+}
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+function parseDescriptor(value, where) {
+    const { digest, size, platform } = value;
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+        throw invalid(where, 'a descriptor', JSON.stringify(value));
+    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    return {
+        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        digest,
+        size,
+        ...(described === undefined ? {} : { platform: described }),
+        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+    };
+}
+function parseDescriptorPlatform(value) {
+    const { os, architecture } = value;
+    if (typeof os !== 'string' || typeof architecture !== 'string')
+        return undefined;
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+}
+function invalid(where, expected, text) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+}
+
+
+/***/ }),
+
+/***/ 4851:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Bq: () => (/* binding */ formatPlatform),
+/* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   k8: () => (/* binding */ runsOn),
+/* harmony export */   my: () => (/* binding */ samePlatform),
+/* harmony export */   qE: () => (/* binding */ isKnown),
+/* harmony export */   tj: () => (/* binding */ platformOf)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+function parsePlatform(text) {
+    const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
+    const [, os, architecture, variant] = match ?? [];
+    if (os === undefined || architecture === undefined) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+    }
+    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+const unknown = 'unknown';
+const architectureNames = {
+    x86_64: 'amd64',
+    aarch64: 'arm64',
+    armv7l: 'arm',
+    i386: '386',
+};
+// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
+function normalise(platform) {
+    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
+    const { os, variant } = platform;
+    const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
+    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** A platform out of an image config or an engine's answer, with the default variants left out. */
+function platformOf(os, architecture, variant) {
+    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
+}
+function formatPlatform(platform) {
+    return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
+}
+/** Whether two platforms are one; an unknown architecture may be any. */
+function samePlatform(one, other) {
+    if (!isKnown(one) || !isKnown(other))
+        return one.os === other.os;
+    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+}
+/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+function runsOn(image, host) {
+    return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
+}
+/** Whether it tells its architecture: engines load images that don't. */
+function isKnown({ architecture }) {
+    return architecture !== unknown;
+}
+
+
+/***/ }),
+
+/***/ 9607:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $R: () => (/* binding */ parseTaggedReference),
+/* harmony export */   F2: () => (/* binding */ parseReference),
+/* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Fv: () => (/* binding */ registryOf),
+/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
+/* harmony export */   Ys: () => (/* binding */ canonicalReference),
+/* harmony export */   dz: () => (/* binding */ isTag),
+/* harmony export */   rw: () => (/* binding */ isImageId)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+
+
+
+// Grammar: github.com/distribution/reference, reference.go and regexp.go.
+const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
+const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
+const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
+const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
+const tagPattern = /^\w[\w.-]{0,127}$/;
+// Of the full form, without the registry.
+const maxPathLength = 255;
+/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+function isTag(text) {
+    return tagPattern.test(text);
+}
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+function isImageId(text) {
+    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text) {
+    return /^[0-9a-f]{64}$/i.test(text);
+}
+/**
+ * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
+ * @throws HandoverError `invalid-input` naming what is wrong with the text
+ */
+function parseReference(text) {
+    const given = text.trim();
+    if (given === '')
+        throw invalid(text, 'it is empty');
+    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+        throw invalid(text, 'it is an image ID, not a reference');
+    }
+    const { name, tag, digest } = split(given);
+    if (tag !== undefined && !isTag(tag)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
+    }
+    if (digest !== undefined && !(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
+    }
+    const repository = parseRepository(name.toLowerCase(), text);
+    return {
+        repository,
+        ...(tag === undefined ? {} : { tag }),
+        ...(digest === undefined ? {} : { digest }),
+        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
+    };
+}
+function split(given) {
+    const at = given.indexOf('@');
+    const digest = at < 0 ? undefined : given.slice(at + 1);
+    const rest = at < 0 ? given : given.slice(0, at);
+    const colon = rest.lastIndexOf(':');
+    // A colon before the last slash belongs to a registry's port.
+    if (colon < 0 || rest.includes('/', colon))
+        return { name: rest, tag: undefined, digest };
+    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+}
+function parseRepository(name, text) {
+    const registry = registryOf(name);
+    const rest = registry === undefined ? name : name.slice(registry.length + 1);
+    if (registry !== undefined && !domain.test(registry)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
+    }
+    if (!path.test(rest))
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
+    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+    if (library.length + rest.length > maxPathLength)
+        throw invalid(text, 'its repository is longer than 255 characters');
+    return familiar(name);
+}
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+function registryOf(repository) {
+    const slash = repository.indexOf('/');
+    const first = slash < 0 ? '' : repository.slice(0, slash);
+    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository) {
+    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+    return isWholeId(short) ? `library/${short}` : short;
+}
+function invalid(text, why) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+}
+/** The text Docker prints and takes: `charon:local`. */
+function formatReference(reference) {
+    const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
+    const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
+    return `${reference.repository}${tag}${digest}`;
+}
+/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+function canonicalReference(reference) {
+    if (registryOf(reference.repository) !== undefined)
+        return formatReference(reference);
+    const library = reference.repository.includes('/') ? '' : 'library/';
+    return `docker.io/${library}${formatReference(reference)}`;
+}
+/**
+ * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * @throws HandoverError `invalid-input`
+ */
+function parseTaggedReference(text) {
+    const reference = parseReference(text);
+    if (reference.digest !== undefined) {
+        throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
+    }
+    return { ...reference, tag: reference.tag ?? 'latest' };
+}
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+function parsePinnedReference(text) {
+    const { repository, digest } = parseReference(text);
+    if (digest !== undefined)
+        return { repository, digest };
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
+
+
+/***/ }),
+
+/***/ 3450:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   G: () => (/* binding */ runnerPlatform),
+/* harmony export */   g: () => (/* binding */ explainRunner)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
+
+
+/***/ }),
+
+/***/ 6110:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -36031,13 +39545,13 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/action/secrets.js
-var secrets = __nccwpck_require__(1698);
-;// CONCATENATED MODULE: ./build/shared/action/inputs.js
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/runner/secrets.js
+var secrets = __nccwpck_require__(9270);
+;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
 
 
 
@@ -36165,30 +39679,44 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,shared_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
 /***/ }),
 
-/***/ 1137:
+/***/ 197:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   S: () => (/* binding */ addSummary),
 /* harmony export */   n: () => (/* binding */ setOutputs)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setOutput */ .uH)(name, value);
 }
+/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+async function addSummary(markdown) {
+    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
+        return;
+    try {
+        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
+    }
+    catch (error) {
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
 
 
 /***/ }),
 
-/***/ 7148:
+/***/ 8562:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -36199,17 +39727,15 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/runner.js
-var runner = __nccwpck_require__(708);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/action/context.js
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/runner/context.js
 
 
 
@@ -36267,9 +39793,12 @@ function readPayload(path) {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/action/progress.js
+// EXTERNAL MODULE: ./build/shared/image/runner.js
+var runner = __nccwpck_require__(3450);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/runner/log.js
+
 
 const everyMs = 5000;
 /**
@@ -36284,7 +39813,7 @@ function progressTo(tell) {
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${(0,shared_text/* formatDuration */.a3)(ms)}${speed}`);
+            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -36313,16 +39842,12 @@ function share(bytes, total) {
     if (total === 'unknown')
         return '';
     if (typeof total === 'object')
-        return bytes > total.atMost ? '' : ` of at most ${(0,shared_text/* formatBytes */.z3)(total.atMost)}`;
-    return bytes > total ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
 }
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-
-;// CONCATENATED MODULE: ./build/shared/action/runner-log.js
-
-
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
@@ -36336,11 +39861,11 @@ const runnerLog = {
     progress: progressTo(core/* info */.pq),
 };
 
-// EXTERNAL MODULE: ./build/shared/action/summary.js
-var summary = __nccwpck_require__(5083);
-// EXTERNAL MODULE: ./build/shared/action/time-limit.js
-var time_limit = __nccwpck_require__(6016);
-;// CONCATENATED MODULE: ./build/shared/action/run.js
+// EXTERNAL MODULE: ./build/shared/runner/outputs.js
+var outputs = __nccwpck_require__(197);
+// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
+var time_limit = __nccwpck_require__(7804);
+;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
 
@@ -36396,19 +39921,19 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,summary/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,summary/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+    await (0,outputs/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
 }
 
 
 /***/ }),
 
-/***/ 1698:
+/***/ 9270:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
@@ -36437,3688 +39962,22 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 5083:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ addSummary)
-/* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
-
-
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
-async function addSummary(markdown) {
-    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
-        return;
-    try {
-        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
-    }
-    catch (error) {
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
-    }
-}
-
-
-/***/ }),
-
-/***/ 6016:
+/***/ 7804:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   i: () => (/* binding */ timedOut),
 /* harmony export */   p: () => (/* binding */ readTimeLimit)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 /** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
 function readTimeLimit(inputs) {
     return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
 function timedOut(minutes) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
         'job again.');
-}
-
-
-/***/ }),
-
-/***/ 6867:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Z: () => (/* binding */ runStore)
-});
-
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-;// CONCATENATED MODULE: ./build/shared/counted-chunks.js
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
-async function* countedChunks(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end, memory) {
-            const border = Math.max(start, Math.min(end, tailStart));
-            if (start < border)
-                yield* reader.stream(start, border, memory);
-            if (border < end)
-                yield cached(border, end);
-        },
-    };
-}
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    requireListedDigest(artifact, hash);
-}
-/**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
- */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,watched_chunks/* watchedChunks */.b)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
-}
-
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry) {
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
-
-
-
-
-
-
-const maxTextBytes = 8 * 1024 * 1024;
-/**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
- */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
-}
-function rawContent(artifact, reader) {
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end, 'shared'), onBytes)),
-    };
-}
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* verifiedMember(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end, 'shared'), onBytes);
-        },
-    };
-}
-async function readText(reader, artifact, member) {
-    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,copied_bytes/* copiedBytes */.Q)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
-}
-
-// EXTERNAL MODULE: ./node_modules/undici/index.js
-var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/retry.js
-var retry = __nccwpck_require__(3766);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
-const silenceMs = 30_000;
-const pieceBytes = 256 * 1024;
-/**
- * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
- * @param signal ends requests under way
- */
-function httpClient(proxied, signal) {
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const dispatcher = proxied ? new undici.EnvHttpProxyAgent(options) : new undici.Agent(options);
-    return {
-        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
-            ? (0,undici.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-            : (0,undici.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
-        close: () => dispatcher.destroy(),
-    };
-}
-function withLength(headers, body) {
-    return { ...headers, 'content-length': String(body.length) };
-}
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
-function inPieces(body) {
-    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
-}
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function http_readText(response) {
-    const text = await response.body.text();
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
-}
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    const seconds = Number(header('retry-after') || NaN);
-    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
-}
-const retryableStatus = [408, 429, 500, 502, 503, 504];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return retryableStatus.includes(error.status);
-    const code = (0,errors/* systemCodeOf */.c7)(error);
-    return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
-}
-/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
-function http_again(request, options) {
-    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
-    const doubling = (0,retry/* backoff */.J)(...pauseMs);
-    return (0,retry/* retry */.L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,shared_text/* formatDuration */.a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
-
-
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
-const apiVersion = '2024-11-04';
-const blockBytes = 4 * 1024 * 1024;
-const blocksInFlight = 8;
-/**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
- */
-async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
-}
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { buffer, length };
-            buffer = pool.take();
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { buffer, length };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
-function putBlockList(target, ids) {
-    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
-    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
-}
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-    };
-    await http_again(async () => http_readText(await http.send(request)), {
-        what: () => what,
-        attempts: 5,
-        pauseMs: [500, 15_000],
-        onRetry,
-        signal,
-    });
-}
-function withQuery(url, query) {
-    const result = new URL(url);
-    for (const [name, value] of Object.entries(query))
-        result.searchParams.set(name, value);
-    return result.href;
-}
-
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const ids = {
-        workflow_run_backend_id: credentials.runBackendId,
-        workflow_job_run_backend_id: credentials.jobBackendId,
-    };
-    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
-        what: () => method,
-        attempts: 5,
-        pauseMs: [1000, 15_000],
-        onRetry,
-        signal,
-    });
-    return {
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const owner = {
-                workflow_run_backend_id: artifact.runBackendId,
-                workflow_job_run_backend_id: artifact.jobBackendId,
-            };
-            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && Number.isSafeInteger(id))
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name) => {
-            await call('DeleteArtifact', { name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await http_readText(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value !== 'string' || !URL.canParse(value))
-        throw new UnknownAnswer(`${method}: no signed URL`);
-    return value;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* objectsOf */.iZ)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    const id = Number(field(item, 'database_id', 'databaseId'));
-    const size = Number(item['size']);
-    const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof UnknownAnswer))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (name) => either((store) => store.remove(name)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
-
-
-
-
-
-
-
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,temp_dir/* tempDirs */.z)(tempRoot);
-    return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async (name) => {
-            await (await client()).deleteArtifact(name);
-        },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
-    };
-}
-// The client is most of the bundle: it is loaded only when it is needed.
-async function client() {
-    const { DefaultArtifactClient } = await __nccwpck_require__.e(/* import() */ 584).then(__nccwpck_require__.bind(__nccwpck_require__, 584));
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
-    }
-    const names = await (0,promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
-    return {
-        artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => countedChunks((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
-    };
-}
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,promises_.stat)(path)).size);
-    }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-    }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
-
-
-/**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
-}
-
-// EXTERNAL MODULE: ./build/shared/disk-space.js
-var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
-
-
-const attempts = 6;
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await http_again(work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    attempts,
-                    pauseMs: [500, 10_000],
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-/**
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
- */
-function rangedReader(options) {
-    const { size } = options;
-    const blob = signedBlob(options);
-    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
-    return {
-        size,
-        downloaded: () => undefined,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
-            const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
-                yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, start + filled, end);
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-            (0,give_back/* giveBack */.F)(chunk);
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
-}
-async function request(blob, options, start, end) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await response.body.text();
-        throw httpError(response, text);
-    }
-    try {
-        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
-    }
-    catch (error) {
-        await discard(response);
-        throw error;
-    }
-    return response.body;
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
-/**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
- */
-function blobReader(given) {
-    const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
-        if (!(error instanceof RangesIgnored))
-            throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: async function* (start, end, memory) {
-            let position = start;
-            if (whole === undefined) {
-                try {
-                    for await (const part of parts.stream(start, end, memory)) {
-                        position += part.length;
-                        yield part;
-                    }
-                    return;
-                }
-                catch (error) {
-                    await fetched(error);
-                }
-            }
-            const reader = await whole;
-            if (reader !== undefined)
-                yield* reader.stream(position, end, memory);
-        },
-    };
-}
-async function fetchWhole(options) {
-    const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,shared_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
-    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
-    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = signedBlob(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
-    return fileReader(path, size);
-}
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
-async function writeWhole(blob, options, path, onBytes) {
-    const response = await blob.get();
-    if (response.statusCode !== 200)
-        throw httpError(response, await response.body.text());
-    const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,promises_.open)(path, 'w');
-    try {
-        if (announced !== undefined)
-            requireListedSize(Number(announced), options);
-        const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
-        body.on('data', (chunk) => {
-            try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
-                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
-                onBytes(chunk.length);
-            }
-            catch (error) {
-                body.destroy((0,errors/* asError */.zR)(error));
-            }
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-    }
-    catch (error) {
-        await discard(response);
-        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
-    }
-    finally {
-        await file.close();
-    }
-    if (size < options.size)
-        throw new CutShort(size, options.size);
-    requireListedDigest(options.artifact, hash);
-}
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
-    return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,copied_bytes/* copiedBytes */.Q)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-    };
-}
-async function* noChunks() {
-    // A file's stream reads one byte at least.
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
-
-// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
-// them at level 0, so that an entry can be sent before its checksum is known.
-const version = 45;
-const flags = 0x0808; // data descriptor follows; names are UTF-8
-const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
-const limit32 = 0xffffffff;
-/**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
- */
-async function* storedZip(entries) {
-    const written = [];
-    let position = 0;
-    for await (const entry of entries) {
-        const name = Buffer.from(entry.name);
-        const offset = position;
-        const header = localHeader(name, entry.size);
-        yield header;
-        let size = 0;
-        let crc = 0;
-        for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)(chunk, crc);
-            size += chunk.length;
-            yield chunk;
-        }
-        if (entry.size !== undefined && size !== entry.size)
-            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
-        yield descriptor;
-        position += header.length + size + descriptor.length;
-        written.push({ name, offset, size, crc });
-    }
-    const directory = Buffer.concat(written.map(centralHeader));
-    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
-}
-// A file of unknown size may turn out to be large.
-function isLarge(size) {
-    return size === undefined || size >= limit32;
-}
-function localHeader(name, size) {
-    const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
-}
-function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
-}
-function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
-}
-function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
-}
-function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
-}
-function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
-
-
-
-
-
-
-
-
-
-
-
-
-const dayMs = 24 * 60 * 60 * 1000;
-const cleanupMs = 5000;
-/**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
-function runStore(options) {
-    const official = officialStore(options.tempRoot);
-    const explained = {
-        ...official,
-        upload: (request) => official.upload(request).catch((error) => {
-            // The official client tells the status in its message alone.
-            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(request.name, error);
-            throw transferFailed(`upload the artifact "${request.name}"`, error);
-        }),
-    };
-    return fallbackStore(ownStore(options), explained, options.onNotice);
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = httpClient(options.proxied, options.signal);
-    const service = resultsService(http, credentials, options.onRetry, options.signal);
-    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
-    const known = new Map();
-    return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
-    const { onRetry, progress, signal } = options;
-    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const { name } = request;
-    const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-    const create = () => service.create(name, expiresAt).catch((error) => {
-        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
-    });
-    const url = await explain(`create the artifact "${name}"`, create);
-    try {
-        const zip = storedZip(request.files);
-        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-        const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service.finalize(name, blob.size, blob.digest);
-        return { id, name, ...blob };
-    }
-    catch (error) {
-        await removeUnfinished(credentials, options, name);
-        throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-    }
-}
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, { proxied, onRetry }, name) {
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = httpClient(proxied, signal);
-    try {
-        await resultsService(http, credentials, onRetry, signal).remove(name);
-    }
-    catch {
-        // The error that led here is the one to report.
-    }
-    finally {
-        await http.close();
-    }
-}
-async function explain(what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
-        if (error instanceof UnknownAnswer)
-            throw error;
-        throw transferFailed(what, error);
-    }
-}
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
-}
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
-        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-
-/***/ }),
-
-/***/ 7212:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ copiedBytes)
-/* harmony export */ });
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
-async function copiedBytes(chunks) {
-    const copies = [];
-    for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
-    return Buffer.concat(copies);
-}
-
-
-/***/ }),
-
-/***/ 8152:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   GK: () => (/* binding */ explainDiskFull),
-/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
-/* harmony export */ });
-/* unused harmony export diskSpace */
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
-
-/***/ }),
-
-/***/ 2219:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  x: () => (/* binding */ dockerBuildx)
-});
-
-;// CONCATENATED MODULE: external "node:readline"
-const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/registry-failure.js
-var registry_failure = __nccwpck_require__(3810);
-// EXTERNAL MODULE: ./build/shared/setup-buildx-hint.js
-var setup_buildx_hint = __nccwpck_require__(4318);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
-
-const keptLines = 20;
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
-const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
-// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
-// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
-const copies = /^(?:ADD|COPY) /;
-// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
-// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
-// runs under no vertex in 0.28, and as a second run of the same vertex later.
-const imageExporter = 'exporting to image';
-const pushStatus = 'pushing ';
-const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
-/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
-class BuildProgress {
-    #print;
-    #vertices = new Map();
-    #otherLines = [];
-    #startedCount = 0;
-    #failed;
-    #pushing = false;
-    /** @param print takes one line of readable progress, in the style of `--progress=plain` */
-    constructor(print) {
-        this.#print = print;
-    }
-    line(text) {
-        const update = text.startsWith('{') ? (0,json/* parseJson */.qF)(text) : undefined;
-        if (!(0,json/* isObject */.Gv)(update)) {
-            if (text.trim() === '')
-                return;
-            this.#print(text);
-            if (this.#otherLines.push(text) > keptLines)
-                this.#otherLines.shift();
-            return;
-        }
-        for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
-            this.#updateVertex(item);
-        for (const item of (0,json/* objectsOf */.iZ)(update['statuses']))
-            this.#pushing ||= (0,json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
-        for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
-            this.#printLog(item);
-        for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
-            this.#print(`WARN: ${decode(item['short'])}`);
-    }
-    /**
-     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
-     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
-     */
-    steps() {
-        const steps = new Map();
-        for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
-            const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
-            if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
-                continue;
-            const name = `${place} ${text}`;
-            steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
-        }
-        return [...steps.values()];
-    }
-    /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
-    failure() {
-        return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
-    }
-    /** Whether a push has begun, in a build that pushes. */
-    get pushing() {
-        return this.#pushing;
-    }
-    /** Whether it was a push that ended the build: then each step of it was done before. */
-    get pushFailed() {
-        return pushError.test(this.#lastError() ?? '');
-    }
-    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
-    // and of caches that can't be read.
-    #lastError() {
-        return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
-    }
-    #updateVertex(update) {
-        const vertex = this.#vertexOf(update);
-        if (vertex === undefined)
-            return;
-        if (vertex.number === 0 && typeof update['started'] === 'string') {
-            vertex.number = this.#startedCount += 1;
-            this.#print(`#${String(vertex.number)} ${vertex.name}`);
-        }
-        vertex.cached ||= update['cached'] === true;
-        vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
-        const error = (0,json/* stringOr */.JI)(update['error'], '');
-        // A vertex can run again: its end is told once, and whatever error comes later.
-        if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
-            return;
-        vertex.done = true;
-        if (error !== '' && !error.includes('context canceled'))
-            this.#failed ??= `${vertex.name}: ${error}`;
-        this.#pushing ||= vertex.name === imageExporter;
-        const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
-        this.#print(`#${String(vertex.number)} ${end}`);
-    }
-    #printLog(update) {
-        const number = this.#vertices.get((0,json/* stringOr */.JI)(update['vertex'], ''))?.number ?? 0;
-        for (const line of decode(update['data']).split('\n'))
-            if (line !== '')
-                this.#print(`#${String(number)} ${line}`);
-    }
-    #vertexOf(update) {
-        const digest = (0,json/* stringOr */.JI)(update['digest'], '');
-        const name = (0,json/* stringOr */.JI)(update['name'], '');
-        if (digest === '' || name === '')
-            return undefined;
-        const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
-        this.#vertices.set(digest, vertex);
-        return vertex;
-    }
-}
-function decode(base64) {
-    return Buffer.from((0,json/* stringOr */.JI)(base64, ''), 'base64').toString();
-}
-function seconds(update) {
-    const started = Date.parse((0,json/* stringOr */.JI)(update['started'], ''));
-    const completed = Date.parse((0,json/* stringOr */.JI)(update['completed'], ''));
-    return `${Math.max(0, (completed - started) / 1000).toFixed(1)}s`;
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/registry-limit.js
-var registry_limit = __nccwpck_require__(6996);
-;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
-
-
-
-
-
-
-
-
-
-function dockerBuildx(cli) {
-    return {
-        builder: async (name) => {
-            const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
-            const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
-            if (output.exitCode === 0 && driver !== undefined) {
-                return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
-            }
-            if (name !== undefined && /no builder .* found/.test(output.stderr))
-                throw await noSuchBuilder(cli, name);
-            const which = name === undefined ? 'the current builder' : `the builder "${(0,shared_text/* quoteForeign */.xS)(name)}"`;
-            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, setup_buildx_hint/* setupBuildxHint */.b);
-        },
-        build: (args, print, pushed = []) => build(cli, args, print, pushed),
-    };
-}
-async function noSuchBuilder(cli, name) {
-    // One object a line; a buildx that doesn't know the format yet lists nothing.
-    const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
-    const builders = stdout.split('\n').map((line) => (0,json/* parseJson */.qF)(line));
-    const names = builders.map((builder) => ((0,json/* isObject */.Gv)(builder) ? (0,json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
-    const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
-    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,shared_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
-        'builder that it makes in its output `name`.');
-}
-async function build(cli, args, print, pushed) {
-    const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
-    running.stdin.end();
-    running.stdout.resume();
-    const progress = new BuildProgress(print);
-    // The limit is the push's: a build may take its time.
-    const limit = (0,registry_limit/* registryLimit */.x)(running);
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
-        progress.line(line);
-        if (pushed.length > 0 && progress.pushing)
-            limit.start();
-    }
-    const exitCode = await running.exit;
-    limit.stop();
-    const steps = progress.steps();
-    if (exitCode === 0)
-        return { steps, pushFailure: undefined };
-    const failure = limit.exceeded() ?? progress.failure();
-    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
-        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
-    }
-    if (failure.includes('rawjson')) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, setup_buildx_hint/* setupBuildxHint */.b);
-    }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
-}
-
-
-/***/ }),
-
-/***/ 8100:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  RK: () => (/* binding */ dockerCli),
-  fM: () => (/* binding */ lastLine),
-  jH: () => (/* binding */ outputOf)
-});
-
-;// CONCATENATED MODULE: external "node:child_process"
-const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
-var exec = __nccwpck_require__(7187);
-// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
-var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/cli.js
-
-
-
-
-
-
-
-/** @param signal ends running commands when it is aborted */
-function dockerCli(signal, name = 'docker') {
-    let found;
-    const program = () => (found ??= findProgram(name));
-    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-    return {
-        program: name,
-        signal,
-        query: async (args) => {
-            signal.throwIfAborted();
-            return toEnd(args);
-        },
-        cleanUp: toEnd,
-        start: async (args, tempDir) => {
-            signal.throwIfAborted();
-            const path = await program();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
-            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
-            });
-            return running(name, child, signal);
-        },
-    };
-}
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path) {
-    return `"${path}"`;
-}
-function running(name, child, signal) {
-    const { stdin, stdout, stderr } = child;
-    if (stdin === null || stdout === null || stderr === null)
-        throw unavailable(name, 'it has no streams');
-    const stop = () => {
-        child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
-    stdin.on('error', () => undefined);
-    const exit = new Promise((resolve) => {
-        child.on('close', (code) => {
-            signal.removeEventListener('abort', stop);
-            resolve(code ?? 1);
-        });
-    });
-    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
-}
-async function findProgram(name) {
-    const path = await (0,io/* which */.K7)(name, false);
-    if (path === '')
-        throw unavailable(name, `there is no ${name} on PATH`);
-    return path;
-}
-const runnerHints = {
-    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-};
-function unavailable(name, why, cause) {
-    const title = name === 'docker' ? 'Docker' : 'Podman';
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
-}
-/** All that a running command says, once it has ended. */
-async function outputOf({ stdout, stderr, exit }) {
-    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: said, stderr: complained };
-}
-/** The last thing a command said: what to show of a failure. */
-function lastLine(output) {
-    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
-    return (0,shared_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
-}
-
-
-/***/ }),
-
-/***/ 9151:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  w: () => (/* binding */ containerEngine)
-});
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:http"
-var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-;// CONCATENATED MODULE: ./build/shared/docker/loopback-registry.js
-
-
-
-
-
-
-/**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
- */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const reached = Promise.withResolvers();
-    const failed = Promise.withResolvers();
-    const server = (0,external_node_http_.createServer)((request, response) => {
-        const blob = findBlob(image, repository, request.url ?? '');
-        if (blob !== undefined)
-            reached.resolve(undefined);
-        void answer(request, response, blob, failed.resolve);
-    });
-    server.listen(0, '127.0.0.1');
-    await (0,external_node_events_.once)(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return {
-        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
-        reached: reached.promise,
-        failed: failed.promise,
-        [Symbol.asyncDispose]: async () => {
-            const closed = (0,external_node_events_.once)(server, 'close');
-            server.close();
-            server.closeAllConnections();
-            await closed;
-        },
-    };
-}
-function findBlob(image, repository, path) {
-    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
-    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
-    return digest === undefined ? undefined : image.blobs.get(digest);
-}
-async function answer(request, response, blob, onFailure) {
-    if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
-        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
-        return;
-    }
-    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
-    if (request.method === 'HEAD') {
-        response.end();
-        return;
-    }
-    // It may be a while until the first byte.
-    response.flushHeaders();
-    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
-    await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
-/**
- * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
- * and unpacks one while others come.
- * @param warn told if our reference could not be removed
- * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
- */
-async function fetchImage(cli, image, warn) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
-        const { reference } = registry;
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference, warn));
-        const output = await pull(cli, registry);
-        if (output.exitCode === 0)
-            return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-async function pull(cli, { reference, reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    return output;
-}
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference, warn) {
-    const output = await cli.cleanUp(['image', 'rm', reference]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-// EXTERNAL MODULE: ./build/shared/stream-head.js
-var stream_head = __nccwpck_require__(4657);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
-
-const bufferBytes = 256 * 1024;
-/**
- * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
- * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
- * an export's time (docs/decisions.md).
- */
-class ReusedSocket {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
-    constructor(path, signal) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-    }
-    close() {
-        this.#socket.destroy();
-    }
-    write(text) {
-        this.#socket.write(text);
-    }
-    /** Throws the connection's error. The connection is closed at the end. */
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
-
-
-
-const endOfHead = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
- * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
- * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
- */
-async function savedByEngine(path, image, signal) {
-    return engine_socket_answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
-}
-/**
- * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(path, image, signal) {
-    const chunks = await engine_socket_answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
-    return chunks === undefined ? undefined : (await (0,copied_bytes/* copiedBytes */.Q)(chunks)).toString();
-}
-/** The body of a plain answer with status 200. */
-async function engine_socket_answer(path, request, signal) {
-    const socket = new ReusedSocket(path, signal);
-    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
-    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answered = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
-    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
-    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
-        return without(answered.all, headBytes + endOfHead.length);
-    }
-    socket.close();
-    return undefined;
-}
-function isPlain(head) {
-    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-async function* without(chunks, bytes) {
-    let left = bytes;
-    for await (const chunk of chunks) {
-        const rest = chunk.subarray(left);
-        left -= chunk.length - rest.length;
-        if (rest.length > 0)
-            yield rest;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-// What the engine's own words mean, where that isn't plain.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
-    ],
-];
-/** The error for a command that has failed, with the last thing it said. */
-function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
-
-
-
-
-
-/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
-async function* saveImage(cli, image) {
-    const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
-    yield* saved ?? saveFrom(cli, ['save', image]);
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
-    try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
-    }
-    finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
-    }
-}
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return failedCommand(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
-
-
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-
-
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveImage(cli, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', reference], 'image-missing');
-        },
-        chains: () => chains(cli),
-        references: () => references(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw failedCommand(cli, code, args, output);
-    return output;
-}
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli) {
-    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-    if (list.exitCode !== 0 || ids.length === 0)
-        return [];
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw failedCommand(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
-
-
-
-
-
-// Reads what podman prints, where that differs from docker. Everything here is pure.
-/** Reads `podman info --format json`; undefined when it isn't that. */
-function parsePodmanInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
-        return undefined;
-    const { host } = info;
-    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
-    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
-    return {
-        version: (0,json/* stringOr */.JI)(version['Version'], ''),
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: 'podman',
-        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
-        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
-    };
-}
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- */
-function parsePodmanInspect(text) {
-    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
-    if (image === undefined || typeof image['Id'] !== 'string')
-        return undefined;
-    const digest = `sha256:${image['Id']}`;
-    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
-}
-/**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
- */
-function podmanName(reference) {
-    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
- */
-function podmanEngine(cli, tempRoot) {
-    return {
-        program: cli.program,
-        nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
-        fetch: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-        },
-        // Podman takes whole tarballs only.
-        chains: () => Promise.resolve([]),
-        references: () => references(cli),
-    };
-}
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const before = await references(cli);
-        const temp = podman_engine_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-        const names = [];
-        for (const name of loaded)
-            names.push(await asTagged(cli, name, before, onLoaded));
-        return names;
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = podman_engine_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(cli, loaded, before, onLoaded) {
-    if (!loaded.startsWith('docker.io/'))
-        return loaded;
-    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
-    onLoaded(name);
-    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-    const old = before.get(loaded);
-    if (old === undefined)
-        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-    else
-        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-    return name;
-}
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
-async function* save(cli, tempRoot, image) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = podman_engine_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
-
-
-
-/**
- * The engine that the input `engine` names.
- * @param tempRoot folder for podman's temporary files
- * @param signal ends running commands when it is aborted
- */
-function containerEngine(name, tempRoot, signal) {
-    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
-}
-
-
-/***/ }),
-
-/***/ 3552:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   E7: () => (/* binding */ parseInspect),
-/* harmony export */   IO: () => (/* binding */ parseReferences),
-/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
-/* harmony export */   Y5: () => (/* binding */ parsePush),
-/* harmony export */   YL: () => (/* binding */ parseInfo),
-/* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   jt: () => (/* binding */ referenceFormat),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
-/* harmony export */   z2: () => (/* binding */ parseWhole)
-/* harmony export */ });
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
-
-
-
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
-function parseInfo(text) {
-    const info = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
-        return undefined;
-    const version = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
-    if (version === '')
-        return undefined;
-    const status = JSON.stringify(info['DriverStatus'] ?? []);
-    return {
-        version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
-        hostName: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
-    };
-}
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
-function parseInspect(text) {
-    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
-}
-/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
-function parseWhole(text, platform) {
-    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    const manifests = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
-    if (!Array.isArray(manifests))
-        return undefined;
-    const available = manifests.flatMap((manifest) => {
-        if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
-            return [];
-        const { Platform: found } = manifest['ImageData'];
-        return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
-    });
-    return available.includes(true);
-}
-function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
-}
-/** The same of an image's JSON that is parsed already. */
-function inspectedImage(image) {
-    if (typeof image['Id'] !== 'string')
-        return undefined;
-    const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    return {
-        imageId: image['Id'],
-        repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
-        diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec).
-        isWhole: image['Descriptor'] === undefined ? true : undefined,
-    };
-}
-/**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
- */
-function parseLoadOutput(text) {
-    const lines = text.split(/[\r\n]+/);
-    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
-}
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
-}
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
-function saysNoSuchImage(stderr) {
-    return /no such image|image not known/i.test(stderr);
-}
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
-function parsePush(text) {
-    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
-    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
-}
-
-
-/***/ }),
-
-/***/ 6996:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   x: () => (/* binding */ registryLimit)
-/* harmony export */ });
-/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3324);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-function registryLimit(running) {
-    let timer;
-    let why;
-    const end = () => {
-        why = `it took longer than ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .formatDuration */ .a3)(_registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)}`;
-        running.kill();
-    };
-    return {
-        start: () => void (timer ??= setTimeout(end, _registry_attempts_js__WEBPACK_IMPORTED_MODULE_0__/* .registryLimitMs */ .dC)),
-        stop: () => {
-            clearTimeout(timer);
-        },
-        exceeded: () => why,
-    };
-}
-
-
-/***/ }),
-
-/***/ 6058:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   o: () => (/* binding */ dockerRegistry)
-/* harmony export */ });
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8444);
-/* harmony import */ var _registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3324);
-/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3810);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3552);
-/* harmony import */ var _registry_limit_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6996);
-
-
-
-
-
-
-
-
-
-
-function dockerRegistry(cli, options) {
-    const attempt = (work, failed) => (0,_registry_attempts_js__WEBPACK_IMPORTED_MODULE_4__/* .attemptRegistry */ .V0)(work, options, failed);
-    return {
-        attempt,
-        pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference)]);
-        }),
-        push: (reference) => attempt(async () => {
-            const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_7__/* .parsePush */ .Y5)(output.stdout);
-            if (digest === undefined)
-                throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
-            return digest;
-        }),
-        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
-    };
-}
-// The reference comes last.
-async function run(cli, work, args) {
-    const running = await cli.start(args);
-    running.stdin.end();
-    const limit = (0,_registry_limit_js__WEBPACK_IMPORTED_MODULE_8__/* .registryLimit */ .x)(running);
-    limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .outputOf */ .jH)(running);
-    limit.stop();
-    if (output.exitCode === 0)
-        return output;
-    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_6__/* .lastLine */ .fM)(output));
-}
-async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
-    const manifest = await rawManifest(cli, reference);
-    const content = (0,_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
-    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .isIndex */ .nw)(found)) {
-        throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`);
-    }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
-}
-async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
-    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .digestOf */ .ol)(output.stdout) === reference.digest)
-        return output.stdout;
-    throw new _registry_failure_js__WEBPACK_IMPORTED_MODULE_5__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
-}
-
-
-/***/ }),
-
-/***/ 2005:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Cu: () => (/* binding */ HandoverError),
-/* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf),
-/* harmony export */   zR: () => (/* binding */ asError)
-/* harmony export */ });
-/* unused harmony export errorCodes */
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
-const errorCodes = (/* unused pure expression or super */ null && ([
-    'invalid-input',
-    'docker-unavailable',
-    'unsupported-host',
-    'builder-unsupported',
-    'build-failed',
-    'cache-missed',
-    'image-not-found',
-    'tarball-invalid',
-    'not-enough-space',
-    'artifact-name-taken',
-    'artifact-not-found',
-    'artifact-expired',
-    'artifact-corrupt',
-    'transfer-failed',
-    'load-failed',
-    'image-missing',
-    'image-mismatch',
-    'platform-mismatch',
-    'revision-mismatch',
-    'registry-failed',
-    'run-not-found',
-    'timed-out',
-    'cancelled',
-]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
-class HandoverError extends Error {
-    name = 'HandoverError';
-    code;
-    hint;
-    constructor(code, message, hint, cause) {
-        super(message, cause === undefined ? undefined : { cause });
-        this.code = code;
-        this.hint = hint;
-    }
-}
-/** The message of anything that was thrown, for use inside a sentence. */
-function messageOf(error) {
-    if (!(error instanceof Error))
-        return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
-    return error.message || (systemCodeOf(error) ?? error.name);
-}
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
-function systemCodeOf(error) {
-    if (!(error instanceof Error) || !('code' in error))
-        return undefined;
-    return typeof error.code === 'string' ? error.code : undefined;
-}
-/** What was caught, as an error to throw on: some libraries throw other things. */
-function asError(error) {
-    return error instanceof Error ? error : new Error(String(error));
-}
-
-
-/***/ }),
-
-/***/ 6919:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   F: () => (/* binding */ giveBack)
-/* harmony export */ });
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
-}
-
-
-/***/ }),
-
-/***/ 3968:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Bc: () => (/* binding */ isDigest),
-/* harmony export */   PF: () => (/* binding */ blobName),
-/* harmony export */   ZD: () => (/* binding */ hexOf),
-/* harmony export */   m: () => (/* binding */ parseDigest),
-/* harmony export */   ol: () => (/* binding */ digestOf)
-/* harmony export */ });
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-
-const pattern = /^sha256:[0-9a-f]{64}$/;
-function isDigest(text) {
-    return typeof text === 'string' && pattern.test(text);
-}
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
-function parseDigest(text) {
-    const full = text.includes(':') ? text : `sha256:${text}`;
-    return isDigest(full) ? full : undefined;
-}
-function hexOf(digest) {
-    return digest.slice('sha256:'.length);
-}
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
-function blobName(digest) {
-    return `blobs/sha256/${hexOf(digest)}`;
-}
-function digestOf(bytes) {
-    return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
-}
-
-
-/***/ }),
-
-/***/ 1889:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A1: () => (/* binding */ parseIndex),
-/* harmony export */   H3: () => (/* binding */ isAttestation),
-/* harmony export */   Ib: () => (/* binding */ mediaTypes),
-/* harmony export */   L_: () => (/* binding */ formatManifest),
-/* harmony export */   Ng: () => (/* binding */ parseManifest),
-/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
-/* harmony export */   _m: () => (/* binding */ isImageConfig),
-/* harmony export */   bW: () => (/* binding */ requireConfigSize),
-/* harmony export */   gw: () => (/* binding */ looksLikeJson),
-/* harmony export */   nw: () => (/* binding */ isIndex),
-/* harmony export */   o4: () => (/* binding */ parseConfig),
-/* harmony export */   ou: () => (/* binding */ maxJsonBytes)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6479);
-
-
-
-
-
-
-/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
-const maxJsonBytes = 4 * 1024 * 1024;
-// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
-const mediaTypes = {
-    index: 'application/vnd.oci.image.index.v1+json',
-    manifest: 'application/vnd.oci.image.manifest.v1+json',
-    config: 'application/vnd.oci.image.config.v1+json',
-    dockerConfig: 'application/vnd.docker.container.image.v1+json',
-    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
-};
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-function looksLikeJson(head) {
-    return !(0,_tar_header_js__WEBPACK_IMPORTED_MODULE_3__/* .looksLikeTar */ .lH)(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
-}
-function isIndex(descriptor) {
-    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
-}
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
-function isImageConfig({ mediaType }) {
-    return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
-}
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
-function isAttestation(descriptor) {
-    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']))
-        throw invalid(where, 'an image manifest', text);
-    return {
-        config: parseDescriptor(value['config'], where),
-        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
-    };
-}
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
-function requireConfigSize(size) {
-    if (size <= maxJsonBytes)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
-    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['created'], undefined);
-    return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined)),
-        diffIds,
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
-        ...(created === undefined ? {} : { created }),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value).map((image) => {
-        const config = image['Config'];
-        if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['Layers']) };
-    });
-}
-/** A manifest of our own for the image's config and layers. */
-function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.manifest,
-        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
-        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
-    }));
-    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
-}
-function parseDescriptor(value, where) {
-    const { digest, size, platform } = value;
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(size))
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
-    return {
-        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['mediaType'], ''),
-        digest,
-        size,
-        ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['annotations']),
-    };
-}
-function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
-        return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined));
-}
-function invalid(where, expected, text) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
-}
-
-
-/***/ }),
-
-/***/ 4851:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Bq: () => (/* binding */ formatPlatform),
-/* harmony export */   FL: () => (/* binding */ parsePlatform),
-/* harmony export */   k8: () => (/* binding */ runsOn),
-/* harmony export */   my: () => (/* binding */ samePlatform),
-/* harmony export */   qE: () => (/* binding */ isKnown),
-/* harmony export */   tj: () => (/* binding */ platformOf)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
-function parsePlatform(text) {
-    const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
-    const [, os, architecture, variant] = match ?? [];
-    if (os === undefined || architecture === undefined) {
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
-    }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
-}
-const unknown = 'unknown';
-const architectureNames = {
-    x86_64: 'amd64',
-    aarch64: 'arm64',
-    armv7l: 'arm',
-    i386: '386',
-};
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
-    const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
-}
-function formatPlatform(platform) {
-    return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
-}
-/** Whether two platforms are one; an unknown architecture may be any. */
-function samePlatform(one, other) {
-    if (!isKnown(one) || !isKnown(other))
-        return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
-}
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
-function runsOn(image, host) {
-    return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
-}
-/** Whether it tells its architecture: engines load images that don't. */
-function isKnown({ architecture }) {
-    return architecture !== unknown;
-}
-
-
-/***/ }),
-
-/***/ 9607:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $R: () => (/* binding */ parseTaggedReference),
-/* harmony export */   F2: () => (/* binding */ parseReference),
-/* harmony export */   FH: () => (/* binding */ formatReference),
-/* harmony export */   Fv: () => (/* binding */ registryOf),
-/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
-/* harmony export */   Ys: () => (/* binding */ canonicalReference),
-/* harmony export */   dz: () => (/* binding */ isTag),
-/* harmony export */   rw: () => (/* binding */ isImageId)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-
-
-
-// Grammar: github.com/distribution/reference, reference.go and regexp.go.
-const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
-const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
-const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
-const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
-function isTag(text) {
-    return tagPattern.test(text);
-}
-/**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
- */
-function isImageId(text) {
-    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
-}
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
-function isWholeId(text) {
-    return /^[0-9a-f]{64}$/i.test(text);
-}
-/**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
- */
-function parseReference(text) {
-    const given = text.trim();
-    if (given === '')
-        throw invalid(text, 'it is empty');
-    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
-        throw invalid(text, 'it is an image ID, not a reference');
-    }
-    const { name, tag, digest } = split(given);
-    if (tag !== undefined && !isTag(tag)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
-    }
-    if (digest !== undefined && !(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
-    }
-    const repository = parseRepository(name.toLowerCase(), text);
-    return {
-        repository,
-        ...(tag === undefined ? {} : { tag }),
-        ...(digest === undefined ? {} : { digest }),
-        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-    };
-}
-function split(given) {
-    const at = given.indexOf('@');
-    const digest = at < 0 ? undefined : given.slice(at + 1);
-    const rest = at < 0 ? given : given.slice(0, at);
-    const colon = rest.lastIndexOf(':');
-    // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.includes('/', colon))
-        return { name: rest, tag: undefined, digest };
-    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
-}
-function parseRepository(name, text) {
-    const registry = registryOf(name);
-    const rest = registry === undefined ? name : name.slice(registry.length + 1);
-    if (registry !== undefined && !domain.test(registry)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
-    }
-    if (!path.test(rest))
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
-    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-    if (library.length + rest.length > maxPathLength)
-        throw invalid(text, 'its repository is longer than 255 characters');
-    return familiar(name);
-}
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
-function registryOf(repository) {
-    const slash = repository.indexOf('/');
-    const first = slash < 0 ? '' : repository.slice(0, slash);
-    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
-}
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
-function familiar(repository) {
-    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
-    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
-    return isWholeId(short) ? `library/${short}` : short;
-}
-function invalid(text, why) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
-}
-/** The text Docker prints and takes: `charon:local`. */
-function formatReference(reference) {
-    const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
-    const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
-    return `${reference.repository}${tag}${digest}`;
-}
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
-function canonicalReference(reference) {
-    if (registryOf(reference.repository) !== undefined)
-        return formatReference(reference);
-    const library = reference.repository.includes('/') ? '' : 'library/';
-    return `docker.io/${library}${formatReference(reference)}`;
-}
-/**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
- * @throws HandoverError `invalid-input`
- */
-function parseTaggedReference(text) {
-    const reference = parseReference(text);
-    if (reference.digest !== undefined) {
-        throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
-    }
-    return { ...reference, tag: reference.tag ?? 'latest' };
-}
-/**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
- * @throws HandoverError `invalid-input`
- */
-function parsePinnedReference(text) {
-    const { repository, digest } = parseReference(text);
-    if (digest !== undefined)
-        return { repository, digest };
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 6479:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $6: () => (/* binding */ textAt),
-/* harmony export */   PG: () => (/* binding */ endOfArchive),
-/* harmony export */   RO: () => (/* binding */ readTarHeader),
-/* harmony export */   TR: () => (/* binding */ tarBlock),
-/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
-/* harmony export */   be: () => (/* binding */ isZero),
-/* harmony export */   lH: () => (/* binding */ looksLikeTar),
-/* harmony export */   pI: () => (/* binding */ tarHeader),
-/* harmony export */   vr: () => (/* binding */ tarPadding)
-/* harmony export */ });
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-
-
-/***/ }),
-
-/***/ 8444:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A0: () => (/* binding */ isByteCount),
-/* harmony export */   Gv: () => (/* binding */ isObject),
-/* harmony export */   JI: () => (/* binding */ stringOr),
-/* harmony export */   iZ: () => (/* binding */ objectsOf),
-/* harmony export */   iw: () => (/* binding */ stringsOf),
-/* harmony export */   pn: () => (/* binding */ stringMapOf),
-/* harmony export */   qF: () => (/* binding */ parseJson)
-/* harmony export */ });
-/* unused harmony export arrayOf */
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
-function parseJson(text) {
-    try {
-        const value = JSON.parse(text);
-        return value;
-    }
-    catch {
-        return undefined;
-    }
-}
-function isObject(value) {
-    return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-function stringOr(value, otherwise) {
-    return typeof value === 'string' ? value : otherwise;
-}
-function arrayOf(value) {
-    return Array.isArray(value) ? value : [];
-}
-function objectsOf(value) {
-    return arrayOf(value).filter(isObject);
-}
-function stringsOf(value) {
-    return arrayOf(value).filter((item) => typeof item === 'string');
-}
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
-function isByteCount(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-}
-/** The string members of an object (labels, annotations); anything else in it is left out. */
-function stringMapOf(value) {
-    if (!isObject(value))
-        return {};
-    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
-}
-
-
-/***/ }),
-
-/***/ 3324:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   V0: () => (/* binding */ attemptRegistry),
-/* harmony export */   dC: () => (/* binding */ registryLimitMs)
-/* harmony export */ });
-/* unused harmony export registryAttempts */
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3810);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3766);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
-
-
-
-
-/** How often registry work is tried in all. */
-const registryAttempts = 3;
-/** How long one push or pull may take, in ms. */
-const registryLimitMs = 25 * 60_000;
-/**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
- */
-function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-        attempts: registryAttempts,
-        delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _registry_failure_js__WEBPACK_IMPORTED_MODULE_1__/* .RegistryFailure */ .Y && !error.permanent,
-        onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
-        },
-        signal,
-    });
-}
-
-
-/***/ }),
-
-/***/ 3810:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Y: () => (/* binding */ RegistryFailure)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** A push or a pull that failed. */
-class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
-    /** Another try would fail in the same way: a wrong login, a missing image. */
-    permanent;
-    /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
-     */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
-    }
-}
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
-function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
-}
-
-
-/***/ }),
-
-/***/ 3766:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ backoff),
-/* harmony export */   L: () => (/* binding */ retry)
-/* harmony export */ });
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
-
-/***/ }),
-
-/***/ 708:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ runnerPlatform),
-/* harmony export */   g: () => (/* binding */ explainRunner)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
-}
-
-
-/***/ }),
-
-/***/ 4318:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   b: () => (/* binding */ setupBuildxHint)
-/* harmony export */ });
-/** The line of YAML that helps with every shortcoming of a builder. */
-const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-
-
-/***/ }),
-
-/***/ 4657:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   V: () => (/* binding */ withHead)
-/* harmony export */ });
-/**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
- */
-async function withHead(chunks, isEnough) {
-    const source = chunks[Symbol.asyncIterator]();
-    let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
-        const next = await source.next();
-        if (next.done === true)
-            break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
-    }
-    const all = async function* () {
-        try {
-            if (head.length > 0)
-                yield head;
-            for (let next = await source.next(); next.done !== true; next = await source.next())
-                yield next.value;
-        }
-        finally {
-            await source.return?.();
-        }
-    };
-    return { head, all: all() };
-}
-
-
-/***/ }),
-
-/***/ 3082:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   m: () => (/* binding */ makeTempDir),
-/* harmony export */   z: () => (/* binding */ tempDirs)
-/* harmony export */ });
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-
-
-/** @param root where they are made */
-function tempDirs(root) {
-    const made = [];
-    return {
-        make: async () => {
-            const dir = await makeTempDir(root);
-            made.push(dir);
-            return dir.path;
-        },
-        [Symbol.asyncDispose]: async () => {
-            for (const dir of made.splice(0))
-                await dir[Symbol.asyncDispose]();
-        },
-    };
-}
-/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
-async function makeTempDir(root) {
-    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
-    return {
-        path,
-        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
-    };
-}
-
-
-/***/ }),
-
-/***/ 9853:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   a3: () => (/* binding */ formatDuration),
-/* harmony export */   xS: () => (/* binding */ quoteForeign),
-/* harmony export */   z3: () => (/* binding */ formatBytes)
-/* harmony export */ });
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
-function formatBytes(bytes) {
-    const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-    let value = bytes;
-    let unit = 0;
-    while (value >= 999.5 && unit < units.length - 1) {
-        value /= 1000;
-        unit += 1;
-    }
-    const digits = unit === 0 || value >= 99.95 ? 0 : 1;
-    return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
-}
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
-function formatDuration(ms) {
-    if (ms < 100)
-        return `${String(Math.round(ms))} ms`;
-    if (ms < 60_000)
-        return `${(ms / 1000).toFixed(1)} s`;
-    const seconds = Math.round(ms / 1000);
-    return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
-}
-/** Text of someone else's on one line of a message: control characters gone, length bounded. */
-function quoteForeign(text, limit = 300) {
-    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
-    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
-    return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
-}
-
-
-/***/ }),
-
-/***/ 917:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline)
-/* harmony export */ });
-/* unused harmony export namedTimeline */
-function timeline() {
-    const began = performance.now();
-    const spans = [];
-    return {
-        measure: async (name, work) => {
-            const startMs = performance.now() - began;
-            let result;
-            try {
-                result = await work();
-                return result;
-            }
-            finally {
-                // What failed took its time too: another place may come after it.
-                const called = typeof name === 'string' ? name : name(result);
-                spans.push({ name: called, startMs, endMs: performance.now() - began });
-            }
-        },
-        spans: () => spans,
-    };
-}
-/** The same timeline for one of several works at once: each stretch begins with the name. */
-function namedTimeline(timeline, name) {
-    return {
-        ...timeline,
-        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
-    };
-}
-
-
-/***/ }),
-
-/***/ 8693:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   b: () => (/* binding */ watchedChunks)
-/* harmony export */ });
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
-async function* watchedChunks(chunks, onError) {
-    try {
-        yield* chunks;
-    }
-    catch (error) {
-        onError(error);
-        throw error;
-    }
 }
 
 

@@ -17040,7 +17040,7 @@ GeneralPurposeBit.prototype.usesUTF8ForNames = function() {
 
 /***/ }),
 
-/***/ 1429:
+/***/ 3810:
 /***/ ((module) => {
 
 /**
@@ -17194,7 +17194,7 @@ var normalizePath = __webpack_require__(6133);
 
 var ArchiveEntry = __webpack_require__(6070);
 var GeneralPurposeBit = __webpack_require__(7632);
-var UnixStat = __webpack_require__(1429);
+var UnixStat = __webpack_require__(3810);
 
 var constants = __webpack_require__(4908);
 var zipUtil = __webpack_require__(6453);
@@ -18468,7 +18468,7 @@ module.exports = {
 
 /***/ }),
 
-/***/ 6110:
+/***/ 3729:
 /***/ ((module, exports, __webpack_require__) => {
 
 /* eslint-env browser */
@@ -19055,7 +19055,7 @@ module.exports = setup;
  */
 
 if (typeof process === 'undefined' || process.type === 'renderer' || process.browser === true || process.__nwjs) {
-	module.exports = __webpack_require__(6110);
+	module.exports = __webpack_require__(3729);
 } else {
 	module.exports = __webpack_require__(5108);
 }
@@ -25612,7 +25612,7 @@ module.exports = arrayIncludesWith;
 
 var baseTimes = __webpack_require__(1299),
     isArguments = __webpack_require__(541),
-    isArray = __webpack_require__(2430),
+    isArray = __webpack_require__(49),
     isBuffer = __webpack_require__(3739),
     isIndex = __webpack_require__(7446),
     isTypedArray = __webpack_require__(5000);
@@ -26008,7 +26008,7 @@ module.exports = baseIsNaN;
 var isFunction = __webpack_require__(4329),
     isMasked = __webpack_require__(6613),
     isObject = __webpack_require__(6482),
-    toSource = __webpack_require__(7192);
+    toSource = __webpack_require__(2430);
 
 /**
  * Used to match `RegExp`
@@ -26714,7 +26714,7 @@ module.exports = hashSet;
 
 var Symbol = __webpack_require__(8584),
     isArguments = __webpack_require__(541),
-    isArray = __webpack_require__(2430);
+    isArray = __webpack_require__(49);
 
 /** Built-in value references. */
 var spreadableSymbol = Symbol ? Symbol.isConcatSpreadable : undefined;
@@ -27506,7 +27506,7 @@ module.exports = strictIndexOf;
 
 /***/ }),
 
-/***/ 7192:
+/***/ 2430:
 /***/ ((module) => {
 
 /** Used for built-in method references. */
@@ -27827,7 +27827,7 @@ module.exports = isArguments;
 
 /***/ }),
 
-/***/ 2430:
+/***/ 49:
 /***/ ((module) => {
 
 /**

@@ -17040,7 +17040,7 @@ GeneralPurposeBit.prototype.usesUTF8ForNames = function() {
 
 /***/ }),
 
-/***/ 1429:
+/***/ 3810:
 /***/ ((module) => {
 
 /**
@@ -17194,7 +17194,7 @@ var normalizePath = __webpack_require__(6133);
 
 var ArchiveEntry = __webpack_require__(6070);
 var GeneralPurposeBit = __webpack_require__(7632);
-var UnixStat = __webpack_require__(1429);
+var UnixStat = __webpack_require__(3810);
 
 var constants = __webpack_require__(4908);
 var zipUtil = __webpack_require__(6453);
@@ -18468,7 +18468,7 @@ module.exports = {
 
 /***/ }),
 
-/***/ 6110:
+/***/ 3729:
 /***/ ((module, exports, __webpack_require__) => {
 
 /* eslint-env browser */
@@ -19055,7 +19055,7 @@ module.exports = setup;
  */
 
 if (typeof process === 'undefined' || process.type === 'renderer' || process.browser === true || process.__nwjs) {
-	module.exports = __webpack_require__(6110);
+	module.exports = __webpack_require__(3729);
 } else {
 	module.exports = __webpack_require__(5108);
 }

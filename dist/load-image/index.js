@@ -30124,17 +30124,24 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 4247:
+/***/ 1448:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   $y: () => (/* binding */ mappedRecord),
 /* harmony export */   C4: () => (/* binding */ formatMapping),
 /* harmony export */   W9: () => (/* binding */ mappedLoad),
+/* harmony export */   sh: () => (/* binding */ claimDigests),
 /* harmony export */   td: () => (/* binding */ digestsFileName)
 /* harmony export */ });
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+
+
+
 
 
 /** The file that holds the mapping in its artifact. */
@@ -30151,7 +30158,7 @@ function mappedLoad(name, result) {
 /** What is known of an artifact's images from its record alone. */
 function mappedRecord(artifact, record) {
     const images = [record, ...(record.further ?? [])].map((image, position) => {
-        const reference = image.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
+        const reference = image.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)[0] ?? '';
         return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
     });
     return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
@@ -30163,8 +30170,8 @@ function mapped(name, artifact, reference, image, record) {
         reference,
         configDigest: image.configDigest ?? '',
         manifestDigest: image.manifestDigests[0] ?? '',
-        pushedReference: record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(record.pushedReference),
-        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(image.platform),
+        pushedReference: record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(record.pushedReference),
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(image.platform),
         size: artifact?.size ?? 0,
     };
 }
@@ -30184,17 +30191,221 @@ function formatMapping(images, indent) {
     const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
     return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
 }
+/**
+ * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
+ * when each image that it names is named by the new one, too.
+ * @param names what the new mapping will name
+ * @throws HandoverError `artifact-name-taken`
+ */
+async function claimDigests(store, { artifactName: name, retentionDays }, names) {
+    const existing = (await store.list()).find((artifact) => artifact.name === name);
+    const held = existing === undefined ? [] : await mappedNames(store, existing);
+    if (held?.every((other) => names.includes(other)) !== true)
+        throw taken(name, held);
+    return {
+        upload: async (images) => {
+            const text = Buffer.from(`${formatMapping(images, 2)}\n`);
+            if (existing !== undefined)
+                await store.remove(name);
+            const file = { name: digestsFileName, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+            return store.upload({ name, retentionDays, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
+        },
+    };
+}
+/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
+async function mappedNames(store, artifact) {
+    try {
+        const content = await store.open(artifact);
+        if (content.files.length !== 1)
+            return undefined;
+        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)((await content.text(digestsFileName)) ?? '');
+        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
+    }
+    catch {
+        return undefined;
+    }
+}
+function taken(name, held) {
+    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+}
 
 
 /***/ }),
 
-/***/ 6305:
+/***/ 568:
+/***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
+
+__nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
+/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4819);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9491);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8110);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8978);
+/* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9270);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7804);
+/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6658);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4823);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4115);
+/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(5562);
+/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9845);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9824);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)();
+        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .readTimeLimit */ .p)(inputs));
+        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readImagesInputs */ .I)(inputs);
+        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_11__/* .planImages */ .y)(given, context.maxRetentionDays);
+        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planRun */ .n)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
+        const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
+        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_1__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal });
+        const store = __addDisposableResource(env_1, other === undefined
+            ? ownStore()
+            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_0__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
+        const pauseMs = given.registryRetrySeconds * 1000;
+        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_13__/* .loadImages */ .z6)(plan, fallback, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
+            store,
+            ownStore,
+            log,
+            timeline: times,
+            runAttempt: context.producer.runAttempt,
+        });
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .imagesSummary */ .l)(result, times.spans()));
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+});
+
+__webpack_async_result__();
+} catch(e) { __webpack_async_result__(e); } }, 1);
+
+/***/ }),
+
+/***/ 4823:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   j: () => (/* binding */ loadOutputs)
+/* harmony export */ });
+/* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1448);
+
+/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
+function loadOutputs({ images, loaded }, own) {
+    const [image] = images.length === 1 ? images : [];
+    const [result] = images.length === 1 ? loaded : [];
+    const [first] = images;
+    const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
+    return {
+        image: result?.reference ?? '',
+        'image-id': result?.image.imageId ?? '',
+        'config-digest': image?.configDigest ?? '',
+        platform: image?.platform ?? '',
+        'artifact-id': String(image?.artifact?.id ?? ''),
+        'run-id': String(run.id),
+        'run-url': run.url,
+        size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
+        source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
+        loaded: String(loaded.some((each) => each.loaded)),
+        images: (0,_digests_js__WEBPACK_IMPORTED_MODULE_0__/* .formatMapping */ .C4)(images),
+    };
+}
+
+
+/***/ }),
+
+/***/ 6658:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  I: () => (/* binding */ readImagesInputs)
+  I: () => (/* binding */ readImagesInputs),
+  h: () => (/* binding */ readRunInputs)
 });
 
 ;// CONCATENATED MODULE: ./build/load-image/inputs.js
@@ -30215,7 +30426,7 @@ function readLoadInputs(inputs) {
     };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/images-inputs.js
+;// CONCATENATED MODULE: ./build/load-image/own-inputs.js
 
 /** @throws HandoverError `invalid-input` */
 function readImagesInputs(inputs) {
@@ -30227,21 +30438,32 @@ function readImagesInputs(inputs) {
         digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
     };
 }
+/** @throws HandoverError `invalid-input` */
+function readRunInputs(inputs) {
+    return {
+        runId: inputs.optional('run-id'),
+        workflow: inputs.optional('workflow'),
+        branch: inputs.optional('branch'),
+        event: inputs.optional('event'),
+        repository: inputs.optional('repository'),
+        githubToken: inputs.optional('github-token'),
+        allowForkRuns: inputs.boolean('allow-fork-runs'),
+        fallbackImage: inputs.optional('fallback-image'),
+    };
+}
 
 
 /***/ }),
 
-/***/ 5795:
+/***/ 4115:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   y: () => (/* binding */ planImages)
 /* harmony export */ });
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_artifact_pattern_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(693);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1162);
-
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(666);
 
 
 
@@ -30254,12 +30476,12 @@ function planImages(inputs, maxRetentionDays = Infinity) {
     const digests = digestsArtifact === undefined
         ? undefined
         : {
-            artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(digestsArtifact),
+            artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact),
             retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
         };
     const wanted = [...new Set(artifactNames)];
     const [artifactName = '', ...more] = wanted;
-    const isOne = more.length === 0 && !(0,_shared_image_artifact_pattern_js__WEBPACK_IMPORTED_MODULE_3__/* .isPattern */ .P)(artifactName);
+    const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
     if (!isOne)
         requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
     if (!inputs.load)
@@ -30268,9 +30490,9 @@ function planImages(inputs, maxRetentionDays = Infinity) {
         return { kind: 'one', plan: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)({ ...inputs, artifactName }), digests };
     for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
         if (part !== '')
-            (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(part);
+            (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(part);
     if (isOne)
-        (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .t)(artifactName);
+        (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(artifactName);
     return { kind: inputs.load ? 'several' : 'mapping', wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests };
 }
 function whySeveral(wanted) {
@@ -30283,205 +30505,197 @@ function requireNoneOf(inputs, names, why) {
     const set = names.filter((name) => given[name] !== undefined);
     if (set.length === 0)
         return;
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
 }
 
 
 /***/ }),
 
-/***/ 5334:
+/***/ 666:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   If: () => (/* binding */ fallbackReference),
+/* harmony export */   L0: () => (/* binding */ planEach),
+/* harmony export */   Oj: () => (/* binding */ planLoad),
+/* harmony export */   gW: () => (/* binding */ chooseTarball)
+/* harmony export */ });
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1408);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
 
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  l: () => (/* binding */ imagesSummary)
-});
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/markdown.js
 
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+
+
+
+
+
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
+/** What an image without a reference of its own is called. */
+const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
+/** @throws HandoverError `invalid-input` */
+function planLoad(inputs) {
+    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
 }
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+/** @throws HandoverError `invalid-input` */
+function planEach(inputs) {
+    const engine = (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .parseEngineName */ .D)(inputs.engine);
+    const from = choosePlace(inputs.from);
+    if (from !== 'artifact')
+        (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
+    return {
+        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
+        tarballPath: inputs.tarball,
+        expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
+        expectedRevision: inputs.expectedRevision,
+        checkPlatform: inputs.checkPlatform,
+        overlap: inputs.overlap,
+        from,
+        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
+        engine,
+    };
 }
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
+function choosePlace(text) {
+    const place = places.find((one) => one === text);
+    if (place !== undefined)
+        return place;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
+function expectedDigest(text) {
+    if (text === undefined)
+        return undefined;
+    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)(text);
+    if (digest !== undefined)
+        return digest;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
-    if (spans.length === 0)
-        return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,shared_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
-    return [
-        '```mermaid',
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ].join('\n');
-}
-
-// EXTERNAL MODULE: ./build/load-image/image-mapping.js
-var image_mapping = __nccwpck_require__(4247);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/layer-table.js
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,shared_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/summary.js
-
-
-
-
-const sources = {
-    artifact: 'the artifact',
-    registry: 'the registry',
-    engine: 'this engine, which had this very image',
-    build: 'this job’s own, which was not handed over',
-};
-/** The job summary of a load that worked. */
-function loadSummary(result, spans) {
-    const { artifact, record, expected, fallback } = result;
-    const from = record?.producer;
-    const facts = [
-        ['Image', code(result.reference)],
-        ['Image ID here', code(result.image.imageId)],
-        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
-        ['Layers', String(expected.diffIds.length)],
-        ['Source', sources[result.source]],
-        ...(fallback === undefined
-            ? []
-            : [
-                ['Pulled from', code(fallback.reference)],
-                ['Why not the artifact', fallback.reason],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,shared_text/* formatBytes */.z3)(artifact.size)}`],
-                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-                ['Downloaded', downloaded(result)],
-            ]),
-        ...(from === undefined
-            ? []
-            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', checkedAgainst(result)],
-    ];
-    const layers = record === undefined ? [] : [layerTable(record.layers)];
-    return [
-        `### ${title(result)} ${code(result.reference)}`,
-        markdownTable(['', ''], facts),
-        ...layers,
-        gantt(spans),
-        '',
-    ].join('\n\n');
-}
-function downloaded({ size, record, loaded, source }) {
-    if (size === 0)
-        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
-    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
-    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return `${(0,shared_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
-}
-function title({ fallback, loaded }) {
-    if (fallback !== undefined)
-        return '⚠️ Pulled instead:';
-    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
-}
-function checkedAgainst({ record, artifact, fallback }) {
-    if (fallback !== undefined)
-        return 'what the inputs expect, and this engine’s platform';
-    if (record !== undefined)
-        return 'the record of the export';
-    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
-}
-
-;// CONCATENATED MODULE: ./build/load-image/images-summary.js
-
-
-
-
-/** The job summary of a step that worked: of one image in detail, of several as a table. */
-function imagesSummary(result, spans) {
-    const { images, loaded, digests } = result;
-    const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined ? '' : `The digests are ${code(image_mapping/* digestsFileName */.td)} in the artifact ${code(digests.name)}.\n\n`;
-    if (only !== undefined)
-        return loadSummary(only, spans) + uploaded;
-    const known = loaded.length === 0;
-    const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
-    const rows = images.map((image) => [
-        code(image.name),
-        code(image.reference),
-        code(image.configDigest),
-        image.manifestDigest === '' ? '' : code(image.manifestDigest),
-        image.pushedReference === '' ? '' : code(image.pushedReference),
-        image.platform,
-        (0,shared_text/* formatBytes */.z3)(image.size),
-        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
-    ]);
-    const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
-    const title = known ? 'Digests of' : 'Loaded and verified';
-    return [
-        `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
-        markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-        `${uploaded}${gantt(spans)}`,
-        '',
-    ].join('\n\n');
+/**
+ * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
+ * @throws HandoverError `image-not-found` listing the files
+ */
+function chooseTarball(artifactName, names) {
+    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
+    const [chosen, ...others] = files.length === 1 ? files : named;
+    if (chosen !== undefined && others.length === 0)
+        return chosen;
+    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
 /***/ }),
 
-/***/ 6019:
+/***/ 5562:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   n: () => (/* binding */ planRun)
+/* harmony export */ });
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1408);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+
+
+
+
+
+/**
+ * @param ownRepository `owner/name` of this job's repository
+ * @throws HandoverError `invalid-input`
+ */
+function planRun(inputs, images, ownRepository) {
+    const fallback = planFallback(inputs, images);
+    const choice = planChoice(inputs);
+    if (choice === undefined)
+        return { other: undefined, fallback };
+    const repository = inputs.repository ?? ownRepository;
+    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
+        throw invalid(`The input \`repository\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(repository)}"; expected owner/name.`);
+    }
+    if (inputs.githubToken === undefined) {
+        throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
+    }
+    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
+    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
+    return { other: { search, token: inputs.githubToken }, fallback };
+}
+function planChoice({ runId, workflow, branch, event, repository }) {
+    if (runId !== undefined)
+        return { runId: planRunId(runId, { workflow, branch, event }) };
+    if (workflow !== undefined) {
+        if (branch !== undefined)
+            return { workflow: planWorkflow(workflow), branch, event };
+        throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
+    }
+    const [alone] = given({ branch, event, repository });
+    if (alone === undefined)
+        return undefined;
+    throw invalid(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
+}
+function planWorkflow(workflow) {
+    const name = node_path__WEBPACK_IMPORTED_MODULE_0__.posix.basename(workflow);
+    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
+        return name;
+    throw invalid(`The input \`workflow\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
+}
+function planRunId(runId, others) {
+    const [conflict] = given(others);
+    if (conflict !== undefined) {
+        throw invalid(`Both \`run-id\` (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
+    }
+    const id = Number(runId);
+    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
+        return id;
+    throw invalid(`The input \`run-id\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
+}
+function given(inputs) {
+    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+}
+function planFallback({ fallbackImage }, images) {
+    if (fallbackImage === undefined)
+        return undefined;
+    if (images.kind !== 'one') {
+        throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+    }
+    const { tarballPath, engine } = images.plan;
+    (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireDocker */ .c)(engine, '`fallback-image`');
+    if (tarballPath !== undefined) {
+        throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
+    }
+    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parseReference */ .F2)(fallbackImage);
+    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
+}
+function invalid(message, hint = 'Correct it under `with:`.') {
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', message, hint);
+}
+
+
+/***/ }),
+
+/***/ 9845:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  z: () => (/* binding */ loadImages)
+  z6: () => (/* binding */ loadImages),
+  Qp: () => (/* binding */ sideBySide)
 });
 
-// EXTERNAL MODULE: ./build/shared/disk-space.js
-var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/record.js + 1 modules
-var record = __nccwpck_require__(475);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/log.js
+// UNUSED EXPORTS: loadsAtOnce, requireAll
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+;// CONCATENATED MODULE: ./build/shared/base/log.js
 /** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
 function namedLog(log, name) {
     return {
@@ -30499,239 +30713,252 @@ function namedLog(log, name) {
     };
 }
 
-// EXTERNAL MODULE: ./build/shared/timeline.js
-var shared_timeline = __nccwpck_require__(917);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/load-image/image-mapping.js
-var image_mapping = __nccwpck_require__(4247);
-;// CONCATENATED MODULE: ./build/load-image/digests-artifact.js
+// EXTERNAL MODULE: ./build/shared/base/timeline.js
+var base_timeline = __nccwpck_require__(1829);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/image/record.js
+var record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/load-image/digests.js
+var load_image_digests = __nccwpck_require__(1448);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: external "node:os"
+var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
 
 
 
 
 /**
- * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
- * when each image that it names is named by the new one, too.
- * @param names what the new mapping will name
- * @throws HandoverError `artifact-name-taken`
+ * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
+ * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
+ * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * @param path of a file whose folder exists
+ * @returns what gives it back, or undefined when another process has it
  */
-async function claimDigests(store, { artifactName: name, retentionDays }, names) {
-    const existing = (await store.list()).find((artifact) => artifact.name === name);
-    const held = existing === undefined ? [] : await mappedNames(store, existing);
-    if (held?.every((other) => names.includes(other)) !== true)
-        throw taken(name, held);
+async function lockPath(path) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    // Containers can share the network, and thereby the namespace, but not the folder.
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const server = (0,external_node_net_.createServer)();
+    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,external_node_events_.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
     return {
-        upload: async (images) => {
-            const text = Buffer.from(`${(0,image_mapping/* formatMapping */.C4)(images, 2)}\n`);
-            if (existing !== undefined)
-                await store.remove(name);
-            const file = { name: image_mapping/* digestsFileName */.td, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
-            return store.upload({ name, retentionDays, files: external_node_stream_.Readable.from([file]), onBytes: () => undefined });
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
+    };
+}
+/**
+ * @param path where the file is to be in the end; its folder is made
+ * @param advice what to do when the disk is full
+ * @param log is warned when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written
+ */
+async function partialFile(path, advice, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const partial = `${path}.partial-${String(process.pid)}`;
+        const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await makeFolder(path);
+        const lock = await lockPath(path);
+        if (lock === undefined)
+            log.warning(contested(path));
+        opening.use(lock);
+        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
+            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        });
+        const held = opening.move();
+        let closed = false;
+        const close = async () => {
+            if (!closed)
+                await file.close();
+            closed = true;
+        };
+        return {
+            tee: async function* (chunks) {
+                for await (const chunk of chunks) {
+                    const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
+                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+                    });
+                    writing.catch(() => undefined); // thrown below
+                    // The chunk is used further while it is written, and given up only when both are done.
+                    yield chunk;
+                    await writing;
+                }
+            },
+            commit: async () => {
+                await close();
+                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await (0,promises_.rm)(path, { force: true });
+                await (0,promises_.rename)(partial, path);
+            },
+            [Symbol.asyncDispose]: async () => {
+                await close();
+                await (0,promises_.rm)(partial, { force: true });
+                await held.disposeAsync();
+            },
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function makeFolder(path) {
+    const existing = await (0,promises_.stat)(path).catch(() => undefined);
+    if (existing?.isDirectory() === true)
+        throw unwritable(path, 'it is a folder');
+    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
+        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    });
+}
+// Not refused: what is uploaded or loaded is right in each of them.
+function contested(path) {
+    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
+}
+function unwritable(path, why, cause) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
+/** @param onTrouble told of a reference that couldn't be put back */
+async function guardTags(engine, onTrouble) {
+    const before = await engine.references();
+    const ids = new Set(before.values());
+    const watched = new Set();
+    let kept = false;
+    const putBack = async (reference, now) => {
+        const old = before.get(reference);
+        const isId = reference.startsWith('sha256:');
+        if (isId ? ids.has(reference) : now.get(reference) === old)
+            return;
+        if (old !== undefined)
+            await engine.tag(old, reference);
+        else
+            await engine.untag(reference);
+    };
+    return {
+        watch: (reference) => void watched.add(engine.nameOf(reference)),
+        keep: () => void (kept = true),
+        [Symbol.asyncDispose]: async () => {
+            if (kept)
+                return;
+            try {
+                const now = await engine.references();
+                for (const reference of watched)
+                    await putBack(reference, now);
+            }
+            catch (error) {
+                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            }
         },
     };
 }
-/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
-async function mappedNames(store, artifact) {
-    try {
-        const content = await store.open(artifact);
-        if (content.files.length !== 1)
-            return undefined;
-        const mapping = (0,json/* parseJson */.qF)((await content.text(image_mapping/* digestsFileName */.td)) ?? '');
-        return (0,json/* isObject */.Gv)(mapping) ? Object.keys(mapping) : undefined;
-    }
-    catch {
-        return undefined;
-    }
-}
-function taken(name, held) {
-    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+
+;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
+
+function tellSkipped(log, { skipped, layers, bytes }) {
+    log.info(`The engine has ${String(skipped)} of ${String(layers)} layers already: ${(0,base_text/* formatBytes */.z3)(bytes)} less to download.`);
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-;// CONCATENATED MODULE: ./build/shared/lasting-chunk.js
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
-const heldBytes = 64 * 1024;
-/**
- * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
- * chunks back and ask for more: such a one is copied. A longer one has been written by then.
- */
-function lastingChunk(chunk) {
-    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
-}
-/** The same of each chunk. */
-async function* lastingChunks(chunks) {
-    for await (const chunk of chunks)
-        yield lastingChunk(chunk);
-}
-
-// EXTERNAL MODULE: ./build/shared/stream-head.js
-var stream_head = __nccwpck_require__(4657);
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-// EXTERNAL MODULE: ./build/shared/image/tar-header.js
-var tar_header = __nccwpck_require__(6479);
-;// CONCATENATED MODULE: ./build/shared/image/tar-entries.js
-
-
-const linkKinds = { '1': 'hard', '2': 'symbolic' };
-// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
-const maxExtensionBytes = 1024 * 1024;
-/**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
- */
-async function* tarEntries(chunks) {
-    const bytes = new ByteSource(chunks);
-    let extension = {};
-    let isEnded = false;
-    try {
-        for (let block; (block = await bytes.block()) !== undefined;) {
-            if ((0,tar_header/* isZero */.be)(block)) {
-                if (isEnded)
-                    await bytes.skipAll();
-                isEnded = true;
-                continue;
-            }
-            const header = (0,tar_header/* readTarHeader */.RO)(block);
-            if (header === undefined)
-                throw invalid('a header has a wrong checksum');
-            const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
-            const size = hasContent(type) ? told : 0;
-            if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
-                };
-                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            // What it says of all entries isn't asked for here.
-            if (type === 'g') {
-                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            const end = bytes.position + size;
-            const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
-            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
-            extension = {};
-        }
-        // Whoever sent it may have gone away between two entries.
-        if (!isEnded)
-            throw invalid('its end is missing');
-    }
-    finally {
-        await bytes.close();
-    }
-}
-function readExtension(type, content) {
-    // GNU tar ends the name with a zero byte.
-    if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    if (type === 'K')
-        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...(Number.isSafeInteger(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
-}
-function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
-}
-/** Takes bytes out of chunks by number. */
-class ByteSource {
-    #chunks;
-    #rest = Buffer.alloc(0);
-    #position = 0;
-    constructor(chunks) {
-        this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** How many bytes have been taken. */
-    get position() {
-        return this.#position;
-    }
-    /** A block of its own, or undefined at the end. */
-    async block() {
-        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
-    }
-    async exactly(bytes) {
-        const all = Buffer.alloc(bytes);
-        let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
-            filled += part.copy(all, filled);
-        return all;
-    }
-    async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
-            await this.#take(end);
-    }
-    async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
-            this.#rest = Buffer.alloc(0);
-    }
-    async *until(end) {
-        while (this.#position < end)
-            yield await this.#take(end);
-    }
-    async close() {
-        await this.#chunks.return?.();
-    }
-    async #take(end) {
-        if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
-        this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
-        return part;
-    }
-    async #more() {
-        while (this.#rest.length === 0) {
-            const next = await this.#chunks.next();
-            if (next.done === true)
-                return false;
-            this.#rest = next.value;
-        }
-        return true;
-    }
-}
-
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/image/tarball-compression.js
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
 
 
 
@@ -30826,9 +31053,266 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-reader.js
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const header_endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function header_tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function header_tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
+
+
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
+// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
+const maxExtensionBytes = 1024 * 1024;
+/**
+ * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
+ * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
+ * (Go archive/tar, Reader.Next), but taken.
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ */
+async function* tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    let isEnded = false;
+    try {
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if (isZero(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
+                isEnded = true;
+                continue;
+            }
+            const header = readTarHeader(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+                };
+                await bytes.skip(header_tarPadding(header.size));
+                continue;
+            }
+            // What it says of all entries isn't asked for here.
+            if (type === 'g') {
+                await bytes.skip(header.size + header_tarPadding(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            await bytes.skip(end + header_tarPadding(size) - bytes.position);
+            extension = {};
+        }
+        // Whoever sent it may have gone away between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
+    }
+    finally {
+        await bytes.close();
+    }
+}
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: textAt(content, 0, content.length) };
+    if (type === 'K')
+        return { link: textAt(content, 0, content.length) };
+    const records = readPaxRecords(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+    return {
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...(Number.isSafeInteger(size) ? { size } : {}),
+    };
+}
+// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
+}
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Takes bytes out of chunks by number. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
+    }
+    /** How many bytes have been taken. */
+    get position() {
+        return this.#position;
+    }
+    /** A block of its own, or undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
+}
+/**
+ * The files of a small tar, by name.
+ * @throws HandoverError `tarball-invalid` when it isn't a whole tar
+ */
+async function readSmallTar(bytes) {
+    const files = new Map();
+    for await (const { name, isFile, content } of tarEntries(external_node_stream_.Readable.from([bytes]))) {
+        if (isFile)
+            files.set(name, await (0,bytes_chunks/* copiedBytes */.QB)(content));
+    }
+    return files;
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
 
 
 
@@ -30887,7 +31371,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return (0,image_manifest/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return looksLikeJson(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -30908,10 +31392,10 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const told = digestIn(path);
-        const { head, all } = await (0,stream_head/* withHead */.V)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
         const packing = packingOf(head);
         if (seen.keeps(size, head)) {
-            const bytes = await (0,copied_bytes/* copiedBytes */.Q)(all);
+            const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
             seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
             continue;
@@ -30938,7 +31422,7 @@ async function seeTarball(chunks) {
         if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
             continue;
         const source = { failed: false };
-        const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(passing), () => (source.failed = true));
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(passing), () => (source.failed = true));
         const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
@@ -30989,7 +31473,7 @@ function damaged(name, expected, found) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-images.js
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
 
 
 
@@ -31181,355 +31665,6 @@ function noPlatform(images, platform) {
     return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/tag-guard.js
-/** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
-            return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
-        else
-            await engine.untag(reference);
-    };
-    return {
-        watch: (reference) => void watched.add(engine.nameOf(reference)),
-        keep: () => void (kept = true),
-        [Symbol.asyncDispose]: async () => {
-            if (kept)
-                return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
-            }
-        },
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/find-artifact.js
-
-/**
- * The newest artifact of that name in the store's run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    throw artifactNotFound([name], artifacts, runAttempt);
-}
-/**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
- */
-function artifactNotFound(wanted, artifacts, runAttempt) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/path-lock.js
-
-
-
-
-
-
-/**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
- * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
- * @param path of a file whose folder exists
- * @returns what gives it back, or undefined when another process has it
- */
-async function lockPath(path) {
-    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
-    if (process.platform !== 'linux')
-        return free;
-    // Containers can share the network, and thereby the namespace, but not the folder.
-    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const server = (0,external_node_net_.createServer)();
-    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
-        }),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/write-all.js
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
-async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/partial-file.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-/**
- * @param path where the file is to be in the end; its folder is made
- * @param advice what to do when the disk is full
- * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written
- */
-async function partialFile(path, advice, log) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const partial = `${path}.partial-${String(process.pid)}`;
-        const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        await makeFolder(path);
-        const lock = await lockPath(path);
-        if (lock === undefined)
-            log.warning(contested(path));
-        opening.use(lock);
-        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
-            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-        });
-        const held = opening.move();
-        let closed = false;
-        const close = async () => {
-            if (!closed)
-                await file.close();
-            closed = true;
-        };
-        return {
-            tee: async function* (chunks) {
-                for await (const chunk of chunks) {
-                    const writing = writeAll(file, chunk).catch((error) => {
-                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                    });
-                    writing.catch(() => undefined); // thrown below
-                    // The chunk is used further while it is written, and given up only when both are done.
-                    yield chunk;
-                    await writing;
-                }
-            },
-            commit: async () => {
-                await close();
-                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                await (0,promises_.rm)(path, { force: true });
-                await (0,promises_.rename)(partial, path);
-            },
-            [Symbol.asyncDispose]: async () => {
-                await close();
-                await (0,promises_.rm)(partial, { force: true });
-                await held.disposeAsync();
-            },
-        };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-async function makeFolder(path) {
-    const existing = await (0,promises_.stat)(path).catch(() => undefined);
-    if (existing?.isDirectory() === true)
-        throw unwritable(path, 'it is a folder');
-    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
-}
-// Not refused: what is uploaded or loaded is right in each of them.
-function contested(path) {
-    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
-        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
-}
-function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
-}
-
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/load-image/partial-tarball.js
-
-
-
-/**
- * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
- * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
- * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
- */
-function planPartialTarball(record, chains) {
-    const { layers, diffIds } = record;
-    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
-        return undefined;
-    // Their layers lie in the tarball too, and the record doesn't tell where.
-    if (record.further !== undefined)
-        return undefined;
-    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
-    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-    const contents = new Map();
-    for (const { digest, size, offset } of layers) {
-        if (offset === undefined || offset < tar_header/* tarBlock */.TR)
-            return undefined;
-        contents.set(digest, { digest, start: offset, end: offset + size });
-    }
-    const all = [...contents.values()].sort((one, other) => one.start - other.start);
-    const skipped = all.filter(({ digest }) => !needed.has(digest));
-    if (skipped.length === 0)
-        return undefined;
-    return {
-        parts: partsOf(all, needed, record.tarballSize),
-        sentLayers: all.length - skipped.length,
-        skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tar_header/* tarBlock */.TR + end - start + (0,tar_header/* tarPadding */.vr)(end - start), 0),
-    };
-}
-/** The layers that are needed, and all that is no layer: what lies between their entries. */
-function partsOf(all, needed, tarballSize) {
-    const parts = [];
-    let position = 0;
-    for (const content of all) {
-        const { digest, start, end } = content;
-        const isNeeded = needed.has(digest);
-        parts.push({ start: position, end: isNeeded ? start : start - tar_header/* tarBlock */.TR });
-        if (isNeeded)
-            parts.push(content);
-        // A layer that is sent takes its padding along with what follows.
-        position = isNeeded ? end : end + (0,tar_header/* tarPadding */.vr)(end - start);
-    }
-    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
-}
-function commonLength(one, other) {
-    const end = one.findIndex((digest, position) => digest !== other[position]);
-    return end < 0 ? one.length : end;
-}
-/**
- * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
- * @param read reads the tarball's bytes from start up to but not including end
- * @returns chunks that are valid as long as those that were read
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-async function* partialTarballChunks({ parts }, read) {
-    for (const { start, end, digest } of parts) {
-        const chunks = read(start, end);
-        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
-    }
-}
-async function* checkedLayer(expected, size, chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let read = 0;
-    for await (const chunk of chunks) {
-        hash.update(chunk);
-        read += chunk.length;
-        if (read >= size)
-            requireDigest(expected, hash);
-        yield chunk;
-    }
-    if (read < size || size === 0)
-        requireDigest(expected, hash);
-}
-function requireDigest(expected, hash) {
-    const digest = `sha256:${hash.copy().digest('hex')}`;
-    if (digest !== expected) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
-
-function tellSkipped(log, { skipped, layers, bytes }) {
-    log.info(`The engine has ${String(skipped)} of ${String(layers)} layers already: ${(0,shared_text/* formatBytes */.z3)(bytes)} less to download.`);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
@@ -31537,7 +31672,7 @@ function layout_error_invalidLayout(message) {
     return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/tarball-writer.js
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
 
 
 
@@ -31579,7 +31714,7 @@ async function* tarballChunks(layers, images, told) {
 }
 /** A whole entry of a tar. */
 function smallEntry(name, bytes) {
-    return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
+    return Buffer.concat([header_tarHeader(name, bytes.length), bytes, Buffer.alloc(header_tarPadding(bytes.length))]);
 }
 /** The entries beside the layers: configs, manifests, and what says which images there are. */
 function smallEntries(images) {
@@ -31589,16 +31724,16 @@ function smallEntries(images) {
             [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
             [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
         ]),
-        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
     ]);
 }
 /** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
 function archiveEntries(images) {
     return new Map([
         ...images.map(({ configDigest, configBytes }) => [(0,image_digest/* blobName */.PF)(configDigest), configBytes]),
-        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+        ['manifest.json', json(images.map(archiveManifestOf))],
     ]);
 }
 function requireLayers(images, written) {
@@ -31630,12 +31765,12 @@ function archived({ configDigest, configBytes, layers }, references) {
 function archiveManifestOf({ configDigest, layerNames, references }) {
     return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
 }
-function tarball_writer_json(value) {
+function json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan.js
-var load_image_plan = __nccwpck_require__(1162);
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js
+var plan_plan = __nccwpck_require__(666);
 ;// CONCATENATED MODULE: ./build/load-image/foreign-tarball.js
 
 
@@ -31669,12 +31804,12 @@ async function* rewritten(plain, wanted, told) {
     told(images);
     for (const [name, bytes] of closingEntries(images))
         yield smallEntry(name, bytes);
-    yield tar_header/* endOfArchive */.PG;
+    yield header_endOfArchive;
 }
 async function* wholeEntry({ name, size, chunks }) {
-    yield (0,tar_header/* tarHeader */.pI)(name, size);
+    yield header_tarHeader(name, size);
     yield* chunks;
-    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+    yield Buffer.alloc(header_tarPadding(size));
 }
 /** Without a wish all images that have a name, else the one that is meant. */
 function chooseImages(images, { reference, platform }) {
@@ -31688,7 +31823,7 @@ function named(image, reference) {
     const own = image.references.filter(({ tag }) => tag !== undefined);
     if (reference !== undefined)
         return { image, references: [reference] };
-    return { image, references: own.length > 0 ? own : [load_image_plan/* fallbackReference */.If] };
+    return { image, references: own.length > 0 ? own : [plan_plan/* fallbackReference */.If] };
 }
 function closingEntries(images) {
     const whole = images.flatMap(({ image, references }) => {
@@ -31712,15 +31847,14 @@ function asExpected({ image, references }) {
 
 
 
-
 /**
  * The plain tarball, whatever its compression.
  * @throws HandoverError `tarball-invalid` while iterating, when the compressed data is damaged
  */
 async function* plainTarball(chunks, name) {
     let broken;
-    const source = (0,watched_chunks/* watchedChunks */.b)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,stream_head/* withHead */.V)(source, (bytes) => bytes.length >= magicBytes);
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
     if (head.length === 0)
         throw tarball_stream_invalid(`${name} in the artifact is empty.`);
     const compression = compressionOf(head);
@@ -31745,7 +31879,7 @@ function openTarball(request, onBytes) {
     const { content, record, wanted } = request;
     const tee = request.tee ?? ((chunks) => chunks);
     const names = content.files.map(({ name }) => name);
-    const name = record?.tarballName ?? (0,load_image_plan/* chooseTarball */.gW)(content.artifact.name, names);
+    const name = record?.tarballName ?? (0,plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
     const bytes = content.read(name, onBytes);
     const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
     const plain = plainTarball(tee(checked), name);
@@ -31783,7 +31917,94 @@ function tarball_stream_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/missing-layers.js
+;// CONCATENATED MODULE: ./build/load-image/overlap/partial-tarball.js
+
+
+
+/**
+ * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
+ * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
+ * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
+ */
+function planPartialTarball(record, chains) {
+    const { layers, diffIds } = record;
+    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
+        return undefined;
+    // Their layers lie in the tarball too, and the record doesn't tell where.
+    if (record.further !== undefined)
+        return undefined;
+    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
+    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
+    const contents = new Map();
+    for (const { digest, size, offset } of layers) {
+        if (offset === undefined || offset < tarBlock)
+            return undefined;
+        contents.set(digest, { digest, start: offset, end: offset + size });
+    }
+    const all = [...contents.values()].sort((one, other) => one.start - other.start);
+    const skipped = all.filter(({ digest }) => !needed.has(digest));
+    if (skipped.length === 0)
+        return undefined;
+    return {
+        parts: partsOf(all, needed, record.tarballSize),
+        sentLayers: all.length - skipped.length,
+        skippedLayers: skipped.length,
+        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + header_tarPadding(end - start), 0),
+    };
+}
+/** The layers that are needed, and all that is no layer: what lies between their entries. */
+function partsOf(all, needed, tarballSize) {
+    const parts = [];
+    let position = 0;
+    for (const content of all) {
+        const { digest, start, end } = content;
+        const isNeeded = needed.has(digest);
+        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
+        if (isNeeded)
+            parts.push(content);
+        // A layer that is sent takes its padding along with what follows.
+        position = isNeeded ? end : end + header_tarPadding(end - start);
+    }
+    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
+}
+function commonLength(one, other) {
+    const end = one.findIndex((digest, position) => digest !== other[position]);
+    return end < 0 ? one.length : end;
+}
+/**
+ * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
+ * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
+ * @param read reads the tarball's bytes from start up to but not including end
+ * @returns chunks that are valid as long as those that were read
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+async function* partialTarballChunks({ parts }, read) {
+    for (const { start, end, digest } of parts) {
+        const chunks = read(start, end);
+        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
+    }
+}
+async function* checkedLayer(expected, size, chunks) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let read = 0;
+    for await (const chunk of chunks) {
+        hash.update(chunk);
+        read += chunk.length;
+        if (read >= size)
+            requireDigest(expected, hash);
+        yield chunk;
+    }
+    if (read < size || size === 0)
+        requireDigest(expected, hash);
+}
+function requireDigest(expected, hash) {
+    const digest = `sha256:${hash.copy().digest('hex')}`;
+    if (digest !== expected) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/missing-layers.js
 
 
 
@@ -31808,323 +32029,6 @@ async function findMissingLayers({ engine, log }, info, content, record) {
             image: () => recordedContents(record),
         }),
     };
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-format.js
-/** How a layer of that format is called in a manifest. */
-function layerMediaType(format) {
-    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
-    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
-;// CONCATENATED MODULE: ./build/shared/image/plain-layer.js
-
-
-
-
-
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
-const gzipTrailerBytes = 4;
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
-function isGzipLayer(mediaType) {
-    return /\.tar[+.]gzip$/.test(mediaType);
-}
-/**
- * The length that a gzip file's last bytes tell.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
- */
-function plainSize(trailer, compressedSize) {
-    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-    return size < compressedSize ? undefined : size;
-}
-/**
- * A gzip layer's plain bytes.
- * @returns chunks that are valid until the next is asked for, `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
- */
-async function* plainLayerChunks(chunks, size) {
-    let length = 0;
-    const source = { failed: false };
-    const watched = (0,watched_chunks/* watchedChunks */.b)(lastingChunks(chunks), () => (source.failed = true));
-    try {
-        for await (const chunk of decompress(watched, 'gzip')) {
-            length += chunk.length;
-            if (length > size)
-                break;
-            yield chunk;
-            (0,give_back/* giveBack */.F)(chunk);
-        }
-    }
-    catch (error) {
-        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
-    }
-    if (length !== size)
-        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
-}
-function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/small-tar.js
-
-
-
-/**
- * The files of a small tar, by name.
- * @throws HandoverError `tarball-invalid` when it isn't a whole tar
- */
-async function readSmallTar(bytes) {
-    const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(external_node_stream_.Readable.from([bytes]))) {
-        if (isFile)
-            files.set(name, await (0,copied_bytes/* copiedBytes */.Q)(content));
-    }
-    return files;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/layer-turns.js
-// An engine asks for all layers within some hundredths of a second, in any order.
-const graceMs = 100;
-/**
- * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
- * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
- */
-class LayerTurns {
-    #asked = new Set();
-    #waiting = [];
-    #taken = false;
-    #grace = 'unused';
-    /** The same chunks, once it is this layer's turn. */
-    async *pass(position, chunks) {
-        await this.#turn(position);
-        try {
-            yield* chunks();
-        }
-        finally {
-            this.#taken = false;
-            this.#next();
-        }
-    }
-    #turn(position) {
-        this.#asked.add(position);
-        if (this.#grace === 'unused')
-            this.#startGrace();
-        return new Promise((start) => {
-            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
-            this.#next();
-        });
-    }
-    #startGrace() {
-        this.#grace = 'running';
-        setTimeout(() => {
-            this.#grace = 'over';
-            this.#next();
-        }, graceMs);
-    }
-    #next() {
-        const [lowest, ...others] = this.#waiting;
-        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
-            return;
-        this.#waiting = others;
-        this.#taken = true;
-        lowest.start();
-    }
-    #mayStart(position) {
-        const lower = [...this.#asked].filter((asked) => asked < position);
-        return this.#grace === 'over' || lower.length === position;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/plain-layers.js
-
-
-// To ask for the end of a smaller layer would take longer than to unpack it.
-const minBytes = 4 * 1024 * 1024;
-/**
- * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
- * (docs/decisions.md).
- * @returns by the digest of the gzip layer
- */
-async function plainLayers({ layers, diffIds }, read) {
-    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
-        const diffId = diffIds[position];
-        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
-            return [];
-        const end = offset + size;
-        const trailer = await (0,copied_bytes/* copiedBytes */.Q)(read(end - gzipTrailerBytes, end, () => undefined));
-        const plain = plainSize(trailer, size);
-        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
-    }));
-    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/offered-layers.js
-
-
-
-
-
-
-
-
-
-
-
-// Configs and manifests: some kilobytes.
-const maxRestBytes = 8 * 1024 * 1024;
-/**
- * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
- * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
- * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
- * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
- */
-async function offerLayers(content, record) {
-    const bare = planPartialTarball(record, [record.diffIds]);
-    if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const [plain, rest] = await Promise.all([
-        plainLayers(record, read),
-        (0,copied_bytes/* copiedBytes */.Q)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
-    ]);
-    const small = await smallBlobs(rest);
-    const config = small.get(record.configDigest);
-    const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
-    if (manifestDigest === undefined || config === undefined)
-        return undefined;
-    const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
-    return {
-        layers,
-        rest,
-        unpacked: new Set(plain.keys()),
-        image: (watch, tarball) => {
-            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
-            if (plain.size === 0)
-                return { manifestDigest, blobs };
-            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
-            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
-            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
-        },
-    };
-}
-function layerBlobs({ layers, plain, read }, watch, tarball) {
-    const turns = new LayerTurns();
-    return [...layers.values()].map((layer, position) => {
-        const { digest, size, mediaType } = offeredAs(layer, plain);
-        const bytes = () => {
-            const { offset = 0 } = layer;
-            const stored = read(offset, offset + layer.size, watch.onBytes);
-            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
-        };
-        const chunks = () => {
-            watch.onAsked(layer.digest);
-            return turns.pass(position, bytes);
-        };
-        return [digest, { size, mediaType, chunks }];
-    });
-}
-function offeredAs(layer, plain) {
-    const unpacked = plain.get(layer.digest);
-    return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
-}
-/** Configs and manifests, by the digests that they have. */
-async function smallBlobs(tarball) {
-    const blobs = new Map();
-    for (const [name, bytes] of await readSmallTar(tarball)) {
-        if (!name.startsWith('blobs/sha256/'))
-            continue;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
-    }
-    return blobs;
-}
-function smallBlob(bytes) {
-    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
-}
-// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
-function mediaTypeOf(bytes) {
-    const value = (0,json/* parseJson */.qF)(bytes.toString());
-    if (!(0,json/* isObject */.Gv)(value))
-        return image_manifest/* mediaTypes */.Ib.config;
-    return (0,json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/passing-tarball.js
-
-
-
-
-/**
- * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
- * comes when all have passed.
- */
-class PassingTarball {
-    #given = Promise.withResolvers();
-    #taken = Promise.withResolvers();
-    #end = Promise.withResolvers();
-    constructor() {
-        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
-    }
-    /** What `docker load` is fed; throws what `fail` was told. */
-    async *chunks() {
-        try {
-            for (;;) {
-                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
-                if (chunk === undefined)
-                    return;
-                yield lastingChunk(chunk);
-                this.#given = Promise.withResolvers();
-                this.#taken.resolve(undefined);
-                this.#taken = Promise.withResolvers();
-            }
-        }
-        finally {
-            // Nobody waits any more, now or later.
-            this.#taken.resolve(undefined);
-        }
-    }
-    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
-    async *pass({ digest, size }, chunks) {
-        await this.#give((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
-        let isWhole = false;
-        try {
-            for await (const chunk of chunks) {
-                const given = this.#give(chunk);
-                yield chunk;
-                await given;
-            }
-            await this.#give(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
-            isWhole = true;
-        }
-        finally {
-            if (!isWhole)
-                this.fail(brokenOff(digest));
-        }
-    }
-    /** The rest of the tarball, with its end. */
-    async end(rest) {
-        await this.#give(rest);
-        this.#end.resolve(undefined);
-    }
-    /** Ends `docker load` with this error; layers go on passing. */
-    fail(error) {
-        this.#end.reject(error);
-        // It may never have begun to read.
-        this.#taken.resolve(undefined);
-    }
-    async #give(chunk) {
-        if (chunk.length === 0)
-            return;
-        this.#given.resolve(chunk);
-        await this.#taken.promise;
-    }
-}
-function brokenOff(digest) {
-    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
@@ -32184,12 +32088,297 @@ function requireExpected(expectations, image, host) {
 function requireRevision(expected, found) {
     if (expected === undefined || expected === found)
         return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,shared_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,shared_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
+    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
         'names: on a pull request it is the merge commit unless you set it.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap.js
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/load-image/overlap/layer-turns.js
+// An engine asks for all layers within some hundredths of a second, in any order.
+const graceMs = 100;
+/**
+ * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
+ * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ */
+class LayerTurns {
+    #asked = new Set();
+    #waiting = [];
+    #taken = false;
+    #grace = 'unused';
+    /** The same chunks, once it is this layer's turn. */
+    async *pass(position, chunks) {
+        await this.#turn(position);
+        try {
+            yield* chunks();
+        }
+        finally {
+            this.#taken = false;
+            this.#next();
+        }
+    }
+    #turn(position) {
+        this.#asked.add(position);
+        if (this.#grace === 'unused')
+            this.#startGrace();
+        return new Promise((start) => {
+            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+            this.#next();
+        });
+    }
+    #startGrace() {
+        this.#grace = 'running';
+        setTimeout(() => {
+            this.#grace = 'over';
+            this.#next();
+        }, graceMs);
+    }
+    #next() {
+        const [lowest, ...others] = this.#waiting;
+        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
+            return;
+        this.#waiting = others;
+        this.#taken = true;
+        lowest.start();
+    }
+    #mayStart(position) {
+        const lower = [...this.#asked].filter((asked) => asked < position);
+        return this.#grace === 'over' || lower.length === position;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/plain-layers.js
+
+
+
+/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+function isGzipLayer(mediaType) {
+    return /\.tar[+.]gzip$/.test(mediaType);
+}
+/**
+ * The length that a gzip file's last bytes tell.
+ * @param compressedSize bytes of the file
+ * @returns undefined when that can't be the length of the whole, as in a file of several members
+ */
+function plainSize(trailer, compressedSize) {
+    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
+    return size < compressedSize ? undefined : size;
+}
+/**
+ * A gzip layer's plain bytes.
+ * @returns chunks that are valid until the next is asked for, `size` bytes in all
+ * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of decompress(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+            (0,bytes_chunks/* giveBack */.F5)(chunk);
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+}
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+}
+// To ask for the end of a smaller layer would take longer than to unpack it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
+ * (docs/decisions.md).
+ * @returns by the digest of the gzip layer
+ */
+async function plainLayers({ layers, diffIds }, read) {
+    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
+        const diffId = diffIds[position];
+        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
+            return [];
+        const end = offset + size;
+        const trailer = await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined));
+        const plain = plainSize(trailer, size);
+        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
+    }));
+    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/offered-layers.js
+
+
+
+
+
+
+
+
+
+// Configs and manifests: some kilobytes.
+const maxRestBytes = 8 * 1024 * 1024;
+/**
+ * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
+ * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
+ * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
+ * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
+ */
+async function offerLayers(content, record) {
+    const bare = planPartialTarball(record, [record.diffIds]);
+    if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const [plain, rest] = await Promise.all([
+        plainLayers(record, read),
+        (0,bytes_chunks/* copiedBytes */.QB)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
+    ]);
+    const small = await smallBlobs(rest);
+    const config = small.get(record.configDigest);
+    const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
+    if (manifestDigest === undefined || config === undefined)
+        return undefined;
+    const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
+    return {
+        layers,
+        rest,
+        unpacked: new Set(plain.keys()),
+        image: (watch, tarball) => {
+            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
+            if (plain.size === 0)
+                return { manifestDigest, blobs };
+            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
+            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
+            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
+        },
+    };
+}
+function layerBlobs({ layers, plain, read }, watch, tarball) {
+    const turns = new LayerTurns();
+    return [...layers.values()].map((layer, position) => {
+        const { digest, size, mediaType } = offeredAs(layer, plain);
+        const bytes = () => {
+            const { offset = 0 } = layer;
+            const stored = read(offset, offset + layer.size, watch.onBytes);
+            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
+        };
+        const chunks = () => {
+            watch.onAsked(layer.digest);
+            return turns.pass(position, bytes);
+        };
+        return [digest, { size, mediaType, chunks }];
+    });
+}
+function offeredAs(layer, plain) {
+    const unpacked = plain.get(layer.digest);
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
+}
+/** Configs and manifests, by the digests that they have. */
+async function smallBlobs(tarball) {
+    const blobs = new Map();
+    for (const [name, bytes] of await readSmallTar(tarball)) {
+        if (!name.startsWith('blobs/sha256/'))
+            continue;
+        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
+    }
+    return blobs;
+}
+function smallBlob(bytes) {
+    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
+}
+// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
+function mediaTypeOf(bytes) {
+    const value = (0,base_json/* parseJson */.qF)(bytes.toString());
+    if (!(0,base_json/* isObject */.Gv)(value))
+        return image_manifest/* mediaTypes */.Ib.config;
+    return (0,base_json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/passing-tarball.js
+
+
+
+
+/**
+ * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
+ * comes when all have passed.
+ */
+class PassingTarball {
+    #given = Promise.withResolvers();
+    #taken = Promise.withResolvers();
+    #end = Promise.withResolvers();
+    constructor() {
+        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
+    }
+    /** What `docker load` is fed; throws what `fail` was told. */
+    async *chunks() {
+        try {
+            for (;;) {
+                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
+                if (chunk === undefined)
+                    return;
+                yield (0,bytes_chunks/* lastingChunk */.gv)(chunk);
+                this.#given = Promise.withResolvers();
+                this.#taken.resolve(undefined);
+                this.#taken = Promise.withResolvers();
+            }
+        }
+        finally {
+            // Nobody waits any more, now or later.
+            this.#taken.resolve(undefined);
+        }
+    }
+    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
+    async *pass({ digest, size }, chunks) {
+        await this.#give(header_tarHeader((0,image_digest/* blobName */.PF)(digest), size));
+        let isWhole = false;
+        try {
+            for await (const chunk of chunks) {
+                const given = this.#give(chunk);
+                yield chunk;
+                await given;
+            }
+            await this.#give(Buffer.alloc(header_tarPadding(size)));
+            isWhole = true;
+        }
+        finally {
+            if (!isWhole)
+                this.fail(brokenOff(digest));
+        }
+    }
+    /** The rest of the tarball, with its end. */
+    async end(rest) {
+        await this.#give(rest);
+        this.#end.resolve(undefined);
+    }
+    /** Ends `docker load` with this error; layers go on passing. */
+    fail(error) {
+        this.#end.reject(error);
+        // It may never have begun to read.
+        this.#taken.resolve(undefined);
+    }
+    async #give(chunk) {
+        if (chunk.length === 0)
+            return;
+        this.#given.resolve(chunk);
+        await this.#taken.promise;
+    }
+}
+function brokenOff(digest) {
+    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
 var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -32584,7 +32773,7 @@ function artifactOf({ origin, content }) {
  */
 async function readRecord(content, log) {
     const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,shared_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
     const text = await content.text(record/* recordName */.xD);
     if (text !== undefined)
         return (0,record/* parseRecord */.Hh)(text);
@@ -32657,7 +32846,7 @@ async function load(plan, tools, job) {
         const { expected, references, further } = contents();
         if (record === undefined)
             requireExpected(plan, expected, info.platform);
-        const reference = plan.reference ?? references[0] ?? load_image_plan/* fallbackReference */.If;
+        const reference = plan.reference ?? references[0] ?? plan_plan/* fallbackReference */.If;
         const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
         const image = await verifiedTag(tools, reference, { expected, what }, loaded);
         if (record !== undefined)
@@ -32696,10 +32885,87 @@ function namedContents({ references, expected }) {
     return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
 }
 
-// EXTERNAL MODULE: ./build/shared/registry-failure.js
-var registry_failure = __nccwpck_require__(3810);
-;// CONCATENATED MODULE: ./build/load-image/registry-source.js
-var registry_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/find.js
+
+
+
+
+
+/**
+ * The newest artifact of that name in the store's run.
+ * @param runAttempt which attempt of the run this is
+ * @throws HandoverError `artifact-not-found` listing what is there
+ */
+async function findArtifact(store, name, runAttempt) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found !== undefined)
+        return found;
+    throw artifactNotFound([name], artifacts, runAttempt);
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
+ * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ */
+async function openHandovers(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === load_image_digests/* digestsFileName */.td;
+        return isMapping && !wanted.includes(artifact.name)
+            ? undefined
+            : { origin: 'artifact', content, record: await readRecord(content, log) };
+    });
+    const handovers = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (handovers.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return handovers;
+}
+/**
+ * @param artifacts newest first
+ * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
+    };
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/registry.js
+var registry = __nccwpck_require__(6058);
+// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
+var registry_failure = __nccwpck_require__(5122);
+;// CONCATENATED MODULE: ./build/load-image/from/registry.js
+var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -32721,7 +32987,7 @@ var registry_source_addDisposableResource = (undefined && undefined.__addDisposa
     }
     return value;
 };
-var registry_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var registry_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -32759,6 +33025,7 @@ var registry_source_disposeResources = (undefined && undefined.__disposeResource
 
 
 
+
 /**
  * Pulls the image by digest, tags it, and proves that it is the one expected.
  * @param record what was handed over, where that is known
@@ -32777,8 +33044,8 @@ async function loadFromRegistry(plan, tools, record) {
         const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
         const before = await engine.inspect((0,image_reference/* formatReference */.FH)(source));
         // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
-        const pulled = registry_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_source_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const guard = registry_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
         if (before === undefined) {
             await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
             pulled.defer(() => removePinned(tools, source));
@@ -32804,7 +33071,7 @@ async function loadFromRegistry(plan, tools, record) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = registry_source_disposeResources(env_1);
+        const result_1 = registry_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -32816,7 +33083,7 @@ async function verifyAndTag(plan, tools, pulled, guard) {
     const expected = expectedImage(pulled, await configDigestOf(plan, tools, pulled));
     requireSameImage(pinned, expected, image);
     requireExpected(plan, expected, info.platform);
-    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? load_image_plan/* fallbackReference */.If);
+    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? plan_plan/* fallbackReference */.If);
     guard.watch(reference);
     await engine.tag(pinned, reference);
     const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
@@ -32874,7 +33141,7 @@ function missingImage(reference) {
     throw new errors/* HandoverError */.Cu('image-missing', `docker pull said that all was well, but docker image inspect ${reference} finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/load-from.js
+;// CONCATENATED MODULE: ./build/load-image/from/from.js
 
 
 
@@ -32935,8 +33202,8 @@ async function findRecord(plan, { store, log, runAttempt }) {
     return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/fallback-image.js
-var fallback_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/from/fallback.js
+var fallback_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -32958,7 +33225,7 @@ var fallback_image_addDisposableResource = (undefined && undefined.__addDisposab
     }
     return value;
 };
-var fallback_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var fallback_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -33019,7 +33286,7 @@ async function pull(plan, fallback, tools, reason) {
         const { engine, registry, log } = tools;
         const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
         const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
-        const guard = fallback_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const guard = fallback_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
         guard.watch(pulledFrom);
         guard.watch(reference);
         await registry.pull(fallback);
@@ -33027,7 +33294,7 @@ async function pull(plan, fallback, tools, reason) {
         if (image === undefined)
             throw missing(pulledFrom);
         const info = await engine.info();
-        const configDigest = await fallback_image_configDigestOf(plan, fallback, image, engine, info);
+        const configDigest = await fallback_configDigestOf(plan, fallback, image, engine, info);
         const expected = { ...image, configDigest, manifestDigests: [] };
         requireExpected(plan, expected, info.platform);
         if (reference !== pulledFrom)
@@ -33042,14 +33309,14 @@ async function pull(plan, fallback, tools, reason) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = fallback_image_disposeResources(env_1);
+        const result_1 = fallback_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
 // The classic store's image ID is the config digest. The containerd store's is not; there the tarball of docker save names
 // it, which takes reading the whole image: only when it is asked for.
-async function fallback_image_configDigestOf(plan, fallback, image, engine, info) {
+async function fallback_configDigestOf(plan, fallback, image, engine, info) {
     if (info.imageStore === 'classic')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     if (plan.expectedConfigDigest === undefined)
@@ -33061,7 +33328,70 @@ function missing(reference) {
     return new errors/* HandoverError */.Cu('image-missing', `docker pull of ${reference} went well, but docker image inspect finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/loads-at-once.js
+;// CONCATENATED MODULE: ./build/load-image/several.js
+var several_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var several_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
 // Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
 const most = 3;
 /**
@@ -33075,11 +33405,6 @@ function loadsAtOnce(needs, freeBytes) {
     const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
     return Math.max(1, fitting.length);
 }
-
-// EXTERNAL MODULE: ./build/shared/image/artifact-pattern.js
-var artifact_pattern = __nccwpck_require__(693);
-;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
-
 /**
  * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
  * @returns the outcomes in the same order
@@ -33126,125 +33451,6 @@ function requireAll(outcomes, done) {
     throw new errors/* HandoverError */.Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
         known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
 }
-
-;// CONCATENATED MODULE: ./build/load-image/open-handovers.js
-
-
-
-
-
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === image_mapping/* digestsFileName */.td;
-        return isMapping && !wanted.includes(artifact.name)
-            ? undefined
-            : { origin: 'artifact', content, record: await readRecord(content, log) };
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
-}
-/**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name))),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/load-images.js
-var load_images_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var load_images_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 /**
  * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
  * @param fallback what to pull when the one image's artifact isn't there
@@ -33255,7 +33461,7 @@ async function loadImages(plan, fallback, tools) {
         const { artifactName } = plan.plan;
         return withDigests(plan.digests, tools, [artifactName], async () => {
             const loaded = await loadOrPull(plan.plan, fallback, tools);
-            return { images: (0,image_mapping/* mappedLoad */.W9)(artifactName, loaded), loaded: [loaded] };
+            return { images: (0,load_image_digests/* mappedLoad */.W9)(artifactName, loaded), loaded: [loaded] };
         });
     }
     const { log, timeline } = tools;
@@ -33266,15 +33472,15 @@ async function loadImages(plan, fallback, tools) {
         : { images: await readMapping(plan.each, opened), loaded: [] });
 }
 function loadedResult(loaded) {
-    return { images: loaded.flatMap((result) => (0,image_mapping/* mappedLoad */.W9)(result.artifact?.name ?? result.reference, result)), loaded };
+    return { images: loaded.flatMap((result) => (0,load_image_digests/* mappedLoad */.W9)(result.artifact?.name ?? result.reference, result)), loaded };
 }
 async function withDigests(plan, { ownStore, log }, names, work) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         if (plan === undefined)
             return { ...(await work()), digests: undefined };
-        const store = load_images_addDisposableResource(env_1, ownStore(), true);
-        const claim = await claimDigests(store, plan, names);
+        const store = several_addDisposableResource(env_1, ownStore(), true);
+        const claim = await (0,load_image_digests/* claimDigests */.sh)(store, plan, names);
         const result = await work();
         const digests = await claim.upload(result.images);
         log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
@@ -33285,7 +33491,7 @@ async function withDigests(plan, { ownStore, log }, names, work) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = load_images_disposeResources(env_1);
+        const result_1 = several_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -33297,7 +33503,7 @@ async function readMapping(each, opened) {
         if (record === undefined)
             throw withoutRecord(artifact);
         requireExpected(expectations, record, record.platform);
-        return Promise.resolve((0,image_mapping/* mappedRecord */.$y)(artifact, record));
+        return Promise.resolve((0,load_image_digests/* mappedRecord */.$y)(artifact, record));
     });
     return requireAll(read, 'read').flat();
 }
@@ -33312,7 +33518,7 @@ async function loadSideBySide(each, tools, opened) {
     const atOnce = await chooseAtOnce(info, handovers);
     const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
     const loaded = await log.chapter(title, () => sideBySide(opened, atOnce, (handover, name) => {
-        const named = { ...tools, log: namedLog(log, name), timeline: (0,shared_timeline/* namedTimeline */.J)(timeline, name) };
+        const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
         return loadHandover(each, named, handover, info);
     }));
     return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, result)), 'loaded');
@@ -33352,29 +33558,2833 @@ async function requireStillThere({ engine }, result) {
 
 /***/ }),
 
-/***/ 568:
-/***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
+/***/ 9824:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-__nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6650);
-/* harmony import */ var _shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1137);
-/* harmony import */ var _shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4439);
-/* harmony import */ var _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1698);
-/* harmony import */ var _shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5083);
-/* harmony import */ var _shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6016);
-/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4819);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9491);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9151);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(743);
-/* harmony import */ var _shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(917);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4823);
-/* harmony import */ var _run_inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1212);
-/* harmony import */ var _run_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1866);
-/* harmony import */ var _images_inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(6305);
-/* harmony import */ var _images_plan_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5795);
-/* harmony import */ var _images_summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5334);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6019);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  l: () => (/* binding */ imagesSummary)
+});
+
+// UNUSED EXPORTS: loadSummary
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/markdown.js
+
+/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+function cell(text) {
+    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+}
+/** Text in code style that can't break out of it. */
+function code(text) {
+    return `\`${text.replaceAll('`', "'")}\``;
+}
+/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+function shortDigest(digest) {
+    return digest.slice(0, 'sha256:'.length + 12);
+}
+/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
+    if (spans.length === 0)
+        return '';
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        const name = span.name.replace(/[:;#,]/g, ' ');
+        return `    ${name} (${(0,base_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./build/shared/image/layer-table.js
+
+
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,base_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/load-image/digests.js
+var load_image_digests = __nccwpck_require__(1448);
+;// CONCATENATED MODULE: ./build/load-image/summary.js
+
+
+
+
+
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which had this very image',
+    build: 'this job’s own, which was not handed over',
+};
+/** The job summary of a load that worked. */
+function loadSummary(result, spans) {
+    const { artifact, record, expected, fallback } = result;
+    const from = record?.producer;
+    const facts = [
+        ['Image', code(result.reference)],
+        ['Image ID here', code(result.image.imageId)],
+        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
+        ['Layers', String(expected.diffIds.length)],
+        ['Source', sources[result.source]],
+        ...(fallback === undefined
+            ? []
+            : [
+                ['Pulled from', code(fallback.reference)],
+                ['Why not the artifact', fallback.reason],
+            ]),
+        ...(artifact === undefined
+            ? []
+            : [
+                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`],
+                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
+                ['Downloaded', downloaded(result)],
+            ]),
+        ...(from === undefined
+            ? []
+            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+        ['Checked against', checkedAgainst(result)],
+    ];
+    const layers = record === undefined ? [] : [layerTable(record.layers)];
+    return [
+        `### ${title(result)} ${code(result.reference)}`,
+        markdownTable(['', ''], facts),
+        ...layers,
+        gantt(spans),
+        '',
+    ].join('\n\n');
+}
+function downloaded({ size, record, loaded, source }) {
+    if (size === 0)
+        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
+    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
+    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return `${(0,base_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
+}
+function title({ fallback, loaded }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
+}
+/** The job summary of a step that worked: of one image in detail, of several as a table. */
+function imagesSummary(result, spans) {
+    const { images, loaded, digests } = result;
+    const [only] = images.length === 1 ? loaded : [];
+    const uploaded = digests === undefined ? '' : `The digests are ${code(load_image_digests/* digestsFileName */.td)} in the artifact ${code(digests.name)}.\n\n`;
+    if (only !== undefined)
+        return loadSummary(only, spans) + uploaded;
+    const known = loaded.length === 0;
+    const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
+    const rows = images.map((image) => [
+        code(image.name),
+        code(image.reference),
+        code(image.configDigest),
+        image.manifestDigest === '' ? '' : code(image.manifestDigest),
+        image.pushedReference === '' ? '' : code(image.pushedReference),
+        image.platform,
+        (0,base_text/* formatBytes */.z3)(image.size),
+        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
+    ]);
+    const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
+    const title = known ? 'Digests of' : 'Loaded and verified';
+    return [
+        `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
+        markdownTable([...head, ...(known ? [] : ['Here'])], rows),
+        `${uploaded}${gantt(spans)}`,
+        '',
+    ].join('\n\n');
+}
+
+
+/***/ }),
+
+/***/ 712:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  H: () => (/* binding */ openArtifact)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
+// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
+/**
+ * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
+ * both cost one request.
+ */
+async function withTailCache(reader) {
+    const tailStart = Math.max(0, reader.size - tailBytes);
+    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
+    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    return {
+        size: reader.size,
+        downloaded: reader.downloaded,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
+        stream: async function* (start, end, memory) {
+            const border = Math.max(start, Math.min(end, tailStart));
+            if (start < border)
+                yield* reader.stream(start, border, memory);
+            if (border < end)
+                yield cached(border, end);
+        },
+    };
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
+var verified_stream = __nccwpck_require__(2163);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
+
+
+
+const localHeaderBytes = 30;
+/**
+ * Lists the files of a zip from its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+async function listZip(reader) {
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry));
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
+    }
+}
+function member(entry) {
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
+    return {
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
+    };
+}
+/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
+    }
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+/** The first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
+
+
+
+
+
+const maxTextBytes = 8 * 1024 * 1024;
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, blob) {
+    const reader = await withTailCache(blob);
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.stream(start, end, 'shared'), onBytes)),
+    };
+}
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            yield* (0,verified_stream/* verifiedMember */.lD)(reader, artifact, member, start, onBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.stream(at + start, at + end, 'shared'), onBytes);
+        },
+    };
+}
+async function readText(reader, artifact, member) {
+    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    const range = {
+        size: member.compressedSize,
+        downloaded: reader.downloaded,
+        read: (from, to) => reader.read(start + from, start + to),
+        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+    };
+    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
+    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
+    return (await (0,chunks/* copiedBytes */.QB)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
+}
+function tooLarge(artifact, member) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
+}
+function missing(artifact, name, members) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
+}
+
+
+/***/ }),
+
+/***/ 3298:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dg: () => (/* binding */ isTransient),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   ok: () => (/* binding */ httpClient),
+/* harmony export */   p2: () => (/* binding */ httpError),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8760);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+
+
+
+
+
+/** A request to the artifact service or its blob store that was answered with something other than success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
+    serviceCode;
+    /** How long the service asked to wait, in ms, if it did. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+// A connection that says nothing for this long is given up; the request is then tried again.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+/**
+ * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
+ * @param signal ends requests under way
+ */
+function httpClient(proxied, signal) {
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+    const dispatcher = proxied ? new undici__WEBPACK_IMPORTED_MODULE_1__.EnvHttpProxyAgent(options) : new undici__WEBPACK_IMPORTED_MODULE_1__.Agent(options);
+    return {
+        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
+            ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
+            : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
+        close: () => dispatcher.destroy(),
+    };
+}
+function withLength(headers, body) {
+    return { ...headers, 'content-length': String(body.length) };
+}
+// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
+/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
+async function readText(response) {
+    const text = await response.body.text();
+    if (response.statusCode < 300)
+        return text;
+    throw httpError(response, text);
+}
+/** The error for an answer that isn't a success; `text` is its body. */
+function httpError(response, text) {
+    const header = (name) => String(response.headers[name] ?? '');
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    const seconds = Number(header('retry-after') || NaN);
+    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
+    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
+}
+const retryableStatus = [408, 429, 500, 502, 503, 504];
+/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof HttpError)
+        return retryableStatus.includes(error.status);
+    const code = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
+    return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
+}
+/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
+function again(request, options) {
+    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
+    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .backoff */ .J)(...pauseMs);
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .retry */ .L)(request, {
+        attempts,
+        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+function retryAfter(error) {
+    return error instanceof HttpError ? error.retryAfterMs : undefined;
+}
+
+
+/***/ }),
+
+/***/ 4819:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  b: () => (/* binding */ otherRunStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
+var artifact_content = __nccwpck_require__(712);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
+
+
+
+// So many successful runs are looked at for the artifact, newest first.
+const mostRuns = 20;
+/**
+ * The run that was asked for, if it has the artifact; of several the newest that has it.
+ * @param say told of each run that is passed over
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
+ * was asked for by its id; HttpError
+ */
+async function chooseRun(runs, search, say) {
+    const { choice } = search;
+    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
+}
+async function runById(runs, search, runId) {
+    const run = await runs.get(runId);
+    if (run.isOfFork && !search.allowForkRuns)
+        throw refused(run);
+    const all = await runs.artifacts(runId);
+    const artifacts = all.filter(({ expired }) => !expired);
+    const missing = firstMissing(search.wanted, artifacts);
+    if (missing === undefined)
+        return { run, artifacts };
+    const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+    throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
+}
+async function latestRun(runs, search, filter, say) {
+    const seen = [];
+    let forks = 0;
+    let newestExpired;
+    for await (const run of runs.successful(filter)) {
+        if (run.isOfFork && !search.allowForkRuns) {
+            forks += 1;
+            say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
+            continue;
+        }
+        const found = await runs.artifacts(run.id, onlyName(search.wanted));
+        const artifacts = found.filter(({ expired }) => !expired);
+        const missing = firstMissing(search.wanted, artifacts);
+        if (missing === undefined)
+            return { run, artifacts };
+        const expired = found.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+        if (expired !== undefined)
+            newestExpired ??= expiredIn(run, expired);
+        const why = expired === undefined ? 'never had' : 'no longer has';
+        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
+        seen.push(run);
+        if (seen.length === mostRuns)
+            break;
+    }
+    const [newest] = seen;
+    if (newest === undefined)
+        throw noRun(search, filter, forks);
+    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+}
+/** The first name or pattern that stands for none of the artifacts. */
+function firstMissing(wanted, artifacts) {
+    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+}
+/** What the REST API can filter by. */
+function onlyName(wanted) {
+    const [name, ...others] = wanted;
+    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
+}
+function refused(run) {
+    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
+        'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
+        'writes and no self-hosted runner.');
+}
+function expiredIn(run, artifact) {
+    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
+}
+function notInRun(missing, run, artifacts) {
+    const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
+    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
+        'not listed any more.');
+}
+function inNoRun(search, filter, newest, count) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
+        `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
+}
+function noRun(search, filter, forks) {
+    const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${wordsFor(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+        (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'));
+}
+/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function wordsFor({ repository }, { workflow, branch, event }) {
+    const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
+    return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
+
+
+
+/** The service code of an answer that refuses because of a rate limit. */
+const rateLimited = 'rate-limited';
+// A longer wait is the user's to decide on.
+const longestWaitMs = 60_000;
+function restClient(options) {
+    const { apiUrl } = options;
+    const get = async (url) => {
+        const response = await send(options, url);
+        const body = (0,json/* parseJson */.qF)(await response.body.text());
+        if (!(0,json/* isObject */.Gv)(body))
+            throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
+        return { body, next: nextPage(response, apiUrl) };
+    };
+    return {
+        get: async (path) => (await get(`${apiUrl}${path}`)).body,
+        pages: async function* (path) {
+            let url = `${apiUrl}${path}`;
+            while (url !== undefined) {
+                const page = await get(url);
+                yield page.body;
+                url = page.next;
+            }
+        },
+        redirect: async (path) => {
+            const response = await send(options, `${apiUrl}${path}`);
+            await response.body.dump();
+            const location = response.headers['location'];
+            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
+                throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
+            }
+            return location;
+        },
+    };
+}
+/** A success or a redirect, after as many tries as it takes. */
+function send(options, url) {
+    const attempt = async () => {
+        const response = await sendOnce(options, url);
+        if (response.statusCode < 400)
+            return response;
+        throw restError(response, await response.body.text());
+    };
+    return (0,artifacts_http/* again */.TG)(attempt, {
+        what: () => "GitHub's REST API",
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry: options.onRetry,
+        signal: options.signal,
+        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
+    });
+}
+// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
+// caller's, and the token doesn't go there.
+async function sendOnce(options, url, hops = 3) {
+    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
+    const location = String(response.headers['location'] ?? '');
+    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
+    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, new URL(location, url).href, hops - 1);
+}
+// docs.github.com/rest: "Getting started with the REST API", headers.
+function headers(token) {
+    return {
+        accept: 'application/vnd.github+json',
+        authorization: `Bearer ${token}`,
+        'user-agent': 'image-handover',
+        'x-github-api-version': '2022-11-28',
+    };
+}
+function restError(response, text) {
+    const { statusCode } = response;
+    const body = (0,json/* parseJson */.qF)(text);
+    const message = (0,base_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
+    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
+    const waitMs = rateLimitWait(response, message);
+    return waitMs === undefined
+        ? new artifacts_http/* HttpError */.j$(statusCode, '', said)
+        : new artifacts_http/* HttpError */.j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+}
+/**
+ * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
+ * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
+ * minute (docs.github.com/rest: "Rate limits for the REST API").
+ */
+function rateLimitWait({ statusCode, headers }, message) {
+    if (statusCode !== 403 && statusCode !== 429)
+        return undefined;
+    const header = (name) => Number(headers[name] ?? NaN);
+    if (header('retry-after') >= 0)
+        return header('retry-after') * 1000;
+    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
+        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
+    }
+    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
+}
+function isRateLimit(error) {
+    return error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+}
+function waitOf(error) {
+    return error.retryAfterMs ?? 0;
+}
+/**
+ * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
+ * server behind a proxy may name itself otherwise.
+ */
+function nextPage({ headers }, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+    if (link === undefined || !URL.canParse(link, apiUrl))
+        return undefined;
+    const { pathname, search } = new URL(link, apiUrl);
+    return `${new URL(apiUrl).origin}${pathname}${search}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
+var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
+var whole_blob = __nccwpck_require__(665);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
+
+
+
+// A run is some 20 kB of JSON.
+const runsPerPage = 20;
+/**
+ * @param repository `owner/name`
+ * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
+ */
+function workflowRuns(rest, repository) {
+    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
+    return {
+        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
+        successful: async function* ({ workflow, branch, event }) {
+            const query = new URLSearchParams({
+                branch,
+                ...(event === undefined ? {} : { event }),
+                status: 'success',
+                exclude_pull_requests: 'true',
+                per_page: String(runsPerPage),
+            });
+            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
+            for await (const page of rest.pages(path))
+                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
+        },
+        artifacts: async (runId, name) => {
+            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
+            const found = [];
+            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
+                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
+            }
+            return found.sort((one, other) => other.id - one.id);
+        },
+        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
+    };
+}
+function parseRun(item) {
+    const { id } = item;
+    const repository = fullName(item['repository']);
+    const headRepository = fullName(item['head_repository']);
+    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
+        throw unknownForm('a workflow run without id or repository');
+    return {
+        id,
+        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        headRepository,
+        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
+    };
+}
+function fullName(repository) {
+    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
+}
+function parseArtifact(item) {
+    const { id, name, size_in_bytes: size } = item;
+    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
+        throw unknownForm('an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
+        expired: item['expired'] === true,
+    };
+}
+function unknownForm(what) {
+    return new artifacts_http/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/other-run-store.js
+
+
+
+
+
+
+
+
+
+
+/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
+function otherRunStore(options) {
+    const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, signal);
+    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+    const explain = (what, work) => work().catch((error) => {
+        throw signal.aborted ? error : explained(what, search, error);
+    });
+    let chosen;
+    return {
+        list: async () => {
+            chosen ??= explain('find the run', () => chooseRun(runs, search, say));
+            const { run, artifacts } = await chosen;
+            say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+            const link = { id: run.id, url: run.url };
+            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
+                ...{ id, name, size, createdAt, run: link },
+                ...(digest === undefined ? {} : { digest }),
+            }));
+        },
+        open: (artifact) => {
+            const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+            return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry: say, progress, folders, signal }));
+        },
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+// The list may be older than the expiry: then the download answers 410.
+async function signDownload(runs, artifact) {
+    try {
+        return await runs.signDownload(artifact.id);
+    }
+    catch (error) {
+        if (!(error instanceof artifacts_http/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+    }
+}
+function explained(what, search, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
+    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+    const { choice } = search;
+    const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
+    if (status === 404) {
+        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
+            'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+            'that can read its actions.', error);
+    }
+    const denied = (status === 401 || status === 403) && !limited;
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
+        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+            'and check that it has not expired.'
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 2332:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ resultsService),
+/* harmony export */   b: () => (/* binding */ UnknownAnswer)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
+
+
+
+/** The service answered with success, but not with what we know: our client is older than the service. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
+const formatVersion = 7;
+/** @param onRetry told of each call that is made again, in one line */
+function resultsService(http, credentials, onRetry, signal) {
+    const ids = {
+        workflow_run_backend_id: credentials.runBackendId,
+        workflow_job_run_backend_id: credentials.jobBackendId,
+    };
+    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)(() => post(http, credentials, method, { ...ids, ...body }), {
+        what: () => method,
+        attempts: 5,
+        pauseMs: [1000, 15_000],
+        onRetry,
+        signal,
+    });
+    return {
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const owner = {
+                workflow_run_backend_id: artifact.runBackendId,
+                workflow_job_run_backend_id: artifact.jobBackendId,
+            };
+            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = Number(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && Number.isSafeInteger(id))
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name) => {
+            await call('DeleteArtifact', { name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value !== 'string' || !URL.canParse(value))
+        throw new UnknownAnswer(`${method}: no signed URL`);
+    return value;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // An empty list may be left out in protobuf's JSON; any other form is news to us.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .objectsOf */ .iZ)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    const id = Number(field(item, 'database_id', 'databaseId'));
+    const size = Number(item['size']);
+    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['name'], '');
+    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['digest'], ''));
+    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+
+
+/***/ }),
+
+/***/ 9491:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Z: () => (/* binding */ runStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
+var artifact_content = __nccwpck_require__(712);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
+
+
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
+/**
+ * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
+ * @param onBytes told how many bytes have arrived, block by block
+ * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
+ */
+async function uploadBlob(target, chunks, onBytes) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    const ids = [];
+    const inFlight = new Set();
+    let failure;
+    let size = 0;
+    const pool = new BlockPool();
+    for await (const { buffer, length } of blocks(chunks, pool)) {
+        const block = buffer.subarray(0, length);
+        hash.update(block);
+        const start = size;
+        size += length;
+        const id = blockId(ids.length);
+        ids.push(id);
+        const sent = putBlock(target, id, block, start)
+            .then(() => {
+            onBytes(length);
+            pool.giveBack(buffer);
+        }, (error) => {
+            failure ??= error;
+        })
+            .finally(() => inFlight.delete(sent));
+        inFlight.add(sent);
+        if (inFlight.size >= blocksInFlight)
+            await Promise.race(inFlight);
+        if (failure !== undefined)
+            break;
+    }
+    await Promise.all(inFlight);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    await putBlockList(target, ids);
+    return { size, digest: `sha256:${hash.digest('hex')}` };
+}
+// All ids of a blob have one length (Put Block, "Remarks").
+function blockId(position) {
+    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
+}
+/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
+class BlockPool {
+    #free = [];
+    take() {
+        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    }
+    giveBack(block) {
+        this.#free.push(block);
+    }
+}
+/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+async function* blocks(chunks, pool) {
+    let buffer = pool.take();
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(buffer, length, taken);
+            taken += count;
+            length += count;
+            if (length < blockBytes)
+                continue;
+            yield { buffer, length };
+            buffer = pool.take();
+            length = 0;
+        }
+    }
+    if (length > 0)
+        yield { buffer, length };
+}
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
+}
+function putBlockList(target, ids) {
+    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+}
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
+    };
+    await (0,artifacts_http/* again */.TG)(async () => (0,artifacts_http/* readText */.yR)(await http.send(request)), {
+        what: () => what,
+        attempts: 5,
+        pauseMs: [500, 15_000],
+        onRetry,
+        signal,
+    });
+}
+function withQuery(url, query) {
+    const result = new URL(url);
+    for (const [name, value] of Object.entries(query))
+        result.searchParams.set(name, value);
+    return result.href;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
+var results_service = __nccwpck_require__(2332);
+;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
+
+/**
+ * Our own store, and the official client where the service answers in a way that ours doesn't know.
+ * @param say told when the official client takes over
+ */
+function fallbackStore(own, official, say) {
+    let useOfficial = false;
+    const either = async (work) => {
+        if (useOfficial)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof results_service/* UnknownAnswer */.b))
+                throw error;
+            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            useOfficial = true;
+            return work(official);
+        }
+    };
+    return {
+        list: () => either((store) => store.list()),
+        open: (artifact) => either((store) => store.open(artifact)),
+        upload: (request) => either((store) => store.upload(request)),
+        remove: (name) => either((store) => store.remove(name)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official[Symbol.asyncDispose]();
+        },
+    };
+}
+
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
+
+
+
+
+
+
+
+
+/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
+function officialStore(tempRoot) {
+    const folders = (0,files/* tempDirs */.zE)(tempRoot);
+    return {
+        list,
+        open: async (artifact) => official_store_open(artifact, await folders.make()),
+        upload: async (request) => upload(request, await folders.make()),
+        remove: async (name) => {
+            await (await client()).deleteArtifact(name);
+        },
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+// The client is most of the bundle: it is loaded only when it is needed.
+async function client() {
+    const { DefaultArtifactClient } = await __nccwpck_require__.e(/* import() */ 584).then(__nccwpck_require__.bind(__nccwpck_require__, 584));
+    return new DefaultArtifactClient();
+}
+async function list() {
+    const { artifacts } = await (await client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest: text }) => {
+        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
+        return {
+            id,
+            name,
+            size,
+            ...(digest === undefined ? {} : { digest }),
+            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+        };
+    })
+        .sort((one, other) => other.id - one.id);
+}
+async function official_store_open(artifact, path) {
+    const expectedHash = artifact.digest;
+    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true) {
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
+    }
+    const names = await (0,promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    return {
+        artifact,
+        downloaded: () => artifact.size,
+        files,
+        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        read: (name, onBytes) => (0,chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
+        ranges: () => Promise.resolve(undefined),
+    };
+}
+async function upload(request, folder) {
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
+    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id === undefined) {
+        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+    }
+    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
+    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
+
+
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ */
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
+var signed_url = __nccwpck_require__(606);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
+var whole_blob = __nccwpck_require__(665);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+
+// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
+// them at level 0, so that an entry can be sent before its checksum is known.
+const version = 45;
+const flags = 0x0808; // data descriptor follows; names are UTF-8
+const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
+const limit32 = 0xffffffff;
+/**
+ * The bytes of a zip with the entries stored as they are.
+ * @param entries may decide a later entry's content only after an earlier one has passed
+ * @throws RangeError when an entry isn't as long as it said
+ */
+async function* storedZip(entries) {
+    const written = [];
+    let position = 0;
+    for await (const entry of entries) {
+        const name = Buffer.from(entry.name);
+        const offset = position;
+        const header = localHeader(name, entry.size);
+        yield header;
+        let size = 0;
+        let crc = 0;
+        for await (const chunk of entry.chunks) {
+            crc = (0,external_node_zlib_.crc32)(chunk, crc);
+            size += chunk.length;
+            yield chunk;
+        }
+        if (entry.size !== undefined && size !== entry.size)
+            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
+        yield descriptor;
+        position += header.length + size + descriptor.length;
+        written.push({ name, offset, size, crc });
+    }
+    const directory = Buffer.concat(written.map(centralHeader));
+    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
+}
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
+function localHeader(name, size) {
+    const large = isLarge(size);
+    const header = Buffer.alloc(30);
+    header.writeUInt32LE(0x04034b50, 0);
+    header.writeUInt16LE(version, 4);
+    header.writeUInt16LE(flags, 6);
+    header.writeUInt16LE(dosEpoch, 12);
+    header.writeUInt32LE(large ? limit32 : 0, 18);
+    header.writeUInt32LE(large ? limit32 : 0, 22);
+    header.writeUInt16LE(name.length, 26);
+    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
+    header.writeUInt16LE(extra.length, 28);
+    return Buffer.concat([header, name, extra]);
+}
+function dataDescriptor(crc, size, large) {
+    const descriptor = Buffer.alloc(large ? 24 : 16);
+    descriptor.writeUInt32LE(0x08074b50, 0);
+    descriptor.writeUInt32LE(crc, 4);
+    if (large) {
+        descriptor.writeBigUInt64LE(BigInt(size), 8);
+        descriptor.writeBigUInt64LE(BigInt(size), 16);
+    }
+    else {
+        descriptor.writeUInt32LE(size, 8);
+        descriptor.writeUInt32LE(size, 12);
+    }
+    return descriptor;
+}
+function centralHeader({ name, offset, size, crc }) {
+    const largeSize = size >= limit32;
+    const largeOffset = offset >= limit32;
+    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
+    const header = Buffer.alloc(46);
+    header.writeUInt32LE(0x02014b50, 0);
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+    header.writeUInt16LE(version, 6);
+    header.writeUInt16LE(flags, 8);
+    header.writeUInt16LE(dosEpoch, 14);
+    header.writeUInt32LE(crc, 16);
+    header.writeUInt32LE(largeSize ? limit32 : size, 20);
+    header.writeUInt32LE(largeSize ? limit32 : size, 24);
+    header.writeUInt16LE(name.length, 28);
+    header.writeUInt16LE(extra.length, 30);
+    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
+    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
+    return Buffer.concat([header, name, extra]);
+}
+function zip64Extra(values) {
+    if (values.length === 0)
+        return Buffer.alloc(0);
+    const extra = Buffer.alloc(4 + 8 * values.length);
+    extra.writeUInt16LE(1, 0);
+    extra.writeUInt16LE(8 * values.length, 2);
+    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
+    return extra;
+}
+function endOfDirectory(count, size, offset) {
+    const end = Buffer.alloc(22);
+    end.writeUInt32LE(0x06054b50, 0);
+    end.writeUInt16LE(count, 8);
+    end.writeUInt16LE(count, 10);
+    end.writeUInt32LE(size, 12);
+    end.writeUInt32LE(Math.min(offset, limit32), 16);
+    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+}
+function zip64End(count, size, offset) {
+    const end = Buffer.alloc(76);
+    end.writeUInt32LE(0x06064b50, 0);
+    end.writeBigUInt64LE(44n, 4);
+    end.writeUInt16LE(0x0300 | version, 12);
+    end.writeUInt16LE(version, 14);
+    end.writeBigUInt64LE(BigInt(count), 24);
+    end.writeBigUInt64LE(BigInt(count), 32);
+    end.writeBigUInt64LE(BigInt(size), 40);
+    end.writeBigUInt64LE(BigInt(offset), 48);
+    end.writeUInt32LE(0x07064b50, 56);
+    end.writeBigUInt64LE(BigInt(offset + size), 64);
+    end.writeUInt32LE(1, 72);
+    return end;
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+
+
+
+
+
+
+
+
+
+
+
+
+const dayMs = 24 * 60 * 60 * 1000;
+const cleanupMs = 5000;
+/**
+ * The artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const official = officialStore(options.tempRoot);
+    const explained = {
+        ...official,
+        upload: (request) => official.upload(request).catch((error) => {
+            // The official client tells the status in its message alone.
+            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(request.name, error);
+            throw transferFailed(`upload the artifact "${request.name}"`, error);
+        }),
+    };
+    return fallbackStore(ownStore(options), explained, options.onNotice);
+}
+function ownStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, options.signal);
+    const service = (0,results_service/* resultsService */.U)(http, credentials, options.onRetry, options.signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
+        upload: (request) => run_store_upload(http, service, credentials, options, request),
+        remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+async function run_store_open({ http, service, folders }, options, artifact, listed) {
+    if (listed === undefined)
+        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
+    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret));
+    const { onRetry, progress, signal } = options;
+    return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
+}
+async function run_store_upload(http, service, credentials, options, request) {
+    const { name } = request;
+    const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+    const create = () => service.create(name, expiresAt).catch((error) => {
+        throw error instanceof artifacts_http/* HttpError */.j$ && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
+    });
+    const url = await explain(`create the artifact "${name}"`, create);
+    try {
+        const zip = storedZip(request.files);
+        const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+        const blob = await uploadBlob(target, zip, request.onBytes);
+        const id = await service.finalize(name, blob.size, blob.digest);
+        return { id, name, ...blob };
+    }
+    catch (error) {
+        await removeUnfinished(credentials, options, name);
+        throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+    }
+}
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
+async function removeUnfinished(credentials, { proxied, onRetry }, name) {
+    const signal = AbortSignal.timeout(cleanupMs);
+    const http = (0,artifacts_http/* httpClient */.ok)(proxied, signal);
+    try {
+        await (0,results_service/* resultsService */.U)(http, credentials, onRetry, signal).remove(name);
+    }
+    catch {
+        // The error that led here is the one to report.
+    }
+    finally {
+        await http.close();
+    }
+}
+async function explain(what, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        if (error instanceof results_service/* UnknownAnswer */.b)
+            throw error;
+        throw transferFailed(what, error);
+    }
+}
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+function transferFailed(what, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const authorization = error instanceof artifacts_http/* HttpError */.j$ && (error.status === 401 || error.status === 403);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
+        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 606:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ maskedUrl)
+/* harmony export */ });
+/**
+ * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
+ * printed, and as `URLSearchParams` writes it, if that is another.
+ */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
+}
+
+
+/***/ }),
+
+/***/ 2163:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   MC: () => (/* binding */ verifiedBlob),
+/* harmony export */   lD: () => (/* binding */ verifiedMember),
+/* harmony export */   zb: () => (/* binding */ requireListedDigest)
+/* harmony export */ });
+/* unused harmony export holdBack */
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
+
+
+
+
+
+// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
+const heldBackBytes = 1024 * 1024;
+const again = 'Run the job that exports the image again.';
+/**
+ * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
+ * blob's digest and the member's size and CRC have been checked.
+ * @param dataStart where the member's bytes start in the blob
+ * @throws HandoverError `artifact-corrupt` while iterating
+ */
+function verifiedMember(reader, artifact, member, dataStart, onBytes) {
+    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
+    const plain = member.stored ? compressed : inflate(compressed, member.name);
+    return holdBack(checkedMember(plain, member), heldBackBytes);
+}
+/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
+function verifiedBlob(reader, artifact, onBytes) {
+    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
+}
+async function* verifiedSlice(reader, artifact, start, end, onBytes) {
+    const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    let position = 0;
+    for await (const part of reader.stream(0, reader.size, 'own')) {
+        if (artifact.digest !== undefined)
+            hash.update(part);
+        onBytes(part.length);
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, part.length);
+        if (from < to)
+            yield part.subarray(from, to);
+        position += part.length;
+    }
+    requireListedDigest(artifact, hash);
+}
+/**
+ * @param hash has seen all of the artifact's blob, if a digest of it is listed
+ * @throws HandoverError `artifact-corrupt`
+ */
+function requireListedDigest(artifact, hash) {
+    if (artifact.digest === undefined)
+        return;
+    const actual = `sha256:${hash.digest('hex')}`;
+    if (actual === artifact.digest)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
+}
+async function* inflate(compressed, name) {
+    let broken;
+    const source = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .watchedChunks */ .bM)(compressed, (error) => (broken = error));
+    try {
+        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_1__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, again, error);
+    }
+}
+async function* checkedMember(chunks, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of chunks) {
+        size += chunk.length;
+        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size === member.size && crc === member.crc)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
+}
+function hex(crc) {
+    return crc.toString(16).padStart(8, '0');
+}
+/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
+async function* holdBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
+}
+
+
+/***/ }),
+
+/***/ 665:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  J: () => (/* binding */ blobReader)
+});
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
+var results_service = __nccwpck_require__(2332);
+;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+
+
+
+const attempts = 6;
+function signedBlob(options) {
+    let url;
+    return {
+        get: async (headers) => {
+            url ??= options.sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,http/* again */.TG)(work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    attempts,
+                    pauseMs: [500, 10_000],
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => (0,http/* isTransient */.dg)(error) || error instanceof CutShort,
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended in good order before all bytes had come. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end) {
+        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
+}
+/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+// Azure answers 403 AuthenticationFailed for a signature past its time.
+function isExpired(error) {
+    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.b || error instanceof RangesIgnored)
+        return error;
+    if (options.signal.aborted)
+        return error;
+    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers with the whole
+ */
+function rangedReader(options) {
+    const { size } = options;
+    const blob = signedBlob(options);
+    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
+        stream: async function* (start, end, memory) {
+            const free = [];
+            const queue = [];
+            let next = start;
+            while (next < end || queue.length > 0) {
+                while (next < end && queue.length < partsInFlight) {
+                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                    const part = readInto(bytes.subarray(0, end - next), next);
+                    part.catch(() => undefined); // reported when its turn comes
+                    queue.push(part);
+                    next = Math.min(end, next + partBytes);
+                }
+                const part = await queue.shift();
+                if (part === undefined)
+                    continue;
+                yield part;
+                if (memory === 'shared')
+                    free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Fills `bytes` from `start` on. */
+async function readPart(blob, options, bytes, start) {
+    const end = start + bytes.length;
+    let filled = 0;
+    const attempt = async () => {
+        const body = await request(blob, options, start + filled, end);
+        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+        body.on('data', (chunk) => {
+            filled += chunk.copy(bytes, filled);
+            (0,bytes_chunks/* giveBack */.F5)(chunk);
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+        if (filled < bytes.length)
+            throw new CutShort(start + filled, end);
+    };
+    await blob.persist(attempt, () => start + filled, end);
+    return bytes;
+}
+async function request(blob, options, start, end) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+    if (response.statusCode === 200) {
+        await discard(response);
+        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    }
+    if (response.statusCode !== 206) {
+        const text = await response.body.text();
+        throw (0,http/* httpError */.p2)(response, text);
+    }
+    try {
+        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    }
+    catch (error) {
+        await discard(response);
+        throw error;
+    }
+    return response.body;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
+var verified_stream = __nccwpck_require__(2163);
+;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+/**
+ * Reads an artifact's blob in parts, whether or not its server gives parts.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+function blobReader(given) {
+    const options = { ...given, size: given.artifact.size };
+    const parts = rangedReader(options);
+    let whole;
+    let isHere = false;
+    const fetched = (error) => {
+        if (!(error instanceof RangesIgnored))
+            throw error;
+        return (whole ??= fetchWhole(options).then((reader) => {
+            isHere = true;
+            return reader;
+        }));
+    };
+    return {
+        size: options.size,
+        downloaded: () => (isHere ? options.size : undefined),
+        read: async (start, end) => whole === undefined
+            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
+            : (await whole).read(start, end),
+        stream: async function* (start, end, memory) {
+            let position = start;
+            if (whole === undefined) {
+                try {
+                    for await (const part of parts.stream(start, end, memory)) {
+                        position += part.length;
+                        yield part;
+                    }
+                    return;
+                }
+                catch (error) {
+                    await fetched(error);
+                }
+            }
+            const reader = await whole;
+            if (reader !== undefined)
+                yield* reader.stream(position, end, memory);
+        },
+    };
+}
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = signedBlob(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return fileReader(path, size);
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw (0,http/* httpError */.p2)(response, await response.body.text());
+    const announced = response.headers['content-length'];
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            requireListedSize(Number(announced), options);
+        const { body } = response;
+        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                size += chunk.length;
+                if (size > options.size)
+                    requireListedSize(size, options);
+                hash.update(chunk);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await discard(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    if (size < options.size)
+        throw new CutShort(size, options.size);
+    (0,verified_stream/* requireListedDigest */.zb)(options.artifact, hash);
+}
+function fileReader(path, size) {
+    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+    return {
+        size,
+        downloaded: () => size,
+        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
+        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    };
+}
+async function* noChunks() {
+    // A file's stream reads one byte at least.
+}
+
+
+/***/ }),
+
+/***/ 3205:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   bD: () => (/* binding */ messageOf),
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   zR: () => (/* binding */ asError)
+/* harmony export */ });
+/* unused harmony exports errorCodes, setupBuildxHint */
+/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+const errorCodes = (/* unused pure expression or super */ null && ([
+    'invalid-input',
+    'docker-unavailable',
+    'unsupported-host',
+    'builder-unsupported',
+    'build-failed',
+    'cache-missed',
+    'image-not-found',
+    'tarball-invalid',
+    'not-enough-space',
+    'artifact-name-taken',
+    'artifact-not-found',
+    'artifact-expired',
+    'artifact-corrupt',
+    'transfer-failed',
+    'load-failed',
+    'image-missing',
+    'image-mismatch',
+    'platform-mismatch',
+    'revision-mismatch',
+    'registry-failed',
+    'run-not-found',
+    'timed-out',
+    'cancelled',
+]));
+/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+class HandoverError extends Error {
+    name = 'HandoverError';
+    code;
+    hint;
+    constructor(code, message, hint, cause) {
+        super(message, cause === undefined ? undefined : { cause });
+        this.code = code;
+        this.hint = hint;
+    }
+}
+/** The message of anything that was thrown, for use inside a sentence. */
+function messageOf(error) {
+    if (!(error instanceof Error))
+        return String(error);
+    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    return error.message || (systemCodeOf(error) ?? error.name);
+}
+/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+function systemCodeOf(error) {
+    if (!(error instanceof Error) || !('code' in error))
+        return undefined;
+    return typeof error.code === 'string' ? error.code : undefined;
+}
+/** What was caught, as an error to throw on: some libraries throw other things. */
+function asError(error) {
+    return error instanceof Error ? error : new Error(String(error));
+}
+/** The line of YAML that helps with every shortcoming of a builder. */
+const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+
+
+/***/ }),
+
+/***/ 604:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A0: () => (/* binding */ isByteCount),
+/* harmony export */   Gv: () => (/* binding */ isObject),
+/* harmony export */   JI: () => (/* binding */ stringOr),
+/* harmony export */   iZ: () => (/* binding */ objectsOf),
+/* harmony export */   iw: () => (/* binding */ stringsOf),
+/* harmony export */   pn: () => (/* binding */ stringMapOf),
+/* harmony export */   qF: () => (/* binding */ parseJson)
+/* harmony export */ });
+/* unused harmony export arrayOf */
+/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
+function parseJson(text) {
+    try {
+        const value = JSON.parse(text);
+        return value;
+    }
+    catch {
+        return undefined;
+    }
+}
+function isObject(value) {
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+function stringOr(value, otherwise) {
+    return typeof value === 'string' ? value : otherwise;
+}
+function arrayOf(value) {
+    return Array.isArray(value) ? value : [];
+}
+function objectsOf(value) {
+    return arrayOf(value).filter(isObject);
+}
+function stringsOf(value) {
+    return arrayOf(value).filter((item) => typeof item === 'string');
+}
+/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+function isByteCount(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+/** The string members of an object (labels, annotations); anything else in it is left out. */
+function stringMapOf(value) {
+    if (!isObject(value))
+        return {};
+    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+}
+
+
+/***/ }),
+
+/***/ 5122:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Y: () => (/* binding */ RegistryFailure)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** A push or a pull that failed. */
+class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+
+
+/***/ }),
+
+/***/ 8760:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  J: () => (/* binding */ backoff),
+  L: () => (/* binding */ retry)
+});
+
+;// CONCATENATED MODULE: external "node:timers/promises"
+const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
+;// CONCATENATED MODULE: ./build/shared/base/retry.js
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+
+
+/***/ }),
+
+/***/ 1453:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   a3: () => (/* binding */ formatDuration),
+/* harmony export */   xS: () => (/* binding */ quoteForeign),
+/* harmony export */   z3: () => (/* binding */ formatBytes)
+/* harmony export */ });
+/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+function formatBytes(bytes) {
+    const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+    let value = bytes;
+    let unit = 0;
+    while (value >= 999.5 && unit < units.length - 1) {
+        value /= 1000;
+        unit += 1;
+    }
+    const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+    return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
+}
+/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+function formatDuration(ms) {
+    if (ms < 100)
+        return `${String(Math.round(ms))} ms`;
+    if (ms < 60_000)
+        return `${(ms / 1000).toFixed(1)} s`;
+    const seconds = Math.round(ms / 1000);
+    return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
+}
+/** Text of someone else's on one line of a message: control characters gone, length bounded. */
+function quoteForeign(text, limit = 300) {
+    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
+    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+    return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
+}
+
+
+/***/ }),
+
+/***/ 1829:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   I: () => (/* binding */ timeline),
+/* harmony export */   J: () => (/* binding */ namedTimeline)
+/* harmony export */ });
+function timeline() {
+    const began = performance.now();
+    const spans = [];
+    return {
+        measure: async (name, work) => {
+            const startMs = performance.now() - began;
+            let result;
+            try {
+                result = await work();
+                return result;
+            }
+            finally {
+                // What failed took its time too: another place may come after it.
+                const called = typeof name === 'string' ? name : name(result);
+                spans.push({ name: called, startMs, endMs: performance.now() - began });
+            }
+        },
+        spans: () => spans,
+    };
+}
+/** The same timeline for one of several works at once: each stretch begins with the name. */
+function namedTimeline(timeline, name) {
+    return {
+        ...timeline,
+        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
+    };
+}
+
+
+/***/ }),
+
+/***/ 4256:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F5: () => (/* binding */ giveBack),
+/* harmony export */   QB: () => (/* binding */ copiedBytes),
+/* harmony export */   T6: () => (/* binding */ countedChunks),
+/* harmony export */   TN: () => (/* binding */ lastingChunks),
+/* harmony export */   V5: () => (/* binding */ withHead),
+/* harmony export */   bM: () => (/* binding */ watchedChunks),
+/* harmony export */   gv: () => (/* binding */ lastingChunk)
+/* harmony export */ });
+/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+async function copiedBytes(chunks) {
+    const copies = [];
+    for await (const chunk of chunks)
+        copies.push(Buffer.from(chunk));
+    return Buffer.concat(copies);
+}
+/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+async function* countedChunks(chunks, onBytes) {
+    for await (const chunk of chunks) {
+        onBytes(chunk.length);
+        yield chunk;
+    }
+}
+/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+async function* watchedChunks(chunks, onError) {
+    try {
+        yield* chunks;
+    }
+    catch (error) {
+        onError(error);
+        throw error;
+    }
+}
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
+ * chunks back and ask for more: such a one is copied. A longer one has been written by then.
+ */
+function lastingChunk(chunk) {
+    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
+}
+/** The same of each chunk. */
+async function* lastingChunks(chunks) {
+    for await (const chunk of chunks)
+        yield lastingChunk(chunk);
+}
+/**
+ * The first bytes, to look at, and the whole with them.
+ * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
+ * @throws what the chunks throw
+ */
+async function withHead(chunks, isEnough) {
+    const source = chunks[Symbol.asyncIterator]();
+    let head = Buffer.alloc(0);
+    while (!isEnough(head)) {
+        const next = await source.next();
+        if (next.done === true)
+            break;
+        // Copied: the chunk may be valid until the next is asked for.
+        head = Buffer.concat([head, next.value]);
+    }
+    const all = async function* () {
+        try {
+            if (head.length > 0)
+                yield head;
+            for (let next = await source.next(); next.done !== true; next = await source.next())
+                yield next.value;
+        }
+        finally {
+            await source.return?.();
+        }
+    };
+    return { head, all: all() };
+}
+/**
+ * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
+ * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
+ */
+function giveBack(chunk) {
+    const { buffer, length } = chunk;
+    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
+        buffer.transfer(0);
+}
+
+
+/***/ }),
+
+/***/ 356:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   GK: () => (/* binding */ explainDiskFull),
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace),
+/* harmony export */   aD: () => (/* binding */ diskSpace)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/**
+ * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
+ * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ */
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
+    try {
+        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+}
+/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
+}
+
+
+/***/ }),
+
+/***/ 9543:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   f4: () => (/* binding */ writeAll),
+/* harmony export */   mk: () => (/* binding */ makeTempDir),
+/* harmony export */   zE: () => (/* binding */ tempDirs)
+/* harmony export */ });
+/* unused harmony export transientFileChunks */
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+
+
+const chunkBytes = (/* unused pure expression or super */ null && (1024 * 1024));
+/**
+ * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
+ * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * @param source is closed at the end, if it is a file that was opened before
+ * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ */
+async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
+    const file = typeof source === 'string' ? await open(source) : source;
+    let read = 0;
+    let isLeft = false;
+    const fill = async (buffer) => {
+        let length = 0;
+        while (length < chunkBytes && !isLeft) {
+            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
+            length += bytesRead;
+            read += bytesRead;
+            if (bytesRead === 0 && !(await grows(read)))
+                break;
+        }
+        return length;
+    };
+    let filling;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        filling = fill(current);
+        for (;;) {
+            const length = await filling;
+            if (length === 0)
+                return;
+            filling = fill(other);
+            filling.catch(() => undefined); // reported when its turn comes
+            yield current.subarray(0, length);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        isLeft = true;
+        await filling?.catch(() => undefined);
+        await file.close();
+    }
+}
+/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+async function writeAll(file, chunk) {
+    for (let written = 0; written < chunk.length;) {
+        written += (await file.write(chunk, written)).bytesWritten;
+    }
+}
+/** @param root where they are made */
+function tempDirs(root) {
+    const made = [];
+    return {
+        make: async () => {
+            const dir = await makeTempDir(root);
+            made.push(dir);
+            return dir.path;
+        },
+        [Symbol.asyncDispose]: async () => {
+            for (const dir of made.splice(0))
+                await dir[Symbol.asyncDispose]();
+        },
+    };
+}
+/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
+async function makeTempDir(root) {
+    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
+    return {
+        path,
+        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
+    };
+}
+
+
+/***/ }),
+
+/***/ 8100:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  RK: () => (/* binding */ dockerCli),
+  fM: () => (/* binding */ lastLine),
+  jH: () => (/* binding */ outputOf)
+});
+
+;// CONCATENATED MODULE: external "node:child_process"
+const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
+var exec = __nccwpck_require__(7187);
+// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
+var io = __nccwpck_require__(8701);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
+
+
+
+
+
+
+/** @param signal ends running commands when it is aborted */
+function dockerCli(signal, name = 'docker') {
+    let found;
+    const program = () => (found ??= findProgram(name));
+    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
+    return {
+        program: name,
+        signal,
+        query: async (args) => {
+            signal.throwIfAborted();
+            return toEnd(args);
+        },
+        cleanUp: toEnd,
+        start: async (args, tempDir) => {
+            signal.throwIfAborted();
+            const path = await program();
+            // `env` becomes the command: the child is the command itself, and is ended like it.
+            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
+                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
+            });
+            return running(name, child, signal);
+        },
+    };
+}
+// @actions/exec splits its first argument at spaces.
+function quoteProgram(path) {
+    return `"${path}"`;
+}
+function running(name, child, signal) {
+    const { stdin, stdout, stderr } = child;
+    if (stdin === null || stdout === null || stderr === null)
+        throw unavailable(name, 'it has no streams');
+    const stop = () => {
+        child.kill('SIGTERM');
+        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+    stdin.on('error', () => undefined);
+    const exit = new Promise((resolve) => {
+        child.on('close', (code) => {
+            signal.removeEventListener('abort', stop);
+            resolve(code ?? 1);
+        });
+    });
+    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
+}
+async function findProgram(name) {
+    const path = await (0,io/* which */.K7)(name, false);
+    if (path === '')
+        throw unavailable(name, `there is no ${name} on PATH`);
+    return path;
+}
+const runnerHints = {
+    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
+    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+};
+function unavailable(name, why, cause) {
+    const title = name === 'docker' ? 'Docker' : 'Podman';
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+}
+/** All that a running command says, once it has ended. */
+async function outputOf({ stdout, stderr, exit }) {
+    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: said, stderr: complained };
+}
+/** The last thing a command said: what to show of a failure. */
+function lastLine(output) {
+    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
+    return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
+}
+
+
+/***/ }),
+
+/***/ 8110:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
+
+const bufferBytes = 256 * 1024;
+/**
+ * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
+ * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
+ * an export's time (docs/decisions.md).
+ */
+class ReusedSocket {
+    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    #socket;
+    #filled = 0;
+    #state = { ended: false };
+    #wake = () => undefined;
+    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
+    constructor(path, signal) {
+        // False: nothing more is read before the next chunk is asked for.
+        const callback = (bytes) => {
+            this.#filled = bytes;
+            this.#wake();
+            return false;
+        };
+        const end = (error) => {
+            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
+            this.#wake();
+        };
+        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
+        this.#socket.on('error', end).on('close', () => {
+            end();
+        });
+    }
+    close() {
+        this.#socket.destroy();
+    }
+    write(text) {
+        this.#socket.write(text);
+    }
+    /** Throws the connection's error. The connection is closed at the end. */
+    async *[Symbol.asyncIterator]() {
+        try {
+            for (;;) {
+                if (this.#filled === 0 && !this.#state.ended)
+                    await new Promise((resolve) => (this.#wake = resolve));
+                if (this.#filled === 0)
+                    break;
+                yield this.#buffer.subarray(0, this.#filled);
+                this.#filled = 0;
+                this.#socket.resume();
+            }
+            if (this.#state.error !== undefined)
+                throw this.#state.error;
+        }
+        finally {
+            this.#socket.destroy();
+        }
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
+
+
+const endOfHead = '\r\n\r\n';
+const maxHeadBytes = 64 * 1024;
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
+ * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
+ * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
+ */
+async function savedByEngine(path, image, signal) {
+    return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
+}
+/**
+ * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(path, image, signal) {
+    const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
+    return chunks === undefined ? undefined : (await (0,bytes_chunks/* copiedBytes */.QB)(chunks)).toString();
+}
+/** The body of a plain answer with status 200. */
+async function answer(path, request, signal) {
+    const socket = new ReusedSocket(path, signal);
+    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
+    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
+    const answered = await (0,bytes_chunks/* withHead */.V5)(socket, isWhole).catch(() => undefined);
+    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
+    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
+        return without(answered.all, headBytes + endOfHead.length);
+    }
+    socket.close();
+    return undefined;
+}
+function isPlain(head) {
+    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
+}
+async function* without(chunks, bytes) {
+    let left = bytes;
+    for await (const chunk of chunks) {
+        const rest = chunk.subarray(left);
+        left -= chunk.length - rest.length;
+        if (rest.length > 0)
+            yield rest;
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
+
+
+
+const hints = {
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'image-missing': (program) => `Check the engine: ${program} image ls.`,
+    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
+};
+// What the engine's own words mean, where that isn't plain.
+const meanings = [
+    [
+        // moby layer/layer_store.go, maxLayerDepth
+        /max depth exceeded/,
+        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    ],
+];
+/** The error for a command that has failed, with the last thing it said. */
+function failedCommand({ program }, code, args, output) {
+    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
+    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
+}
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
+
+
+
+
+
+
+/**
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
+ */
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void loopback_registry_answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    return {
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
+        },
+    };
+}
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
+}
+async function loopback_registry_answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,promises_.pipeline)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure), response).catch(() => undefined);
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
+;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33431,47 +36441,25 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
+ * and unpacks one while others come.
+ * @param warn told if our reference could not be removed
+ * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ */
+async function fetchImage(cli, image, warn) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_action_inputs_js__WEBPACK_IMPORTED_MODULE_0__/* .actionInputs */ .e)();
-        limit((0,_shared_action_time_limit_js__WEBPACK_IMPORTED_MODULE_5__/* .readTimeLimit */ .p)(inputs));
-        const given = (0,_images_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readImagesInputs */ .I)(inputs);
-        const plan = (0,_images_plan_js__WEBPACK_IMPORTED_MODULE_13__/* .planImages */ .y)(given, context.maxRetentionDays);
-        const { other, fallback } = (0,_run_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planRun */ .n)((0,_run_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
-        const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
-        const times = (0,_shared_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
-        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal });
-        const store = __addDisposableResource(env_1, other === undefined
-            ? ownStore()
-            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_action_secrets_js__WEBPACK_IMPORTED_MODULE_3__/* .maskSecret */ .$, signal }), true);
-        const pauseMs = given.registryRetrySeconds * 1000;
-        const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_15__/* .loadImages */ .z)(plan, fallback, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .o)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
-            store,
-            ownStore,
-            log,
-            timeline: times,
-            runAttempt: context.producer.runAttempt,
-        });
-        (0,_shared_action_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_action_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .addSummary */ .S)((0,_images_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .imagesSummary */ .l)(result, times.spans()));
+        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
+        const { reference } = registry;
+        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        kept.defer(() => remove(cli, reference, warn));
+        const output = await pull(cli, registry);
+        if (output.exitCode === 0)
+            return kept.move();
+        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33482,62 +36470,312 @@ await (0,_shared_action_run_js__WEBPACK_IMPORTED_MODULE_2__/* .run */ .e)('load-
         if (result_1)
             await result_1;
     }
+}
+async function pull(cli, { reference, reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    return output;
+}
+// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
+async function remove(cli, reference, warn) {
+    const output = await cli.cleanUp(['image', 'rm', reference]);
+    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return;
+    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
+
+
+
+
+
+/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
+async function* saveImage(cli, image) {
+    const socket = await engineSocket(cli);
+    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
+    yield* saved ?? saveFrom(cli, ['save', image]);
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return failedCommand(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
+
+
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
+
+
+
+
+
+
+
+
+
+
+
+// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
+const maxImages = 500;
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        fetch: (image, warn) => fetchImage(cli, image, warn),
+        save: (image) => saveImage(cli, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(cli, ['image', 'rm', reference], 'image-missing');
+        },
+        chains: () => chains(cli),
+        references: () => references(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw failedCommand(cli, code, args, output);
+    return output;
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+// Images may come and go meanwhile: what can't be told now is as good as not there.
+async function chains(cli) {
+    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
+    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
+    if (list.exitCode !== 0 || ids.length === 0)
+        return [];
+    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
+    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw failedCommand(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of chunks) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
+
+
+
+
+
+// Reads what podman prints, where that differs from docker. Everything here is pure.
+/** Reads `podman info --format json`; undefined when it isn't that. */
+function parsePodmanInfo(text) {
+    const info = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
+        return undefined;
+    const { host } = info;
+    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
+    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
+    return {
+        version: (0,json/* stringOr */.JI)(version['Version'], ''),
+        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
+        imageStore: 'podman',
+        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
+        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
+    };
+}
+/**
+ * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
+ * `sha256:` of an ID.
+ */
+function parsePodmanInspect(text) {
+    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
+    if (image === undefined || typeof image['Id'] !== 'string')
+        return undefined;
+    const digest = `sha256:${image['Id']}`;
+    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
+}
+/**
+ * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
+ * An image ID stays as it is.
+ */
+function podmanName(reference) {
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
+var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
 
-__webpack_async_result__();
-} catch(e) { __webpack_async_result__(e); } }, 1);
-
-/***/ }),
-
-/***/ 4823:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   j: () => (/* binding */ loadOutputs)
-/* harmony export */ });
-/* harmony import */ var _image_mapping_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4247);
-
-/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
-function loadOutputs({ images, loaded }, own) {
-    const [image] = images.length === 1 ? images : [];
-    const [result] = images.length === 1 ? loaded : [];
-    const [first] = images;
-    const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
-    return {
-        image: result?.reference ?? '',
-        'image-id': result?.image.imageId ?? '',
-        'config-digest': image?.configDigest ?? '',
-        platform: image?.platform ?? '',
-        'artifact-id': String(image?.artifact?.id ?? ''),
-        'run-id': String(run.id),
-        'run-url': run.url,
-        size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
-        source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
-        loaded: String(loaded.some((each) => each.loaded)),
-        images: (0,_image_mapping_js__WEBPACK_IMPORTED_MODULE_0__/* .formatMapping */ .C4)(images),
-    };
-}
-
-
-/***/ }),
-
-/***/ 1162:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   If: () => (/* binding */ fallbackReference),
-/* harmony export */   L0: () => (/* binding */ planEach),
-/* harmony export */   Oj: () => (/* binding */ planLoad),
-/* harmony export */   gW: () => (/* binding */ chooseTarball)
-/* harmony export */ });
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9686);
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(475);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9853);
 
 
 
@@ -33545,176 +36783,1008 @@ function loadOutputs({ images, loaded }, own) {
 
 
 
-
-const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
-/** What an image without a reference of its own is called. */
-const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
-/** @throws HandoverError `invalid-input` */
-function planLoad(inputs) {
-    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .t)(inputs.artifactName), ...planEach(inputs) };
-}
-/** @throws HandoverError `invalid-input` */
-function planEach(inputs) {
-    const engine = (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .parseEngineName */ .D)(inputs.engine);
-    const from = choosePlace(inputs.from);
-    if (from !== 'artifact')
-        (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
-    return {
-        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
-        tarballPath: inputs.tarball,
-        expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
-        expectedRevision: inputs.expectedRevision,
-        checkPlatform: inputs.checkPlatform,
-        overlap: inputs.overlap,
-        from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
-        engine,
-    };
-}
-function choosePlace(text) {
-    const place = places.find((one) => one === text);
-    if (place !== undefined)
-        return place;
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
-}
-function expectedDigest(text) {
-    if (text === undefined)
-        return undefined;
-    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)(text);
-    if (digest !== undefined)
-        return digest;
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
-}
 /**
- * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
- * @throws HandoverError `image-not-found` listing the files
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
  */
-function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
-    const [chosen, ...others] = files.length === 1 ? files : named;
-    if (chosen !== undefined && others.length === 0)
-        return chosen;
-    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
-}
-
-
-/***/ }),
-
-/***/ 1212:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   h: () => (/* binding */ readRunInputs)
-/* harmony export */ });
-/** @throws HandoverError `invalid-input` */
-function readRunInputs(inputs) {
+function podmanEngine(cli, tempRoot) {
     return {
-        runId: inputs.optional('run-id'),
-        workflow: inputs.optional('workflow'),
-        branch: inputs.optional('branch'),
-        event: inputs.optional('event'),
-        repository: inputs.optional('repository'),
-        githubToken: inputs.optional('github-token'),
-        allowForkRuns: inputs.boolean('allow-fork-runs'),
-        fallbackImage: inputs.optional('fallback-image'),
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        fetch: undefined,
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: async (reference) => {
+            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
+        },
+        // Podman takes whole tarballs only.
+        chains: () => Promise.resolve([]),
+        references: () => references(cli),
     };
 }
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const before = await references(cli);
+        const temp = podman_engine_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
+        const names = [];
+        for (const name of loaded)
+            names.push(await asTagged(cli, name, before, onLoaded));
+        return names;
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = podman_engine_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
+// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
+async function asTagged(cli, loaded, before, onLoaded) {
+    if (!loaded.startsWith('docker.io/'))
+        return loaded;
+    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
+    onLoaded(name);
+    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
+    const old = before.get(loaded);
+    if (old === undefined)
+        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
+    else
+        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
+    return name;
+}
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const temp = podman_engine_addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = podman_engine_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
 
-
-/***/ }),
-
-/***/ 1866:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   n: () => (/* binding */ planRun)
-/* harmony export */ });
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9686);
-/* harmony import */ var _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
-
-
+;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
 
 
 
 /**
- * @param ownRepository `owner/name` of this job's repository
+ * The engine that the input `engine` names.
+ * @param tempRoot folder for podman's temporary files
+ * @param signal ends running commands when it is aborted
+ */
+function containerEngine(name, tempRoot, signal) {
+    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+}
+
+
+/***/ }),
+
+/***/ 3552:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E7: () => (/* binding */ parseInspect),
+/* harmony export */   IO: () => (/* binding */ parseReferences),
+/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Y5: () => (/* binding */ parsePush),
+/* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   df: () => (/* binding */ inspectedImage),
+/* harmony export */   jt: () => (/* binding */ referenceFormat),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   z2: () => (/* binding */ parseWhole)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+function parseInfo(text) {
+    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+        return undefined;
+    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    if (version === '')
+        return undefined;
+    const status = JSON.stringify(info['DriverStatus'] ?? []);
+    return {
+        version,
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+    };
+}
+/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+function parseInspect(text) {
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+}
+/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
+function parseWhole(text, platform) {
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
+    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    if (!Array.isArray(manifests))
+        return undefined;
+    const available = manifests.flatMap((manifest) => {
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+            return [];
+        const { Platform: found } = manifest['ImageData'];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+    });
+    return available.includes(true);
+}
+function platformIn(found) {
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+}
+/** The same of an image's JSON that is parsed already. */
+function inspectedImage(image) {
+    if (typeof image['Id'] !== 'string')
+        return undefined;
+    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    return {
+        imageId: image['Id'],
+        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
+        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
+        // has only unpacked for another manifest (moby 2e3a23c8ec).
+        isWhole: image['Descriptor'] === undefined ? true : undefined,
+    };
+}
+/**
+ * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
+ * (moby daemon/containerd/image_exporter.go).
+ */
+function parseLoadOutput(text) {
+    const lines = text.split(/[\r\n]+/);
+    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
+    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
+    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+}
+/** For `docker image ls`: a line per reference. */
+const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** Reads `docker image ls` in that format; images without a name are left out. */
+function parseReferences(text) {
+    const pairs = text.split('\n').map((line) => line.trim().split(' '));
+    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+}
+/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+function saysNoSuchImage(stderr) {
+    return /no such image|image not known/i.test(stderr);
+}
+/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+function parsePush(text) {
+    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+
+
+/***/ }),
+
+/***/ 6058:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   og: () => (/* binding */ dockerRegistry)
+/* harmony export */ });
+/* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry, registryLimit */
+/* harmony import */ var _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5122);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8760);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
+
+
+
+
+
+
+
+
+
+
+
+/** How often registry work is tried in all. */
+const registryAttempts = 3;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
+/**
+ * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
+ * @param failed the first attempt, if it was made elsewhere
+ * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ */
+function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y && !error.permanent,
+        onRetry: (error, attempt) => {
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
+}
+function registryLimit(running) {
+    let timer;
+    let why;
+    const end = () => {
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        running.kill();
+    };
+    return {
+        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
+        stop: () => {
+            clearTimeout(timer);
+        },
+        exceeded: () => why,
+    };
+}
+function dockerRegistry(cli, options) {
+    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+    return {
+        attempt,
+        pull: (reference) => attempt(async () => {
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference)]);
+        }),
+        push: (reference) => attempt(async () => {
+            const output = await run(cli, 'The push', ['push', reference]);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            if (digest === undefined)
+                throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+            return digest;
+        }),
+        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    };
+}
+// The reference comes last.
+async function run(cli, work, args) {
+    const running = await cli.start(args);
+    running.stdin.end();
+    const limit = registryLimit(running);
+    limit.start();
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(running);
+    limit.stop();
+    if (output.exitCode === 0)
+        return output;
+    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output));
+}
+async function configDigest(cli, reference, platform) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const manifest = await rawManifest(cli, reference);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isIndex */ .nw)(found)) {
+        throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform)}`);
+    }
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+}
+async function rawManifest(cli, reference) {
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+        return output.stdout;
+    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+}
+
+
+/***/ }),
+
+/***/ 2704:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   MT: () => (/* binding */ matchesPattern),
+/* harmony export */   Pt: () => (/* binding */ isPattern),
+/* harmony export */   to: () => (/* binding */ requireArtifactName)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/**
+ * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
  * @throws HandoverError `invalid-input`
  */
-function planRun(inputs, images, ownRepository) {
-    const fallback = planFallback(inputs, images);
-    const choice = planChoice(inputs);
-    if (choice === undefined)
-        return { other: undefined, fallback };
-    const repository = inputs.repository ?? ownRepository;
-    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
-        throw invalid(`The input \`repository\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(repository)}"; expected owner/name.`);
-    }
-    if (inputs.githubToken === undefined) {
-        throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
-    }
-    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
-    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
-    return { other: { search, token: inputs.githubToken }, fallback };
-}
-function planChoice({ runId, workflow, branch, event, repository }) {
-    if (runId !== undefined)
-        return { runId: planRunId(runId, { workflow, branch, event }) };
-    if (workflow !== undefined) {
-        if (branch !== undefined)
-            return { workflow: planWorkflow(workflow), branch, event };
-        throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
-    }
-    const [alone] = given({ branch, event, repository });
-    if (alone === undefined)
-        return undefined;
-    throw invalid(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
-}
-function planWorkflow(workflow) {
-    const name = node_path__WEBPACK_IMPORTED_MODULE_0__.posix.basename(workflow);
-    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
+function requireArtifactName(name) {
+    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
+    if (wrong === undefined && name.trim() !== '')
         return name;
-    throw invalid(`The input \`workflow\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
+    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-function planRunId(runId, others) {
-    const [conflict] = given(others);
-    if (conflict !== undefined) {
-        throw invalid(`Both \`run-id\` (${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
+/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+function isPattern(text) {
+    return /[*?]/.test(text);
+}
+/**
+ * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
+ * time in proportion to both lengths at most, whatever the pattern.
+ */
+function matchesPattern(pattern, name) {
+    let at = 0;
+    let position = 0;
+    // Where the last `*` stands, and up to where it has swallowed the name.
+    let star = -1;
+    let swallowed = 0;
+    while (position < name.length) {
+        if (pattern[at] === '*') {
+            star = at;
+            at += 1;
+            swallowed = position;
+        }
+        else if (pattern[at] === '?' || pattern[at] === name[position]) {
+            at += 1;
+            position += 1;
+        }
+        else if (star >= 0) {
+            swallowed += 1;
+            position = swallowed;
+            at = star + 1;
+        }
+        else {
+            return false;
+        }
     }
-    const id = Number(runId);
-    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
-        return id;
-    throw invalid(`The input \`run-id\` is "${(0,_shared_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
-}
-function given(inputs) {
-    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-}
-function planFallback({ fallbackImage }, images) {
-    if (fallbackImage === undefined)
-        return undefined;
-    if (images.kind !== 'one') {
-        throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
-    }
-    const { tarballPath, engine } = images.plan;
-    (0,_shared_engine_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireDocker */ .c)(engine, '`fallback-image`');
-    if (tarballPath !== undefined) {
-        throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
-    }
-    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parseReference */ .F2)(fallbackImage);
-    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
-}
-function invalid(message, hint = 'Correct it under `with:`.') {
-    return new _shared_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', message, hint);
+    return /^\**$/.test(pattern.slice(at));
 }
 
 
 /***/ }),
 
-/***/ 6650:
+/***/ 3968:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   PF: () => (/* binding */ blobName),
+/* harmony export */   m: () => (/* binding */ parseDigest),
+/* harmony export */   ol: () => (/* binding */ digestOf)
+/* harmony export */ });
+/* unused harmony export hexOf */
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+
+const pattern = /^sha256:[0-9a-f]{64}$/;
+function isDigest(text) {
+    return typeof text === 'string' && pattern.test(text);
+}
+/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+function parseDigest(text) {
+    const full = text.includes(':') ? text : `sha256:${text}`;
+    return isDigest(full) ? full : undefined;
+}
+function hexOf(digest) {
+    return digest.slice('sha256:'.length);
+}
+/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+function blobName(digest) {
+    return `blobs/sha256/${hexOf(digest)}`;
+}
+function digestOf(bytes) {
+    return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
+}
+
+
+/***/ }),
+
+/***/ 1408:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   D: () => (/* binding */ parseEngineName),
+/* harmony export */   c: () => (/* binding */ requireDocker)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
+function parseEngineName(text) {
+    const name = text.trim().toLowerCase();
+    if (name === 'docker' || name === 'podman')
+        return name;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+}
+/**
+ * Registries are reached through docker alone.
+ * @param what the input that asks for one, with its value
+ * @throws HandoverError `invalid-input` for another engine
+ */
+function requireDocker(engine, what) {
+    if (engine === 'docker')
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+}
+
+
+/***/ }),
+
+/***/ 1889:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A1: () => (/* binding */ parseIndex),
+/* harmony export */   H3: () => (/* binding */ isAttestation),
+/* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   L_: () => (/* binding */ formatManifest),
+/* harmony export */   Ng: () => (/* binding */ parseManifest),
+/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   _m: () => (/* binding */ isImageConfig),
+/* harmony export */   bW: () => (/* binding */ requireConfigSize),
+/* harmony export */   nw: () => (/* binding */ isIndex),
+/* harmony export */   o4: () => (/* binding */ parseConfig),
+/* harmony export */   ou: () => (/* binding */ maxJsonBytes),
+/* harmony export */   sG: () => (/* binding */ layerMediaType)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+
+/** How a layer of that format is called in a manifest. */
+function layerMediaType(format) {
+    const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
+    return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
+}
+/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
+const maxJsonBytes = 4 * 1024 * 1024;
+// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
+const mediaTypes = {
+    index: 'application/vnd.oci.image.index.v1+json',
+    manifest: 'application/vnd.oci.image.manifest.v1+json',
+    config: 'application/vnd.oci.image.config.v1+json',
+    dockerConfig: 'application/vnd.docker.container.image.v1+json',
+    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+};
+function isIndex(descriptor) {
+    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
+}
+/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+function isImageConfig({ mediaType }) {
+    return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
+}
+/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+function isAttestation(descriptor) {
+    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseIndex(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseManifest(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    // BuildKit writes `null` for an image without layers.
+    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']))
+        throw invalid(where, 'an image manifest', text);
+    return {
+        config: parseDescriptor(value['config'], where),
+        layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    };
+}
+/**
+ * @param size of an image's config, in bytes
+ * @throws HandoverError `tarball-invalid` when no engine could take it
+ */
+function requireConfigSize(size) {
+    if (size <= maxJsonBytes)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseConfig(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+        throw invalid(where, 'an image config', text);
+    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
+    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    return {
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        diffIds,
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        ...(created === undefined ? {} : { created }),
+    };
+}
+/** @throws HandoverError `tarball-invalid` */
+function parseArchiveManifest(text, where) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(value))
+        throw invalid(where, 'a list of images', text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+        const config = image['Config'];
+        if (typeof config !== 'string')
+            throw invalid(where, 'a list of images with a Config each', text);
+        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+    });
+}
+/** A manifest of our own for the image's config and layers. */
+function formatManifest(config, layers) {
+    const manifestBytes = Buffer.from(JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.manifest,
+        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
+        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    }));
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+function parseDescriptor(value, where) {
+    const { digest, size, platform } = value;
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+        throw invalid(where, 'a descriptor', JSON.stringify(value));
+    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    return {
+        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        digest,
+        size,
+        ...(described === undefined ? {} : { platform: described }),
+        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+    };
+}
+function parseDescriptorPlatform(value) {
+    const { os, architecture } = value;
+    if (typeof os !== 'string' || typeof architecture !== 'string')
+        return undefined;
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+}
+function invalid(where, expected, text) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+}
+
+
+/***/ }),
+
+/***/ 4851:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Bq: () => (/* binding */ formatPlatform),
+/* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   k8: () => (/* binding */ runsOn),
+/* harmony export */   my: () => (/* binding */ samePlatform),
+/* harmony export */   qE: () => (/* binding */ isKnown),
+/* harmony export */   tj: () => (/* binding */ platformOf)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+function parsePlatform(text) {
+    const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
+    const [, os, architecture, variant] = match ?? [];
+    if (os === undefined || architecture === undefined) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+    }
+    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+const unknown = 'unknown';
+const architectureNames = {
+    x86_64: 'amd64',
+    aarch64: 'arm64',
+    armv7l: 'arm',
+    i386: '386',
+};
+// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
+function normalise(platform) {
+    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
+    const { os, variant } = platform;
+    const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
+    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** A platform out of an image config or an engine's answer, with the default variants left out. */
+function platformOf(os, architecture, variant) {
+    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
+}
+function formatPlatform(platform) {
+    return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
+}
+/** Whether two platforms are one; an unknown architecture may be any. */
+function samePlatform(one, other) {
+    if (!isKnown(one) || !isKnown(other))
+        return one.os === other.os;
+    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+}
+/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+function runsOn(image, host) {
+    return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
+}
+/** Whether it tells its architecture: engines load images that don't. */
+function isKnown({ architecture }) {
+    return architecture !== unknown;
+}
+
+
+/***/ }),
+
+/***/ 9621:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Hh: () => (/* binding */ parseRecord),
+/* harmony export */   xD: () => (/* binding */ recordName)
+/* harmony export */ });
+/* unused harmony exports recordSchema, wrongSchema, tooLarge, corrupt, formatRecord */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _manifest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1889);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
+
+
+
+
+
+
+
+/** The record's file name within the artifact. */
+const recordName = 'image-handover.json';
+/** The version of its format. */
+const recordSchema = 1;
+/** @param found what the record says its schema is */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > recordSchema;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param bytes of a record that nobody would read */
+function tooLarge(bytes) {
+    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+}
+/** @param why in words that go on after a colon */
+function corrupt(why, cause) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+// Twice the largest config, whose labels are in it.
+const maxRecordBytes = 2 * _manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .maxJsonBytes */ .ou;
+const maxLayers = 1000;
+const maxImages = 100;
+/**
+ * The record as the text that goes into the artifact.
+ * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ */
+function formatRecord(record) {
+    const { pushedReference, further, ...rest } = record;
+    const text = {
+        schema: recordSchema,
+        ...rest,
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
+        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
+    };
+    const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
+    if (Buffer.byteLength(formatted) > maxRecordBytes)
+        throw tooLarge(Buffer.byteLength(formatted));
+    return formatted;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels };
+}
+/**
+ * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ */
+function parseRecord(text) {
+    if (Buffer.byteLength(text) > maxRecordBytes)
+        throw corrupt('it is larger than 8 MiB');
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value))
+        throw corrupt(`it is not a JSON object: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 80)}"`);
+    if (value['schema'] !== recordSchema)
+        throw wrongSchema(value['schema']);
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
+    const record = {
+        ...image(value),
+        layers: layers(value),
+        ...(value['further'] === undefined ? {} : { further: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['further']).slice(0, maxImages).map(image) }),
+        ...(created === undefined ? {} : { created }),
+        tarballName: fileName(value['tarballName']),
+        tarballSize: byteCount(value, 'tarballSize'),
+        tarballDigest: digest(value, 'tarballDigest'),
+        tarballCompression: compression(value['tarballCompression']),
+        producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+    };
+    requireLayersInside(record);
+    return record;
+}
+function image(value) {
+    return {
+        references: references(value['references']),
+        platform: platform(value['platform']),
+        configDigest: digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringMapOf */ .pn)(value['labels']),
+    };
+}
+function references(value) {
+    const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(value);
+    if (texts.length === 0)
+        throw corrupt('it has no references');
+    try {
+        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .parseTaggedReference */ .$R);
+    }
+    catch (error) {
+        throw corrupt('a reference in it is malformed', error);
+    }
+}
+function pinned(value) {
+    try {
+        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its pushed reference is malformed', error);
+    }
+}
+function platform(value) {
+    try {
+        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, ''));
+    }
+    catch (error) {
+        throw corrupt('its platform is malformed', error);
+    }
+}
+function layers(value) {
+    const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['layers']);
+    if (items.length > maxLayers)
+        throw corrupt(`it lists ${String(items.length)} layers`);
+    return items.map((item) => ({
+        digest: digest(item, 'digest'),
+        size: byteCount(item, 'size'),
+        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(item['mediaType'], ''),
+        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+    }));
+}
+function requireLayersInside(record) {
+    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
+    if (outside !== undefined)
+        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+}
+function producer(value) {
+    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value) ? value : {};
+    return {
+        repository: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['repository'], ''),
+        runId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['runId'], ''),
+        runAttempt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['commit'], ''),
+        jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['jobKey'], ''),
+    };
+}
+function fileName(value) {
+    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, '');
+    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
+        throw corrupt('its tarball name is not a file name');
+    return name;
+}
+function compression(value) {
+    if (value === 'none' || value === 'gzip' || value === 'zstd')
+        return value;
+    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+}
+function digest(from, name) {
+    const value = from[name];
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(value))
+        throw corrupt(`its ${name} is not a digest`);
+    return value;
+}
+function digests(from, name) {
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(from[name]);
+    if (value.length > maxLayers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc))
+        throw corrupt(`its ${name} are not digests`);
+    return value;
+}
+function byteCount(from, name) {
+    const value = from[name];
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isByteCount */ .A0)(value))
+        throw corrupt(`its ${name} is not a byte count`);
+    return value;
+}
+
+
+/***/ }),
+
+/***/ 9607:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $R: () => (/* binding */ parseTaggedReference),
+/* harmony export */   F2: () => (/* binding */ parseReference),
+/* harmony export */   FH: () => (/* binding */ formatReference),
+/* harmony export */   Fv: () => (/* binding */ registryOf),
+/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
+/* harmony export */   Ys: () => (/* binding */ canonicalReference)
+/* harmony export */ });
+/* unused harmony exports isTag, isImageId */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+
+
+
+// Grammar: github.com/distribution/reference, reference.go and regexp.go.
+const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
+const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
+const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
+const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
+const tagPattern = /^\w[\w.-]{0,127}$/;
+// Of the full form, without the registry.
+const maxPathLength = 255;
+/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+function isTag(text) {
+    return tagPattern.test(text);
+}
+/**
+ * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
+ * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ */
+function isImageId(text) {
+    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
+}
+// What no engine takes for a name (distribution/reference, ParseAnyReference).
+function isWholeId(text) {
+    return /^[0-9a-f]{64}$/i.test(text);
+}
+/**
+ * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
+ * @throws HandoverError `invalid-input` naming what is wrong with the text
+ */
+function parseReference(text) {
+    const given = text.trim();
+    if (given === '')
+        throw invalid(text, 'it is empty');
+    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
+        throw invalid(text, 'it is an image ID, not a reference');
+    }
+    const { name, tag, digest } = split(given);
+    if (tag !== undefined && !isTag(tag)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
+    }
+    if (digest !== undefined && !(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
+    }
+    const repository = parseRepository(name.toLowerCase(), text);
+    return {
+        repository,
+        ...(tag === undefined ? {} : { tag }),
+        ...(digest === undefined ? {} : { digest }),
+        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
+    };
+}
+function split(given) {
+    const at = given.indexOf('@');
+    const digest = at < 0 ? undefined : given.slice(at + 1);
+    const rest = at < 0 ? given : given.slice(0, at);
+    const colon = rest.lastIndexOf(':');
+    // A colon before the last slash belongs to a registry's port.
+    if (colon < 0 || rest.includes('/', colon))
+        return { name: rest, tag: undefined, digest };
+    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+}
+function parseRepository(name, text) {
+    const registry = registryOf(name);
+    const rest = registry === undefined ? name : name.slice(registry.length + 1);
+    if (registry !== undefined && !domain.test(registry)) {
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
+    }
+    if (!path.test(rest))
+        throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
+    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
+    if (library.length + rest.length > maxPathLength)
+        throw invalid(text, 'its repository is longer than 255 characters');
+    return familiar(name);
+}
+/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+function registryOf(repository) {
+    const slash = repository.indexOf('/');
+    const first = slash < 0 ? '' : repository.slice(0, slash);
+    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
+// be an image ID keeps its library/.
+function familiar(repository) {
+    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
+    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
+    return isWholeId(short) ? `library/${short}` : short;
+}
+function invalid(text, why) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+}
+/** The text Docker prints and takes: `charon:local`. */
+function formatReference(reference) {
+    const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
+    const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
+    return `${reference.repository}${tag}${digest}`;
+}
+/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+function canonicalReference(reference) {
+    if (registryOf(reference.repository) !== undefined)
+        return formatReference(reference);
+    const library = reference.repository.includes('/') ? '' : 'library/';
+    return `docker.io/${library}${formatReference(reference)}`;
+}
+/**
+ * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * @throws HandoverError `invalid-input`
+ */
+function parseTaggedReference(text) {
+    const reference = parseReference(text);
+    if (reference.digest !== undefined) {
+        throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
+    }
+    return { ...reference, tag: reference.tag ?? 'latest' };
+}
+/**
+ * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * @throws HandoverError `invalid-input`
+ */
+function parsePinnedReference(text) {
+    const { repository, digest } = parseReference(text);
+    if (digest !== undefined)
+        return { repository, digest };
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
+
+
+/***/ }),
+
+/***/ 6110:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35807,13 +39877,13 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/action/secrets.js
-var secrets = __nccwpck_require__(1698);
-;// CONCATENATED MODULE: ./build/shared/action/inputs.js
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/runner/secrets.js
+var secrets = __nccwpck_require__(9270);
+;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
 
 
 
@@ -35941,30 +40011,44 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,shared_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
 /***/ }),
 
-/***/ 1137:
+/***/ 197:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   S: () => (/* binding */ addSummary),
 /* harmony export */   n: () => (/* binding */ setOutputs)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setOutput */ .uH)(name, value);
 }
+/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+async function addSummary(markdown) {
+    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
+        return;
+    try {
+        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
+    }
+    catch (error) {
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
 
 
 /***/ }),
 
-/***/ 4439:
+/***/ 8978:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35975,47 +40059,15 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-;// CONCATENATED MODULE: ./build/shared/runner.js
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof errors/* HandoverError */.Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new errors/* HandoverError */.Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
-}
-
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/action/context.js
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/runner/context.js
 
 
 
@@ -36073,9 +40125,42 @@ function readPayload(path) {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/action/progress.js
+;// CONCATENATED MODULE: ./build/shared/image/runner.js
+
+
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof errors/* HandoverError */.Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new errors/* HandoverError */.Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/runner/log.js
+
 
 const everyMs = 5000;
 /**
@@ -36090,7 +40175,7 @@ function progressTo(tell) {
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,shared_text/* formatBytes */.z3)(bytes)}${of} in ${(0,shared_text/* formatDuration */.a3)(ms)}${speed}`);
+            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -36119,16 +40204,12 @@ function share(bytes, total) {
     if (total === 'unknown')
         return '';
     if (typeof total === 'object')
-        return bytes > total.atMost ? '' : ` of at most ${(0,shared_text/* formatBytes */.z3)(total.atMost)}`;
-    return bytes > total ? '' : ` of ${(0,shared_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
 }
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-
-;// CONCATENATED MODULE: ./build/shared/action/runner-log.js
-
-
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: core/* info */.pq,
@@ -36142,11 +40223,11 @@ const runnerLog = {
     progress: progressTo(core/* info */.pq),
 };
 
-// EXTERNAL MODULE: ./build/shared/action/summary.js
-var summary = __nccwpck_require__(5083);
-// EXTERNAL MODULE: ./build/shared/action/time-limit.js
-var time_limit = __nccwpck_require__(6016);
-;// CONCATENATED MODULE: ./build/shared/action/run.js
+// EXTERNAL MODULE: ./build/shared/runner/outputs.js
+var outputs = __nccwpck_require__(197);
+// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
+var time_limit = __nccwpck_require__(7804);
+;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
 
@@ -36202,19 +40283,19 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,summary/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,summary/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+    await (0,outputs/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
 }
 
 
 /***/ }),
 
-/***/ 1698:
+/***/ 9270:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
@@ -36243,4236 +40324,22 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 5083:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ addSummary)
-/* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2005);
-
-
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
-async function addSummary(markdown) {
-    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
-        return;
-    try {
-        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
-    }
-    catch (error) {
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
-    }
-}
-
-
-/***/ }),
-
-/***/ 6016:
+/***/ 7804:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   i: () => (/* binding */ timedOut),
 /* harmony export */   p: () => (/* binding */ readTimeLimit)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 /** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
 function readTimeLimit(inputs) {
     return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
 function timedOut(minutes) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
         'job again.');
-}
-
-
-/***/ }),
-
-/***/ 712:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ openArtifact)
-});
-
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-// EXTERNAL MODULE: ./build/shared/counted-chunks.js
-var counted_chunks = __nccwpck_require__(7481);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end, memory) {
-            const border = Math.max(start, Math.min(end, tailStart));
-            if (start < border)
-                yield* reader.stream(start, border, memory);
-            if (border < end)
-                yield cached(border, end);
-        },
-    };
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry) {
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
-
-
-
-
-
-
-const maxTextBytes = 8 * 1024 * 1024;
-/**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
- */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
-}
-function rawContent(artifact, reader) {
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(start, end, 'shared'), onBytes)),
-    };
-}
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* (0,verified_stream/* verifiedMember */.lD)(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,counted_chunks/* countedChunks */.T)(reader.stream(at + start, at + end, 'shared'), onBytes);
-        },
-    };
-}
-async function readText(reader, artifact, member) {
-    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,copied_bytes/* copiedBytes */.Q)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
-}
-
-
-/***/ }),
-
-/***/ 3298:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   TG: () => (/* binding */ again),
-/* harmony export */   dg: () => (/* binding */ isTransient),
-/* harmony export */   j$: () => (/* binding */ HttpError),
-/* harmony export */   ok: () => (/* binding */ httpClient),
-/* harmony export */   p2: () => (/* binding */ httpError),
-/* harmony export */   yR: () => (/* binding */ readText)
-/* harmony export */ });
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _retry_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9426);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9853);
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
-const silenceMs = 30_000;
-const pieceBytes = 256 * 1024;
-/**
- * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
- * @param signal ends requests under way
- */
-function httpClient(proxied, signal) {
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const dispatcher = proxied ? new undici__WEBPACK_IMPORTED_MODULE_1__.EnvHttpProxyAgent(options) : new undici__WEBPACK_IMPORTED_MODULE_1__.Agent(options);
-    return {
-        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
-            ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-            : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
-        close: () => dispatcher.destroy(),
-    };
-}
-function withLength(headers, body) {
-    return { ...headers, 'content-length': String(body.length) };
-}
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
-function inPieces(body) {
-    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
-}
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function readText(response) {
-    const text = await response.body.text();
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
-}
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    const seconds = Number(header('retry-after') || NaN);
-    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
-}
-const retryableStatus = [408, 429, 500, 502, 503, 504];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return retryableStatus.includes(error.status);
-    const code = (0,_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
-    return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
-}
-/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
-function again(request, options) {
-    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
-    const doubling = (0,_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .backoff */ .J)(...pauseMs);
-    return (0,_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .retry */ .L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
-}
-
-
-/***/ }),
-
-/***/ 4819:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  b: () => (/* binding */ otherRunStore)
-});
-
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/image/artifact-pattern.js
-var artifact_pattern = __nccwpck_require__(693);
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
-
-
-
-// So many successful runs are looked at for the artifact, newest first.
-const mostRuns = 20;
-/**
- * The run that was asked for, if it has the artifact; of several the newest that has it.
- * @param say told of each run that is passed over
- * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
- * was asked for by its id; HttpError
- */
-async function chooseRun(runs, search, say) {
-    const { choice } = search;
-    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
-}
-async function runById(runs, search, runId) {
-    const run = await runs.get(runId);
-    if (run.isOfFork && !search.allowForkRuns)
-        throw refused(run);
-    const all = await runs.artifacts(runId);
-    const artifacts = all.filter(({ expired }) => !expired);
-    const missing = firstMissing(search.wanted, artifacts);
-    if (missing === undefined)
-        return { run, artifacts };
-    const expired = all.find(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(missing, name));
-    throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
-}
-async function latestRun(runs, search, filter, say) {
-    const seen = [];
-    let forks = 0;
-    let newestExpired;
-    for await (const run of runs.successful(filter)) {
-        if (run.isOfFork && !search.allowForkRuns) {
-            forks += 1;
-            say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
-            continue;
-        }
-        const found = await runs.artifacts(run.id, onlyName(search.wanted));
-        const artifacts = found.filter(({ expired }) => !expired);
-        const missing = firstMissing(search.wanted, artifacts);
-        if (missing === undefined)
-            return { run, artifacts };
-        const expired = found.find(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(missing, name));
-        if (expired !== undefined)
-            newestExpired ??= expiredIn(run, expired);
-        const why = expired === undefined ? 'never had' : 'no longer has';
-        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
-        seen.push(run);
-        if (seen.length === mostRuns)
-            break;
-    }
-    const [newest] = seen;
-    if (newest === undefined)
-        throw noRun(search, filter, forks);
-    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
-}
-/** The first name or pattern that stands for none of the artifacts. */
-function firstMissing(wanted, artifacts) {
-    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_pattern/* matchesPattern */.M)(pattern, name)));
-}
-/** What the REST API can filter by. */
-function onlyName(wanted) {
-    const [name, ...others] = wanted;
-    return others.length > 0 || name === undefined || (0,artifact_pattern/* isPattern */.P)(name) ? undefined : name;
-}
-function refused(run) {
-    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,shared_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
-        'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
-        'writes and no self-hosted runner.');
-}
-function expiredIn(run, artifact) {
-    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
-}
-function notInRun(missing, run, artifacts) {
-    const there = [...new Set(artifacts.map(({ name }) => `"${(0,shared_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
-    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
-        'not listed any more.');
-}
-function inNoRun(search, filter, newest, count) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
-        `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
-}
-function noRun(search, filter, forks) {
-    const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
-    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${wordsFor(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
-        (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'));
-}
-/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-function wordsFor({ repository }, { workflow, branch, event }) {
-    const on = event === undefined ? '' : `, event "${(0,shared_text/* quoteForeign */.xS)(event)}",`;
-    return `workflow "${(0,shared_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,shared_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,shared_text/* quoteForeign */.xS)(repository)}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
-
-
-
-/** The service code of an answer that refuses because of a rate limit. */
-const rateLimited = 'rate-limited';
-// A longer wait is the user's to decide on.
-const longestWaitMs = 60_000;
-function restClient(options) {
-    const { apiUrl } = options;
-    const get = async (url) => {
-        const response = await send(options, url);
-        const body = (0,json/* parseJson */.qF)(await response.body.text());
-        if (!(0,json/* isObject */.Gv)(body))
-            throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(response, apiUrl) };
-    };
-    return {
-        get: async (path) => (await get(`${apiUrl}${path}`)).body,
-        pages: async function* (path) {
-            let url = `${apiUrl}${path}`;
-            while (url !== undefined) {
-                const page = await get(url);
-                yield page.body;
-                url = page.next;
-            }
-        },
-        redirect: async (path) => {
-            const response = await send(options, `${apiUrl}${path}`);
-            await response.body.dump();
-            const location = response.headers['location'];
-            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
-            }
-            return location;
-        },
-    };
-}
-/** A success or a redirect, after as many tries as it takes. */
-function send(options, url) {
-    const attempt = async () => {
-        const response = await sendOnce(options, url);
-        if (response.statusCode < 400)
-            return response;
-        throw restError(response, await response.body.text());
-    };
-    return (0,artifacts_http/* again */.TG)(attempt, {
-        what: () => "GitHub's REST API",
-        attempts: 5,
-        pauseMs: [1000, 15_000],
-        onRetry: options.onRetry,
-        signal: options.signal,
-        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
-    });
-}
-// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
-// caller's, and the token doesn't go there.
-async function sendOnce(options, url, hops = 3) {
-    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-    const location = String(response.headers['location'] ?? '');
-    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
-        return response;
-    await response.body.dump();
-    return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token) {
-    return {
-        accept: 'application/vnd.github+json',
-        authorization: `Bearer ${token}`,
-        'user-agent': 'image-handover',
-        'x-github-api-version': '2022-11-28',
-    };
-}
-function restError(response, text) {
-    const { statusCode } = response;
-    const body = (0,json/* parseJson */.qF)(text);
-    const message = (0,shared_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
-    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
-    const waitMs = rateLimitWait(response, message);
-    return waitMs === undefined
-        ? new artifacts_http/* HttpError */.j$(statusCode, '', said)
-        : new artifacts_http/* HttpError */.j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
-}
-/**
- * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
- * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
- * minute (docs.github.com/rest: "Rate limits for the REST API").
- */
-function rateLimitWait({ statusCode, headers }, message) {
-    if (statusCode !== 403 && statusCode !== 429)
-        return undefined;
-    const header = (name) => Number(headers[name] ?? NaN);
-    if (header('retry-after') >= 0)
-        return header('retry-after') * 1000;
-    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
-        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
-    }
-    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
-}
-function isRateLimit(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
-}
-function waitOf(error) {
-    return error.retryAfterMs ?? 0;
-}
-/**
- * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
- * server behind a proxy may name itself otherwise.
- */
-function nextPage({ headers }, apiUrl) {
-    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
-    if (link === undefined || !URL.canParse(link, apiUrl))
-        return undefined;
-    const { pathname, search } = new URL(link, apiUrl);
-    return `${new URL(apiUrl).origin}${pathname}${search}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
-var whole_blob = __nccwpck_require__(665);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
-
-
-
-// A run is some 20 kB of JSON.
-const runsPerPage = 20;
-/**
- * @param repository `owner/name`
- * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
- */
-function workflowRuns(rest, repository) {
-    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
-    return {
-        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
-        successful: async function* ({ workflow, branch, event }) {
-            const query = new URLSearchParams({
-                branch,
-                ...(event === undefined ? {} : { event }),
-                status: 'success',
-                exclude_pull_requests: 'true',
-                per_page: String(runsPerPage),
-            });
-            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
-            for await (const page of rest.pages(path))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
-        },
-        artifacts: async (runId, name) => {
-            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
-            const found = [];
-            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
-                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
-            }
-            return found.sort((one, other) => other.id - one.id);
-        },
-        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
-    };
-}
-function parseRun(item) {
-    const { id } = item;
-    const repository = fullName(item['repository']);
-    const headRepository = fullName(item['head_repository']);
-    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
-        throw unknownForm('a workflow run without id or repository');
-    return {
-        id,
-        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        headRepository,
-        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
-    };
-}
-function fullName(repository) {
-    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
-}
-function parseArtifact(item) {
-    const { id, name, size_in_bytes: size } = item;
-    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
-        throw unknownForm('an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
-        expired: item['expired'] === true,
-    };
-}
-function unknownForm(what) {
-    return new artifacts_http/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run-store.js
-
-
-
-
-
-
-
-
-
-
-/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
-function otherRunStore(options) {
-    const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
-    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, signal);
-    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
-    const explain = (what, work) => work().catch((error) => {
-        throw signal.aborted ? error : explained(what, search, error);
-    });
-    let chosen;
-    return {
-        list: async () => {
-            chosen ??= explain('find the run', () => chooseRun(runs, search, say));
-            const { run, artifacts } = await chosen;
-            say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
-            const link = { id: run.id, url: run.url };
-            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-                ...{ id, name, size, createdAt, run: link },
-                ...(digest === undefined ? {} : { digest }),
-            }));
-        },
-        open: (artifact) => {
-            const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry: say, progress, folders, signal }));
-        },
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-// The list may be older than the expiry: then the download answers 410.
-async function signDownload(runs, artifact) {
-    try {
-        return await runs.signDownload(artifact.id);
-    }
-    catch (error) {
-        if (!(error instanceof artifacts_http/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
-    }
-}
-function explained(what, search, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
-    const { choice } = search;
-    const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,shared_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
-    if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
-            'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-            'that can read its actions.', error);
-    }
-    const denied = (status === 401 || status === 403) && !limited;
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
-        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-            'and check that it has not expired.'
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-
-/***/ }),
-
-/***/ 2332:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U: () => (/* binding */ resultsService),
-/* harmony export */   b: () => (/* binding */ UnknownAnswer)
-/* harmony export */ });
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const ids = {
-        workflow_run_backend_id: credentials.runBackendId,
-        workflow_job_run_backend_id: credentials.jobBackendId,
-    };
-    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)(() => post(http, credentials, method, { ...ids, ...body }), {
-        what: () => method,
-        attempts: 5,
-        pauseMs: [1000, 15_000],
-        onRetry,
-        signal,
-    });
-    return {
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const owner = {
-                workflow_run_backend_id: artifact.runBackendId,
-                workflow_job_run_backend_id: artifact.jobBackendId,
-            };
-            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && Number.isSafeInteger(id))
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name) => {
-            await call('DeleteArtifact', { name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value !== 'string' || !URL.canParse(value))
-        throw new UnknownAnswer(`${method}: no signed URL`);
-    return value;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .objectsOf */ .iZ)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    const id = Number(field(item, 'database_id', 'databaseId'));
-    const size = Number(item['size']);
-    const name = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['name'], '');
-    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-
-/***/ }),
-
-/***/ 9491:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Z: () => (/* binding */ runStore)
-});
-
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
-
-
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
-const apiVersion = '2024-11-04';
-const blockBytes = 4 * 1024 * 1024;
-const blocksInFlight = 8;
-/**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
- */
-async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
-}
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { buffer, length };
-            buffer = pool.take();
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { buffer, length };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
-function putBlockList(target, ids) {
-    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
-    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
-}
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-    };
-    await (0,artifacts_http/* again */.TG)(async () => (0,artifacts_http/* readText */.yR)(await http.send(request)), {
-        what: () => what,
-        attempts: 5,
-        pauseMs: [500, 15_000],
-        onRetry,
-        signal,
-    });
-}
-function withQuery(url, query) {
-    const result = new URL(url);
-    for (const [name, value] of Object.entries(query))
-        result.searchParams.set(name, value);
-    return result.href;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof results_service/* UnknownAnswer */.b))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (name) => either((store) => store.remove(name)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/counted-chunks.js
-var counted_chunks = __nccwpck_require__(7481);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
-
-
-
-
-
-
-
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,temp_dir/* tempDirs */.z)(tempRoot);
-    return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async (name) => {
-            await (await client()).deleteArtifact(name);
-        },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
-    };
-}
-// The client is most of the bundle: it is loaded only when it is needed.
-async function client() {
-    const { DefaultArtifactClient } = await __nccwpck_require__.e(/* import() */ 584).then(__nccwpck_require__.bind(__nccwpck_require__, 584));
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
-    }
-    const names = await (0,promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
-    return {
-        artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => (0,counted_chunks/* countedChunks */.T)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
-    };
-}
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,promises_.stat)(path)).size);
-    }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-    }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
-}
-
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
-
-
-/**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
-var whole_blob = __nccwpck_require__(665);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
-
-// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
-// them at level 0, so that an entry can be sent before its checksum is known.
-const version = 45;
-const flags = 0x0808; // data descriptor follows; names are UTF-8
-const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
-const limit32 = 0xffffffff;
-/**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
- */
-async function* storedZip(entries) {
-    const written = [];
-    let position = 0;
-    for await (const entry of entries) {
-        const name = Buffer.from(entry.name);
-        const offset = position;
-        const header = localHeader(name, entry.size);
-        yield header;
-        let size = 0;
-        let crc = 0;
-        for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)(chunk, crc);
-            size += chunk.length;
-            yield chunk;
-        }
-        if (entry.size !== undefined && size !== entry.size)
-            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
-        yield descriptor;
-        position += header.length + size + descriptor.length;
-        written.push({ name, offset, size, crc });
-    }
-    const directory = Buffer.concat(written.map(centralHeader));
-    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
-}
-// A file of unknown size may turn out to be large.
-function isLarge(size) {
-    return size === undefined || size >= limit32;
-}
-function localHeader(name, size) {
-    const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
-}
-function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
-}
-function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
-}
-function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
-}
-function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
-}
-function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
-
-
-
-
-
-
-
-
-
-
-
-
-const dayMs = 24 * 60 * 60 * 1000;
-const cleanupMs = 5000;
-/**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
-function runStore(options) {
-    const official = officialStore(options.tempRoot);
-    const explained = {
-        ...official,
-        upload: (request) => official.upload(request).catch((error) => {
-            // The official client tells the status in its message alone.
-            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(request.name, error);
-            throw transferFailed(`upload the artifact "${request.name}"`, error);
-        }),
-    };
-    return fallbackStore(ownStore(options), explained, options.onNotice);
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxied, options.signal);
-    const service = (0,results_service/* resultsService */.U)(http, credentials, options.onRetry, options.signal);
-    const folders = (0,temp_dir/* tempDirs */.z)(options.tempRoot);
-    const known = new Map();
-    return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret));
-    const { onRetry, progress, signal } = options;
-    return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const { name } = request;
-    const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-    const create = () => service.create(name, expiresAt).catch((error) => {
-        throw error instanceof artifacts_http/* HttpError */.j$ && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
-    });
-    const url = await explain(`create the artifact "${name}"`, create);
-    try {
-        const zip = storedZip(request.files);
-        const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-        const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service.finalize(name, blob.size, blob.digest);
-        return { id, name, ...blob };
-    }
-    catch (error) {
-        await removeUnfinished(credentials, options, name);
-        throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-    }
-}
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, { proxied, onRetry }, name) {
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = (0,artifacts_http/* httpClient */.ok)(proxied, signal);
-    try {
-        await (0,results_service/* resultsService */.U)(http, credentials, onRetry, signal).remove(name);
-    }
-    catch {
-        // The error that led here is the one to report.
-    }
-    finally {
-        await http.close();
-    }
-}
-async function explain(what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
-        if (error instanceof results_service/* UnknownAnswer */.b)
-            throw error;
-        throw transferFailed(what, error);
-    }
-}
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
-}
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof artifacts_http/* HttpError */.j$ && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
-        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-
-/***/ }),
-
-/***/ 606:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   H: () => (/* binding */ maskedUrl)
-/* harmony export */ });
-/**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
-}
-
-
-/***/ }),
-
-/***/ 2163:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   MC: () => (/* binding */ verifiedBlob),
-/* harmony export */   lD: () => (/* binding */ verifiedMember),
-/* harmony export */   zb: () => (/* binding */ requireListedDigest)
-/* harmony export */ });
-/* unused harmony export holdBack */
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
-/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2005);
-/* harmony import */ var _watched_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8693);
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    requireListedDigest(artifact, hash);
-}
-/**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
- */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,_watched_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .watchedChunks */ .b)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_1__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
-}
-
-
-/***/ }),
-
-/***/ 665:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ blobReader)
-});
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-// EXTERNAL MODULE: ./build/shared/disk-space.js
-var disk_space = __nccwpck_require__(8152);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/give-back.js
-var give_back = __nccwpck_require__(6919);
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
-
-
-const attempts = 6;
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,http/* again */.TG)(work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    attempts,
-                    pauseMs: [500, 10_000],
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => (0,http/* isTransient */.dg)(error) || error instanceof CutShort,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.b || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-/**
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
- */
-function rangedReader(options) {
-    const { size } = options;
-    const blob = signedBlob(options);
-    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
-    return {
-        size,
-        downloaded: () => undefined,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
-            const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
-                yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, start + filled, end);
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-            (0,give_back/* giveBack */.F)(chunk);
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
-}
-async function request(blob, options, start, end) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await response.body.text();
-        throw (0,http/* httpError */.p2)(response, text);
-    }
-    try {
-        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
-    }
-    catch (error) {
-        await discard(response);
-        throw error;
-    }
-    return response.body;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
-/**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
- */
-function blobReader(given) {
-    const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
-        if (!(error instanceof RangesIgnored))
-            throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: async function* (start, end, memory) {
-            let position = start;
-            if (whole === undefined) {
-                try {
-                    for await (const part of parts.stream(start, end, memory)) {
-                        position += part.length;
-                        yield part;
-                    }
-                    return;
-                }
-                catch (error) {
-                    await fetched(error);
-                }
-            }
-            const reader = await whole;
-            if (reader !== undefined)
-                yield* reader.stream(position, end, memory);
-        },
-    };
-}
-async function fetchWhole(options) {
-    const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,shared_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
-    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
-    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = signedBlob(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
-    return fileReader(path, size);
-}
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
-async function writeWhole(blob, options, path, onBytes) {
-    const response = await blob.get();
-    if (response.statusCode !== 200)
-        throw (0,http/* httpError */.p2)(response, await response.body.text());
-    const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,promises_.open)(path, 'w');
-    try {
-        if (announced !== undefined)
-            requireListedSize(Number(announced), options);
-        const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
-        body.on('data', (chunk) => {
-            try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
-                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
-                onBytes(chunk.length);
-            }
-            catch (error) {
-                body.destroy((0,errors/* asError */.zR)(error));
-            }
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-    }
-    catch (error) {
-        await discard(response);
-        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
-    }
-    finally {
-        await file.close();
-    }
-    if (size < options.size)
-        throw new CutShort(size, options.size);
-    (0,verified_stream/* requireListedDigest */.zb)(options.artifact, hash);
-}
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
-    return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,copied_bytes/* copiedBytes */.Q)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-    };
-}
-async function* noChunks() {
-    // A file's stream reads one byte at least.
-}
-
-
-/***/ }),
-
-/***/ 7212:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ copiedBytes)
-/* harmony export */ });
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
-async function copiedBytes(chunks) {
-    const copies = [];
-    for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
-    return Buffer.concat(copies);
-}
-
-
-/***/ }),
-
-/***/ 7481:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ countedChunks)
-/* harmony export */ });
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
-async function* countedChunks(chunks, onBytes) {
-    for await (const chunk of chunks) {
-        onBytes(chunk.length);
-        yield chunk;
-    }
-}
-
-
-/***/ }),
-
-/***/ 8152:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   GK: () => (/* binding */ explainDiskFull),
-/* harmony export */   T1: () => (/* binding */ requireDiskSpace),
-/* harmony export */   aD: () => (/* binding */ diskSpace)
-/* harmony export */ });
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9853);
-
-
-
-
-/**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
- */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
-
-/***/ }),
-
-/***/ 8100:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  RK: () => (/* binding */ dockerCli),
-  fM: () => (/* binding */ lastLine),
-  jH: () => (/* binding */ outputOf)
-});
-
-;// CONCATENATED MODULE: external "node:child_process"
-const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
-var exec = __nccwpck_require__(7187);
-// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
-var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/cli.js
-
-
-
-
-
-
-
-/** @param signal ends running commands when it is aborted */
-function dockerCli(signal, name = 'docker') {
-    let found;
-    const program = () => (found ??= findProgram(name));
-    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-    return {
-        program: name,
-        signal,
-        query: async (args) => {
-            signal.throwIfAborted();
-            return toEnd(args);
-        },
-        cleanUp: toEnd,
-        start: async (args, tempDir) => {
-            signal.throwIfAborted();
-            const path = await program();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
-            const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-            await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
-                throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
-            });
-            return running(name, child, signal);
-        },
-    };
-}
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path) {
-    return `"${path}"`;
-}
-function running(name, child, signal) {
-    const { stdin, stdout, stderr } = child;
-    if (stdin === null || stdout === null || stderr === null)
-        throw unavailable(name, 'it has no streams');
-    const stop = () => {
-        child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
-    stdin.on('error', () => undefined);
-    const exit = new Promise((resolve) => {
-        child.on('close', (code) => {
-            signal.removeEventListener('abort', stop);
-            resolve(code ?? 1);
-        });
-    });
-    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
-}
-async function findProgram(name) {
-    const path = await (0,io/* which */.K7)(name, false);
-    if (path === '')
-        throw unavailable(name, `there is no ${name} on PATH`);
-    return path;
-}
-const runnerHints = {
-    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-};
-function unavailable(name, why, cause) {
-    const title = name === 'docker' ? 'Docker' : 'Podman';
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
-}
-/** All that a running command says, once it has ended. */
-async function outputOf({ stdout, stderr, exit }) {
-    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: said, stderr: complained };
-}
-/** The last thing a command said: what to show of a failure. */
-function lastLine(output) {
-    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
-    return (0,shared_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
-}
-
-
-/***/ }),
-
-/***/ 9151:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  w: () => (/* binding */ containerEngine)
-});
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:http"
-var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/watched-chunks.js
-var watched_chunks = __nccwpck_require__(8693);
-;// CONCATENATED MODULE: ./build/shared/docker/loopback-registry.js
-
-
-
-
-
-
-/**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
- */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const reached = Promise.withResolvers();
-    const failed = Promise.withResolvers();
-    const server = (0,external_node_http_.createServer)((request, response) => {
-        const blob = findBlob(image, repository, request.url ?? '');
-        if (blob !== undefined)
-            reached.resolve(undefined);
-        void answer(request, response, blob, failed.resolve);
-    });
-    server.listen(0, '127.0.0.1');
-    await (0,external_node_events_.once)(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return {
-        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
-        reached: reached.promise,
-        failed: failed.promise,
-        [Symbol.asyncDispose]: async () => {
-            const closed = (0,external_node_events_.once)(server, 'close');
-            server.close();
-            server.closeAllConnections();
-            await closed;
-        },
-    };
-}
-function findBlob(image, repository, path) {
-    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
-    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
-    return digest === undefined ? undefined : image.blobs.get(digest);
-}
-async function answer(request, response, blob, onFailure) {
-    if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
-        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
-        return;
-    }
-    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
-    if (request.method === 'HEAD') {
-        response.end();
-        return;
-    }
-    // It may be a while until the first byte.
-    response.flushHeaders();
-    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
-    await (0,promises_.pipeline)((0,watched_chunks/* watchedChunks */.b)(blob.chunks(), onFailure), response).catch(() => undefined);
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
-/**
- * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
- * and unpacks one while others come.
- * @param warn told if our reference could not be removed
- * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
- */
-async function fetchImage(cli, image, warn) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
-        const { reference } = registry;
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference, warn));
-        const output = await pull(cli, registry);
-        if (output.exitCode === 0)
-            return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-async function pull(cli, { reference, reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    return output;
-}
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference, warn) {
-    const output = await cli.cleanUp(['image', 'rm', reference]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
-// EXTERNAL MODULE: ./build/shared/copied-bytes.js
-var copied_bytes = __nccwpck_require__(7212);
-// EXTERNAL MODULE: ./build/shared/stream-head.js
-var stream_head = __nccwpck_require__(4657);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
-
-const bufferBytes = 256 * 1024;
-/**
- * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
- * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
- * an export's time (docs/decisions.md).
- */
-class ReusedSocket {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
-    constructor(path, signal) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-    }
-    close() {
-        this.#socket.destroy();
-    }
-    write(text) {
-        this.#socket.write(text);
-    }
-    /** Throws the connection's error. The connection is closed at the end. */
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
-
-
-
-const endOfHead = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
- * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
- * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
- */
-async function savedByEngine(path, image, signal) {
-    return engine_socket_answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
-}
-/**
- * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(path, image, signal) {
-    const chunks = await engine_socket_answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
-    return chunks === undefined ? undefined : (await (0,copied_bytes/* copiedBytes */.Q)(chunks)).toString();
-}
-/** The body of a plain answer with status 200. */
-async function engine_socket_answer(path, request, signal) {
-    const socket = new ReusedSocket(path, signal);
-    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
-    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answered = await (0,stream_head/* withHead */.V)(socket, isWhole).catch(() => undefined);
-    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
-    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
-        return without(answered.all, headBytes + endOfHead.length);
-    }
-    socket.close();
-    return undefined;
-}
-function isPlain(head) {
-    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-async function* without(chunks, bytes) {
-    let left = bytes;
-    for await (const chunk of chunks) {
-        const rest = chunk.subarray(left);
-        left -= chunk.length - rest.length;
-        if (rest.length > 0)
-            yield rest;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
-const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-    'image-missing': (program) => `Check the engine: ${program} image ls.`,
-    'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
-};
-// What the engine's own words mean, where that isn't plain.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
-    ],
-];
-/** The error for a command that has failed, with the last thing it said. */
-function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
-    const command = (0,shared_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
-
-
-
-
-
-/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
-async function* saveImage(cli, image) {
-    const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
-    yield* saved ?? saveFrom(cli, ['save', image]);
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
-    try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
-    }
-    finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
-    }
-}
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return failedCommand(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
-
-
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-
-
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveImage(cli, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', reference], 'image-missing');
-        },
-        chains: () => chains(cli),
-        references: () => references(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw failedCommand(cli, code, args, output);
-    return output;
-}
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli) {
-    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-    if (list.exitCode !== 0 || ids.length === 0)
-        return [];
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw failedCommand(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/temp-dir.js
-var temp_dir = __nccwpck_require__(3082);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
-
-
-
-
-
-// Reads what podman prints, where that differs from docker. Everything here is pure.
-/** Reads `podman info --format json`; undefined when it isn't that. */
-function parsePodmanInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
-        return undefined;
-    const { host } = info;
-    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
-    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
-    return {
-        version: (0,json/* stringOr */.JI)(version['Version'], ''),
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: 'podman',
-        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
-        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
-    };
-}
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- */
-function parsePodmanInspect(text) {
-    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
-    if (image === undefined || typeof image['Id'] !== 'string')
-        return undefined;
-    const digest = `sha256:${image['Id']}`;
-    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
-}
-/**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
- */
-function podmanName(reference) {
-    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
- */
-function podmanEngine(cli, tempRoot) {
-    return {
-        program: cli.program,
-        nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
-        fetch: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-        },
-        // Podman takes whole tarballs only.
-        chains: () => Promise.resolve([]),
-        references: () => references(cli),
-    };
-}
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const before = await references(cli);
-        const temp = podman_engine_addDisposableResource(env_1, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-        const names = [];
-        for (const name of loaded)
-            names.push(await asTagged(cli, name, before, onLoaded));
-        return names;
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = podman_engine_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(cli, loaded, before, onLoaded) {
-    if (!loaded.startsWith('docker.io/'))
-        return loaded;
-    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
-    onLoaded(name);
-    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-    const old = before.get(loaded);
-    if (old === undefined)
-        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-    else
-        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-    return name;
-}
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
-async function* save(cli, tempRoot, image) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = podman_engine_addDisposableResource(env_2, await (0,temp_dir/* makeTempDir */.m)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = podman_engine_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
-
-
-
-/**
- * The engine that the input `engine` names.
- * @param tempRoot folder for podman's temporary files
- * @param signal ends running commands when it is aborted
- */
-function containerEngine(name, tempRoot, signal) {
-    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
-}
-
-
-/***/ }),
-
-/***/ 3552:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   E7: () => (/* binding */ parseInspect),
-/* harmony export */   IO: () => (/* binding */ parseReferences),
-/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
-/* harmony export */   Y5: () => (/* binding */ parsePush),
-/* harmony export */   YL: () => (/* binding */ parseInfo),
-/* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   jt: () => (/* binding */ referenceFormat),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
-/* harmony export */   z2: () => (/* binding */ parseWhole)
-/* harmony export */ });
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8444);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
-
-
-
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
-function parseInfo(text) {
-    const info = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
-        return undefined;
-    const version = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
-    if (version === '')
-        return undefined;
-    const status = JSON.stringify(info['DriverStatus'] ?? []);
-    return {
-        version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
-        hostName: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
-    };
-}
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
-function parseInspect(text) {
-    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
-}
-/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
-function parseWhole(text, platform) {
-    const image = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    const manifests = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
-    if (!Array.isArray(manifests))
-        return undefined;
-    const available = manifests.flatMap((manifest) => {
-        if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
-            return [];
-        const { Platform: found } = manifest['ImageData'];
-        return (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
-    });
-    return available.includes(true);
-}
-function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
-}
-/** The same of an image's JSON that is parsed already. */
-function inspectedImage(image) {
-    if (typeof image['Id'] !== 'string')
-        return undefined;
-    const rootFs = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    return {
-        imageId: image['Id'],
-        repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
-        diffIds: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec).
-        isWhole: image['Descriptor'] === undefined ? true : undefined,
-    };
-}
-/**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
- */
-function parseLoadOutput(text) {
-    const lines = text.split(/[\r\n]+/);
-    const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
-}
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
-}
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
-function saysNoSuchImage(stderr) {
-    return /no such image|image not known/i.test(stderr);
-}
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
-function parsePush(text) {
-    const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
-    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
-}
-
-
-/***/ }),
-
-/***/ 743:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  o: () => (/* binding */ dockerRegistry)
-});
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-// EXTERNAL MODULE: ./build/shared/registry-failure.js
-var registry_failure = __nccwpck_require__(3810);
-// EXTERNAL MODULE: ./build/shared/retry.js + 1 modules
-var retry = __nccwpck_require__(9426);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-;// CONCATENATED MODULE: ./build/shared/registry-attempts.js
-
-
-
-
-/** How often registry work is tried in all. */
-const registryAttempts = 3;
-/** How long one push or pull may take, in ms. */
-const registryLimitMs = 25 * 60_000;
-/**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
- */
-function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,retry/* retry */.L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-        attempts: registryAttempts,
-        delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof registry_failure/* RegistryFailure */.Y && !error.permanent,
-        onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,shared_text/* formatDuration */.a3)(pauseMs)}`;
-            warning(`${(0,errors/* messageOf */.bD)(error)}. Attempt ${next}.`);
-        },
-        signal,
-    });
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/registry-limit.js
-
-
-function registryLimit(running) {
-    let timer;
-    let why;
-    const end = () => {
-        why = `it took longer than ${(0,shared_text/* formatDuration */.a3)(registryLimitMs)}`;
-        running.kill();
-    };
-    return {
-        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-        stop: () => {
-            clearTimeout(timer);
-        },
-        exceeded: () => why,
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/registry.js
-
-
-
-
-
-
-
-
-
-
-function dockerRegistry(cli, options) {
-    const attempt = (work, failed) => attemptRegistry(work, options, failed);
-    return {
-        attempt,
-        pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,image_reference/* formatReference */.FH)(reference)]);
-        }),
-        push: (reference) => attempt(async () => {
-            const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,docker_output/* parsePush */.Y5)(output.stdout);
-            if (digest === undefined)
-                throw new registry_failure/* RegistryFailure */.Y('The push', [reference], 'it told no digest');
-            return digest;
-        }),
-        configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
-    };
-}
-// The reference comes last.
-async function run(cli, work, args) {
-    const running = await cli.start(args);
-    running.stdin.end();
-    const limit = registryLimit(running);
-    limit.start();
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    limit.stop();
-    if (output.exitCode === 0)
-        return output;
-    throw new registry_failure/* RegistryFailure */.Y(work, args.slice(-1), limit.exceeded() ?? (0,docker_cli/* lastLine */.fM)(output));
-}
-async function configDigest(cli, reference, platform) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const manifest = await rawManifest(cli, reference);
-    const content = (0,json/* parseJson */.qF)(manifest);
-    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,json/* isObject */.Gv)(content) || content['manifests'] === undefined)
-        return (0,image_manifest/* parseManifest */.Ng)(manifest, name).config.digest;
-    const found = (0,image_manifest/* parseIndex */.A1)(manifest, name).find((entry) => !(0,image_manifest/* isAttestation */.H3)(entry) && entry.platform !== undefined && (0,image_platform/* samePlatform */.my)(entry.platform, platform));
-    if (found === undefined || (0,image_manifest/* isIndex */.nw)(found)) {
-        throw new registry_failure/* RegistryFailure */.Y('Reading', [name], `no matching manifest for ${(0,image_platform/* formatPlatform */.Bq)(platform)}`);
-    }
-    return (0,image_manifest/* parseManifest */.Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
-}
-async function rawManifest(cli, reference) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,digest/* digestOf */.ol)(output.stdout) === reference.digest)
-        return output.stdout;
-    throw new registry_failure/* RegistryFailure */.Y('Reading', [name], 'the manifest that came has another digest');
-}
-
-
-/***/ }),
-
-/***/ 9686:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D: () => (/* binding */ parseEngineName),
-/* harmony export */   c: () => (/* binding */ requireDocker)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
-function parseEngineName(text) {
-    const name = text.trim().toLowerCase();
-    if (name === 'docker' || name === 'podman')
-        return name;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
-}
-/**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
- * @throws HandoverError `invalid-input` for another engine
- */
-function requireDocker(engine, what) {
-    if (engine === 'docker')
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
-}
-
-
-/***/ }),
-
-/***/ 2005:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Cu: () => (/* binding */ HandoverError),
-/* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf),
-/* harmony export */   zR: () => (/* binding */ asError)
-/* harmony export */ });
-/* unused harmony export errorCodes */
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
-const errorCodes = (/* unused pure expression or super */ null && ([
-    'invalid-input',
-    'docker-unavailable',
-    'unsupported-host',
-    'builder-unsupported',
-    'build-failed',
-    'cache-missed',
-    'image-not-found',
-    'tarball-invalid',
-    'not-enough-space',
-    'artifact-name-taken',
-    'artifact-not-found',
-    'artifact-expired',
-    'artifact-corrupt',
-    'transfer-failed',
-    'load-failed',
-    'image-missing',
-    'image-mismatch',
-    'platform-mismatch',
-    'revision-mismatch',
-    'registry-failed',
-    'run-not-found',
-    'timed-out',
-    'cancelled',
-]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
-class HandoverError extends Error {
-    name = 'HandoverError';
-    code;
-    hint;
-    constructor(code, message, hint, cause) {
-        super(message, cause === undefined ? undefined : { cause });
-        this.code = code;
-        this.hint = hint;
-    }
-}
-/** The message of anything that was thrown, for use inside a sentence. */
-function messageOf(error) {
-    if (!(error instanceof Error))
-        return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
-    return error.message || (systemCodeOf(error) ?? error.name);
-}
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
-function systemCodeOf(error) {
-    if (!(error instanceof Error) || !('code' in error))
-        return undefined;
-    return typeof error.code === 'string' ? error.code : undefined;
-}
-/** What was caught, as an error to throw on: some libraries throw other things. */
-function asError(error) {
-    return error instanceof Error ? error : new Error(String(error));
-}
-
-
-/***/ }),
-
-/***/ 6919:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   F: () => (/* binding */ giveBack)
-/* harmony export */ });
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
-}
-
-
-/***/ }),
-
-/***/ 2704:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   t: () => (/* binding */ requireArtifactName)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
- * @throws HandoverError `invalid-input`
- */
-function requireArtifactName(name) {
-    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
-    if (wrong === undefined && name.trim() !== '')
-        return name;
-    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
-}
-
-
-/***/ }),
-
-/***/ 693:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   M: () => (/* binding */ matchesPattern),
-/* harmony export */   P: () => (/* binding */ isPattern)
-/* harmony export */ });
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
-function isPattern(text) {
-    return /[*?]/.test(text);
-}
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
-function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
-    }
-    return /^\**$/.test(pattern.slice(at));
-}
-
-
-/***/ }),
-
-/***/ 3968:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Bc: () => (/* binding */ isDigest),
-/* harmony export */   PF: () => (/* binding */ blobName),
-/* harmony export */   m: () => (/* binding */ parseDigest),
-/* harmony export */   ol: () => (/* binding */ digestOf)
-/* harmony export */ });
-/* unused harmony export hexOf */
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-
-const pattern = /^sha256:[0-9a-f]{64}$/;
-function isDigest(text) {
-    return typeof text === 'string' && pattern.test(text);
-}
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
-function parseDigest(text) {
-    const full = text.includes(':') ? text : `sha256:${text}`;
-    return isDigest(full) ? full : undefined;
-}
-function hexOf(digest) {
-    return digest.slice('sha256:'.length);
-}
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
-function blobName(digest) {
-    return `blobs/sha256/${hexOf(digest)}`;
-}
-function digestOf(bytes) {
-    return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
-}
-
-
-/***/ }),
-
-/***/ 1889:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A1: () => (/* binding */ parseIndex),
-/* harmony export */   H3: () => (/* binding */ isAttestation),
-/* harmony export */   Ib: () => (/* binding */ mediaTypes),
-/* harmony export */   L_: () => (/* binding */ formatManifest),
-/* harmony export */   Ng: () => (/* binding */ parseManifest),
-/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
-/* harmony export */   _m: () => (/* binding */ isImageConfig),
-/* harmony export */   bW: () => (/* binding */ requireConfigSize),
-/* harmony export */   gw: () => (/* binding */ looksLikeJson),
-/* harmony export */   nw: () => (/* binding */ isIndex),
-/* harmony export */   o4: () => (/* binding */ parseConfig),
-/* harmony export */   ou: () => (/* binding */ maxJsonBytes)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8444);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6479);
-
-
-
-
-
-
-/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
-const maxJsonBytes = 4 * 1024 * 1024;
-// Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
-const mediaTypes = {
-    index: 'application/vnd.oci.image.index.v1+json',
-    manifest: 'application/vnd.oci.image.manifest.v1+json',
-    config: 'application/vnd.oci.image.config.v1+json',
-    dockerConfig: 'application/vnd.docker.container.image.v1+json',
-    dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
-};
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-function looksLikeJson(head) {
-    return !(0,_tar_header_js__WEBPACK_IMPORTED_MODULE_3__/* .looksLikeTar */ .lH)(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
-}
-function isIndex(descriptor) {
-    return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
-}
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
-function isImageConfig({ mediaType }) {
-    return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
-}
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
-function isAttestation(descriptor) {
-    return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']))
-        throw invalid(where, 'an image manifest', text);
-    return {
-        config: parseDescriptor(value['config'], where),
-        layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
-    };
-}
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
-function requireConfigSize(size) {
-    if (size <= maxJsonBytes)
-        return;
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
-    const os = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['created'], undefined);
-    return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined)),
-        diffIds,
-        labels: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(value['config']) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
-        ...(created === undefined ? {} : { created }),
-    };
-}
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(text);
-    if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(value).map((image) => {
-        const config = image['Config'];
-        if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringsOf */ .iw)(image['Layers']) };
-    });
-}
-/** A manifest of our own for the image's config and layers. */
-function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.manifest,
-        config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
-        layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
-    }));
-    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
-}
-function parseDescriptor(value, where) {
-    const { digest, size, platform } = value;
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0)(size))
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
-    return {
-        mediaType: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['mediaType'], ''),
-        digest,
-        size,
-        ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringMapOf */ .pn)(value['annotations']),
-    };
-}
-function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
-        return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_json_js__WEBPACK_IMPORTED_MODULE_4__/* .stringOr */ .JI)(value['variant'], undefined));
-}
-function invalid(where, expected, text) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
-}
-
-
-/***/ }),
-
-/***/ 4851:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Bq: () => (/* binding */ formatPlatform),
-/* harmony export */   FL: () => (/* binding */ parsePlatform),
-/* harmony export */   k8: () => (/* binding */ runsOn),
-/* harmony export */   my: () => (/* binding */ samePlatform),
-/* harmony export */   qE: () => (/* binding */ isKnown),
-/* harmony export */   tj: () => (/* binding */ platformOf)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
-function parsePlatform(text) {
-    const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
-    const [, os, architecture, variant] = match ?? [];
-    if (os === undefined || architecture === undefined) {
-        throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
-    }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
-}
-const unknown = 'unknown';
-const architectureNames = {
-    x86_64: 'amd64',
-    aarch64: 'arm64',
-    armv7l: 'arm',
-    i386: '386',
-};
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
-    const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
-}
-function formatPlatform(platform) {
-    return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
-}
-/** Whether two platforms are one; an unknown architecture may be any. */
-function samePlatform(one, other) {
-    if (!isKnown(one) || !isKnown(other))
-        return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
-}
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
-function runsOn(image, host) {
-    return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
-}
-/** Whether it tells its architecture: engines load images that don't. */
-function isKnown({ architecture }) {
-    return architecture !== unknown;
-}
-
-
-/***/ }),
-
-/***/ 475:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Hh: () => (/* binding */ parseRecord),
-  xD: () => (/* reexport */ recordName)
-});
-
-// UNUSED EXPORTS: formatRecord
-
-// EXTERNAL MODULE: ./build/shared/json.js
-var json = __nccwpck_require__(8444);
-// EXTERNAL MODULE: ./build/shared/text.js
-var shared_text = __nccwpck_require__(9853);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/errors.js
-var errors = __nccwpck_require__(2005);
-;// CONCATENATED MODULE: ./build/shared/image/record-error.js
-
-
-/** The record's file name within the artifact. */
-const recordName = 'image-handover.json';
-/** The version of its format. */
-const record_error_recordSchema = 1;
-/** @param found what the record says its schema is */
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > record_error_recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,shared_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(record_error_recordSchema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-/** @param bytes of a record that nobody would read */
-function record_error_tooLarge(bytes) {
-    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
-}
-/** @param why in words that go on after a colon */
-function corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/record.js
-
-
-
-
-
-
-
-// Twice the largest config, whose labels are in it.
-const maxRecordBytes = 2 * manifest/* maxJsonBytes */.ou;
-const maxLayers = 1000;
-const maxImages = 100;
-
-/**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
- */
-function formatRecord(record) {
-    const { pushedReference, further, ...rest } = record;
-    const text = {
-        schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
-    };
-    const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > maxRecordBytes)
-        throw tooLarge(Buffer.byteLength(formatted));
-    return formatted;
-}
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
-    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels };
-}
-/**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
- */
-function parseRecord(text) {
-    if (Buffer.byteLength(text) > maxRecordBytes)
-        throw corrupt('it is larger than 8 MiB');
-    const value = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,shared_text/* quoteForeign */.xS)(text, 80)}"`);
-    if (value['schema'] !== record_error_recordSchema)
-        throw wrongSchema(value['schema']);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const record = {
-        ...record_image(value),
-        layers: record_layers(value),
-        ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
-        ...(created === undefined ? {} : { created }),
-        tarballName: fileName(value['tarballName']),
-        tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: record_digest(value, 'tarballDigest'),
-        tarballCompression: compression(value['tarballCompression']),
-        producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
-    };
-    requireLayersInside(record);
-    return record;
-}
-function record_image(value) {
-    return {
-        references: references(value['references']),
-        platform: record_platform(value['platform']),
-        configDigest: record_digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
-        labels: (0,json/* stringMapOf */.pn)(value['labels']),
-    };
-}
-function references(value) {
-    const texts = (0,json/* stringsOf */.iw)(value);
-    if (texts.length === 0)
-        throw corrupt('it has no references');
-    try {
-        return texts.map(reference/* parseTaggedReference */.$R);
-    }
-    catch (error) {
-        throw corrupt('a reference in it is malformed', error);
-    }
-}
-function pinned(value) {
-    try {
-        return (0,reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
-    }
-}
-function record_platform(value) {
-    try {
-        return (0,platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its platform is malformed', error);
-    }
-}
-function record_layers(value) {
-    const items = (0,json/* objectsOf */.iZ)(value['layers']);
-    if (items.length > maxLayers)
-        throw corrupt(`it lists ${String(items.length)} layers`);
-    return items.map((item) => ({
-        digest: record_digest(item, 'digest'),
-        size: byteCount(item, 'size'),
-        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
-    }));
-}
-function requireLayersInside(record) {
-    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-    if (outside !== undefined)
-        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
-}
-function producer(value) {
-    const from = (0,json/* isObject */.Gv)(value) ? value : {};
-    return {
-        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
-        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
-        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
-        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
-    };
-}
-function fileName(value) {
-    const name = (0,json/* stringOr */.JI)(value, '');
-    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
-        throw corrupt('its tarball name is not a file name');
-    return name;
-}
-function compression(value) {
-    if (value === 'none' || value === 'gzip' || value === 'zstd')
-        return value;
-    throw corrupt(`its compression "${(0,shared_text/* quoteForeign */.xS)(String(value))}" is unknown`);
-}
-function record_digest(from, name) {
-    const value = from[name];
-    if (!(0,digest/* isDigest */.Bc)(value))
-        throw corrupt(`its ${name} is not a digest`);
-    return value;
-}
-function digests(from, name) {
-    const value = (0,json/* stringsOf */.iw)(from[name]);
-    if (value.length > maxLayers || !value.every(digest/* isDigest */.Bc))
-        throw corrupt(`its ${name} are not digests`);
-    return value;
-}
-function byteCount(from, name) {
-    const value = from[name];
-    if (!(0,json/* isByteCount */.A0)(value))
-        throw corrupt(`its ${name} is not a byte count`);
-    return value;
-}
-
-
-/***/ }),
-
-/***/ 9607:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $R: () => (/* binding */ parseTaggedReference),
-/* harmony export */   F2: () => (/* binding */ parseReference),
-/* harmony export */   FH: () => (/* binding */ formatReference),
-/* harmony export */   Fv: () => (/* binding */ registryOf),
-/* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
-/* harmony export */   Ys: () => (/* binding */ canonicalReference)
-/* harmony export */ });
-/* unused harmony exports isTag, isImageId */
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9853);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-
-
-
-// Grammar: github.com/distribution/reference, reference.go and regexp.go.
-const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
-const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
-const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
-const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
-function isTag(text) {
-    return tagPattern.test(text);
-}
-/**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
- */
-function isImageId(text) {
-    return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
-}
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
-function isWholeId(text) {
-    return /^[0-9a-f]{64}$/i.test(text);
-}
-/**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
- */
-function parseReference(text) {
-    const given = text.trim();
-    if (given === '')
-        throw invalid(text, 'it is empty');
-    if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
-        throw invalid(text, 'it is an image ID, not a reference');
-    }
-    const { name, tag, digest } = split(given);
-    if (tag !== undefined && !isTag(tag)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
-    }
-    if (digest !== undefined && !(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
-    }
-    const repository = parseRepository(name.toLowerCase(), text);
-    return {
-        repository,
-        ...(tag === undefined ? {} : { tag }),
-        ...(digest === undefined ? {} : { digest }),
-        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-    };
-}
-function split(given) {
-    const at = given.indexOf('@');
-    const digest = at < 0 ? undefined : given.slice(at + 1);
-    const rest = at < 0 ? given : given.slice(0, at);
-    const colon = rest.lastIndexOf(':');
-    // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.includes('/', colon))
-        return { name: rest, tag: undefined, digest };
-    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
-}
-function parseRepository(name, text) {
-    const registry = registryOf(name);
-    const rest = registry === undefined ? name : name.slice(registry.length + 1);
-    if (registry !== undefined && !domain.test(registry)) {
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(registry)}" is not a registry host`);
-    }
-    if (!path.test(rest))
-        throw invalid(text, `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
-    const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-    if (library.length + rest.length > maxPathLength)
-        throw invalid(text, 'its repository is longer than 255 characters');
-    return familiar(name);
-}
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
-function registryOf(repository) {
-    const slash = repository.indexOf('/');
-    const first = slash < 0 ? '' : repository.slice(0, slash);
-    return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
-}
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
-function familiar(repository) {
-    const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
-    const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
-    return isWholeId(short) ? `library/${short}` : short;
-}
-function invalid(text, why) {
-    return new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
-}
-/** The text Docker prints and takes: `charon:local`. */
-function formatReference(reference) {
-    const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
-    const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
-    return `${reference.repository}${tag}${digest}`;
-}
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
-function canonicalReference(reference) {
-    if (registryOf(reference.repository) !== undefined)
-        return formatReference(reference);
-    const library = reference.repository.includes('/') ? '' : 'library/';
-    return `docker.io/${library}${formatReference(reference)}`;
-}
-/**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
- * @throws HandoverError `invalid-input`
- */
-function parseTaggedReference(text) {
-    const reference = parseReference(text);
-    if (reference.digest !== undefined) {
-        throw invalid(text, 'an image cannot be stored under a digest; give a tag instead');
-    }
-    return { ...reference, tag: reference.tag ?? 'latest' };
-}
-/**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
- * @throws HandoverError `invalid-input`
- */
-function parsePinnedReference(text) {
-    const { repository, digest } = parseReference(text);
-    if (digest !== undefined)
-        return { repository, digest };
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 6479:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $6: () => (/* binding */ textAt),
-/* harmony export */   PG: () => (/* binding */ endOfArchive),
-/* harmony export */   RO: () => (/* binding */ readTarHeader),
-/* harmony export */   TR: () => (/* binding */ tarBlock),
-/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
-/* harmony export */   be: () => (/* binding */ isZero),
-/* harmony export */   lH: () => (/* binding */ looksLikeTar),
-/* harmony export */   pI: () => (/* binding */ tarHeader),
-/* harmony export */   vr: () => (/* binding */ tarPadding)
-/* harmony export */ });
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-
-
-/***/ }),
-
-/***/ 8444:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A0: () => (/* binding */ isByteCount),
-/* harmony export */   Gv: () => (/* binding */ isObject),
-/* harmony export */   JI: () => (/* binding */ stringOr),
-/* harmony export */   iZ: () => (/* binding */ objectsOf),
-/* harmony export */   iw: () => (/* binding */ stringsOf),
-/* harmony export */   pn: () => (/* binding */ stringMapOf),
-/* harmony export */   qF: () => (/* binding */ parseJson)
-/* harmony export */ });
-/* unused harmony export arrayOf */
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
-function parseJson(text) {
-    try {
-        const value = JSON.parse(text);
-        return value;
-    }
-    catch {
-        return undefined;
-    }
-}
-function isObject(value) {
-    return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-function stringOr(value, otherwise) {
-    return typeof value === 'string' ? value : otherwise;
-}
-function arrayOf(value) {
-    return Array.isArray(value) ? value : [];
-}
-function objectsOf(value) {
-    return arrayOf(value).filter(isObject);
-}
-function stringsOf(value) {
-    return arrayOf(value).filter((item) => typeof item === 'string');
-}
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
-function isByteCount(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-}
-/** The string members of an object (labels, annotations); anything else in it is left out. */
-function stringMapOf(value) {
-    if (!isObject(value))
-        return {};
-    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
-}
-
-
-/***/ }),
-
-/***/ 3810:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Y: () => (/* binding */ RegistryFailure)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2005);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9853);
-
-
-/** A push or a pull that failed. */
-class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
-    /** Another try would fail in the same way: a wrong login, a missing image. */
-    permanent;
-    /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
-     */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
-    }
-}
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
-function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
-}
-
-
-/***/ }),
-
-/***/ 9426:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ backoff),
-  L: () => (/* binding */ retry)
-});
-
-;// CONCATENATED MODULE: external "node:timers/promises"
-const promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:timers/promises");
-;// CONCATENATED MODULE: ./build/shared/retry.js
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_namespaceObject.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
-
-/***/ }),
-
-/***/ 4657:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   V: () => (/* binding */ withHead)
-/* harmony export */ });
-/**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
- */
-async function withHead(chunks, isEnough) {
-    const source = chunks[Symbol.asyncIterator]();
-    let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
-        const next = await source.next();
-        if (next.done === true)
-            break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
-    }
-    const all = async function* () {
-        try {
-            if (head.length > 0)
-                yield head;
-            for (let next = await source.next(); next.done !== true; next = await source.next())
-                yield next.value;
-        }
-        finally {
-            await source.return?.();
-        }
-    };
-    return { head, all: all() };
-}
-
-
-/***/ }),
-
-/***/ 3082:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   m: () => (/* binding */ makeTempDir),
-/* harmony export */   z: () => (/* binding */ tempDirs)
-/* harmony export */ });
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-
-
-/** @param root where they are made */
-function tempDirs(root) {
-    const made = [];
-    return {
-        make: async () => {
-            const dir = await makeTempDir(root);
-            made.push(dir);
-            return dir.path;
-        },
-        [Symbol.asyncDispose]: async () => {
-            for (const dir of made.splice(0))
-                await dir[Symbol.asyncDispose]();
-        },
-    };
-}
-/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
-async function makeTempDir(root) {
-    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
-    return {
-        path,
-        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
-    };
-}
-
-
-/***/ }),
-
-/***/ 9853:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   a3: () => (/* binding */ formatDuration),
-/* harmony export */   xS: () => (/* binding */ quoteForeign),
-/* harmony export */   z3: () => (/* binding */ formatBytes)
-/* harmony export */ });
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
-function formatBytes(bytes) {
-    const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-    let value = bytes;
-    let unit = 0;
-    while (value >= 999.5 && unit < units.length - 1) {
-        value /= 1000;
-        unit += 1;
-    }
-    const digits = unit === 0 || value >= 99.95 ? 0 : 1;
-    return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
-}
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
-function formatDuration(ms) {
-    if (ms < 100)
-        return `${String(Math.round(ms))} ms`;
-    if (ms < 60_000)
-        return `${(ms / 1000).toFixed(1)} s`;
-    const seconds = Math.round(ms / 1000);
-    return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
-}
-/** Text of someone else's on one line of a message: control characters gone, length bounded. */
-function quoteForeign(text, limit = 300) {
-    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
-    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
-    return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
-}
-
-
-/***/ }),
-
-/***/ 917:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline),
-/* harmony export */   J: () => (/* binding */ namedTimeline)
-/* harmony export */ });
-function timeline() {
-    const began = performance.now();
-    const spans = [];
-    return {
-        measure: async (name, work) => {
-            const startMs = performance.now() - began;
-            let result;
-            try {
-                result = await work();
-                return result;
-            }
-            finally {
-                // What failed took its time too: another place may come after it.
-                const called = typeof name === 'string' ? name : name(result);
-                spans.push({ name: called, startMs, endMs: performance.now() - began });
-            }
-        },
-        spans: () => spans,
-    };
-}
-/** The same timeline for one of several works at once: each stretch begins with the name. */
-function namedTimeline(timeline, name) {
-    return {
-        ...timeline,
-        measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
-    };
-}
-
-
-/***/ }),
-
-/***/ 8693:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   b: () => (/* binding */ watchedChunks)
-/* harmony export */ });
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
-async function* watchedChunks(chunks, onError) {
-    try {
-        yield* chunks;
-    }
-    catch (error) {
-        onError(error);
-        throw error;
-    }
 }
 
 
