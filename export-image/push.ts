@@ -67,12 +67,11 @@ export async function pushFromEngine(
   image: string,
   plan: PushPlan,
 ): Promise<Digest> {
-  await using guard = await guardTags(engine, log.warning);
+  await using guard = guardTags(engine, log.warning);
   const digests: Digest[] = [];
   for (const reference of plan.references) {
     const name = formatReference(reference);
-    guard.watch(name);
-    await engine.tag(image, name);
+    await guard.tag(image, name);
     digests.push(await registry.push(name));
   }
   const [first] = digests;

@@ -1,8 +1,7 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan/plan.ts';
-import { loadFrom } from '../load-image/from/from.ts';
-import type { RegistryTools } from '../load-image/from/registry.ts';
-import { loadHandover, type LoadResult, type LoadTools } from '../load-image/load-image.ts';
+import { type FromTools, loadFrom } from '../load-image/from/from.ts';
+import { loadHandover, type LoadResult } from '../load-image/load-image.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
@@ -22,7 +21,7 @@ export type HandoverResult =
       readonly other: OtherImage;
     };
 
-export interface HandoverTools extends ExportTools, LoadTools, RegistryTools {
+export interface HandoverTools extends ExportTools, FromTools {
   readonly store: ArtifactStore;
 }
 
@@ -67,7 +66,7 @@ async function keepOwn(
   exported: ExportResult,
 ): Promise<HandoverResult> {
   const { record } = exported;
-  const own = { origin: 'build', content: ownContent(artifactName, exported), record } as const;
+  const own = { origin: 'build', content: ownContent(artifactName, exported), record, known: undefined } as const;
   const loaded = await loadHandover(load, tools, own, await tools.engine.info());
   // As late as can be: the other job may be uploading still.
   const other = await compareWithHandedOver(tools, artifactName, record);

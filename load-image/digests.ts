@@ -4,13 +4,10 @@ import { HandoverError } from '../shared/base/errors.ts';
 import { isObject, parseJson } from '../shared/base/json.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import { formatReference } from '../shared/image/reference.ts';
+import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { LoadResult } from './load-image.ts';
-import type { DigestsPlan } from './plan/images-plan.ts';
-import type { ExpectedImage } from './verify.ts';
-
-/** The file that holds the mapping in its artifact. */
-export const digestsFileName = 'docker-image-digests.json';
+import { digestsFileName, type DigestsPlan } from './plan/images-plan.ts';
+import type { Identity } from './identity.ts';
 
 /** What later jobs need to know of one image. */
 export interface MappedImage {
@@ -31,39 +28,40 @@ export interface MappedImage {
 
 /** @param name the artifact's, or what stands for it */
 export function mappedLoad(name: string, result: LoadResult): readonly MappedImage[] {
-  const { artifact, record, reference, expected, further } = result;
-  const first = mapped(name, artifact, reference, expected, record);
-  if (further.length === 0) return [first];
-  const others = further.map((other) => mapped(name, artifact, other.reference, other.expected, undefined));
-  return [first, ...others].map((image) => ({ ...image, name: image.reference }));
+  const { artifact, record, reference, identity, further } = result;
+  return listed(name, artifact, record, [{ reference, identity }, ...further]);
 }
 
-/** What is known of an artifact's images from its record alone. */
-export function mappedRecord(artifact: Artifact, record: HandoverRecord): readonly MappedImage[] {
-  const images = [record, ...(record.further ?? [])].map((image, position) => {
-    const reference = image.references.map(formatReference)[0] ?? '';
-    return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
-  });
-  return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
+/** What is known of an artifact's images that are not loaded. */
+export function mappedImages(
+  artifact: Artifact,
+  record: HandoverRecord | undefined,
+  images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
+): readonly MappedImage[] {
+  const named = images.map(({ identity, references }) => ({
+    identity,
+    reference: references.map(formatReference)[0] ?? '',
+  }));
+  return listed(artifact.name, artifact, record, named);
 }
 
-function mapped(
+function listed(
   name: string,
   artifact: Artifact | undefined,
-  reference: string,
-  image: ExpectedImage,
   record: HandoverRecord | undefined,
-): MappedImage {
-  return {
-    name,
+  images: readonly { readonly identity: Identity; readonly reference: string }[],
+): readonly MappedImage[] {
+  return images.map(({ identity, reference }, position) => ({
+    name: images.length === 1 ? name : reference,
     artifact,
     reference,
-    configDigest: image.configDigest ?? '',
-    manifestDigest: image.manifestDigests[0] ?? '',
-    pushedReference: record?.pushedReference === undefined ? '' : formatReference(record.pushedReference),
-    platform: formatPlatform(image.platform),
+    configDigest: identity.configDigest ?? '',
+    manifestDigest: identity.manifestDigest ?? '',
+    pushedReference:
+      position > 0 || record?.pushedReference === undefined ? '' : formatReference(record.pushedReference),
+    platform: formatPlatform(identity.platform),
     size: artifact?.size ?? 0,
-  };
+  }));
 }
 
 /** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import type { Log, TotalBytes } from '../shared/base/log.ts';
@@ -5,31 +6,41 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
-import type { AllContents, TarballStream } from './foreign-tarball.ts';
-import { findMissingLayers } from './overlap/missing-layers.ts';
-import { loadOverlapped, type Told, wordFor } from './overlap/overlap.ts';
-import { openTarball, recordedContents } from './tarball-stream.ts';
+import type { Identity, KnownImage } from './identity.ts';
+import { fetchOverlapped, untag } from './overlap/overlap.ts';
+import { chooseRecorded, wholeTarball } from './whole-tarball.ts';
+
+// How an artifact's images get into the engine: layer by layer where that can be done (overlap/), else as a whole tarball
+// (whole-tarball.ts). Either way they come under random names of ours, which nobody else has, and keep those until they have
+// been proved and named; whatever goes wrong before that touches no name of anybody's.
 
 export interface FeedJob {
   readonly content: ArtifactContent;
   readonly record: HandoverRecord | undefined;
+  /** The images, where they are known already. */
+  readonly known: readonly KnownImage[] | undefined;
   readonly info: EngineInfo;
   /** The reference asked for. */
   readonly reference: Reference | undefined;
   /** Whether the engine may fetch layers one by one. */
   readonly overlap: boolean;
-  /** Told of each reference and ID that the engine loaded, even when the load fails. */
-  readonly onLoaded: (loaded: string) => void;
   /** Sees the tarball as it is in the artifact; undefined when no file is wanted. */
   readonly tee: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
 }
 
-/** What the engine was fed. */
-export interface Fed {
-  /** What it says of the image. */
-  readonly contents: () => AllContents;
-  /** References and IDs that the engine says it loaded. */
-  readonly loaded: readonly string[];
+/** An image that is in the engine, not yet proved. */
+export interface ArrivedImage {
+  /** What the engine knows it by: a name of ours. */
+  readonly name: string;
+  readonly identity: Identity;
+  /** What it is to be called. */
+  readonly references: readonly Reference[];
+}
+
+/** Images in the engine. Their names of ours go when this is disposed of, and with them what has got no other name. */
+export interface Arrival extends AsyncDisposable {
+  /** The one that is meant first. */
+  readonly images: readonly ArrivedImage[];
   /** Bytes that were downloaded, also by an attempt that came to nothing. */
   readonly size: number;
 }
@@ -39,78 +50,90 @@ interface FeedTools {
   readonly log: Log;
 }
 
-/**
- * Feeds the engine the artifact's tarball: only the layers it lacks where that can be done, else the whole.
- * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
- */
-export async function feed(tools: FeedTools, job: FeedJob): Promise<Fed> {
+type OnBytes = (bytes: number) => void;
+
+/** @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`, `image-not-found` */
+export async function feed(tools: FeedTools, job: FeedJob): Promise<Arrival> {
   let size = 0;
-  const told = {
-    loaded: job.onLoaded,
-    bytes: (bytes: number): void => {
-      size += bytes;
-    },
+  const onBytes = (bytes: number): void => {
+    size += bytes;
   };
-  const { content, record, tee } = job;
-  // A file is wanted whole, and without a record nobody knows where layers lie.
-  const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
-  if (byLayer !== undefined) return { ...byLayer, size };
-  const wanted = { reference: job.reference, platform: job.info.platform };
-  const open = (onBytes: (bytes: number) => void): TarballStream =>
-    openTarball({ content, record, wanted, tee }, onBytes);
-  const whole = await send(tools, wholeMove(content, record), told, open);
-  return { ...whole, size };
+  await using names = new AsyncDisposableStack();
+  const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
+  const held = names.move();
+  return { images, size, [Symbol.asyncDispose]: () => held.disposeAsync() };
+}
+
+function newRepository(): string {
+  // No host is ever called so (RFC 2606, section 2).
+  return `image-handover.invalid/${randomBytes(16).toString('hex')}`;
 }
 
 /** @returns undefined when the whole tarball has to be sent */
-async function feedLayers(
-  tools: FeedTools,
-  { content, info, overlap }: FeedJob,
-  record: HandoverRecord,
-  told: Told,
-): Promise<Omit<Fed, 'size'> | undefined> {
-  const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
-  if (loaded !== undefined) return { loaded, contents: () => recordedContents(record) };
-  const missing = await findMissingLayers(tools, info, content, record);
-  if (missing === undefined) return undefined;
-  try {
-    return await send(
-      tools,
-      { what: wordFor(content), total: record.tarballSize - missing.skippedBytes },
-      told,
-      missing.open,
-    );
-  } catch (error) {
-    if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
-    tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
-    return undefined;
-  }
-}
-
-/** What is moved, in words for the log, and how much. */
-interface Move {
-  readonly what: string;
-  readonly total: TotalBytes;
-}
-
-function wholeMove(content: ArtifactContent, record: HandoverRecord | undefined): Move {
-  // Where it isn't here, the artifact's digest takes reading all of it.
-  const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
-  return { what: wordFor(content), total: total ?? 'unknown' };
-}
-
-async function send(
+async function byLayers(
   { engine, log }: FeedTools,
-  { what, total }: Move,
-  told: Told,
-  open: (onBytes: (bytes: number) => void) => TarballStream,
-): Promise<Omit<Fed, 'size'>> {
-  return log.progress(what, total, async (passed) => {
-    const tarball = open((bytes) => {
-      told.bytes(bytes);
+  { content, record, known, info, reference, overlap, tee }: FeedJob,
+  names: AsyncDisposableStack,
+  onBytes: OnBytes,
+): Promise<readonly ArrivedImage[] | undefined> {
+  // A file is wanted whole.
+  if (!overlap || known === undefined || record === undefined || tee !== undefined) return undefined;
+  const read = await content.ranges(record.tarballName);
+  if (read === undefined) return undefined;
+  const arrived: ArrivedImage[] = [];
+  for (const { chosen, references } of chooseRecorded(known, reference)) {
+    const { contents, layers, identity } = chosen;
+    const request = {
+      image: { contents, layers, read },
+      spareName: `${newRepository()}:1`,
+      word: wordFor(content),
+      onBytes,
+    };
+    const fetched = await fetchOverlapped({ engine, log, info }, request);
+    if (fetched === undefined) return undefined;
+    names.use(fetched);
+    arrived.push({ name: fetched.name, identity, references });
+  }
+  return arrived;
+}
+
+async function asWhole(
+  { engine, log }: FeedTools,
+  { content, record, info, reference, tee }: FeedJob,
+  names: AsyncDisposableStack,
+  onBytes: OnBytes,
+): Promise<readonly ArrivedImage[]> {
+  const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
+  return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
+    const tarball = wholeTarball(request, (bytes) => {
+      onBytes(bytes);
       passed(bytes);
     });
-    const loaded = await engine.load(tarball.chunks, told.loaded);
-    return { contents: () => tarball.image(), loaded };
+    names.defer(async () => {
+      for (const { loadedAs } of tarball.images()) await untag(engine, log, loadedAs);
+    });
+    const loaded = await engine.load(tarball.chunks, () => undefined);
+    const images = tarball.images();
+    if (images.length === 0) throw nothingLoaded(engine, loaded);
+    return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
   });
+}
+
+/** What the log calls it when bytes of the artifact pass to the engine. */
+function wordFor({ downloaded }: ArtifactContent): string {
+  return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+
+function wholeSize(content: ArtifactContent, record: HandoverRecord | undefined): TotalBytes {
+  // Where it isn't here, the artifact's digest takes reading all of it.
+  const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+  return total ?? 'unknown';
+}
+
+function nothingLoaded({ program }: Engine, loaded: readonly string[]): HandoverError {
+  return new HandoverError(
+    'load-failed',
+    `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`,
+    `Look at the engine on this runner: ${program} info; df -h.`,
+  );
 }

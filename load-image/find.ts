@@ -1,27 +1,60 @@
-import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
+import type { Artifact, ArtifactContent, ArtifactReader } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import { formatBytes } from '../shared/base/text.ts';
 import { matchesPattern } from '../shared/image/artifact-name.ts';
-import { digestsFileName } from './digests.ts';
-import { type Handover, type LoadTools, readRecord } from './load-image.ts';
-import { type Outcome, sideBySide } from './several.ts';
+import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
+import { identifyByRange, type KnownImage } from './identity.ts';
+import { digestsFileName } from './plan/images-plan.ts';
+import { type Outcome, sideBySide } from './side-by-side.ts';
+
+/** An artifact that was found, or what this job has made and keeps, and what is known of its images. */
+export interface Handover {
+  readonly origin: 'artifact' | 'build';
+  readonly content: ArtifactContent;
+  /** What it says of itself. */
+  readonly record: HandoverRecord | undefined;
+  /** Its images, read from the bytes; undefined where it takes all of the tarball to know them. */
+  readonly known: readonly KnownImage[] | undefined;
+}
+
+export interface FindTools {
+  readonly store: ArtifactReader;
+  readonly log: Log;
+  readonly runAttempt: number;
+}
 
 /**
- * The newest artifact of that name in the store's run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
+ * Opens the newest artifact of that name in the store's run.
+ * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
  */
-export async function findArtifact(store: ArtifactReader, name: string, runAttempt: number): Promise<Artifact> {
+export async function findHandover(name: string, { store, log, runAttempt }: FindTools): Promise<Handover> {
   const artifacts = await store.list();
   const found = artifacts.find((artifact) => artifact.name === name);
-  if (found !== undefined) return found;
-  throw artifactNotFound([name], artifacts, runAttempt);
+  if (found === undefined) throw artifactNotFound([name], artifacts, runAttempt);
+  return openHandover(await store.open(found), log);
+}
+
+/** Reads what it says of itself, and who its images are: some kilobytes. */
+async function openHandover(content: ArtifactContent, log: Log): Promise<Handover> {
+  const { artifact } = content;
+  log.info(
+    `Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`,
+  );
+  const text = await content.text(recordName);
+  if (text === undefined) {
+    log.info(`It has no ${recordName}: its images are known by the tarball's own manifest.`);
+    return { origin: 'artifact', content, record: undefined, known: undefined };
+  }
+  const record = parseRecord(text);
+  return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
 }
 
 /**
  * What to say of names, or patterns, that stand for no artifact: it lists what is there.
  * @param runAttempt which attempt of the run this is
  */
-export function artifactNotFound(
+function artifactNotFound(
   wanted: readonly string[],
   artifacts: readonly Artifact[],
   runAttempt: number,
@@ -48,7 +81,7 @@ const opensAtOnce = 8;
  */
 export async function openHandovers(
   wanted: readonly string[],
-  { store, log, runAttempt }: LoadTools,
+  { store, log, runAttempt }: FindTools,
 ): Promise<readonly Outcome<Handover>[]> {
   const artifacts = await store.list();
   const { selected, missing } = selectArtifacts(wanted, artifacts);
@@ -57,9 +90,7 @@ export async function openHandovers(
   const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
     const content = await store.open(artifact);
     const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-    return isMapping && !wanted.includes(artifact.name)
-      ? undefined
-      : { origin: 'artifact' as const, content, record: await readRecord(content, log) };
+    return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
   });
   const handovers = opened.flatMap((outcome): readonly Outcome<Handover>[] => {
     if (!outcome.ok) return [outcome];

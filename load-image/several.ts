@@ -1,23 +1,16 @@
+import { type Outcome, requireAll, sideBySide } from './side-by-side.ts';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError, messageOf } from '../shared/base/errors.ts';
+import { HandoverError } from '../shared/base/errors.ts';
 import { namedLog } from '../shared/base/log.ts';
 import { namedTimeline } from '../shared/base/timeline.ts';
 import { diskSpace } from '../shared/bytes/disk-space.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { claimDigests, type MappedImage, mappedLoad, mappedRecord } from './digests.ts';
-import { openHandovers } from './find.ts';
-import { loadOrPull } from './from/fallback.ts';
-import type { FromTools } from './from/from.ts';
-import {
-  engineFolder,
-  type Handover,
-  loadHandover,
-  type LoadResult,
-  type LoadTools,
-  spaceNeeded,
-} from './load-image.ts';
+import { claimDigests, type MappedImage, mappedImages, mappedLoad } from './digests.ts';
+import { type Handover, openHandovers } from './find.ts';
+import { type FromTools, loadFrom } from './from/from.ts';
+import { engineFolder, loadHandover, type LoadResult, type LoadTools, spaceNeeded } from './load-image.ts';
 import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
 import type { EachPlan } from './plan/plan.ts';
 import { differences, requireExpected } from './verify.ts';
@@ -35,65 +28,6 @@ export function loadsAtOnce(needs: readonly number[], freeBytes: number | undefi
   let sum = 0;
   const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
   return Math.max(1, fitting.length);
-}
-
-/** What became of one of several works, by its name. */
-export type Outcome<T> =
-  | { readonly name: string; readonly ok: true; readonly value: T }
-  | { readonly name: string; readonly ok: false; readonly error: unknown };
-
-/**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-export async function sideBySide<T, U>(
-  before: readonly Outcome<T>[],
-  atOnce: number,
-  work: (value: T, name: string) => Promise<U>,
-): Promise<readonly Outcome<U>[]> {
-  const after: Outcome<U>[] = [];
-  const waiting = before.entries();
-  const worker = async (): Promise<void> => {
-    for (const [position, outcome] of waiting) after[position] = await next(outcome, work);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-  return after;
-}
-
-async function next<T, U>(outcome: Outcome<T>, work: (value: T, name: string) => Promise<U>): Promise<Outcome<U>> {
-  if (!outcome.ok) return outcome;
-  const { name, value } = outcome;
-  try {
-    return { name, ok: true, value: await work(value, name) };
-  } catch (error) {
-    return { name, ok: false, error };
-  }
-}
-
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-export function requireAll<T>(outcomes: readonly Outcome<T>[], done: string): readonly T[] {
-  const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-  const [first] = failures;
-  if (first === undefined) return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-  const defect = failures.find(({ error }) => !(error instanceof HandoverError));
-  if (defect !== undefined || outcomes.length === 1) throw (defect ?? first).error;
-
-  const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
-  const codes = new Set(known.map(({ error }) => error.code));
-  const [code = 'load-failed'] = codes;
-  const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-  const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-  throw new HandoverError(
-    codes.size === 1 ? code : 'load-failed',
-    `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-      known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''),
-    [...new Set(known.map(({ error }) => error.hint))].join(' '),
-    messageOf(first.error),
-  );
 }
 
 export interface ImagesTools extends FromTools {
@@ -124,7 +58,7 @@ export async function loadImages(
   if (plan.kind === 'one') {
     const { artifactName } = plan.plan;
     return withDigests(plan.digests, tools, [artifactName], async () => {
-      const loaded = await loadOrPull(plan.plan, fallback, tools);
+      const loaded = await loadFrom(plan.plan, tools, fallback);
       return { images: mappedLoad(artifactName, loaded), loaded: [loaded] };
     });
   }
@@ -162,18 +96,19 @@ async function withDigests(
 async function readMapping(each: EachPlan, opened: readonly Outcome<Handover>[]): Promise<readonly MappedImage[]> {
   // The engine has no say here: its platform is looked at when the image is loaded.
   const expectations = { ...each, checkPlatform: false };
-  const read = await sideBySide(opened, 1, ({ content: { artifact }, record }) => {
-    if (record === undefined) throw withoutRecord(artifact);
-    requireExpected(expectations, record, record.platform);
-    return Promise.resolve(mappedRecord(artifact, record));
+  const read = await sideBySide(opened, 1, ({ content: { artifact }, record, known }) => {
+    if (known === undefined) throw unknownImage(artifact);
+    const [first] = known;
+    if (first !== undefined) requireExpected(expectations, first.identity, first.identity.platform);
+    return Promise.resolve(mappedImages(artifact, record, known));
   });
   return requireAll(read, 'read').flat();
 }
 
-function withoutRecord({ name }: Artifact): HandoverError {
+function unknownImage({ name }: Artifact): HandoverError {
   return new HandoverError(
     'image-not-found',
-    `The artifact "${name}" has no ${recordName}: which image it holds is known only when it is loaded.`,
+    `The artifact "${name}" has no ${recordName} that tells where its image’s config lies: which image it holds is known only when it is loaded.`,
     'Make the artifact with export-image, or load it: remove `load: false`.',
   );
 }
@@ -195,7 +130,7 @@ async function loadSideBySide(
       return loadHandover(each, named, handover, info);
     }),
   );
-  return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, result)), 'loaded');
+  return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, info, result)), 'loaded');
 }
 
 async function chooseAtOnce(info: EngineInfo, handovers: readonly Handover[]): Promise<number> {
@@ -229,10 +164,10 @@ function sameReference(reference: string, one: string, other: string): HandoverE
 }
 
 // An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere({ engine }: LoadTools, result: LoadResult): Promise<LoadResult> {
-  for (const { reference, expected } of [result, ...result.further]) {
+async function requireStillThere({ engine }: LoadTools, info: EngineInfo, result: LoadResult): Promise<LoadResult> {
+  for (const { reference, identity } of [result, ...result.further]) {
     const image = await engine.inspect(reference);
-    if (image !== undefined && differences(expected, image).length === 0) continue;
+    if (image !== undefined && differences(identity, image, info.imageStore).length === 0) continue;
     throw new HandoverError(
       'image-mismatch',
       `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,

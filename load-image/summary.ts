@@ -3,7 +3,7 @@ import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/image/layer-table.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
-import { digestsFileName } from './digests.ts';
+import { digestsFileName } from './plan/images-plan.ts';
 import type { LoadResult } from './load-image.ts';
 import type { ImagesResult } from './several.ts';
 
@@ -16,14 +16,14 @@ const sources = {
 
 /** The job summary of a load that worked. */
 export function loadSummary(result: LoadResult, spans: readonly Span[]): string {
-  const { artifact, record, expected, fallback } = result;
+  const { artifact, record, identity, fallback } = result;
   const from = record?.producer;
   const facts = [
     ['Image', code(result.reference)],
     ['Image ID here', code(result.image.imageId)],
-    ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
-    ['Platform', formatPlatform(expected.platform)],
-    ['Layers', String(expected.diffIds.length)],
+    ['Config digest', identity.configDigest === undefined ? 'unknown' : code(identity.configDigest)],
+    ['Platform', formatPlatform(identity.platform)],
+    ['Layers', String(identity.diffIds.length)],
     ['Source', sources[result.source]],
     ...(fallback === undefined
       ? []

@@ -1,46 +1,40 @@
 import { HandoverError } from '../shared/base/errors.ts';
+import { isObject, type JsonObject } from '../shared/base/json.ts';
 import { quoteForeign } from '../shared/base/text.ts';
-import type { InspectedImage } from '../shared/docker/output.ts';
+import type { ImageStore, InspectedImage } from '../shared/docker/output.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../shared/image/platform.ts';
+import type { Identity } from './identity.ts';
 
-/** What the image must be: from the record, or from the tarball's own manifest and config. */
-export interface ExpectedImage {
-  /** Undefined where neither the engine nor the registry tells it. */
-  readonly configDigest: Digest | undefined;
-  /** Of the image's manifest and of indexes around it. Empty when the tarball has no manifest: then the image ID of a containerd store can't be foretold. */
-  readonly manifestDigests: readonly Digest[];
-  readonly diffIds: readonly Digest[];
-  readonly platform: Platform;
-  readonly labels: Readonly<Record<string, string>>;
-}
+// The proof that an image is the one that was handed over: who it is was computed from its bytes (identity.ts), and here that
+// is held against what the inputs expect and what the engine has. There is no list of values that would do as well.
 
+/** What the inputs expect of an image. */
 export interface Expectations {
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
 }
 
-/** What of an image is checked against expectations; the config digest may be unknown where none is expected. */
-export type CheckedImage = Pick<ExpectedImage, 'platform' | 'labels'> & { readonly configDigest: Digest | undefined };
-
 const revisionLabel = 'org.opencontainers.image.revision';
 
 /**
- * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
- * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
+ * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
+ * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
  */
-export function differences(expected: ExpectedImage, found: InspectedImage): readonly string[] {
-  const ids: readonly string[] = [
-    ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
-    ...expected.manifestDigests,
-  ];
-  const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
+export function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
+  return store === 'containerd' ? manifestDigest : configDigest;
+}
+
+/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
+export function differences(expected: Identity, found: InspectedImage, store: ImageStore): readonly string[] {
+  const imageId = imageIdOf(expected, store);
   const layersFit =
     expected.diffIds.length === found.diffIds.length &&
     expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
   return [
-    ...(idFits ? [] : [`image ID ${found.imageId} instead of ${ids.join(' or ')}`]),
+    ...(imageId === undefined ? configDifferences(expected, found) : []),
+    ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
     ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
     ...(samePlatform(expected.platform, found.platform)
       ? []
@@ -49,29 +43,71 @@ export function differences(expected: ExpectedImage, found: InspectedImage): rea
   ];
 }
 
+/** Without an ID that tells, all that containers are made of is compared. */
+function configDifferences(expected: Identity, found: InspectedImage): readonly string[] {
+  const names = new Set([...Object.keys(expected.config), ...Object.keys(found.config)]);
+  const other = [...names].filter((name) => said(expected.config[name]) !== said(found.config[name]));
+  const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+  return [
+    ...other.map(
+      (name) =>
+        `${quoteForeign(name)} ${quoteForeign(said(found.config[name]), 80)} instead of ${quoteForeign(said(expected.config[name]), 80)}`,
+    ),
+    ...(Object.is(created[0], created[1]) || expected.created === undefined
+      ? []
+      : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+  ];
+}
+
+/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
+function said(value: unknown): string {
+  const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
+  if (isEmpty || (Array.isArray(value) && value.length === 0)) return 'nothing';
+  return isObject(value) && Object.keys(value).length === 0 ? 'nothing' : JSON.stringify(sorted(value));
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isObject(value)) return value;
+  const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || isObject(member));
+  const ordered: JsonObject = Object.fromEntries(
+    members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]),
+  );
+  return ordered;
+}
+
 function listed(diffIds: readonly Digest[]): string {
   const last = diffIds.at(-1);
   return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
 
 /** @throws HandoverError `image-mismatch` */
-export function requireSameImage(reference: string, expected: ExpectedImage, found: InspectedImage): void {
-  const wrong = differences(expected, found);
+export function requireSameImage(
+  reference: string,
+  expected: Identity,
+  found: InspectedImage,
+  store: ImageStore,
+): void {
+  const wrong = differences(expected, found, store);
   if (wrong.length === 0) return;
   throw new HandoverError(
     'image-mismatch',
     `${reference} is not the image that was handed over: ${wrong.join('; ')}.`,
-    'The tag has been taken back. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+    'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
       'pulls the same tag on this runner.',
   );
 }
 
 /**
- * Checks what is known before the image is loaded.
+ * Compares an image with what the inputs expect of it.
  * @param host platform of this runner's engine
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
-export function requireExpected(expectations: Expectations, image: CheckedImage, host: Platform): void {
+export function requireExpected(
+  expectations: Expectations,
+  image: Pick<Identity, 'configDigest' | 'labels' | 'platform'>,
+  host: Platform,
+): void {
   const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
   if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
     throw new HandoverError(

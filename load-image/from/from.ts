@@ -1,17 +1,36 @@
-import { findArtifact } from '../find.ts';
-import { loadImage, type LoadResult, type LoadTools, readRecord } from '../load-image.ts';
-import type { LoadPlan } from '../plan/plan.ts';
 import { type ErrorCode, HandoverError, messageOf } from '../../shared/base/errors.ts';
-import type { HandoverRecord } from '../../shared/image/record.ts';
-import { loadFromRegistry, type RegistryTools } from './registry.ts';
+import { formatReference, type Reference } from '../../shared/image/reference.ts';
+import { findHandover, type Handover } from '../find.ts';
+import { loadImage, type LoadResult, type LoadTools } from '../load-image.ts';
+import type { LoadPlan } from '../plan/plan.ts';
+import { loadFromRegistry, pullFallback, type RegistryTools } from './registry.ts';
+
+// Where an image comes from: its artifact, a registry that it was pushed to, or one after the other; and, if the inputs name it,
+// another image altogether where there is no such artifact (any more).
 
 export type FromTools = LoadTools & RegistryTools;
 
+const absent: readonly ErrorCode[] = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
+
 /**
  * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
+ * @param fallback what to pull where there is no artifact of that name
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-export async function loadFrom(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
+export async function loadFrom(plan: LoadPlan, tools: FromTools, fallback?: Reference): Promise<LoadResult> {
+  try {
+    return await fromPlaces(plan, tools);
+  } catch (error) {
+    if (fallback === undefined || !(error instanceof HandoverError) || !absent.includes(error.code)) throw error;
+    const name = formatReference(fallback);
+    tools.log.warning(
+      `The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`,
+    );
+    return pullFallback(plan, fallback, tools, error.message);
+  }
+}
+
+async function fromPlaces(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
   switch (plan.from) {
     case 'artifact':
       return loadImage(plan, tools);
@@ -56,22 +75,18 @@ async function eitherOf(
   }
 }
 
-// The artifact is asked for only where its record is needed to know what to pull.
+// The artifact is asked for only where it is needed to know what to pull.
 async function fromRegistry(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
-  const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
-  return loadFromRegistry(plan, tools, record);
+  const handover = plan.registryImage === undefined ? await findHandover(plan.artifactName, tools) : undefined;
+  return loadFromRegistry(plan, tools, handover);
 }
 
-/** With the artifact as second choice, its record says what the image must be. */
+/** With the artifact as second choice, it says what the image must be. */
 async function recordThenRegistry(plan: LoadPlan, tools: FromTools): Promise<LoadResult> {
-  const record = await findRecord(plan, tools).catch((error: unknown) => {
+  const found = await findHandover(plan.artifactName, tools).catch((error: unknown): Handover | undefined => {
     if (plan.registryImage === undefined) throw error;
-    tools.log.info(`There is no record of a handover to check against: ${messageOf(error)}`);
+    tools.log.info(`There is no handover to check against: ${messageOf(error)}`);
     return undefined;
   });
-  return loadFromRegistry(plan, tools, record);
-}
-
-async function findRecord(plan: LoadPlan, { store, log, runAttempt }: FromTools): Promise<HandoverRecord | undefined> {
-  return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
+  return loadFromRegistry(plan, tools, found);
 }

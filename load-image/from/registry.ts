@@ -1,117 +1,125 @@
-import { alreadyHere, type LoadResult, type LoadTools } from '../load-image.ts';
-import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
-import { type ExpectedImage, requireExpected, requireSameImage } from '../verify.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
-import { type Registry } from '../../shared/docker/registry.ts';
 import { RegistryFailure } from '../../shared/base/registry-failure.ts';
-import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
+import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
+import type { Registry } from '../../shared/docker/registry.ts';
+import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
-import type { HandoverRecord } from '../../shared/image/record.ts';
-import { formatReference, type PinnedReference } from '../../shared/image/reference.ts';
+import { formatReference, type PinnedReference, type Reference } from '../../shared/image/reference.ts';
+import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
+import { seeTarball } from '../../shared/tar/tarball-reader.ts';
+import type { Handover } from '../find.ts';
+import type { Identity } from '../identity.ts';
+import type { LoadResult, LoadTools } from '../load-image.ts';
+import { findHere, proveAndName } from '../name.ts';
+import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
+import { requireExpected } from '../verify.ts';
 
 export interface RegistryTools {
   readonly registry: Registry;
 }
 
-type Tools = Omit<LoadTools, 'store' | 'runAttempt'> & RegistryTools;
+type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline'> & RegistryTools;
+type EngineTools = Tools & { readonly info: EngineInfo };
 
 /**
- * Pulls the image by digest, tags it, and proves that it is the one expected.
- * @param record what was handed over, where that is known
+ * Pulls the image by digest, proves that it is the one expected, and only then names it.
+ * @param handover what was handed over, where that is known
  * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
  */
 export async function loadFromRegistry(
   plan: LoadPlan,
   tools: Tools,
-  record: HandoverRecord | undefined,
+  handover: Handover | undefined,
 ): Promise<LoadResult> {
   const { engine, registry, log, timeline } = tools;
   const info = await engine.info();
-  if (record !== undefined) requireExpected(plan, record, info.platform);
-  const present = await alreadyHere({ ...plan, tarballPath: undefined }, tools, record);
-  if (present !== undefined) return { ...present, artifact: undefined, record };
-
-  const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
-  const before = await engine.inspect(formatReference(source));
+  const record = handover?.record;
+  const known = handover?.known?.[0]?.identity;
+  const claimed = known ?? record;
+  if (claimed !== undefined) requireExpected(plan, claimed, info.platform);
+  const references = [plan.reference ?? record?.references[0] ?? fallbackReference];
+  const facts = {
+    reference: formatReference(references[0] ?? fallbackReference),
+    artifact: undefined,
+    record,
+    size: 0,
+    further: [],
+  };
   // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
   await using pulled = new AsyncDisposableStack();
-  await using guard = await guardTags(engine, log.warning);
+  await using guard = guardTags(engine, log.warning);
+  const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
+  if (known !== undefined && here !== undefined) {
+    log.info(`The engine has this very image already: ${here}. Nothing to load.`);
+    const image = await proveAndName(
+      { engine, log, info },
+      { name: here, identity: known, references },
+      handedOver,
+      guard,
+    );
+    guard.keep();
+    return { ...facts, image, identity: known, source: 'engine', loaded: false };
+  }
+
+  const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
+  const name = formatReference(source);
+  const before = await engine.inspect(name);
   if (before === undefined) {
     await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
     pulled.defer(() => removePinned(tools, source));
   }
-  const found = before ?? (await engine.inspect(formatReference(source))) ?? missingImage(formatReference(source));
-  if (found.isWhole === false) throw notWhole(formatReference(source));
-  const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
+  const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
+  if (found.isWhole === false) throw notWhole(name);
+  const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
+  requireExpected(plan, identity, info.platform);
+  const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
   guard.keep();
   const loaded = before === undefined;
-  return {
-    ...verified,
-    source: loaded ? 'registry' : 'engine',
-    artifact: undefined,
-    record,
-    size: 0,
-    loaded,
-    further: [],
-  };
+  return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
 }
 
-interface PulledImage {
-  readonly source: PinnedReference;
-  readonly image: InspectedImage;
-  readonly record: HandoverRecord | undefined;
-  readonly info: EngineInfo;
-}
+const handedOver = 'the image that was handed over';
 
-async function verifyAndTag(
+/**
+ * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
+ * containerd store calls it.
+ * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
+ */
+async function identifyPulled(
   plan: LoadPlan,
-  tools: Tools,
-  pulled: PulledImage,
-  guard: TagGuard,
-): Promise<Pick<LoadResult, 'reference' | 'image' | 'expected'>> {
-  const { engine, log } = tools;
-  const { source, image, record, info } = pulled;
-  const pinned = formatReference(source);
-  const expected = expectedImage(pulled, await configDigestOf(plan, tools, pulled));
-  requireSameImage(pinned, expected, image);
-  requireExpected(plan, expected, info.platform);
-  const reference = formatReference(plan.reference ?? record?.references[0] ?? fallbackReference);
-  guard.watch(reference);
-  await engine.tag(pinned, reference);
-  const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
-  requireSameImage(reference, expected, tagged);
-  log.info(`Verified: ${reference} is ${pinned} (${tagged.imageId})`);
-  return { reference, image: tagged, expected };
-}
-
-/** What the pulled image must be: the record's image, in the manifest that was pulled; without a record, itself. */
-function expectedImage({ source, image, record }: PulledImage, configDigest: Digest | undefined): ExpectedImage {
-  if (record === undefined) return { ...image, configDigest, manifestDigests: [source.digest] };
-  if (configDigest !== undefined && configDigest !== record.configDigest) {
+  tools: EngineTools,
+  source: PinnedReference,
+  image: InspectedImage,
+  handover: Handover | undefined,
+): Promise<Identity> {
+  const known = handover?.known?.[0]?.identity;
+  const wanted = known?.configDigest ?? handover?.record?.configDigest;
+  const configDigest =
+    known?.manifestDigest === source.digest
+      ? known.configDigest
+      : await configDigestOf(tools, source, image, wanted !== undefined || plan.expectedConfigDigest !== undefined);
+  if (wanted !== undefined && configDigest !== wanted) {
     throw new HandoverError(
       'image-mismatch',
-      `${formatReference(source)} is not the image that was handed over: config digest ${configDigest} instead of ` +
-        `${record.configDigest}.`,
+      `${formatReference(source)} is not the image that was handed over: config digest ${configDigest ?? 'unknown'} instead of ${wanted}.`,
       'Check that `registry-image` and `artifact-name` come from the same export job.',
     );
   }
-  return { ...record, manifestDigests: [...record.manifestDigests, source.digest] };
+  return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
 
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the record knows it for
-// the manifest that it names, else the registry is asked.
+// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
 async function configDigestOf(
-  plan: LoadPlan,
-  { registry, log }: Tools,
-  { source, image, record, info }: PulledImage,
+  { registry, log, info }: EngineTools,
+  source: PinnedReference,
+  image: InspectedImage,
+  isNeeded: boolean,
 ): Promise<Digest | undefined> {
-  if (record?.manifestDigests.includes(source.digest) === true) return record.configDigest;
   if (info.imageStore === 'classic') return parseDigest(image.imageId);
   try {
     return await registry.configDigest(source, image.platform);
   } catch (error) {
-    if (!(error instanceof RegistryFailure) || plan.expectedConfigDigest !== undefined) throw error;
+    if (!(error instanceof RegistryFailure) || isNeeded) throw error;
     log.info(`The config digest is not known: ${error.message}`);
     return undefined;
   }
@@ -126,6 +134,52 @@ async function removePinned({ engine, log }: Tools, source: PinnedReference): Pr
   await engine.untag(pinned).catch((error: unknown) => {
     log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
   });
+}
+
+/**
+ * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * @param reason why there is no artifact
+ * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ */
+export async function pullFallback(
+  plan: LoadPlan,
+  fallback: Reference,
+  tools: Tools,
+  reason: string,
+): Promise<LoadResult> {
+  const { engine, registry, log, timeline } = tools;
+  const pulledFrom = formatReference(fallback);
+  const reference = plan.reference === undefined ? pulledFrom : formatReference(plan.reference);
+  return log.chapter('Pull the fallback image', () =>
+    timeline.measure('Pull', async () => {
+      await using guard = guardTags(engine, log.warning);
+      await guard.during(pulledFrom, () => registry.pull(fallback));
+      const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
+      const info = await engine.info();
+      const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
+      const identity = { ...image, configDigest, manifestDigest: undefined };
+      requireExpected(plan, identity, info.platform);
+      if (reference !== pulledFrom) await guard.tag(pulledFrom, reference);
+      guard.keep();
+      log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
+      const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] } as const;
+      return { ...facts, source: 'registry', reference, image, identity, fallback: { reference: pulledFrom, reason } };
+    }),
+  );
+}
+
+// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
+// asked for.
+async function fallbackDigest(
+  plan: LoadPlan,
+  fallback: Reference,
+  image: InspectedImage,
+  { engine, info }: EngineTools,
+): Promise<Digest | undefined> {
+  if (info.imageStore === 'classic') return parseDigest(image.imageId);
+  if (plan.expectedConfigDigest === undefined) return undefined;
+  const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
+  return chooseImage(images, fallback, image.platform).configDigest;
 }
 
 // The containerd store doesn't pull a layer that it has unpacked for another manifest.

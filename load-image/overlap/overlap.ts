@@ -1,59 +1,63 @@
-import { Readable } from 'node:stream';
-import { type SkippedLayers, tellSkipped } from '../skipped-layers.ts';
-import { differences } from '../verify.ts';
-import type { ArtifactContent } from '../../shared/artifacts/store.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
-import type { Log } from '../../shared/base/log.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 import type { EngineInfo } from '../../shared/docker/output.ts';
-import type { Digest } from '../../shared/image/digest.ts';
-import type { HandoverRecord } from '../../shared/image/record.ts';
-import { type LayerWatch, type OfferedLayers, offerLayers } from './offered-layers.ts';
-import { PassingTarball } from './passing-tarball.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import type { Log } from '../../shared/base/log.ts';
+import { formatBytes } from '../../shared/base/text.ts';
+import { blobName, type Digest } from '../../shared/image/digest.ts';
+import type { RecordLayer } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
+import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
+import { loopbackRegistry } from './loopback-registry.ts';
+import { offerImage, type RangedImage } from './offer.ts';
 
-/** Who wants to know what is going on. */
-export interface Told {
-  /** Of each reference and ID that the engine loaded, even when the load fails. */
-  readonly loaded: (loaded: string) => void;
+// The overlapped load. `docker load` takes a whole tarball first, and unpacks it then: downloading and unpacking come one after the
+// other, and layers that the engine has are moved all the same. `docker pull` does better: it asks for the layers that the engine
+// lacks, and unpacks one while others are on their way. So for the time of a load this step is a registry, on the loopback
+// interface, with one image under a random name (loopback-registry.ts). The engine pulls it from there by its digest, and each
+// layer that is asked for is read from the artifact by its byte range (offer.ts). What comes out has no name yet but that
+// random one; who it is, and what it is to be called, is for others to say.
+
+/** An image that the engine has fetched. It has but a name of ours, which goes when this is disposed of. */
+export interface FetchedImage extends AsyncDisposable {
+  /** What the engine knows it by. */
+  readonly name: string;
+}
+
+interface Tools {
+  readonly engine: Engine;
+  readonly log: Log;
+  readonly info: EngineInfo;
+}
+
+/** What is fetched, and who wants to know how it goes. */
+export interface FetchRequest {
+  readonly image: RangedImage;
+  /** What to call the image where it takes a tag to complete it. */
+  readonly spareName: string;
+  /** What the log calls it when bytes pass: `Downloaded`. */
+  readonly word: string;
   /** Of each part that was downloaded, in bytes. */
-  readonly bytes: (bytes: number) => void;
+  readonly onBytes: (bytes: number) => void;
 }
 
 /**
- * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
- * rest of the tarball, which names the image.
- * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
- * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
+ * Lets the engine fetch an image from this step.
+ * @returns undefined when that can't be done: then the tarball has to be loaded as a whole
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-export async function loadOverlapped(
-  { engine, log, info }: { readonly engine: Engine; readonly log: Log; readonly info: EngineInfo },
-  content: ArtifactContent,
-  record: HandoverRecord,
-  told: Told,
-): Promise<readonly string[] | undefined> {
-  const { fetch } = engine;
-  const offered = fetch === undefined ? undefined : await offerLayers(content, record);
-  if (fetch === undefined || offered === undefined) return undefined;
-  const asked = new Set<Digest>();
-  const total = { atMost: bytesIn(offered, () => true) };
+export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<FetchedImage | undefined> {
+  const { engine, log } = tools;
+  const { image, word } = request;
+  if (engine.pull === undefined) return undefined;
+  const layers = distinctLayers(image);
   try {
-    const loaded = await log.progress(wordFor(content), total, (passed) => {
-      const onBytes = (bytes: number): void => {
-        told.bytes(bytes);
+    return await log.progress(word, { atMost: bytesOf(layers) }, (passed) =>
+      fetchImage(tools, request, (bytes) => {
+        request.onBytes(bytes);
         passed(bytes);
-      };
-      const watch = { onAsked: (digest: Digest) => void asked.add(digest), onBytes };
-      return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
-    });
-    tellUnpacked(log, offered, asked);
-    const hasSkipped = asked.size < offered.layers.size;
-    if (!hasSkipped && !needsBothForms(offered, info)) return loaded;
-    if (await isWhole(engine, loaded, record)) {
-      if (hasSkipped) tellSkipped(log, skippedOf(offered, asked));
-      return loaded;
-    }
-    log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-    return undefined;
+      }),
+    );
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     log.info(`${error.message} So docker load gets the whole tarball.`);
@@ -61,73 +65,90 @@ export async function loadOverlapped(
   }
 }
 
-/** What the log calls it when bytes of the artifact pass to the engine. */
-export function wordFor({ downloaded }: ArtifactContent): string {
-  return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+async function fetchImage(
+  { engine, log, info }: Tools,
+  { image, spareName }: FetchRequest,
+  onBytes: (bytes: number) => void,
+): Promise<FetchedImage> {
+  const asked = new Set<Digest>();
+  const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
+    onAsked: (digest) => void asked.add(digest),
+    onBytes,
+  });
+  // What the image is called until it has its own name goes at the end.
+  await using names = new AsyncDisposableStack();
+  let name: string;
+  {
+    await using registry = await loopbackRegistry(offered);
+    name = registry.reference;
+    names.defer(() => untag(engine, log, registry.reference));
+    await engine.pull?.(registry.reference, registry);
+  }
+  const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
+  tellLayers(log, image, {
+    skipped,
+    unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
+    asked: asked.size,
+  });
+  // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
+  // (field-notes M19): it is given those that it didn't ask for.
+  if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
+    log.info('The engine has those layers in another form than this image: it gets them all the same.');
+    names.defer(() => untag(engine, log, spareName));
+    await engine.load(completing(image, skipped, spareName, onBytes), () => undefined);
+    name = spareName;
+  }
+  const held = names.move();
+  return { name, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }
 
-function tellUnpacked(log: Log, { unpacked }: OfferedLayers, asked: ReadonlySet<Digest>): void {
-  const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
-  if (passed === 0) return;
+/** A tarball that completes an image whose other layers the engine has. */
+async function* completing(
+  { contents, read }: RangedImage,
+  layers: readonly RecordLayer[],
+  name: string,
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<Buffer> {
+  for (const { digest, size, offset = 0 } of layers) {
+    yield tarHeader(blobName(digest), size);
+    yield* read(offset, offset + size, onBytes);
+    yield Buffer.alloc(tarPadding(size));
+  }
+  const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);
+  for (const [path, bytes] of named) yield smallEntry(path, bytes);
+  yield endOfArchive;
+}
+
+/** Takes a name of ours back; a failed pull may not have set it. */
+export async function untag(engine: Engine, log: Log, name: string): Promise<void> {
+  await engine.untag(name).catch((error: unknown) => {
+    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+  });
+}
+
+interface Fetch {
+  readonly skipped: readonly RecordLayer[];
+  readonly unpacked: number;
+  readonly asked: number;
+}
+
+function tellLayers(log: Log, image: RangedImage, { skipped, unpacked, asked }: Fetch): void {
+  if (unpacked > 0) {
+    log.info(
+      `Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`,
+    );
+  }
+  if (skipped.length === 0) return;
   log.info(
-    `Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`,
+    `The engine has ${String(skipped.length)} of ${String(distinctLayers(image).length)} layers already: ` +
+      `${formatBytes(bytesOf(skipped))} less to download.`,
   );
 }
 
-// The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
-function needsBothForms({ unpacked }: OfferedLayers, { imageStore }: EngineInfo): boolean {
-  return unpacked.size > 0 && imageStore === 'containerd';
+function distinctLayers({ layers }: RangedImage): readonly RecordLayer[] {
+  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 
-interface FetchTools {
-  readonly engine: Engine;
-  readonly fetch: Exclude<Engine['fetch'], undefined>;
-  readonly log: Log;
-}
-
-async function fetchAndLoad(
-  { engine, fetch, log }: FetchTools,
-  info: EngineInfo,
-  offered: OfferedLayers,
-  watch: LayerWatch,
-  told: Told,
-): Promise<readonly string[]> {
-  // What the image is called until it has got its own name goes at the end.
-  await using fetched = new AsyncDisposableStack();
-  if (!needsBothForms(offered, info)) {
-    fetched.use(await fetch(offered.image(watch), log.warning));
-    return await engine.load(Readable.from([offered.rest]), told.loaded);
-  }
-  const tarball = new PassingTarball();
-  const loading = engine.load(tarball.chunks(), told.loaded);
-  // Thrown below, when the engine has got what it fetches.
-  loading.catch((error: unknown) => {
-    tarball.fail(error);
-  });
-  try {
-    fetched.use(await fetch(offered.image(watch, tarball), log.warning));
-    await tarball.end(offered.rest);
-  } catch (error) {
-    tarball.fail(error);
-    await loading.catch(() => undefined);
-    throw error;
-  }
-  return await loading;
-}
-
-// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one. It also
-// lacks one that came in other bytes than the manifest names.
-async function isWhole(engine: Engine, loaded: readonly string[], record: HandoverRecord): Promise<boolean> {
-  const [name] = loaded;
-  const image = name === undefined ? undefined : await engine.inspect(name);
-  return image?.isWhole === true && differences(record, image).length === 0;
-}
-
-function skippedOf(offered: OfferedLayers, asked: ReadonlySet<Digest>): SkippedLayers {
-  const layers = offered.layers.size;
-  return { skipped: layers - asked.size, layers, bytes: bytesIn(offered, (digest) => !asked.has(digest)) };
-}
-
-function bytesIn({ layers }: OfferedLayers, counts: (digest: Digest) => boolean): number {
-  return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
+function bytesOf(layers: readonly RecordLayer[]): number {
+  return layers.reduce((sum, { size }) => sum + size, 0);
 }

@@ -1,14 +1,11 @@
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { HandoverError } from '../base/errors.ts';
-import { parseJson, stringsOf } from '../base/json.ts';
-import { type Digest, isDigest } from '../image/digest.ts';
-import type { OfferedImage } from '../../load-image/overlap/loopback-registry.ts';
 import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
 import type { EngineName } from '../image/engine-name.ts';
 import { engineSocket, inspectedByEngine } from './engine-socket.ts';
 import { failedCommand } from './failed-command.ts';
-import { type FetchedImage, fetchImage } from './fetch-image.ts';
+import { pullImage, type WatchedRegistry } from './pull-image.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -40,24 +37,20 @@ export interface Engine {
    */
   load(chunks: AsyncIterable<Buffer>, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
   /**
-   * Lets the engine fetch an image from this process; undefined for an engine that fetches from nobody. The image goes
-   * again, unless it has got a tag, when the result is disposed of; `warn` is told if it doesn't. Throws `load-failed`, and
-   * what its chunks throw.
+   * Pulls an image by digest from a registry that is watched; undefined for an engine that takes whole tarballs only. Throws
+   * `load-failed`, and what went wrong with the registry.
    */
-  readonly fetch: ((image: OfferedImage, warn: (text: string) => void) => Promise<FetchedImage>) | undefined;
+  readonly pull: ((reference: string, registry: WatchedRegistry) => Promise<void>) | undefined;
   /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
-  /** Removes a reference; the image goes with its last one. */
+  /**
+   * Removes a reference, if it is there; the image goes with its last one. Works also when all else has been cancelled.
+   */
   untag(reference: string): Promise<void>;
-  /** The diff IDs of each local image; none when the engine doesn't tell. */
-  chains(): Promise<readonly (readonly Digest[])[]>;
   /** All local references, each with the image ID it stands for. */
   references(): Promise<ReadonlyMap<string, string>>;
 }
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
 
 export function dockerEngine(cli: DockerCli): Engine {
   let found: Promise<string | undefined> | undefined;
@@ -68,15 +61,12 @@ export function dockerEngine(cli: DockerCli): Engine {
     info: () => info(cli),
     inspect: (image) => inspect(cli, socket, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-    fetch: (image, warn) => fetchImage(cli, image, warn),
+    pull: (reference, registry) => pullImage(cli, reference, registry),
     save: (image) => saveImage(cli, image),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
-    untag: async (reference) => {
-      await must(cli, ['image', 'rm', reference], 'image-missing');
-    },
-    chains: () => chains(cli),
+    untag: (reference) => removeReference(cli, reference),
     references: () => references(cli),
   };
 }
@@ -90,6 +80,13 @@ export async function must(
   const output = await cli.query(args);
   if (output.exitCode !== 0) throw failedCommand(cli, code, args, output);
   return output;
+}
+
+/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+export async function removeReference(cli: DockerCli, name: string): Promise<void> {
+  const args = ['image', 'rm', name];
+  const output = await cli.cleanUp(args);
+  if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
 }
 
 /** All local references with their image IDs: docker and podman list them alike. */
@@ -109,15 +106,6 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
     );
   }
   return requireSupportedEngine(parsed);
-}
-
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli: DockerCli): Promise<readonly (readonly Digest[])[]> {
-  const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-  const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-  if (list.exitCode !== 0 || ids.length === 0) return [];
-  const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-  return output.stdout.split('\n').map((line) => stringsOf(parseJson(line)).filter(isDigest));
 }
 
 async function inspect(

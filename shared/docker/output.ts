@@ -26,6 +26,9 @@ export interface InspectedImage {
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
   readonly size: number;
+  /** Inspect's `Config`: what containers are made of. */
+  readonly config: JsonObject;
+  readonly created?: string;
   /** Whether the engine has all of it, in the form that its manifest names; undefined when nobody can tell. */
   readonly isWhole?: boolean | undefined;
 }
@@ -96,6 +99,8 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
     ),
     diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
     labels: stringMapOf(config['Labels']),
+    config,
+    ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
     size: typeof image['Size'] === 'number' ? image['Size'] : 0,
     // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
     // has only unpacked for another manifest (moby 2e3a23c8ec).

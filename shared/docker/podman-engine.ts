@@ -1,8 +1,7 @@
 import { HandoverError } from '../base/errors.ts';
 import { makeTempDir } from '../bytes/files.ts';
-import { formatReference, parseReference } from '../image/reference.ts';
 import { type DockerCli, lastLine } from './cli.ts';
-import { type Engine, inspectWith, loadInto, must, references } from './engine.ts';
+import { type Engine, inspectWith, loadInto, must, references, removeReference } from './engine.ts';
 import type { EngineInfo } from './output.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
 import { saveFrom } from './save-image.ts';
@@ -19,16 +18,13 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
     load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
-    fetch: undefined,
+    // It takes whole tarballs only.
+    pull: undefined,
     save: (image) => save(cli, tempRoot, image),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
     },
-    untag: async (reference) => {
-      await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-    },
-    // Podman takes whole tarballs only.
-    chains: () => Promise.resolve([]),
+    untag: (reference) => removeReference(cli, podmanName(reference)),
     references: () => references(cli),
   };
 }
@@ -50,30 +46,8 @@ async function load(
   chunks: AsyncIterable<Buffer>,
   onLoaded: (loaded: string) => void,
 ): Promise<readonly string[]> {
-  const before = await references(cli);
   await using temp = await makeTempDir(tempRoot);
-  const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-  const names: string[] = [];
-  for (const name of loaded) names.push(await asTagged(cli, name, before, onLoaded));
-  return names;
-}
-
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(
-  cli: DockerCli,
-  loaded: string,
-  before: ReadonlyMap<string, string>,
-  onLoaded: (loaded: string) => void,
-): Promise<string> {
-  if (!loaded.startsWith('docker.io/')) return loaded;
-  const name = podmanName(formatReference(parseReference(loaded)));
-  onLoaded(name);
-  await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-  const old = before.get(loaded);
-  if (old === undefined) await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-  else await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-  return name;
+  return await loadInto(cli, chunks, onLoaded, temp.path);
 }
 
 // The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config

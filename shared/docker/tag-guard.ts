@@ -1,36 +1,53 @@
 import type { Engine } from './engine.ts';
 
-/** Puts references back where they were, unless the load turns out well: no wrong image stays under a tag. */
+/**
+ * Sets references, and puts each back where it was unless all turns out well: no wrong image stays under a tag, and none that
+ * was there before is lost. It touches only what was set through it, and leaves alone what somebody else has set since.
+ */
 export interface TagGuard extends AsyncDisposable {
-  /** Names a reference that the load may set or has set. */
-  readonly watch: (reference: string) => void;
-  /** The load turned out well: everything stays. */
+  /** Gives an image a reference. Throws `load-failed`. */
+  tag(image: string, reference: string): Promise<void>;
+  /** Does work that sets a reference, such as a pull. Throws what it throws. */
+  during(reference: string, work: () => Promise<void>): Promise<void>;
+  /** All turned out well: everything stays. */
   keep(): void;
 }
 
+interface Change {
+  readonly reference: string;
+  /** Image IDs; undefined where there was, or is, none. */
+  readonly before: string | undefined;
+  readonly after: string | undefined;
+}
+
 /** @param onTrouble told of a reference that couldn't be put back */
-export async function guardTags(engine: Engine, onTrouble: (message: string) => void): Promise<TagGuard> {
-  const before = await engine.references();
-  const ids = new Set(before.values());
-  const watched = new Set<string>();
-  let kept = false;
-  const putBack = async (reference: string, now: ReadonlyMap<string, string>): Promise<void> => {
-    const old = before.get(reference);
-    const isId = reference.startsWith('sha256:');
-    if (isId ? ids.has(reference) : now.get(reference) === old) return;
-    if (old !== undefined) await engine.tag(old, reference);
+export function guardTags(engine: Engine, onTrouble: (message: string) => void): TagGuard {
+  const changes: Change[] = [];
+  let keepsAll = false;
+  const idOf = async (reference: string): Promise<string | undefined> => (await engine.inspect(reference))?.imageId;
+  const putBack = async ({ reference, before, after }: Change): Promise<void> => {
+    if (before === after || (await idOf(reference)) !== after) return;
+    if (before !== undefined) await engine.tag(before, reference);
     else await engine.untag(reference);
   };
+  const during: TagGuard['during'] = async (reference, work) => {
+    const before = await idOf(reference);
+    try {
+      await work();
+    } finally {
+      changes.push({ reference, before, after: await idOf(reference) });
+    }
+  };
   return {
-    watch: (reference) => void watched.add(engine.nameOf(reference)),
-    keep: () => void (kept = true),
+    during,
+    tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+    keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {
-      if (kept) return;
-      try {
-        const now = await engine.references();
-        for (const reference of watched) await putBack(reference, now);
-      } catch (error) {
-        onTrouble(`A tag could not be taken back: ${String(error)}`);
+      if (keepsAll) return;
+      for (const change of changes.reverse()) {
+        await putBack(change).catch((error: unknown) => {
+          onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
+        });
       }
     },
   };

@@ -55,6 +55,8 @@ export interface ImageConfig {
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
   readonly created?: string;
+  /** Its member `config`: what containers are made of. */
+  readonly config: JsonObject;
 }
 
 /** One image in a Docker archive's `manifest.json`; the names are paths within the tar. */
@@ -119,10 +121,12 @@ export function parseConfig(text: string, where: string): ImageConfig {
   const os = stringOr(value['os'], 'linux');
   const architecture = stringOr(value['architecture'], '');
   const created = stringOr(value['created'], undefined);
+  const config = isObject(value['config']) ? value['config'] : {};
   return {
     platform: platformOf(os, architecture, stringOr(value['variant'], undefined)),
     diffIds,
-    labels: isObject(value['config']) ? stringMapOf(value['config']['Labels']) : {},
+    labels: stringMapOf(config['Labels']),
+    config,
     ...(created === undefined ? {} : { created }),
   };
 }

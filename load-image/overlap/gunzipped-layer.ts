@@ -1,9 +1,12 @@
 import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
-import { copiedBytes, giveBack, lastingChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
+import { copiedBytes, lastingChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import type { HandoverRecord } from '../../shared/image/record.ts';
+import type { RecordLayer } from '../../shared/image/record.ts';
 import { decompress } from '../../shared/tar/compression.ts';
+
+// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
+// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
 
 /** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
 export const gzipTrailerBytes = 4;
@@ -32,7 +35,7 @@ export function plainSize(trailer: Buffer, compressedSize: number): number | und
 
 /**
  * A gzip layer's plain bytes.
- * @returns chunks that are valid until the next is asked for, `size` bytes in all
+ * @returns `size` bytes in all
  * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
  */
 export async function* plainLayerChunks(chunks: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer> {
@@ -44,7 +47,6 @@ export async function* plainLayerChunks(chunks: AsyncIterable<Buffer>, size: num
       length += chunk.length;
       if (length > size) break;
       yield chunk;
-      giveBack(chunk);
     }
   } catch (error) {
     throw source.failed ? error : unfit(messageOf(error), error);
@@ -65,23 +67,17 @@ function unfit(why: string, cause?: unknown): HandoverError {
 const minBytes = 4 * 1024 * 1024;
 
 /**
- * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
- * (docs/decisions.md).
- * @returns by the digest of the gzip layer
+ * A gzip layer as it is when it isn't compressed.
+ * @param diffId its digest then, as the image's config has it
+ * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
  */
-export async function plainLayers(
-  { layers, diffIds }: HandoverRecord,
+export async function gunzippedLayer(
+  { mediaType, size, offset = 0 }: RecordLayer,
+  diffId: Digest,
   read: ReadRange,
-): Promise<ReadonlyMap<Digest, PlainLayer>> {
-  const found = await Promise.all(
-    layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
-      const diffId = diffIds[position];
-      if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType)) return [];
-      const end = offset + size;
-      const trailer = await copiedBytes(read(end - gzipTrailerBytes, end, () => undefined));
-      const plain = plainSize(trailer, size);
-      return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
-    }),
-  );
-  return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
+): Promise<PlainLayer | undefined> {
+  if (size < minBytes || !isGzipLayer(mediaType)) return undefined;
+  const end = offset + size;
+  const length = plainSize(await copiedBytes(read(end - gzipTrailerBytes, end, () => undefined)), size);
+  return length === undefined ? undefined : { digest: diffId, size: length };
 }

@@ -1,0 +1,164 @@
+import { Readable } from 'node:stream';
+import type { ReadRange } from '../../shared/artifacts/store.ts';
+import type { ImageStore } from '../../shared/docker/output.ts';
+import type { Digest } from '../../shared/image/digest.ts';
+import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
+import type { RecordLayer } from '../../shared/image/record.ts';
+import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
+import type { OfferedBlob, OfferedImage } from './loopback-registry.ts';
+
+// What the registry of an overlapped load has to give: the image's manifest, its config, and its layers in turn.
+
+/** An image whose layers can be read one by one. */
+export interface RangedImage {
+  readonly contents: ImageContents;
+  /** Where its layers lie, in the order they are applied. */
+  readonly layers: readonly RecordLayer[];
+  readonly read: ReadRange;
+}
+
+export interface LayerWatch {
+  /** The engine asks for a layer, maybe not for the first time. */
+  readonly onAsked: (digest: Digest) => void;
+  /** So many bytes of a layer have come. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** An image to be fetched. */
+export interface Offer {
+  readonly image: OfferedImage;
+  /** The layers that are offered unpacked. */
+  readonly unpacked: ReadonlySet<Digest>;
+}
+
+/**
+ * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
+ * are offered unpacked (docs/decisions.md); a containerd store keeps the layers as the manifest names them.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`
+ */
+export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
+  const { contents, layers } = ranged;
+  const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+  const plain = store === 'classic' ? await plainLayers(ranged) : new Map<Digest, PlainLayer>();
+  const config = [configDigest, smallBlob(configBytes, mediaTypes.config)] as const;
+  const blobs = [config, ...layerBlobs(ranged, plain, watch)];
+  if (plain.size === 0) {
+    const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)] as const;
+    return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
+  }
+  // Another manifest of the same config: to the classic store, the same image.
+  const described = layers.map((layer) => offeredAs(layer, plain));
+  const other = formatManifest({ digest: configDigest, size: configBytes.length }, described);
+  const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)] as const;
+  return {
+    image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
+    unpacked: new Set(plain.keys()),
+  };
+}
+
+/** Those gzip layers that are offered unpacked, by their own digest. */
+async function plainLayers({ contents, layers, read }: RangedImage): Promise<ReadonlyMap<Digest, PlainLayer>> {
+  const { diffIds } = contents.config;
+  const found = await Promise.all(
+    layers.map(async (layer, position) => {
+      const diffId = diffIds[position];
+      const plain = diffId === undefined ? undefined : await gunzippedLayer(layer, diffId, read);
+      return plain === undefined ? [] : [[layer.digest, plain] as const];
+    }),
+  );
+  return new Map(found.flat());
+}
+
+function layerBlobs(
+  { layers, read }: RangedImage,
+  plain: ReadonlyMap<Digest, PlainLayer>,
+  watch: LayerWatch,
+): readonly (readonly [Digest, OfferedBlob])[] {
+  const turns = new LayerTurns();
+  const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+  return distinct.map((layer, position) => {
+    const { digest, size, mediaType } = offeredAs(layer, plain);
+    const bytes = (): AsyncIterable<Buffer> => {
+      const { offset = 0 } = layer;
+      const stored = read(offset, offset + layer.size, watch.onBytes);
+      return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
+    };
+    const chunks = (): AsyncIterable<Buffer> => {
+      watch.onAsked(layer.digest);
+      return turns.pass(position, bytes);
+    };
+    return [digest, { size, mediaType, chunks }] as const;
+  });
+}
+
+function offeredAs(
+  layer: RecordLayer,
+  plain: ReadonlyMap<Digest, PlainLayer>,
+): Pick<RecordLayer, 'digest' | 'size' | 'mediaType'> {
+  const unpacked = plain.get(layer.digest);
+  return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
+}
+
+function smallBlob(bytes: Buffer, mediaType: string): OfferedBlob {
+  return { size: bytes.length, mediaType, chunks: () => Readable.from([bytes]) };
+}
+
+// An engine asks for all layers within some hundredths of a second, in any order.
+const graceMs = 100;
+
+interface Waiting {
+  readonly position: number;
+  readonly start: () => void;
+}
+
+/**
+ * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
+ * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ */
+export class LayerTurns {
+  readonly #asked = new Set<number>();
+  #waiting: readonly Waiting[] = [];
+  #taken = false;
+  #grace: 'unused' | 'running' | 'over' = 'unused';
+
+  /** The same chunks, once it is this layer's turn. */
+  async *pass(position: number, chunks: () => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    await this.#turn(position);
+    try {
+      yield* chunks();
+    } finally {
+      this.#taken = false;
+      this.#next();
+    }
+  }
+
+  #turn(position: number): Promise<void> {
+    this.#asked.add(position);
+    if (this.#grace === 'unused') this.#startGrace();
+    return new Promise((start) => {
+      this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+      this.#next();
+    });
+  }
+
+  #startGrace(): void {
+    this.#grace = 'running';
+    setTimeout(() => {
+      this.#grace = 'over';
+      this.#next();
+    }, graceMs);
+  }
+
+  #next(): void {
+    const [lowest, ...others] = this.#waiting;
+    if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position)) return;
+    this.#waiting = others;
+    this.#taken = true;
+    lowest.start();
+  }
+
+  #mayStart(position: number): boolean {
+    const lower = [...this.#asked].filter((asked) => asked < position);
+    return this.#grace === 'over' || lower.length === position;
+  }
+}

@@ -1,0 +1,60 @@
+import { HandoverError, messageOf } from '../shared/base/errors.ts';
+
+/** What became of one of several works, by its name. */
+export type Outcome<T> =
+  | { readonly name: string; readonly ok: true; readonly value: T }
+  | { readonly name: string; readonly ok: false; readonly error: unknown };
+
+/**
+ * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * @returns the outcomes in the same order
+ */
+export async function sideBySide<T, U>(
+  before: readonly Outcome<T>[],
+  atOnce: number,
+  work: (value: T, name: string) => Promise<U>,
+): Promise<readonly Outcome<U>[]> {
+  const after: Outcome<U>[] = [];
+  const waiting = before.entries();
+  const worker = async (): Promise<void> => {
+    for (const [position, outcome] of waiting) after[position] = await next(outcome, work);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return after;
+}
+
+async function next<T, U>(outcome: Outcome<T>, work: (value: T, name: string) => Promise<U>): Promise<Outcome<U>> {
+  if (!outcome.ok) return outcome;
+  const { name, value } = outcome;
+  try {
+    return { name, ok: true, value: await work(value, name) };
+  } catch (error) {
+    return { name, ok: false, error };
+  }
+}
+
+/**
+ * The values, if all went well.
+ * @param done what went well, as a participle: `loaded`
+ * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ */
+export function requireAll<T>(outcomes: readonly Outcome<T>[], done: string): readonly T[] {
+  const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+  const [first] = failures;
+  if (first === undefined) return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+  const defect = failures.find(({ error }) => !(error instanceof HandoverError));
+  if (defect !== undefined || outcomes.length === 1) throw (defect ?? first).error;
+
+  const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
+  const codes = new Set(known.map(({ error }) => error.code));
+  const [code = 'load-failed'] = codes;
+  const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+  const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+  throw new HandoverError(
+    codes.size === 1 ? code : 'load-failed',
+    `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+      known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''),
+    [...new Set(known.map(({ error }) => error.hint))].join(' '),
+    messageOf(first.error),
+  );
+}

@@ -1,0 +1,228 @@
+import { createHash } from 'node:crypto';
+import type { ArtifactContent } from '../shared/artifacts/store.ts';
+import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
+import { watchedChunks, withHead } from '../shared/bytes/chunks.ts';
+import type { Platform } from '../shared/image/platform.ts';
+import { corrupt, type HandoverRecord } from '../shared/image/record.ts';
+import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import { compressionOf, decompress, magicBytes } from '../shared/tar/compression.ts';
+import { endOfArchive, tarHeader, tarPadding } from '../shared/tar/header.ts';
+import { chooseImage, contentsOf, imagesIn, type TarballImage } from '../shared/tar/tarball-images.ts';
+import { type PassingEntry, readTarball, SeenTarball } from '../shared/tar/tarball-reader.ts';
+import { archiveEntries, smallEntries, smallEntry } from '../shared/tar/tarball-writer.ts';
+import { type Identity, requireRecorded } from './identity.ts';
+import { chooseTarball, fallbackReference } from './plan/plan.ts';
+
+// The whole tarball of an artifact on its way to the engine, whoever made it: ours, a Docker archive of any tool and age, or
+// an OCI archive, plain or compressed. Its layers pass, and each is checked against the digest in its name; what names the
+// images is not passed on, but written anew, at the end. So the classic store loads OCI archives too, of several platforms one
+// is loaded, and nothing in the artifact decides what anything in the engine is called.
+
+/** An image that has passed. */
+export interface PassedImage {
+  readonly identity: Identity;
+  /** What it is called in the tarball that was made for the engine. */
+  readonly loadedAs: string;
+  /** What it is to be called in the end. */
+  readonly references: readonly Reference[];
+}
+
+/** A tarball on its way from the artifact to the engine. */
+export interface PassingTarball {
+  readonly chunks: AsyncIterable<Buffer>;
+  /** Its images, the one that is meant first; known once all of `chunks` has been taken. */
+  images(): readonly PassedImage[];
+}
+
+export interface TarballRequest {
+  readonly content: ArtifactContent;
+  readonly record: HandoverRecord | undefined;
+  /** The reference asked for: then the artifact's image, or of several the one that is called so, gets this one alone. */
+  readonly reference: Reference | undefined;
+  /** The engine's: which one of several platforms to take. */
+  readonly platform: Platform;
+  /** What to call the images: a repository of ours, without a tag. */
+  readonly repository: string;
+  /** Sees the file's bytes as they are in the artifact. */
+  readonly tee: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
+}
+
+/** An image of the tarball, and what it is to be called. */
+interface ChosenImage {
+  readonly image: TarballImage;
+  readonly references: readonly Reference[];
+}
+
+/**
+ * @param onBytes told of each part that has come, in bytes
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch` while iterating; what
+ *   names the images is given out only when all is well
+ */
+export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) => void): PassingTarball {
+  const { content, record } = request;
+  const tee = request.tee ?? ((chunks: AsyncIterable<Buffer>) => chunks);
+  const names = content.files.map(({ name }) => name);
+  const name = record?.tarballName ?? chooseTarball(content.artifact.name, names);
+  const bytes = content.read(name, onBytes);
+  const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+  let passed: readonly PassedImage[] = [];
+  const chunks = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
+  return { chunks, images: () => passed };
+}
+
+/** The plain tarball, whatever its compression. */
+async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
+  let broken: unknown;
+  const source = watchedChunks(chunks, (error) => (broken = error));
+  const { head, all } = await withHead(source, (bytes) => bytes.length >= magicBytes);
+  if (head.length === 0) throw invalid(`${name} in the artifact is empty.`);
+  const compression = compressionOf(head);
+  if (compression === 'none') {
+    yield* all;
+    return;
+  }
+  try {
+    yield* decompress(all, compression);
+  } catch (error) {
+    if (broken !== undefined) throw asError(broken);
+    throw invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
+  }
+}
+
+/** Checks size, and where the artifact service gave no digest also the digest, against the record. */
+async function* asRecorded(
+  chunks: AsyncIterable<Buffer>,
+  record: HandoverRecord,
+  withDigest: boolean,
+): AsyncGenerator<Buffer> {
+  const hash = createHash('sha256');
+  let size = 0;
+  for await (const chunk of chunks) {
+    if (withDigest) hash.update(chunk);
+    size += chunk.length;
+    yield chunk;
+  }
+  const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
+  if (size === record.tarballSize && digest === record.tarballDigest) return;
+  throw new HandoverError(
+    'artifact-corrupt',
+    `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
+      `with digest ${record.tarballDigest}.`,
+    'Run the job that exports the image again.',
+  );
+}
+
+async function* rewritten(
+  plain: AsyncIterable<Buffer>,
+  request: TarballRequest,
+  told: (images: readonly PassedImage[]) => void,
+): AsyncGenerator<Buffer> {
+  const seen = new SeenTarball();
+  for await (const entry of readTarball(plain, seen)) yield* wholeEntry(entry);
+  const { images } = imagesIn(seen);
+  const chosen =
+    request.record === undefined
+      ? chooseImages(images, request)
+      : recordedImages(images, request.record, request.reference);
+  const { passed, entries } = closing(chosen, request.repository);
+  told(passed);
+  for (const [name, bytes] of entries) yield smallEntry(name, bytes);
+  yield endOfArchive;
+}
+
+async function* wholeEntry({ name, size, chunks }: PassingEntry): AsyncGenerator<Buffer> {
+  yield tarHeader(name, size);
+  yield* chunks;
+  yield Buffer.alloc(tarPadding(size));
+}
+
+/** Without a wish all images that have a name, else the one that is meant. */
+function chooseImages(
+  images: readonly TarballImage[],
+  { reference, platform }: TarballRequest,
+): readonly ChosenImage[] {
+  if (reference !== undefined) return [{ image: chooseImage(images, reference, platform), references: [reference] }];
+  if (!images.every(({ references }) => references.length > 0))
+    return [ownNames(chooseImage(images, undefined, platform))];
+  const firsts = images.flatMap((image) => image.references.slice(0, 1));
+  const distinct = new Map(firsts.map((first) => [formatReference(first), first]));
+  return [...distinct.values()].map((first) => ownNames(chooseImage(images, first, platform)));
+}
+
+function ownNames(image: TarballImage): ChosenImage {
+  const own = image.references.filter(({ tag }) => tag !== undefined);
+  return { image, references: own.length > 0 ? own : [fallbackReference] };
+}
+
+/** The images that the record names, which have to be what it says of them. */
+function recordedImages(
+  images: readonly TarballImage[],
+  record: HandoverRecord,
+  reference: Reference | undefined,
+): readonly ChosenImage[] {
+  return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+    const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
+    if (image === undefined) {
+      const there = images.map(({ configDigest }) => configDigest).join(', ');
+      throw corrupt(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
+    }
+    const { configDigest, config, manifest } = image;
+    requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+    return { image, references };
+  });
+}
+
+/**
+ * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
+ * under this name alone.
+ */
+export function chooseRecorded<T extends { readonly references: readonly Reference[] }>(
+  images: readonly T[],
+  reference: Reference | undefined,
+): readonly { readonly chosen: T; readonly references: readonly Reference[] }[] {
+  if (reference === undefined) return images.map((chosen) => ({ chosen, references: chosen.references }));
+  const name = formatReference(reference);
+  const named = images.find(({ references }) => references.some((own) => formatReference(own) === name));
+  return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
+}
+
+/** What names the images, under names of ours; and who they are then. */
+function closing(
+  chosen: readonly ChosenImage[],
+  repository: string,
+): { readonly passed: readonly PassedImage[]; readonly entries: ReadonlyMap<string, Buffer> } {
+  const named = chosen.map((one, position) => ({
+    ...one,
+    loadedAs: parseTaggedReference(`${repository}:${String(position + 1)}`),
+  }));
+  const whole = named.flatMap(({ image, loadedAs }) => {
+    const contents = contentsOf(image);
+    return contents === undefined ? [] : [{ image: contents, references: [loadedAs] }];
+  });
+  const hasManifests = whole.length === named.length;
+  const passed = named.map(({ image, references, loadedAs }) => ({
+    identity: {
+      ...image.config,
+      configDigest: image.configDigest,
+      manifestDigest: hasManifests ? image.manifest?.digest : undefined,
+    },
+    loadedAs: formatReference(loadedAs),
+    references,
+  }));
+  if (hasManifests) return { passed, entries: smallEntries(whole) };
+  const archived = named.map(({ image, loadedAs }) => ({
+    ...image,
+    layerNames: image.layers.map(({ name }) => name),
+    references: [loadedAs],
+  }));
+  return { passed, entries: archiveEntries(archived) };
+}
+
+function invalid(message: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    message,
+    'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.',
+    cause,
+  );
+}
