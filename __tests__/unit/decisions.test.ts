@@ -1,82 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import { chooseTarball } from '../../load-image/plan/plan.ts';
-import { differences, type ExpectedImage, requireExpected } from '../../load-image/verify.ts';
 import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { code, gantt, markdownTable } from '../../shared/base/markdown.ts';
 import { backoff, retry } from '../../shared/base/retry.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
-import { digestOf } from '../../shared/image/digest.ts';
-import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
 import { jobContext } from '../../shared/runner/context.ts';
-
-const expected: ExpectedImage = {
-  configDigest: digestOf('config'),
-  manifestDigests: [digestOf('manifest'), digestOf('index')],
-  diffIds: [digestOf('a'), digestOf('b')],
-  platform: parsePlatform('linux/amd64'),
-  labels: { 'org.opencontainers.image.revision': 'abc' },
-};
-const found = {
-  imageId: digestOf('config'),
-  repoTags: [],
-  platform: expected.platform,
-  diffIds: expected.diffIds,
-  labels: {},
-  size: 1,
-};
-const none = { expectedConfigDigest: undefined, expectedRevision: undefined, checkPlatform: true };
-
-describe('the same image', () => {
-  test.each([
-    ['classic store: config digest', digestOf('config')],
-    ['containerd store: manifest digest', digestOf('manifest')],
-    ['containerd store: index digest', digestOf('index')],
-  ])('%s', (_, imageId) => {
-    expect(differences(expected, { ...found, imageId })).toEqual([]);
-  });
-
-  test.each([
-    ['another ID', { imageId: digestOf('other') }, 'image ID'],
-    ['a layer less', { diffIds: [digestOf('a')] }, 'layers 1 up to'],
-    ['layers in another order', { diffIds: [digestOf('b'), digestOf('a')] }, 'layers 2 up to'],
-    ['another platform', { platform: platformOf('linux', 'arm64') }, 'platform linux/arm64'],
-  ])('%s is a difference', (_, change, words) => {
-    const said = differences(expected, { ...found, ...change });
-    expect(said).toHaveLength(1);
-    expect(said[0]).toContain(words);
-  });
-
-  test('without a manifest the ID can’t be foretold, the layers still count', () => {
-    const foreign = { ...expected, manifestDigests: [] };
-    expect(differences(foreign, { ...found, imageId: 'sha256:made-here' })).toEqual([]);
-    expect(differences(foreign, { ...found, diffIds: [] })).toHaveLength(1);
-  });
-
-  test('revision and config digest are checked before the load (S1.8)', () => {
-    const host = platformOf('linux', 'x86_64');
-    expect(() => {
-      requireExpected(
-        { ...none, expectedRevision: 'abc', expectedConfigDigest: expected.configDigest },
-        expected,
-        host,
-      );
-    }).not.toThrow();
-    expect(() => {
-      requireExpected({ ...none, expectedRevision: 'def' }, expected, host);
-    }).toThrow('was built from abc');
-    expect(() => {
-      requireExpected({ ...none, expectedRevision: 'def' }, { ...expected, labels: {} }, host);
-    }).toThrow('has no label');
-    expect(() => {
-      requireExpected({ ...none, expectedConfigDigest: digestOf('x') }, expected, host);
-    }).toThrow(digestOf('x'));
-    expect(() => {
-      requireExpected(none, expected, platformOf('linux', 'arm64'));
-    }).toThrow('linux/arm64');
-  });
-});
 
 describe('which file is the tarball', () => {
   test.each([

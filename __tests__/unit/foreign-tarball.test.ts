@@ -18,12 +18,13 @@ import {
   writeLayout,
 } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { foreignTarball } from '../../load-image/foreign-tarball.ts';
+import { type PassingTarball, wholeTarball } from '../../load-image/whole-tarball.ts';
+import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatRecord, parseRecord } from '../../shared/image/record.ts';
-import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { parseTaggedReference, type Reference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { compressionOf, decompress } from '../../shared/tar/compression.ts';
 import { chooseImage, imagesIn, type TarballImages } from '../../shared/tar/tarball-images.ts';
@@ -33,7 +34,20 @@ const directory = mkdtempSync(join(tmpdir(), 'foreign-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 const platform = parsePlatform('linux/amd64');
-const wanted = { reference: undefined, platform };
+
+/** The tarball of an artifact without a record, on its way to the engine. */
+function passing(chunks: AsyncIterable<Buffer>, reference?: Reference): PassingTarball {
+  const content: ArtifactContent = {
+    artifact: { id: 1, name: 'image', size: 1, digest: digestOf('zip') },
+    downloaded: () => undefined,
+    files: [{ name: 'image.tar', size: 1 }],
+    text: () => Promise.resolve(undefined),
+    read: () => chunks,
+    ranges: () => Promise.resolve(undefined),
+  };
+  const request = { content, record: undefined, reference, platform, repository: 'ours.invalid/x', tee: undefined };
+  return wholeTarball(request, () => undefined);
+}
 
 async function see(bytes: Buffer, pieceBytes = 10_000): Promise<TarballImages> {
   return imagesIn(await seeTarball(inReusedMemory(bytes, pieceBytes)));
@@ -150,7 +164,7 @@ describe('reading', () => {
   test('any config that is handed over fits into a record; a record that nobody would read is refused when it is made', async () => {
     const image = makeImage({ labels: { long: '\u2028"'.repeat(700_000) } });
     const [found] = (await see(savedTarball(image, ['a:1']))).images;
-    const config = found?.config ?? { platform, diffIds: [], labels: {} };
+    const config = found?.config ?? { platform, diffIds: [], labels: {}, config: {} };
     const record = {
       ...config,
       references: [parseTaggedReference('a:1')],
@@ -234,20 +248,23 @@ describe('compression', () => {
 });
 
 describe('on its way to the engine', () => {
-  test.each(archives)('%s: layers as they were, and names of ours', async (_, image, bytes) => {
+  test.each(archives)('%s: layers as they were, and one name of ours', async (_, image, bytes) => {
     const reference = parseTaggedReference('charon:local');
-    const passing = foreignTarball(inReusedMemory(bytes, 997), { reference, platform });
+    const tarball = passing(inReusedMemory(bytes, 997), reference);
     const path = join(directory, 'passed.tar');
-    writeFileSync(path, await copiedBytes(passing.chunks));
+    writeFileSync(path, await copiedBytes(tarball.chunks));
     const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
     const [found, ...others] = JSON.parse(file('manifest.json').toString());
     expect(others).toEqual([]);
-    expect(found.RepoTags).toEqual(['charon:local']);
+    expect(found.RepoTags).toEqual(['ours.invalid/x:1']);
     expect(digestOf(file(found.Config))).toBe(image.configDigest);
     const [again] = (await see(readFileSync(path))).images;
     expect(again?.config.diffIds).toEqual(image.diffIds);
-    expect(passing.image().expected.configDigest).toBe(image.configDigest);
-    expect(passing.image().expected.manifestDigests).toEqual(again?.manifestDigests);
+    const [passed, ...more] = tarball.images();
+    expect(more).toEqual([]);
+    expect(passed).toMatchObject({ loadedAs: 'ours.invalid/x:1', references: [reference] });
+    expect(passed?.identity.configDigest).toBe(image.configDigest);
+    expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
   });
 
   test('a damaged one never gets its end', async () => {
@@ -255,9 +272,9 @@ describe('on its way to the engine', () => {
     const whole = ociArchive([packed]);
     const bytes = withFlippedBit(whole, whole.indexOf(packed.blobs.get(layer) ?? '') + 100);
     const given: Buffer[] = [];
-    const passing = foreignTarball(inReusedMemory(bytes, 997), wanted).chunks;
+    const { chunks } = passing(inReusedMemory(bytes, 997));
     const taken = (async () => {
-      for await (const chunk of passing) given.push(Buffer.from(chunk));
+      for await (const chunk of chunks) given.push(Buffer.from(chunk));
     })();
     await expect(taken).rejects.toThrow('is damaged');
     expect(Buffer.concat(given).includes('manifest.json')).toBe(false);
@@ -265,9 +282,10 @@ describe('on its way to the engine', () => {
 
   test('names: its own where none is asked for, containerd’s or a whole reference; else charon:local', async () => {
     const namesOf = async (annotations: Readonly<Record<string, string>>): Promise<unknown> => {
-      const passing = foreignTarball(Readable.from([ociArchive([packed], annotations)]), wanted);
-      await buffer(passing.chunks);
-      return passing.image().references.map(({ repository, tag }) => `${repository}:${tag ?? ''}`);
+      const tarball = passing(Readable.from([ociArchive([packed], annotations)]));
+      await buffer(tarball.chunks);
+      const [image] = tarball.images();
+      return image?.references.map(({ repository, tag }) => `${repository}:${tag ?? ''}`);
     };
     expect(await namesOf({ 'io.containerd.image.name': 'docker.io/library/app:1' })).toEqual(['app:1']);
     expect(await namesOf({ 'org.opencontainers.image.ref.name': 'ghcr.io/org/app:2' })).toEqual(['ghcr.io/org/app:2']);

@@ -4,14 +4,13 @@ import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promise
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { LayerTurns } from '../../load-image/overlap/layer-turns.ts';
+import { identifyByRange, type KnownImage } from '../../load-image/identity.ts';
 import {
   type LoopbackRegistry,
   loopbackRegistry,
   type OfferedBlob,
 } from '../../load-image/overlap/loopback-registry.ts';
-import { type OfferedLayers, offerLayers } from '../../load-image/overlap/offered-layers.ts';
-import { PassingTarball } from '../../load-image/overlap/passing-tarball.ts';
+import { LayerTurns, type LayerWatch, type Offer, offerImage } from '../../load-image/overlap/offer.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
@@ -19,7 +18,7 @@ import { parseManifest } from '../../shared/image/manifest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { readSmallTar } from '../../shared/tar/entries.ts';
+import { tarPadding } from '../../shared/tar/header.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');
@@ -141,28 +140,36 @@ describe('the layers of an artifact, one by one', () => {
     };
     return { record, content, image };
   };
-  const offer = async ({
-    content,
-    record,
-  }: Pick<ReturnType<typeof handedOver>, 'content' | 'record'>): Promise<OfferedLayers> => {
-    const offered = await offerLayers(content, record);
-    if (offered === undefined) throw new Error('nothing was offered');
-    return offered;
+  const know = async (content: ArtifactContent, record: HandoverRecord): Promise<KnownImage> => {
+    const [image] = (await identifyByRange(content, record)) ?? [];
+    if (image === undefined) throw new Error('nothing is known');
+    return image;
+  };
+  const offer = async (
+    { content, record }: Pick<ReturnType<typeof handedOver>, 'content' | 'record'>,
+    watch: LayerWatch = nobody,
+    store: 'classic' | 'containerd' = 'classic',
+  ): Promise<Offer> => {
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined) throw new Error('it can’t be read');
+    return offerImage({ ...(await know(content, record)), read }, store, watch);
   };
   const missing = (): never => {
     throw new Error('it is not offered');
   };
   const nobody = { onAsked: () => undefined, onBytes: () => undefined };
+  const bytesOf = async ({ chunks }: OfferedBlob): Promise<Buffer> => copiedBytes(chunks());
 
-  test('each blob has its bytes and its type; the rest of the tarball has none of the layers', async () => {
+  test('each blob has its bytes and its type, under the image’s own manifest', async () => {
     const { record, content, image } = handedOver();
-    const offered = await offer({ record, content });
     const asked: Digest[] = [];
     let bytes = 0;
-    const { blobs } = offered.image({
-      onAsked: (digest) => void asked.push(digest),
-      onBytes: (more) => (bytes += more),
-    });
+    const watch = {
+      onAsked: (digest: Digest) => void asked.push(digest),
+      onBytes: (more: number) => void (bytes += more),
+    };
+    const { blobs, manifestDigest } = (await offer({ record, content }, watch)).image;
+    expect(manifestDigest).toBe(image.manifestDigest);
     for (const [digest, { size, chunks }] of blobs) {
       const bytes = await copiedBytes(chunks());
       expect([digestOf(bytes), bytes.length]).toEqual([digest, size]);
@@ -175,18 +182,13 @@ describe('the layers of an artifact, one by one', () => {
     ]);
     expect(asked).toEqual(image.layerDigests);
     expect(bytes).toBe(record.layers.reduce((sum, { size }) => sum + size, 0));
-    expect(offered.rest.length).toBeLessThan(record.tarballSize - bytes);
-    expect(offered.rest.includes(hexOf(image.layerDigests[0] ?? record.configDigest))).toBe(true); // in the manifest
-    expect(offered.rest.includes(`blobs/sha256/${hexOf(image.layerDigests[0] ?? record.configDigest)}`)).toBe(false);
   });
 
-  const bytesOf = async ({ chunks }: OfferedBlob): Promise<Buffer> => copiedBytes(chunks());
-
-  test('large gzip layers are offered unpacked, in a manifest of our own with the same config', async () => {
+  test('large gzip layers are offered unpacked to the classic store, in a manifest of our own with the same config', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
-    const offered = await offer({ record, content });
-    expect([offered.unpacked.size, offered.layers.size]).toEqual([2, 2]);
-    const { blobs, manifestDigest } = offered.image(nobody);
+    const { image: offered, unpacked } = await offer({ record, content });
+    expect(unpacked.size).toBe(2);
+    const { blobs, manifestDigest } = offered;
     const manifest = parseManifest((await bytesOf(blobs.get(manifestDigest) ?? missing())).toString(), 'manifest');
     expect(manifest.config.digest).toBe(image.configDigest);
     expect(manifest.layers.map(({ digest }) => digest)).toEqual(image.diffIds);
@@ -200,6 +202,14 @@ describe('the layers of an artifact, one by one', () => {
     );
   });
 
+  test('the containerd store is offered them as they are', async () => {
+    const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
+    const { image: offered, unpacked } = await offer({ record, content }, nobody, 'containerd');
+    expect(unpacked.size).toBe(0);
+    expect(offered.manifestDigest).toBe(image.manifestDigest);
+    expect([...offered.blobs.keys()].sort()).toEqual([...image.blobs.keys()].sort());
+  });
+
   test('small layers, and those whose end doesn’t tell their length, stay as they are', async () => {
     const small = handedOver(undefined, { layers: 2, layerBytes: 100_000, compressible: true });
     expect((await offer(small)).unpacked.size).toBe(0);
@@ -207,30 +217,71 @@ describe('the layers of an artifact, one by one', () => {
     expect((await offer(incompressible)).unpacked.size).toBe(0);
   });
 
-  test('docker load gets unpacked layers as they are in the tarball, and then the rest', async () => {
-    const { record, content, image } = handedOver(undefined, { layers: 3, layerBytes: 8_000_000, compressible: true });
-    const offered = await offer({ record, content });
-    const tarball = new PassingTarball();
-    const loaded = copiedBytes(tarball.chunks());
-    const { blobs } = offered.image(nobody, tarball);
-    await Promise.all(image.diffIds.map((digest) => bytesOf(blobs.get(digest) ?? missing())));
-    await tarball.end(offered.rest);
-    const files = await readSmallTar(await loaded);
-    expect([...files.keys()].filter((name) => name.startsWith('blobs/sha256/')).sort()).toEqual(
-      [...image.blobs.keys()].map((digest) => `blobs/sha256/${hexOf(digest)}`).sort(),
-    );
-    for (const [name, bytes] of files) expect(name).toContain(hexOf(digestOf(bytes)));
-  });
-
   test('a manifest that doesn’t name its type is known by its layers', async () => {
     const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
-    const { blobs, manifestDigest } = (await offer(changed)).image(nobody);
+    const { blobs, manifestDigest } = (await offer(changed)).image;
     expect(blobs.get(manifestDigest)).toMatchObject({ mediaType: 'application/vnd.oci.image.manifest.v1+json' });
     expect(changed.record.manifestDigests).toEqual([manifestDigest]);
   });
 
+  test('who the image is comes from the bytes, read from behind the last layer alone', async () => {
+    const { record, content, image } = handedOver();
+    const read: number[] = [];
+    const watched: ArtifactContent = {
+      ...content,
+      ranges: async (name) => {
+        const range = await content.ranges(name);
+        return range && ((start, end, onBytes) => (read.push(start), range(start, end, onBytes)));
+      },
+    };
+    const { identity } = await know(watched, record);
+    expect(identity).toMatchObject({
+      configDigest: image.configDigest,
+      manifestDigest: image.manifestDigest,
+      diffIds: image.diffIds,
+      platform: parsePlatform('linux/amd64'),
+      labels: {},
+    });
+    const ends = record.layers.map(({ offset = 0, size }) => offset + size + tarPadding(size));
+    expect(read).toEqual([Math.max(...ends)]);
+  });
+
+  test.each<[string, (record: HandoverRecord) => HandoverRecord, RegExp]>([
+    ['config', (record) => ({ ...record, configDigest: digestOf('other') }), /names the config .* not in the tarball/],
+    ['manifest', (record) => ({ ...record, manifestDigests: [digestOf('other')] }), /its manifest digest/],
+    ['diff ID', (record) => ({ ...record, diffIds: record.diffIds.map(() => digestOf('other')) }), /its diff IDs/],
+    ['label', (record) => ({ ...record, labels: { 'org.opencontainers.image.revision': 'x' } }), /its labels/],
+    ['platform', (record) => ({ ...record, platform: parsePlatform('linux/arm64') }), /its platform/],
+    [
+      'layer',
+      (record) => ({ ...record, layers: record.layers.map((layer) => ({ ...layer, digest: digestOf('other') })) }),
+      /its layer 1/,
+    ],
+    [
+      'size of a layer',
+      (record) => ({
+        ...record,
+        layers: record.layers.map((layer, at) => ({ ...layer, size: layer.size - (1 - at) })),
+      }),
+      /its size of layer/,
+    ],
+    [
+      'place of the layers',
+      (record) => ({
+        ...record,
+        layers: record.layers.map((layer) => ({ ...layer, offset: (layer.offset ?? 0) + 100 })),
+      }),
+      /is no tar/,
+    ],
+  ])('a record with another %s than the bytes is corrupt', async (_, change, words) => {
+    const { record, content } = handedOver();
+    await expect(identifyByRange(content, change(record))).rejects.toMatchObject({
+      code: 'artifact-corrupt',
+      message: expect.stringMatching(words),
+    });
+  });
+
   test.each<[string, (record: HandoverRecord) => HandoverRecord]>([
-    ['names a manifest that the tarball lacks', (record) => ({ ...record, manifestDigests: [digestOf('other')] })],
     ['is of a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
     [
       'doesn’t tell where layers lie',
@@ -239,87 +290,15 @@ describe('the layers of an artifact, one by one', () => {
         layers: record.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType })),
       }),
     ],
-  ])('not when the record %s', async (_, change) => {
+  ])('it takes the whole tarball to know the image when the record %s', async (_, change) => {
     const { record, content } = handedOver();
-    expect(await offerLayers(content, change(record))).toBeUndefined();
+    expect(await identifyByRange(content, change(record))).toBeUndefined();
   });
 
-  test('not when the artifact can’t be read in parts', async () => {
+  test('or when the artifact can’t be read in parts', async () => {
     const { record, content } = handedOver();
     const whole = { ...content, ranges: () => Promise.resolve(undefined) };
-    expect(await offerLayers(whole, record)).toBeUndefined();
-  });
-});
-
-describe('a tarball of layers that pass by', () => {
-  const layer = { digest: digestOf('x'), size: 300_000 };
-  const bytes = randomBytes(layer.size);
-  const sizes = async (chunks: AsyncIterable<Buffer>): Promise<number> => (await copiedBytes(chunks)).length;
-
-  test('a slow docker load gets the same bytes, though all chunks come in the same memory', async () => {
-    const tarball = new PassingTarball();
-    const hash = createHash('sha256');
-    const loading = (async () => {
-      for await (const chunk of tarball.chunks()) {
-        await sleep(5);
-        if (chunk.length === 100_000) hash.update(chunk);
-      }
-    })();
-    expect(await sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)))).toBe(layer.size);
-    await tarball.end(Buffer.alloc(0));
-    await loading;
-    expect(`sha256:${hash.digest('hex')}`).toBe(digestOf(bytes));
-  });
-
-  test('a layer that isn’t taken to its end fails it', async () => {
-    const tarball = new PassingTarball();
-    const loading = sizes(tarball.chunks());
-    for await (const chunk of tarball.pass(layer, inReusedMemory(bytes, 100_000))) {
-      expect(chunk).toHaveLength(100_000);
-      break;
-    }
-    await expect(loading).rejects.toMatchObject({
-      code: 'load-failed',
-      message: expect.stringContaining(layer.digest),
-    });
-    // What comes then passes all the same, but not into this tarball.
-    expect(await sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)))).toBe(layer.size);
-    await tarball.end(bytes);
-  });
-
-  test('a layer whose bytes can’t be had fails it, and the failure goes on', async () => {
-    const tarball = new PassingTarball();
-    const loading = sizes(tarball.chunks());
-    const cut = Readable.from([bytes.subarray(0, 10), Promise.reject(new Error('cut'))]);
-    await expect(sizes(tarball.pass(layer, cut))).rejects.toThrow('cut');
-    await expect(loading).rejects.toMatchObject({ code: 'load-failed' });
-  });
-
-  test('a failure from elsewhere ends it, also while a chunk waits to be taken', async () => {
-    const tarball = new PassingTarball();
-    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
-    await settle();
-    tarball.fail(new Error('the engine is gone'));
-    await expect(sizes(tarball.chunks())).rejects.toThrow('the engine is gone');
-    expect(await passing).toBe(layer.size);
-  });
-
-  test('a docker load that has ended holds nobody up', async () => {
-    const tarball = new PassingTarball();
-    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
-    for await (const chunk of tarball.chunks()) {
-      expect(chunk).toHaveLength(512);
-      break;
-    }
-    expect(await passing).toBe(layer.size);
-    await tarball.end(bytes);
-  });
-
-  test('nor does one hold anybody up that never began', async () => {
-    const tarball = new PassingTarball();
-    const passing = sizes(tarball.pass(layer, inReusedMemory(bytes, 100_000)));
-    tarball.fail(new Error('spawn docker ENOENT'));
-    expect(await passing).toBe(layer.size);
+    expect(await identifyByRange(whole, record)).toBeUndefined();
   });
 });
 

@@ -102,6 +102,7 @@ describe('hosts', () => {
 });
 
 describe('taking tags back', () => {
+  const hex = (digit: string): string => `sha256:${digit.repeat(64)}`;
   /** A podman that holds these references; `list` is what it holds now. */
   const stub = (
     initial: Readonly<Record<string, string>>,
@@ -112,7 +113,13 @@ describe('taking tags back', () => {
       const [, verb, one = '', other = ''] = args;
       if (verb === 'rm') list.delete(one);
       if (verb === 'tag') list.set(other, one);
-      return Promise.resolve(answer([...list].map(([name, id]) => `${name} ${id}`).join('\n')));
+      if (verb !== 'inspect') return Promise.resolve(answer());
+      const id = list.get(one) ?? list.get(`localhost/${one}`);
+      return Promise.resolve(
+        id === undefined
+          ? { exitCode: 125, stdout: '', stderr: `Error: ${one}: image not known` }
+          : answer(JSON.stringify([{ Id: id.slice('sha256:'.length) }])),
+      );
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
     const cli = { program: 'podman', query, cleanUp: query, start, signal: new AbortController().signal } as const;
@@ -120,17 +127,29 @@ describe('taking tags back', () => {
   };
 
   test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {
-    const { engine, list } = stub({ 'localhost/old:1': 'sha256:1' });
+    const { engine, list } = stub({ 'localhost/old:1': hex('1') });
     {
-      await using guard = await guardTags(engine, (message) => {
+      await using guard = guardTags(engine, (message) => {
         throw new Error(message);
       });
-      guard.watch('charon:local');
-      guard.watch('old:1');
-      await engine.tag('sha256:2', 'charon:local');
-      await engine.tag('sha256:2', 'old:1');
-      expect(list.get('localhost/charon:local')).toBe('sha256:2');
+      await guard.tag(hex('2'), 'charon:local');
+      await guard.tag(hex('2'), 'old:1');
+      expect(list.get('localhost/charon:local')).toBe(hex('2'));
     }
-    expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': 'sha256:1' });
+    expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': hex('1') });
+  });
+
+  test('a name that somebody else has moved since stays where they put it', async () => {
+    const { engine, list } = stub({ 'localhost/old:1': hex('1') });
+    {
+      await using guard = guardTags(engine, (message) => {
+        throw new Error(message);
+      });
+      await guard.tag(hex('2'), 'old:1');
+      await guard.tag(hex('2'), 'charon:local');
+      list.set('localhost/old:1', hex('3'));
+      list.delete('localhost/charon:local');
+    }
+    expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': hex('3') });
   });
 });

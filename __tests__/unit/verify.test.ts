@@ -1,22 +1,26 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { differences, type ExpectedImage, requireExpected, requireSameImage } from '../../load-image/verify.ts';
+import type { Identity } from '../../load-image/identity.ts';
+import { differences, requireExpected, requireSameImage } from '../../load-image/verify.ts';
+import type { InspectedImage } from '../../shared/docker/output.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
 
-const expected: ExpectedImage = {
+const expected: Identity = {
   configDigest: digestOf('config'),
-  manifestDigests: [digestOf('manifest')],
+  manifestDigest: digestOf('manifest'),
   diffIds: [digestOf('1'), digestOf('2')],
   platform: parsePlatform('linux/arm64'),
   labels: {},
+  config: {},
 };
-const found = {
+const found: InspectedImage = {
   imageId: digestOf('config'),
   repoTags: ['charon:local'],
   platform: platformOf('linux', 'arm64', 'v8'),
   diffIds: expected.diffIds,
   labels: {},
+  config: {},
   size: 1,
 };
 const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined, checkPlatform: true };
@@ -25,7 +29,9 @@ const host = platformOf('linux', 'aarch64');
 describe('requireSameImage', () => {
   test('the very image passes, whatever way the engine spells its platform (S0.4)', () => {
     expect(() => {
-      requireSameImage('charon:local', expected, found);
+      requireSameImage('charon:local', expected, found, 'classic');
+      requireSameImage('charon:local', expected, { ...found, imageId: digestOf('manifest') }, 'containerd');
+      requireSameImage('charon:local', expected, found, 'podman');
     }).not.toThrow();
   });
 
@@ -33,12 +39,12 @@ describe('requireSameImage', () => {
     const other = { ...found, imageId: digestOf('other'), diffIds: [], platform: platformOf('linux', 'amd64') };
     const message = [
       `charon:local is not the image that was handed over: image ID ${digestOf('other')} instead of ` +
-        `${digestOf('config')} or ${digestOf('manifest')}`,
+        digestOf('config'),
       `layers none instead of 2 up to ${digestOf('2').slice(0, 19)}…`,
       'platform linux/amd64 instead of linux/arm64.',
     ].join('; ');
     expect(() => {
-      requireSameImage('charon:local', expected, other);
+      requireSameImage('charon:local', expected, other, 'classic');
     }).toThrow(expect.objectContaining({ code: 'image-mismatch', message }));
   });
 
@@ -47,17 +53,67 @@ describe('requireSameImage', () => {
     fc.assert(
       fc.property(digests, digests, (one, other) => {
         const same = one.join() === other.join();
-        const said = differences({ ...expected, diffIds: one }, { ...found, diffIds: other });
+        const said = differences({ ...expected, diffIds: one }, { ...found, diffIds: other }, 'classic');
         expect(said).toHaveLength(same ? 0 : 1);
       }),
     );
   });
 });
 
+describe('the image ID', () => {
+  test.each([
+    ['classic', digestOf('manifest')],
+    ['classic', digestOf('other')],
+    ['containerd', digestOf('config')],
+    ['containerd', digestOf('other')],
+    ['podman', digestOf('manifest')],
+  ] as const)('%s: nothing else than the one digest will do', (store, imageId) => {
+    expect(differences(expected, { ...found, imageId }, store)).toEqual([expect.stringContaining(imageId)]);
+  });
+
+  describe('where a containerd store makes the manifest, all that containers are made of counts', () => {
+    const config = { Env: ['A=1'], Cmd: ['sh'], Labels: { a: 'b' }, Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } };
+    const identity: Identity = { ...expected, manifestDigest: undefined, created: '2026-01-02T03:04:05Z', config };
+    const image: InspectedImage = {
+      ...found,
+      imageId: digestOf('made here'),
+      created: '2026-01-02T03:04:05.000Z',
+      config,
+    };
+
+    test.each<[string, Partial<InspectedImage>]>([
+      ['as it is', {}],
+      [
+        'with what is empty left out or written out',
+        { config: { ...config, User: '', ExposedPorts: null, Volumes: {} } },
+      ],
+      [
+        'members in another order',
+        { config: { Healthcheck: { Interval: 5, Test: ['CMD', 'x'] }, Labels: { a: 'b' }, Cmd: ['sh'], Env: ['A=1'] } },
+      ],
+    ])('%s: the same', (_, change) => {
+      expect(differences(identity, { ...image, ...change }, 'containerd')).toEqual([]);
+    });
+
+    test.each<[string, Partial<InspectedImage>]>([
+      ['Env', { config: { ...config, Env: ['A=2'] } }],
+      ['Cmd', { config: { ...config, Cmd: null } }],
+      ['User', { config: { ...config, User: 'root' } }],
+      ['Healthcheck', { config: { ...config, Healthcheck: { Test: ['CMD', 'y'], Interval: 5 } } }],
+      ['created', { created: '2026-01-02T03:04:06Z' }],
+      ['platform', { platform: platformOf('linux', 'amd64') }],
+      ['layers', { diffIds: [digestOf('1')] }],
+    ])('another %s is a difference', (name, change) => {
+      const said = differences(identity, { ...image, ...change }, 'containerd');
+      expect(said).toEqual([expect.stringMatching(new RegExp(`^${name} `))]);
+    });
+  });
+});
+
 describe('requireExpected', () => {
   const check =
     (expectations: Partial<{ expectedConfigDigest: Digest; expectedRevision: string; checkPlatform: boolean }>) =>
-    (image: Partial<ExpectedImage>, engine = host) =>
+    (image: Partial<Identity>, engine = host) =>
     () => {
       requireExpected({ ...nothing, ...expectations }, { ...expected, ...image }, engine);
     };
