@@ -86,12 +86,8 @@ export function imageRecord(planned: PlannedHandover): UnsealedRecord {
   const { image, further, tarball, path, producer, pushedReference } = planned;
   const { config } = image;
   return {
-    ...recordedImage(planned),
-    layers: image.layers.map(({ digest, size, mediaType }) => {
-      const offset = tarball.layerOffsets.get(digest);
-      return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
-    }),
-    ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+    ...recordedImage(planned, tarball),
+    ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
     ...(config.created === undefined ? {} : { created: config.created }),
     tarballName: basename(path),
     tarballSize: tarball.size,
@@ -101,10 +97,24 @@ export function imageRecord(planned: PlannedHandover): UnsealedRecord {
   };
 }
 
-function recordedImage({ image, references }: TaggedImage): RecordedImage {
-  const { config, configDigest, manifestDigest } = image;
+function recordedImage({ image, references }: TaggedImage, { offsets }: WrittenTarball): RecordedImage {
+  const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
   const { platform, diffIds, labels } = config;
-  return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+  const at = (digest: Digest): { readonly offset?: number } => {
+    const offset = offsets.get(digest);
+    return offset === undefined ? {} : { offset };
+  };
+  return {
+    references,
+    platform,
+    configDigest,
+    manifestDigests: [manifestDigest],
+    diffIds,
+    labels,
+    layers: image.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType, ...at(digest) })),
+    configAt: { offset: 0, size: configBytes.length, ...at(configDigest) },
+    manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
+  };
 }
 
 /** What to do when the tarball's filesystem is full. */

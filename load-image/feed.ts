@@ -83,6 +83,7 @@ async function byLayers(
   const arrived: ArrivedImage[] = [];
   for (const { chosen, references } of chooseRecorded(known, reference)) {
     const { contents, layers, identity } = chosen;
+    if (contents === undefined || layers === undefined) return undefined;
     const request = {
       image: { contents, layers, read },
       spareName: `${newRepository()}:1`,

@@ -1,4 +1,4 @@
-import type { ArtifactContent } from '../shared/artifacts/store.ts';
+import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import { isObject, parseJson, stringOr } from '../shared/base/json.ts';
 import { quoteForeign } from '../shared/base/text.ts';
@@ -8,15 +8,20 @@ import {
   type Descriptor,
   type ImageConfig,
   type ImageContents,
+  maxJsonBytes,
   mediaTypes,
   parseConfig,
   parseManifest,
 } from '../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
-import { corrupt, type HandoverRecord, type RecordedImage, type RecordLayer } from '../shared/image/record.ts';
+import {
+  type BytePlace,
+  corrupt,
+  type HandoverRecord,
+  type RecordedImage,
+  type RecordLayer,
+} from '../shared/image/record.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
-import { readSmallTar } from '../shared/tar/entries.ts';
-import { tarBlock, tarPadding } from '../shared/tar/header.ts';
 
 // Who an image is, is computed here from the bytes of its config and its manifest, and never believed: an artifact's record
 // may say anything. It only tells where the bytes lie, and what it says besides has to agree with them. All that is
@@ -33,20 +38,18 @@ export interface Identity extends ImageConfig {
 /** An image of an artifact, known before any of its layers has been read. */
 export interface KnownImage {
   readonly identity: Identity;
-  readonly contents: ImageContents;
+  /** Undefined for an image without a manifest. */
+  readonly contents: ImageContents | undefined;
   /** What the record calls it. */
   readonly references: readonly TaggedReference[];
-  /** Where its layers lie, in the order they are applied. */
-  readonly layers: readonly RecordLayer[];
+  /** Where its layers lie, in the order they are applied; unknown where the record doesn't tell. */
+  readonly layers: readonly RecordLayer[] | undefined;
 }
 
-// Configs and manifests: some kilobytes each.
-const maxTailBytes = 8 * 1024 * 1024;
-
 /**
- * The images of an artifact, from the end of its tarball: behind the layers stand the configs and the manifests.
- * @returns in the record's order; undefined when the tarball isn't built like that, or can't be read in parts: then it takes
- *   all of it to know them
+ * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
+ *   parts: then it takes all of it to know them
  * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
  */
 export async function identifyByRange(
@@ -54,71 +57,80 @@ export async function identifyByRange(
   record: HandoverRecord,
 ): Promise<readonly KnownImage[] | undefined> {
   const images = [record, ...(record.further ?? [])];
-  const layers = images.map(locatedLayers);
-  if (record.tarballCompression !== 'none' || layers.includes(undefined)) return undefined;
-  const start = Math.max(0, ...layers.flatMap((each) => (each ?? []).map(endOf)));
-  if (start > record.tarballSize) throw corrupt('its layers reach beyond the tarball');
-  if (record.tarballSize - start > maxTailBytes) return undefined;
+  if (record.tarballCompression !== 'none') return undefined;
+  const places = images
+    .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+    .filter((one) => one !== undefined);
+  if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > maxJsonBytes))
+    return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
-  const blobs = await smallBlobs(await copiedBytes(read(start, record.tarballSize, () => undefined)));
-  return images.map((image, position) => knownImage(image, layers[position] ?? [], blobs));
+  const bytesAt = await reader(read, places);
+  return Promise.all(images.map((image) => knownImage(image, bytesAt)));
 }
 
-/** The layers of an image, where the record tells where each of them lies. */
-function locatedLayers(
-  image: RecordedImage & { readonly layers?: readonly RecordLayer[] },
-): readonly RecordLayer[] | undefined {
-  const { layers, diffIds } = image;
-  if (layers?.length !== diffIds.length) return undefined;
-  return layers.every(({ offset }) => offset !== undefined && offset >= tarBlock) ? layers : undefined;
+type BytesAt = (place: BytePlace) => Promise<Buffer>;
+
+/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<BytesAt> {
+  const part = (start: number, end: number): Promise<Buffer> => copiedBytes(read(start, end, () => undefined));
+  const start = Math.min(...places.map(({ offset }) => offset));
+  const end = Math.max(...places.map(({ offset, size }) => offset + size));
+  if (end - start > maxJsonBytes) return ({ offset, size }) => part(offset, offset + size);
+  const all = await part(start, end);
+  return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
 }
 
-function endOf({ offset = 0, size }: RecordLayer): number {
-  return offset + size + tarPadding(size);
-}
-
-/** The files of a small tar, by the digests that they have. */
-async function smallBlobs(tail: Buffer): Promise<ReadonlyMap<Digest, Buffer>> {
-  try {
-    return new Map([...(await readSmallTar(tail)).values()].map((bytes) => [digestOf(bytes), bytes]));
-  } catch (error) {
-    throw corrupt(`what stands behind the last layer is no tar (${messageOf(error)})`, error);
+async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<KnownImage> {
+  const { references, configAt, manifestAt } = image;
+  const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+  const configDigest = digestOf(configBytes);
+  requireAgreement('config digest', image.configDigest, configDigest);
+  const config = parsed(() => parseConfig(configBytes.toString(), 'the config'));
+  if (manifestAt === undefined) {
+    const identity = { ...config, configDigest, manifestDigest: undefined };
+    requireRecorded(image, identity, undefined);
+    return { identity, contents: undefined, references, layers: undefined };
   }
-}
-
-function knownImage(
-  image: RecordedImage,
-  layers: readonly RecordLayer[],
-  blobs: ReadonlyMap<Digest, Buffer>,
-): KnownImage {
-  const { configDigest } = image;
-  const configBytes = blobs.get(configDigest);
-  if (configBytes === undefined) throw corrupt(`it names the config ${configDigest}, which is not in the tarball`);
-  const manifests = [...blobs].flatMap(([digest, bytes]) => {
-    const value = parseJson(bytes.toString());
-    if (!isObject(value) || value['layers'] === undefined || value['config'] === undefined) return [];
-    const { config, layers: described } = parseManifest(bytes.toString(), `manifest ${digest}`);
-    // A manifest may name its type (OCI image-spec, manifest.md).
-    const mediaType = stringOr(value['mediaType'], mediaTypes.manifest);
-    return config.digest === configDigest ? [{ digest, bytes, mediaType, layers: described }] : [];
-  });
-  const found = manifests.find(({ digest }) => image.manifestDigests.includes(digest)) ?? manifests[0];
-  if (found === undefined) throw corrupt(`the tarball has no manifest of the config ${configDigest}`);
-  const config = parseConfig(configBytes.toString(), `config ${configDigest}`);
-  const identity = { ...config, configDigest, manifestDigest: found.digest };
-  requireRecorded(image, identity, found.layers);
-  requireSameLayers(layers, found.layers);
+  const manifestBytes = await bytesAt(manifestAt);
+  const manifest = parsed(() => parseManifest(manifestBytes.toString(), 'the manifest'));
+  const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+  requireAgreement('config digest', image.configDigest, manifest.config.digest);
+  requireRecorded(image, identity, manifest.layers);
   const contents = {
     configDigest,
     configBytes,
     config,
-    manifestDigest: found.digest,
-    manifestBytes: found.bytes,
-    manifestMediaType: found.mediaType,
-    layers: found.layers,
+    manifestDigest: identity.manifestDigest,
+    manifestBytes,
+    manifestMediaType: typeOf(manifestBytes),
+    layers: manifest.layers,
   };
-  return { identity, contents, references: image.references, layers };
+  return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+}
+
+/** What cannot be read is not what the record says. */
+function parsed<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw corrupt(messageOf(error), error);
+  }
+}
+
+// A manifest may name its type (OCI image-spec, manifest.md).
+function typeOf(manifest: Buffer): string {
+  const value = parseJson(manifest.toString());
+  return isObject(value) ? stringOr(value['mediaType'], mediaTypes.manifest) : mediaTypes.manifest;
+}
+
+/** The layers as the manifest has them, where the record tells where each of them lies. */
+function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly RecordLayer[] | undefined {
+  const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+    const offset = record.layers[position]?.offset;
+    return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+  });
+  return located.length === layers.length ? located : undefined;
 }
 
 /**
@@ -142,15 +154,12 @@ export function requireRecorded(
   if (!samePlatform(record.platform, platform))
     requireAgreement('platform', formatPlatform(record.platform), formatPlatform(platform));
   requireAgreement('labels', listed(record.labels), listed(labels));
-  if (layers !== undefined && layers.length !== diffIds.length)
-    requireAgreement('number of layers', String(diffIds.length), String(layers.length));
-}
-
-function requireSameLayers(recorded: readonly RecordLayer[], layers: readonly Descriptor[]): void {
+  if (layers === undefined) return;
+  requireAgreement('number of layers', String(record.layers.length), String(layers.length));
   layers.forEach(({ digest, size }, position) => {
-    const said = recorded[position];
+    const said = record.layers[position];
     requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-    requireAgreement(`size of layer ${digest}`, String(said?.size ?? 0), String(size));
+    requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
   });
 }
 

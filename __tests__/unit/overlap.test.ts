@@ -18,7 +18,6 @@ import { parseManifest } from '../../shared/image/manifest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { tarPadding } from '../../shared/tar/header.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');
@@ -120,6 +119,8 @@ describe('the layers of an artifact, one by one', () => {
         mediaType: `application/vnd.oci.image.layer.v1.tar${options.gzip === false ? '' : '+gzip'}`,
         offset: tarball.indexOf(bytes),
       })),
+      configAt: { offset: tarball.indexOf(config), size: config.length },
+      manifestAt: { offset: tarball.indexOf(manifest), size: manifest.length },
       tarballName: 'charon.tar',
       tarballSize: tarball.length,
       tarballDigest: digestOf(tarball),
@@ -152,7 +153,8 @@ describe('the layers of an artifact, one by one', () => {
   ): Promise<Offer> => {
     const read = await content.ranges(record.tarballName);
     if (read === undefined) throw new Error('it can’t be read');
-    return offerImage({ ...(await know(content, record)), read }, store, watch);
+    const { contents, layers } = await know(content, record);
+    return offerImage({ contents: contents ?? missing(), layers: layers ?? missing(), read }, store, watch);
   };
   const missing = (): never => {
     throw new Error('it is not offered');
@@ -224,7 +226,7 @@ describe('the layers of an artifact, one by one', () => {
     expect(changed.record.manifestDigests).toEqual([manifestDigest]);
   });
 
-  test('who the image is comes from the bytes, read from behind the last layer alone', async () => {
+  test('who the image is comes from the bytes, read in one go where they lie side by side', async () => {
     const { record, content, image } = handedOver();
     const read: number[] = [];
     const watched: ArtifactContent = {
@@ -242,16 +244,17 @@ describe('the layers of an artifact, one by one', () => {
       platform: parsePlatform('linux/amd64'),
       labels: {},
     });
-    const ends = record.layers.map(({ offset = 0, size }) => offset + size + tarPadding(size));
-    expect(read).toEqual([Math.max(...ends)]);
+    expect(read).toEqual([record.configAt?.offset]);
   });
 
+  const elsewhere = { offset: 512, size: 300 };
   test.each<[string, (record: HandoverRecord) => HandoverRecord, RegExp]>([
-    ['config', (record) => ({ ...record, configDigest: digestOf('other') }), /names the config .* not in the tarball/],
+    ['config', (record) => ({ ...record, configDigest: digestOf('other') }), /its config digest/],
     ['manifest', (record) => ({ ...record, manifestDigests: [digestOf('other')] }), /its manifest digest/],
     ['diff ID', (record) => ({ ...record, diffIds: record.diffIds.map(() => digestOf('other')) }), /its diff IDs/],
     ['label', (record) => ({ ...record, labels: { 'org.opencontainers.image.revision': 'x' } }), /its labels/],
     ['platform', (record) => ({ ...record, platform: parsePlatform('linux/arm64') }), /its platform/],
+    ['number of layers', (record) => ({ ...record, layers: record.layers.slice(1) }), /its number of layers/],
     [
       'layer',
       (record) => ({ ...record, layers: record.layers.map((layer) => ({ ...layer, digest: digestOf('other') })) }),
@@ -259,19 +262,22 @@ describe('the layers of an artifact, one by one', () => {
     ],
     [
       'size of a layer',
-      (record) => ({
-        ...record,
-        layers: record.layers.map((layer, at) => ({ ...layer, size: layer.size - (1 - at) })),
-      }),
-      /its size of layer/,
+      (record) => ({ ...record, layers: record.layers.map((layer, at) => ({ ...layer, size: layer.size - at })) }),
+      /its size of layer 2/,
+    ],
+    ['place of the config', (record) => ({ ...record, configAt: elsewhere }), /its config digest/],
+    [
+      'place of the manifest',
+      (record) => ({ ...record, manifestAt: elsewhere }),
+      /the manifest is not an image manifest/,
     ],
     [
-      'place of the layers',
-      (record) => ({
+      'manifest, that of the config’s place',
+      ({ configAt, ...record }) => ({
         ...record,
-        layers: record.layers.map((layer) => ({ ...layer, offset: (layer.offset ?? 0) + 100 })),
+        ...(configAt === undefined ? {} : { configAt, manifestAt: configAt }),
       }),
-      /is no tar/,
+      /is not an image manifest/,
     ],
   ])('a record with another %s than the bytes is corrupt', async (_, change, words) => {
     const { record, content } = handedOver();
@@ -283,13 +289,7 @@ describe('the layers of an artifact, one by one', () => {
 
   test.each<[string, (record: HandoverRecord) => HandoverRecord]>([
     ['is of a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
-    [
-      'doesn’t tell where layers lie',
-      (record) => ({
-        ...record,
-        layers: record.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType })),
-      }),
-    ],
+    ['doesn’t tell where the config lies', ({ configAt, ...record }) => (expect(configAt).toBeDefined(), record)],
   ])('it takes the whole tarball to know the image when the record %s', async (_, change) => {
     const { record, content } = handedOver();
     expect(await identifyByRange(content, change(record))).toBeUndefined();

@@ -11,7 +11,7 @@ import type { Producer } from '../../shared/image/record.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
-import { type TarballCompression } from '../../shared/image/record.ts';
+import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
 import {
   chooseImage,
   contentsOf,
@@ -19,7 +19,7 @@ import {
   type TarballImage,
   type TarballImages,
 } from '../../shared/tar/tarball-images.ts';
-import { readTarball, SeenTarball, seeTarball } from '../../shared/tar/tarball-reader.ts';
+import { readTarball, SeenTarball, seeTarball, type SeenEntry } from '../../shared/tar/tarball-reader.ts';
 import { tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-writer.ts';
 
 const chunkBytes = 256 * 1024;
@@ -76,13 +76,22 @@ function recordOf(
   references: readonly TaggedReference[],
   producer: Producer,
 ): UnsealedRecord {
+  const { manifest } = image;
+  const isPlain = compression === 'none';
+  const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
+    isPlain ? { size: bytes, offset } : { size: bytes };
   return {
     references,
     platform: image.config.platform,
     configDigest: image.configDigest,
     manifestDigests: image.manifestDigests,
     diffIds: image.config.diffIds,
-    layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
+    layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
+    ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
+    // A manifest of other layers than the archive's own is no help.
+    ...(isPlain && manifest?.layers.every(({ digest }, position) => digest === image.layers[position]?.digest) === true
+      ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
+      : {}),
     labels: image.config.labels,
     ...(image.config.created === undefined ? {} : { created: image.config.created }),
     tarballName: basename(path),

@@ -84,6 +84,12 @@ export interface Producer {
   readonly jobKey: string;
 }
 
+/** Where some bytes lie in the plain tarball. */
+export interface BytePlace {
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** One image, and what it must be on every engine. */
 export interface RecordedImage {
   readonly references: readonly TaggedReference[];
@@ -93,11 +99,15 @@ export interface RecordedImage {
   readonly manifestDigests: readonly Digest[];
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
+  readonly layers: readonly RecordLayer[];
+  /** Where its config lies; unknown in a tarball that is compressed. */
+  readonly configAt?: BytePlace;
+  /** Where its manifest lies, if it has one. */
+  readonly manifestAt?: BytePlace;
 }
 
 /** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
 export interface HandoverRecord extends RecordedImage {
-  readonly layers: readonly RecordLayer[];
   /** Images that are in the tarball besides. */
   readonly further?: readonly RecordedImage[];
   readonly created?: string;
@@ -136,9 +146,12 @@ function formatImage({
   manifestDigests,
   diffIds,
   labels,
+  layers,
+  configAt,
+  manifestAt,
 }: RecordedImage): JsonObject {
   const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-  return { ...names, configDigest, manifestDigests, diffIds, labels };
+  return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 
 /**
@@ -153,7 +166,6 @@ export function parseRecord(text: string): HandoverRecord {
   const created = stringOr(value['created'], undefined);
   const record: HandoverRecord = {
     ...image(value),
-    layers: layers(value),
     ...(value['further'] === undefined ? {} : { further: objectsOf(value['further']).slice(0, maxImages).map(image) }),
     ...(created === undefined ? {} : { created }),
     tarballName: fileName(value['tarballName']),
@@ -163,7 +175,7 @@ export function parseRecord(text: string): HandoverRecord {
     producer: producer(value['producer']),
     ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
   };
-  requireLayersInside(record);
+  requireInside(record);
   return record;
 }
 
@@ -175,7 +187,17 @@ function image(value: JsonObject): RecordedImage {
     manifestDigests: digests(value, 'manifestDigests'),
     diffIds: digests(value, 'diffIds'),
     labels: stringMapOf(value['labels']),
+    layers: layers(value),
+    ...place(value, 'configAt'),
+    ...place(value, 'manifestAt'),
   };
+}
+
+function place(value: JsonObject, name: 'configAt' | 'manifestAt'): Partial<RecordedImage> {
+  const found = value[name];
+  if (found === undefined) return {};
+  if (!isObject(found)) throw corrupt(`its ${name} is no place in the tarball`);
+  return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 
 function references(value: unknown): HandoverRecord['references'] {
@@ -215,9 +237,15 @@ function layers(value: JsonObject): readonly RecordLayer[] {
   }));
 }
 
-function requireLayersInside(record: HandoverRecord): void {
-  const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-  if (outside !== undefined) throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+function requireInside(record: HandoverRecord): void {
+  const isOutside = ({ offset = 0, size }: Partial<BytePlace> & Pick<BytePlace, 'size'>): boolean =>
+    offset + size > record.tarballSize;
+  for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+    const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+    if (outside !== undefined) throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+    if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
+      throw corrupt('a config or manifest lies outside the tarball');
+  }
 }
 
 function producer(value: unknown): Producer {

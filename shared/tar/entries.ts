@@ -8,6 +8,8 @@ export interface TarEntry {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
+  /** Where its content begins in the tar, in bytes. */
+  readonly offset: number;
   /** Whether it's a regular file: no folder, link or device. */
   readonly isFile: boolean;
   /** What a link stands for: a symbolic link's text, or the name of the entry that a hard link is another name of. */
@@ -72,7 +74,8 @@ export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator
       const kind = linkKinds[type];
       const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
       // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-      yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+      const isFile = ['0', '\0', '7'].includes(type);
+      yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
       await bytes.skip(end + tarPadding(size) - bytes.position);
       extension = {};
     }

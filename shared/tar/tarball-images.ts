@@ -22,6 +22,8 @@ import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 export interface TarballManifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
+  /** Where it begins in the tarball, in bytes. */
+  readonly offset: number;
   readonly mediaType: string;
   readonly layers: readonly Descriptor[];
 }
@@ -31,6 +33,8 @@ export interface TarballImage {
   readonly references: readonly Reference[];
   readonly configDigest: Digest;
   readonly configBytes: Buffer;
+  /** Where the config begins in the tarball, in bytes. */
+  readonly configOffset: number;
   readonly config: ImageConfig;
   /** Undefined in the format of Docker 24 and older, and in the Docker archives of other tools. */
   readonly manifest: TarballManifest | undefined;
@@ -82,10 +86,14 @@ interface IndexedManifest {
   readonly descriptor: Descriptor;
   /** Undefined when it isn't in the tarball: an index may name more platforms than there are. */
   readonly bytes: Buffer | undefined;
+  /** Where it begins in the tarball, in bytes. */
+  readonly offset: number;
   /** Digests of the indexes around it, the outermost first. */
   readonly around: readonly Digest[];
   readonly references: readonly Reference[];
 }
+
+type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 
 // An index may stand in an index; more than a few levels are a mistake.
 const maxDepth = 4;
@@ -98,7 +106,7 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
       if (isAttestation(descriptor)) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
-      const bytes = seen.blob(digest)?.bytes;
+      const { bytes, offset = 0 } = seen.blob(digest) ?? {};
       if (isIndex(descriptor)) {
         if (bytes === undefined || around.length >= maxDepth) continue;
         visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
@@ -108,6 +116,7 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
       found.set(digest, {
         descriptor,
         bytes,
+        offset,
         around: [...new Set([...(before?.around ?? []), ...around])],
         references: [...(before?.references ?? []), ...references],
       });
@@ -117,7 +126,7 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
   return [...found.values()];
 }
 
-function isThere(found: IndexedManifest): found is IndexedManifest & { readonly bytes: Buffer } {
+function isThere(found: IndexedManifest): found is PresentManifest {
   return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes.toString(), where(found)).config);
 }
 
@@ -143,8 +152,8 @@ function namesOf({ annotations }: Descriptor): readonly Reference[] {
   }
 }
 
-function ociImage(found: IndexedManifest & { readonly bytes: Buffer }, seen: SeenTarball): TarballImage {
-  const manifest = manifestOf(found, found.bytes);
+function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
+  const manifest = manifestOf(found);
   const { config } = parseManifest(found.bytes.toString(), where(found));
   const image = {
     references: found.references,
@@ -159,11 +168,12 @@ function ociImage(found: IndexedManifest & { readonly bytes: Buffer }, seen: See
   return image;
 }
 
-function manifestOf({ descriptor }: IndexedManifest, bytes: Buffer): TarballManifest {
+function manifestOf({ descriptor, bytes, offset }: PresentManifest): TarballManifest {
   const { digest, mediaType } = descriptor;
   return {
     digest,
     bytes,
+    offset,
     mediaType: mediaType || mediaTypes.manifest,
     layers: parseManifest(bytes.toString(), `manifest ${digest}`).layers,
   };
@@ -183,7 +193,7 @@ function archiveImage(
   const image = {
     references: repoTags.map(parseReference),
     ...entry,
-    manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+    manifest: first === undefined ? undefined : manifestOf(first),
     // What the containerd store may take as the image's ID.
     manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
     layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
@@ -196,11 +206,11 @@ function requireConfig(
   entry: SeenEntry | undefined,
   by: string,
   name: string,
-): Pick<TarballImage, 'configDigest' | 'configBytes' | 'config'> {
-  const { digest, size, bytes } = requireEntry(entry, by, name);
+): Pick<TarballImage, 'configDigest' | 'configBytes' | 'configOffset' | 'config'> {
+  const { digest, size, offset, bytes } = requireEntry(entry, by, name);
   requireConfigSize(size);
   const config = parseConfig(bytes?.toString() ?? '', name);
-  return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+  return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 
 function requireEntry(entry: SeenEntry | undefined, by: string, name: string): SeenEntry {

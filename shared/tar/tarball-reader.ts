@@ -38,6 +38,8 @@ export interface SeenEntry {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
+  /** Where its content begins in the tarball, in bytes. */
+  readonly offset: number;
   readonly packing: Packing;
   /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
   readonly bytes?: Buffer;
@@ -110,7 +112,7 @@ export class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
 export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarball): AsyncGenerator<PassingEntry> {
-  for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+  for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
     if (!isFile) continue;
@@ -120,7 +122,7 @@ export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarb
     if (seen.keeps(size, head)) {
       const bytes = await copiedBytes(all);
       const digest = requireTold(told, digestOf(bytes));
-      seen.add({ path, name: blobName(digest), digest, size, packing, bytes });
+      seen.add({ path, name: blobName(digest), digest, size, offset, packing, bytes });
       continue;
     }
     const hash = createHash('sha256');
@@ -130,7 +132,7 @@ export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarb
     if (!isRepeated) yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
-    seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+    seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
   }
 }
 

@@ -1,10 +1,10 @@
-import { blobName, type Digest } from '../image/digest.ts';
+import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import { type ImageContents, mediaTypes } from '../image/manifest.ts';
 import { isKnown } from '../image/platform.ts';
 import { canonicalReference, formatReference, type Reference } from '../image/reference.ts';
 
 import { invalidLayout } from '../image/layout-error.ts';
-import { endOfArchive, tarHeader, tarPadding } from './header.ts';
+import { endOfArchive, tarBlock, tarHeader, tarPadding } from './header.ts';
 
 /** A layer in an OCI layout that is being written. */
 export interface ArrivingLayer {
@@ -25,8 +25,8 @@ export interface NamedImage {
 export interface WrittenTarball {
   /** Bytes. */
   readonly size: number;
-  /** Where each layer's content starts, in bytes. */
-  readonly layerOffsets: ReadonlyMap<Digest, number>;
+  /** Where the content of each layer, config and manifest begins, in bytes. */
+  readonly offsets: ReadonlyMap<Digest, number>;
 }
 
 /**
@@ -43,7 +43,7 @@ export async function* tarballChunks(
   images: () => Promise<readonly NamedImage[]>,
   told: (written: WrittenTarball) => void,
 ): AsyncGenerator<Buffer> {
-  const layerOffsets = new Map<Digest, number>();
+  const offsets = new Map<Digest, number>();
   let position = 0;
   const count = (chunk: Buffer): Buffer => {
     position += chunk.length;
@@ -52,17 +52,18 @@ export async function* tarballChunks(
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
   for await (const { digest, size, chunks } of layers) {
     yield count(tarHeader(blobName(digest), size));
-    layerOffsets.set(digest, position);
+    offsets.set(digest, position);
     for await (const chunk of chunks()) yield count(chunk);
     yield count(Buffer.alloc(tarPadding(size)));
   }
   const named = await images();
-  requireLayers(named, layerOffsets);
+  requireLayers(named, offsets);
   for (const [name, bytes] of smallEntries(named)) {
+    offsets.set(digestOf(bytes), position + tarBlock);
     yield count(smallEntry(name, bytes));
   }
   yield count(endOfArchive);
-  told({ size: position, layerOffsets });
+  told({ size: position, offsets });
 }
 
 /** A whole entry of a tar. */
