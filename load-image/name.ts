@@ -52,17 +52,14 @@ export async function proveAndName(
   const [first] = references.map(formatReference);
   const image = await inspect(engine, name);
   requireSameImage(first ?? name, identity, image, info.imageStore);
-  let named = image;
-  for (const reference of references.map(formatReference).reverse()) {
+  for (const reference of references.map(formatReference)) {
     const before = await engine.inspect(reference);
-    if (before === undefined || differences(identity, before, info.imageStore).length > 0) {
-      await guard.tag(name, reference);
-      named = await inspect(engine, reference);
-      requireSameImage(reference, identity, named, info.imageStore);
-    } else {
-      named = before;
-    }
+    if (before !== undefined && differences(identity, before, info.imageStore).length === 0) continue;
+    await guard.tag(name, reference);
+    requireSameImage(reference, identity, await inspect(engine, reference), info.imageStore);
   }
+  const named = first === undefined ? image : await inspect(engine, first);
+  requireSameImage(first ?? name, identity, named, info.imageStore);
   log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
   for (const reference of references.slice(1)) log.info(`It is ${formatReference(reference)}, too.`);
   return named;

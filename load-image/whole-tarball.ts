@@ -66,8 +66,19 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
   const bytes = content.read(name, onBytes);
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
   let passed: readonly PassedImage[] = [];
-  const chunks = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
+  const all = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
+  const chunks = record === undefined ? all : asHandedOver(all);
   return { chunks, images: () => passed };
+}
+
+/** What is wrong with a tarball that a record tells of went wrong with the artifact. */
+async function* asHandedOver(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    yield* chunks;
+  } catch (error) {
+    if (!(error instanceof HandoverError) || error.code !== 'tarball-invalid') throw error;
+    throw new HandoverError('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+  }
 }
 
 /** The plain tarball, whatever its compression. */

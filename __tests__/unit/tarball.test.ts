@@ -54,8 +54,8 @@ describe('writing', () => {
     await writeLayout(image, layout);
     const { bytes, written } = await writeTarball(layout);
     expect(written?.size).toBe(bytes.length);
-    expect([...(written?.offsets.keys() ?? [])].sort()).toEqual([...image.layerDigests].sort());
-    for (const [digest, offset] of written?.offsets ?? []) {
+    for (const digest of image.blobs.keys()) {
+      const offset = written?.offsets.get(digest) ?? 0;
       const size = image.blobs.get(digest)?.length ?? 0;
       expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
     }
