@@ -1,6 +1,6 @@
 import { bareExport, linkAlone, linkedPull, loadFloor, loopbackPull, withoutOverlap } from './contenders.ts';
 import type { Footprint } from './footprint.ts';
-import { type Heading, median, type Race, timeOf } from './results.ts';
+import { type Heading, median, type Race, timeOf } from './measured.ts';
 
 export function titleOf({ what, megabytes, store, link, tarball }: Heading): string {
   const size = tarball === 0 ? '' : ` (tarball ${(tarball / 1e6).toFixed(0)} MB)`;
