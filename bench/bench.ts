@@ -26,6 +26,7 @@ import { startLinkedRegistry } from './linked-registry.ts';
 import type { Race } from './measured.ts';
 import { inSlope } from './plots.ts';
 import { race } from './race.ts';
+import { roundByRound } from './tables.ts';
 import { Results } from './results.ts';
 import { sh, startService } from './world.ts';
 
@@ -130,6 +131,7 @@ async function benchLink(
   const tarball = statSync(tarballOf(producing)).size;
   const add = (result: Race): void => {
     if (rivals === undefined) results.race(result);
+    else console.log(`\n${roundByRound(result)}`);
   };
   const forget = (): Promise<void> => {
     removeOutputs(producing);

@@ -35,6 +35,11 @@ function movedAndHeld(samples: readonly Sample[]): readonly [downloaded: string,
   ];
 }
 
+/** Every time of every contender, in seconds: pairs of a round tell more than medians when the machine has other work. */
+export function roundByRound({ series }: Race): string {
+  return series.map(({ name, samples }) => `${name}: ${samples.map(({ ms }) => seconds(ms)).join(', ')}`).join('\n');
+}
+
 function roundsOf({ rounds }: Heading): string {
   return rounds === 1 ? '1 round' : `${String(rounds)} rounds`;
 }
