@@ -37,6 +37,7 @@ import { sh, startService } from './world.ts';
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
 //   --races producer,consumer,present,layers
 //   --only 'ours|docs'                 the contenders with such names
+//   --builder containerd               the store of the engine that builds; otherwise the same as the one that loads
 //   --against DIR                      ours against another built tree of this project instead, or several of them; only prints
 
 const { values } = parseArgs({
@@ -49,6 +50,7 @@ const { values } = parseArgs({
     races: { type: 'string', default: 'producer,consumer,present,layers' },
     only: { type: 'string', default: '' },
     against: { type: 'string', multiple: true },
+    builder: { type: 'string' },
   },
 });
 const { quick, against } = values;
@@ -82,7 +84,7 @@ async function benchSize(megabytes: number): Promise<void> {
   for (const store of stores.filter((name): name is ImageStore => name === 'classic' || name === 'containerd')) {
     const disk = makeDisk();
     const [builder, consumer] = await Promise.all([
-      startDockerEngine({ store }),
+      startDockerEngine({ store: builderStoreOf(store) }),
       startDockerEngine({ store, folder: disk.folder }),
     ]);
     try {
@@ -97,6 +99,10 @@ async function benchSize(megabytes: number): Promise<void> {
       disk.remove();
     }
   }
+}
+
+function builderStoreOf(store: ImageStore): ImageStore {
+  return values.builder === 'classic' || values.builder === 'containerd' ? values.builder : store;
 }
 
 async function benchLink(
@@ -119,7 +125,7 @@ async function benchLink(
     only.test(name) && (!isLarge || inSlope.test(name) || name === withoutOverlap);
   const { produce, consume } = rivals ?? { produce: producers.filter(inRace), consume: consumers.filter(inRace) };
   const rounds = isLarge && rivals === undefined ? 1 : Number(values.rounds);
-  const about = { megabytes, store: builder.store, link, rounds };
+  const about = { megabytes, store: consumer.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
   removeOutputs(producing);
   for (const [position, { run }] of produce.entries()) {
@@ -130,7 +136,7 @@ async function benchLink(
   await service.keep();
   const tarball = statSync(tarballOf(producing)).size;
   const add = (result: Race): void => {
-    if (rivals === undefined) results.race(result);
+    if (rivals === undefined && values.builder === undefined) results.race(result);
     else console.log(`\n${roundByRound(result)}`);
   };
   const forget = (): Promise<void> => {
