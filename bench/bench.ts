@@ -11,8 +11,11 @@ import {
   compressions,
   type Contender,
   consumers,
+  linkedPull,
+  loopbackPull,
   outputsOf,
   producers,
+  rivalTrees,
   tarballOf,
   withoutOverlap,
 } from './contenders.ts';
@@ -20,9 +23,11 @@ import { makeDisk } from './disk.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
 import { startLinkedRegistry } from './linked-registry.ts';
+import type { Race } from './measured.ts';
 import { inSlope } from './plots.ts';
 import { race } from './race.ts';
-import { type Race, Results } from './results.ts';
+import { roundByRound } from './tables.ts';
+import { Results } from './results.ts';
 import { sh, startService } from './world.ts';
 
 // npm run bench: everything side by side in one run, the contenders taking turns, on real engines. More than two hours.
@@ -31,6 +36,9 @@ import { sh, startService } from './world.ts';
 //   --sizes 1000,250,4000              of the images, in MB, unpacked
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
 //   --races producer,consumer,present,layers
+//   --only 'ours|docs'                 the contenders with such names
+//   --builder containerd               the store of the engine that builds; otherwise the same as the one that loads
+//   --against DIR                      ours against another built tree of this project instead, or several of them; only prints
 
 const { values } = parseArgs({
   options: {
@@ -40,20 +48,28 @@ const { values } = parseArgs({
     links: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     races: { type: 'string', default: 'producer,consumer,present,layers' },
+    only: { type: 'string', default: '' },
+    against: { type: 'string', multiple: true },
+    builder: { type: 'string' },
   },
 });
-const { quick } = values;
-const sizes = (values.sizes ?? (quick ? '250' : '1000,250,4000')).split(',').map(Number);
+const { quick, against } = values;
+const sizes = (values.sizes ?? (quick ? '250' : against === undefined ? '1000,250,4000' : '1000'))
+  .split(',')
+  .map(Number);
 const stores = (values.stores ?? (quick ? 'containerd' : 'containerd,classic')).split(',');
 const links = (values.links ?? (quick ? 'unlimited' : 'unlimited,limited')).split(',');
-const races = values.races.split(',');
+const rivals = against === undefined ? undefined : rivalTrees(against);
+const raced = values.races.split(',');
+const races = rivals === undefined ? raced : raced.filter((name) => name === 'producer' || name === 'consumer');
+const only = new RegExp(values.only);
 const limited = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, latencyMs: 10 };
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 const results = new Results(quick ? 'quick' : 'full');
 const registry = await startRegistry();
 try {
-  results.footprint(await footprint());
+  if (rivals === undefined) results.footprint(await footprint());
   for (const megabytes of sizes) await benchSize(megabytes);
 } finally {
   await registry.stop();
@@ -68,7 +84,7 @@ async function benchSize(megabytes: number): Promise<void> {
   for (const store of stores.filter((name): name is ImageStore => name === 'classic' || name === 'containerd')) {
     const disk = makeDisk();
     const [builder, consumer] = await Promise.all([
-      startDockerEngine({ store }),
+      startDockerEngine({ store: builderStoreOf(store) }),
       startDockerEngine({ store, folder: disk.folder }),
     ]);
     try {
@@ -83,6 +99,10 @@ async function benchSize(megabytes: number): Promise<void> {
       disk.remove();
     }
   }
+}
+
+function builderStoreOf(store: ImageStore): ImageStore {
+  return values.builder === 'classic' || values.builder === 'containerd' ? values.builder : store;
 }
 
 async function benchLink(
@@ -101,10 +121,11 @@ async function benchLink(
   ];
   // The largest is there for the slope alone.
   const isLarge = megabytes > 2000;
-  const inRace = ({ name }: Contender): boolean => !isLarge || inSlope.test(name) || name === withoutOverlap;
-  const [produce, consume] = [producers.filter(inRace), consumers.filter(inRace)];
-  const rounds = isLarge ? 1 : Number(values.rounds);
-  const about = { megabytes, store: builder.store, link, rounds };
+  const inRace = ({ name }: Contender): boolean =>
+    only.test(name) && (!isLarge || inSlope.test(name) || name === withoutOverlap);
+  const { produce, consume } = rivals ?? { produce: producers.filter(inRace), consume: consumers.filter(inRace) };
+  const rounds = isLarge && rivals === undefined ? 1 : Number(values.rounds);
+  const about = { megabytes, store: consumer.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
   removeOutputs(producing);
   for (const [position, { run }] of produce.entries()) {
@@ -115,7 +136,8 @@ async function benchLink(
   await service.keep();
   const tarball = statSync(tarballOf(producing)).size;
   const add = (result: Race): void => {
-    results.race(result);
+    if (rivals === undefined && values.builder === undefined) results.race(result);
+    else console.log(`\n${roundByRound(result)}`);
   };
   const forget = (): Promise<void> => {
     removeOutputs(producing);
@@ -127,16 +149,18 @@ async function benchLink(
   };
   if (races.includes('producer')) add(await race({ ...about, what: 'Producer', tarball }, produce, producing, forget));
   // There and back: at that size the disk has a say.
-  const loading = { ...about, rounds: isLarge ? 2 : rounds, what: 'Consumer', tarball };
+  const loading = { ...about, rounds: Math.max(2, rounds), what: 'Consumer', tarball };
   if (races.includes('consumer')) {
-    // The largest image has been pushed to no registry.
-    const linked = isLarge ? undefined : await startLinkedRegistry(registry.address, join(folder, 'linked'), limits);
+    const linked = consume.some(({ name }) => name === linkedPull)
+      ? await startLinkedRegistry(registry.address, join(folder, 'linked'), limits)
+      : undefined;
     add(await race(loading, consume, { ...consuming, linkedRegistry: linked?.address }, empty));
     await linked?.stop();
   }
   if (link === 'unlimited' && !isLarge && races.includes('present')) {
-    await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
-    const present = consumers.slice(0, 4);
+    const present = consume.filter((contender) => consumers.indexOf(contender) < 4);
+    if (present.some(({ name }) => name === loopbackPull))
+      await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
     // The recipe's tarball has another manifest under the same tag.
     const again = async (): Promise<void> => {
       await sh(consumer.env, 'docker', 'load', '--input', tarballOf(consuming));

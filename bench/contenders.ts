@@ -1,6 +1,7 @@
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runStep, type StepOutcome } from '../dev/action-runner.ts';
+import { projectRoot, runStep, type StepOutcome } from '../dev/action-runner.ts';
 import type { DockerEngine } from '../dev/docker-engine.ts';
 import { type BenchService, officialClient, sh } from './world.ts';
 
@@ -74,19 +75,31 @@ export const bareExport = 'floor: bare export (OCI layout, or docker save)';
 /** Nothing but the bytes of our tarball on their way to the service. */
 export const linkAlone = 'the link alone: bare upload';
 
-const ours: Contender = {
-  name: 'ours',
+/** A built tree of this project. */
+interface Tree {
+  readonly name: string;
+  /** Its root, as seen from this one's. */
+  readonly path: string;
+}
+
+const thisTree: Tree = { name: 'ours', path: '.' };
+
+const exportBy = ({ name, path }: Tree): Contender => ({
+  name,
   run: async (arena, round) => {
     const inputs = {
       context: arena.context,
       network: 'host',
-      tarball: join(outputsOf(arena), 'ours.tar'),
+      tarball: join(outputsOf(arena), `${name}.tar`),
       'cache-from': '',
       compression: arena.compression ?? 'auto',
+      'artifact-name': `${name}-${round}`,
     };
-    return (await step('export-image', arena, { ...inputs, 'artifact-name': `ours-${round}` })).peakMemoryKb;
+    return (await step(join(path, 'export-image'), arena, inputs)).peakMemoryKb;
   },
-};
+});
+
+const ours = exportBy(thisTree);
 
 /** From "build is cached" to "artifact finalised". */
 export const producers: readonly Contender[] = [
@@ -187,17 +200,17 @@ async function pull(arena: Arena, address: string): Promise<undefined> {
 }
 
 const load =
-  (overlap: boolean) =>
+  ({ name, path }: Tree, overlap: boolean) =>
   async (arena: Arena): Promise<number> => {
-    const inputs = { 'artifact-name': 'ours-0', overlap: String(overlap) };
-    const { peakMemoryKb } = await step('load-image', arena, inputs);
+    const inputs = { 'artifact-name': `${name}-0`, overlap: String(overlap) };
+    const { peakMemoryKb } = await step(join(path, 'load-image'), arena, inputs);
     await createContainer(arena, 'charon:local');
     return peakMemoryKb;
   };
 
 /** From the start of the step to "a container can run". */
 export const consumers: readonly Contender[] = [
-  { name: 'ours', run: load(true) },
+  { name: 'ours', run: load(thisTree, true) },
   { name: 'docs recipe (zip level 6)', run: download(6) },
   { name: 'tuned recipe (zip level 0)', run: download(0) },
   { name: loopbackPull, run: (arena) => pull(arena, arena.registry) },
@@ -209,9 +222,24 @@ export const consumers: readonly Contender[] = [
       return undefined;
     },
   },
-  { name: withoutOverlap, run: load(false) },
+  { name: withoutOverlap, run: load(thisTree, false) },
   { name: linkedPull, run: (arena) => pull(arena, arena.linkedRegistry ?? '') },
 ];
+
+/**
+ * This tree and others, to see what a change wins: each exports, and loads what it has exported.
+ * @param folders of the others, which are built already
+ */
+export function rivalTrees(folders: readonly string[]): Record<'produce' | 'consume', readonly Contender[]> {
+  const others = folders.map((folder) => {
+    const root = resolve(folder);
+    if (!existsSync(join(root, 'dist', 'load-image')))
+      throw new Error(`${root} has no dist/: run npm run build there.`);
+    return { name: basename(root), path: relative(projectRoot, root) };
+  });
+  const trees = [thisTree, ...others];
+  return { produce: trees.map(exportBy), consume: trees.map((tree) => ({ name: tree.name, run: load(tree, true) })) };
+}
 
 /** Export and load of layers that are new, so that they have to be compressed: the way from the build to the test. */
 export function compressions(consumer: DockerEngine): readonly Contender[] {

@@ -15,7 +15,7 @@ export interface Disk {
  * A filesystem of our own in a file: ext4 with a journal, as runners have it. Without a journal, ext4 passes over each inode
  * that was deleted in the last minute or more (fs/ext4/ialloc.c, recently_deleted): an engine that is emptied and filled again
  * in turns then gets slower by the turn, and out of all proportion with size (25 s became 78 s at 4 GB).
- * Where none can be mounted it is a plain folder.
+ * Throws where none can be mounted: figures from a filesystem that nobody has looked at are worse than none.
  */
 export function makeDisk(): Disk {
   const root = mkdtempSync(join(tmpdir(), 'ih-disk-'));
@@ -35,9 +35,11 @@ export function makeDisk(): Disk {
     device = run('losetup', '--find', '--show', '--direct-io=on', image);
     run('mount', device, folder);
   } catch (error) {
-    console.log(`No filesystem of our own (${messageOf(error)}): the engine's files go to ${root}`);
     if (device !== '') run('losetup', '--detach', device);
-    return { folder: root, remove: removeRoot };
+    removeRoot();
+    throw new Error(`The benchmark needs a loop device for a filesystem of its own: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   const remove = (): void => {
     run('umount', '--lazy', folder);

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot, runStep } from '../dev/action-runner.ts';
-import { median } from './results.ts';
+import { median } from './measured.ts';
 
 /** What the actions weigh before they do anything. */
 export interface Footprint {

@@ -1,4 +1,4 @@
-import { type Race, timeOf } from './results.ts';
+import { type Race, timeOf } from './measured.ts';
 import { seconds, titleOf } from './tables.ts';
 
 const colours = { ours: '#2da44e', other: '#0969da', floor: '#afb8c1' } as const;

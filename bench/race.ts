@@ -1,5 +1,5 @@
 import type { Arena, Contender } from './contenders.ts';
-import type { Heading, Race, Sample } from './results.ts';
+import type { Heading, Race, Sample } from './measured.ts';
 import { raceTable } from './tables.ts';
 import { clientCpuSeconds, sh } from './world.ts';
 

@@ -1,57 +1,11 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isObject, type JsonObject, objectsOf, parseJson } from '../shared/base/json.ts';
 import type { Footprint } from './footprint.ts';
-import { readRaces } from './earlier-races.ts';
+import type { Heading, Race, Sample } from './measured.ts';
 import { barsPlot, slopePlot } from './plots.ts';
 import { footprintTable, raceTable, summaryTable } from './tables.ts';
-
-/** One turn of one contender. */
-export interface Sample {
-  readonly ms: number;
-  /** CPU of its own processes, without the engines. */
-  readonly cpuSeconds: number;
-  /** Bytes of artifacts that it downloaded. */
-  readonly downloaded: number;
-  readonly peakMemoryKb?: number;
-}
-
-export interface Series {
-  readonly name: string;
-  readonly samples: readonly Sample[];
-}
-
-export interface Heading {
-  readonly what: string;
-  /** Of the unpacked image. */
-  readonly megabytes: number;
-  readonly store: string;
-  readonly link: string;
-  readonly rounds: number;
-  /** Bytes of our tarball. */
-  readonly tarball: number;
-}
-
-export interface Race {
-  readonly heading: Heading;
-  /** The day on which it was run, as 2026-01-31. */
-  readonly day: string;
-  readonly series: readonly Series[];
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((one, other) => one - other);
-  const middle = Math.floor(sorted.length / 2);
-  const [low = 0, high = 0] =
-    sorted.length % 2 === 1 ? [sorted[middle], sorted[middle]] : [sorted[middle - 1], sorted[middle]];
-  return (low + high) / 2;
-}
-
-/** The median time of a contender in ms; NaN when it didn't run. */
-export function timeOf(race: Race, name: string): number {
-  const times = race.series.find((series) => series.name === name)?.samples.map(({ ms }) => ms) ?? [];
-  return times.length === 0 ? Number.NaN : median(times);
-}
 
 const orders = {
   what: ['Producer', 'Consumer', 'Consumer that has it', 'New layers, from build to test'],
@@ -121,4 +75,51 @@ export class Results {
     if (new Set(this.#races.map(({ heading }) => heading.megabytes)).size > 1)
       write('-slope.svg', slopePlot(this.#races));
   }
+}
+
+/** The races that an earlier run has written; none when there was no run. Throws on a file that isn't ours. */
+function readRaces(path: string): readonly Race[] {
+  if (!existsSync(path)) return [];
+  const written = parseJson(readFileSync(path, 'utf8'));
+  if (!isObject(written)) throw new Error(`${path} holds no races: remove it.`);
+  return objectsOf(written['races']).map((race) => ({
+    heading: headingOf(isObject(race['heading']) ? race['heading'] : {}),
+    day: textOf(race, 'day'),
+    series: objectsOf(race['series']).map((series) => ({
+      name: textOf(series, 'name'),
+      samples: objectsOf(series['samples']).map(sampleOf),
+    })),
+  }));
+}
+
+function headingOf(heading: JsonObject): Heading {
+  return {
+    what: textOf(heading, 'what'),
+    megabytes: numberOf(heading, 'megabytes'),
+    store: textOf(heading, 'store'),
+    link: textOf(heading, 'link'),
+    rounds: numberOf(heading, 'rounds'),
+    tarball: numberOf(heading, 'tarball'),
+  };
+}
+
+function sampleOf(sample: JsonObject): Sample {
+  return {
+    ms: numberOf(sample, 'ms'),
+    cpuSeconds: numberOf(sample, 'cpuSeconds'),
+    downloaded: numberOf(sample, 'downloaded'),
+    ...(sample['peakMemoryKb'] === undefined ? {} : { peakMemoryKb: numberOf(sample, 'peakMemoryKb') }),
+  };
+}
+
+function textOf(object: JsonObject, name: string): string {
+  const value = object[name];
+  if (typeof value === 'string') return value;
+  throw new Error(`An earlier race has no "${name}".`);
+}
+
+function numberOf(object: JsonObject, name: string): number {
+  const value = object[name];
+  if (typeof value === 'number') return value;
+  throw new Error(`An earlier race has no "${name}".`);
 }

@@ -1,6 +1,6 @@
 import { bareExport, linkAlone, linkedPull, loadFloor, loopbackPull, withoutOverlap } from './contenders.ts';
 import type { Footprint } from './footprint.ts';
-import { type Heading, median, type Race, timeOf } from './results.ts';
+import { type Heading, median, type Race, type Sample, timeOf } from './measured.ts';
 
 export function titleOf({ what, megabytes, store, link, tarball }: Heading): string {
   const size = tarball === 0 ? '' : ` (tarball ${(tarball / 1e6).toFixed(0)} MB)`;
@@ -12,21 +12,32 @@ export function raceTable({ heading, series, day }: Race): string {
   const first = median(series[0]?.samples.map(({ ms }) => ms) ?? []);
   const rows = series.map(({ name, samples }) => {
     const times = samples.map(({ ms }) => ms);
-    const peak = Math.max(0, ...samples.map(({ peakMemoryKb }) => peakMemoryKb ?? 0));
     const cells = [
       name,
       `${seconds(median(times))} s`,
       `${seconds(Math.min(...times))}–${seconds(Math.max(...times))}`,
       (first / median(times)).toFixed(2),
       `${median(samples.map(({ cpuSeconds }) => cpuSeconds)).toFixed(1)} s`,
-      bytes(median(samples.map(({ downloaded }) => downloaded))),
-      peak === 0 ? '' : `${(peak / 1000).toFixed(0)} MB`,
+      ...movedAndHeld(samples),
     ];
     return `| ${cells.join(' | ')} |`;
   });
   const names = ['', 'Median', 'Spread (s)', 'First as a part of it', 'CPU', 'Downloaded', 'Peak memory'];
   const head = [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`];
   return [`#### ${titleOf(heading)}, ${roundsOf(heading)}, ${day}`, '', ...head, ...rows].join('\n');
+}
+
+function movedAndHeld(samples: readonly Sample[]): readonly [downloaded: string, peakMemory: string] {
+  const peak = Math.max(0, ...samples.map(({ peakMemoryKb }) => peakMemoryKb ?? 0));
+  return [
+    bytes(median(samples.map(({ downloaded }) => downloaded))),
+    peak === 0 ? '' : `${(peak / 1000).toFixed(0)} MB`,
+  ];
+}
+
+/** Every time of every contender, in seconds: pairs of a round tell more than medians when the machine has other work. */
+export function roundByRound({ series }: Race): string {
+  return series.map(({ name, samples }) => `${name}: ${samples.map(({ ms }) => seconds(ms)).join(', ')}`).join('\n');
 }
 
 function roundsOf({ rounds }: Heading): string {
@@ -58,6 +69,7 @@ export function summaryTable(races: readonly Race[]): string {
       part(timeOf(race, linkedPull)),
       part(Number.isNaN(floor) ? timeOf(race, bareExport) + timeOf(race, linkAlone) : floor),
       part(timeOf(race, withoutOverlap)),
+      ...movedAndHeld(race.series.find(({ name }) => name === 'ours')?.samples ?? []),
     ];
     return [`| ${cells.join(' | ')} |`];
   });
@@ -69,7 +81,7 @@ export function summaryTable(races: readonly Race[]): string {
     'the floor',
     '`overlap: false`',
   ];
-  const names = ['', 'Ours', ...others.map((name) => `of ${name}`)];
+  const names = ['', 'Ours', ...others.map((name) => `of ${name}`), 'Downloaded', 'Peak memory'];
   return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
 }
 
