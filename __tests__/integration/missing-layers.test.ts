@@ -62,7 +62,7 @@ test.each([
 );
 
 test.each(['classic', 'containerd'] as const)(
-  'gzip layers are unpacked on their way to the %s store, which has the image whole in the end (S4.3)',
+  'gzip layers on their way to the %s store, which has the image whole in the end (S4.3)',
   async (to) => {
     service = await startArtifactService({ tls: true });
     const context = join(engines.directory, `gzip-${to}`);
@@ -80,7 +80,9 @@ test.each(['classic', 'containerd'] as const)(
     // Nor its own BuildKit has them.
     engine.docker('builder', 'prune', '-af');
     const loaded = await stepOn(service, engine, 'load-image', {});
-    expect(loaded.log).toContain('Unpacked on their way to the engine: 1 of the 2 layers that it fetched.');
+    // A containerd store keeps them as they are; the classic store would only unpack them again.
+    const unpacked = loaded.log.includes('Unpacked on their way to the engine: 1 of the 2 layers that it fetched.');
+    expect(unpacked).toBe(to === 'classic');
     expect(loaded.log).not.toContain('gets the whole tarball');
     expect(loaded.outputs).toMatchObject({ loaded: 'true', 'config-digest': exported.outputs['config-digest'] });
     const end = readFileSync(join(context, 'text'), 'utf8').slice(-8);
@@ -115,7 +117,7 @@ test.each(['classic', 'containerd'] as const)(
     if (to === 'classic') expect(loaded.outputs['loaded']).toBe('true');
     else expect(errorCode(loaded)).toBe('artifact-corrupt');
     if (to === 'classic') engine.docker('image', 'rm', 'charon:local');
-    expect(engine.docker('image', 'ls', '--all', '--quiet')).toBe('');
+    expect(engine.docker('image', 'ls', '--all')).not.toMatch(/\n./);
   },
   120_000,
 );

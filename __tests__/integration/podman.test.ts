@@ -123,9 +123,19 @@ describe('from docker to podman', () => {
     const bin = join(engines.directory, 'swap');
     mkdirSync(bin, { recursive: true });
     const real = '/usr/bin/podman';
+    // Whatever name it is given, another image gets it.
     writeFileSync(
       join(bin, 'podman'),
-      `#!/bin/sh\n[ "$1" = load ] || exec ${real} "$@"\ncat > /dev/null\nexec ${real} load --input ${wrong}\n`,
+      `#!/bin/sh
+set -e
+[ "$1" = load ] || exec ${real} "$@"
+cat > ${bin}/given.tar
+name=$(tar -xOf ${bin}/given.tar manifest.json | grep -o 'image-handover.invalid/[^"]*')
+${real} load --quiet --input ${wrong} > /dev/null
+${real} tag charon:local "$name"
+${real} untag charon:local
+echo "Loaded image: $name"
+`,
     );
     chmodSync(join(bin, 'podman'), 0o755);
     const swapped = { env: { ...podman.env, PATH: [bin, process.env['PATH'] ?? ''].join(delimiter) } };

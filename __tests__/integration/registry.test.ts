@@ -83,7 +83,7 @@ describe.each([
     expect(again.log).not.toContain('::error');
     expect(again.outputs['config-digest']).toBe(exported.outputs['config-digest']);
     // A push from the classic store compresses the layers in its own way, and the containerd store knows them in that form.
-    expect(again.log.includes('layers of another form')).toBe(from === 'classic' && to === 'containerd');
+    expect(again.log.includes('in another form than this image')).toBe(from === 'classic' && to === 'containerd');
     engines[to].docker('pull', `${repository}:latest`);
   }, 120_000);
 });

@@ -50,9 +50,9 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
     expect(lines(outcome, 'Downloaded')).toEqual([
       expect.stringMatching(/^Downloaded: done, [\d.]+ [kM]B in [\d.]+ s/),
     ]);
-    expect(lines(outcome, 'Unpacked')).toEqual([
-      'Unpacked on their way to the engine: 1 of the 1 layers that it fetched.',
-    ]);
+    // A containerd store keeps a layer as the manifest names it, compressed.
+    const unpacked = 'Unpacked on their way to the engine: 1 of the 1 layers that it fetched.';
+    expect(lines(outcome, 'Unpacked')).toEqual(store === 'classic' ? [unpacked] : []);
   });
 
   test('that lacks one layer: the summary says that the others were here', async () => {
@@ -70,12 +70,6 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
       if (overlap === 'true') await scenario.end();
     }
   });
-});
-
-test('docker load of what is missing tells of what was sent (S2.8)', async () => {
-  const outcome = await loadWith(1, { store: 'classic', handed: plain }, { overlap: 'false' });
-  expect(outcome.log).toContain('The engine has 1 of 3 layers already');
-  expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 4\.\d MB in/)]);
 });
 
 test('an upload that fails is never said to be done (S2.8)', async () => {
