@@ -22,6 +22,8 @@ export interface DockerEngine {
   /** What a docker client needs in its environment to talk to this engine. */
   readonly env: Readonly<Record<string, string>>;
   readonly dataRoot: string;
+  /** The socket of the containerd that it brings along, whatever its store. */
+  readonly containerd: string;
   /** Runs docker against this engine and returns what it prints. Throws when it fails. */
   docker(...args: readonly string[]): string;
   stop(): Promise<void>;
@@ -68,6 +70,7 @@ export async function startDockerEngine(options: {
     store: options.store,
     env,
     dataRoot: join(root, 'data'),
+    containerd: join(root, 'exec', 'containerd', 'containerd.sock'),
     docker: (...args) => docker(args),
     stop,
   };

@@ -360,7 +360,7 @@ describe('fallback-image', () => {
     inRegistry();
     expect((await scenario.loads({ ...latest, ...fallback })).outputs['image']).toBe('ghcr.io/org/charon:main');
     await handOverIn(100);
-    scenario.docker.set({ calls: [] });
+    scenario.docker.set({ calls: [], images: [] });
     expectLoaded(await scenario.loads({ ...latest, ...fallback }), 100);
   });
 

@@ -1,0 +1,363 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
+import { type Digest, digestOf } from '../../shared/image/digest.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
+import { type ArtifactFiles, exported, publish, reconfigured } from '../fixtures/lying-artifact.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+
+// Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => void (engines = await startEngines()), 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService()));
+afterEach(async () => {
+  await service.close();
+  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
+});
+
+const stores = ['classic', 'containerd'] as const;
+const ways = stores.flatMap((store) => ['true', 'false'].map((overlap) => [store, overlap] as const));
+
+const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
+/** The same layers, another config: an image that the layers alone don't tell from the first. */
+const other = reconfigured(image, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
+const names = ['charon:local'];
+
+const idIn = (store: 'classic' | 'containerd', { configDigest, manifestDigest }: FixtureImage): Digest =>
+  store === 'classic' ? configDigest : manifestDigest;
+const idOf = (engine: DockerEngine, name: string): string =>
+  engine.docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
+/** All names in the engine, ours and dangling ones included. */
+const listed = (engine: DockerEngine): readonly string[] =>
+  engine
+    .docker('image', 'ls', '--all', '--format', '{{.Repository}}:{{.Tag}}')
+    .trim()
+    .split('\n')
+    .filter((name) => name !== '')
+    .sort();
+const load = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+  stepOn(service, engine, 'load-image', inputs);
+
+/** Loads an image into an engine with nothing of this project. */
+async function seed(engine: DockerEngine, seeded: FixtureImage, references: readonly string[]): Promise<void> {
+  await publish(service, { tarball: savedTarball(seeded, references), record: undefined });
+  const outcome = await load(engine, { image: references[0] ?? '' });
+  expect(outcome.exitCode).toBe(0);
+}
+
+/** The codes for an artifact, or an image, that isn't what it claims to be. */
+const lieCodes = ['artifact-corrupt', 'image-mismatch', 'revision-mismatch', 'tarball-invalid', 'image-not-found'];
+
+describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
+  const expectations: readonly (readonly [string, Inputs])[] = [
+    ['expected-config-digest', { 'expected-config-digest': image.configDigest }],
+    ['expected-revision', { 'expected-revision': 'abc123' }],
+    ['nothing', {}],
+  ];
+  const claims: readonly (readonly [string, (record: JsonObject) => JsonObject])[] = [
+    ['', (record) => record],
+    [', without manifest digests', (record) => ({ ...record, manifestDigests: [] })],
+    [', without places', (record) => ({ ...record, configAt: undefined, manifestAt: undefined })],
+  ];
+  const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
+
+  test.each(cases)(
+    'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (S0.4)',
+    async ({ inputs, lie }) => {
+      const engine = engines[store];
+      const honest = await exported(service, engines, savedTarball(image, names));
+      const swapped = await exported(service, engines, savedTarball(other, names));
+      // What it says of the image is the first one's, and where the bytes lie the second one's.
+      const { configAt, manifestAt, layers, tarballSize, tarballDigest } = swapped.record;
+      const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
+      await publish(service, { tarball: swapped.tarball, record: lie(mixed) });
+      const outcome = await load(engine, { ...inputs, overlap });
+      expect(outcome.exitCode).toBe(1);
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(listed(engine)).toEqual([]);
+    },
+    60_000,
+  );
+
+  test('also when the engine has the other image already, under that very name (S0.4)', async () => {
+    const engine = engines[store];
+    const honest = await exported(service, engines, savedTarball(image, names));
+    const swapped = await exported(service, engines, savedTarball(other, names));
+    await seed(engine, other, names);
+    const { configAt, manifestAt, layers, tarballSize, tarballDigest, manifestDigests } = swapped.record;
+    for (const digests of [manifestDigests, honest.record['manifestDigests'], []]) {
+      const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
+      await publish(service, { tarball: swapped.tarball, record: { ...mixed, manifestDigests: digests } });
+      const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(idOf(engine, 'charon:local')).toBe(idIn(store, other));
+    }
+    expect(listed(engine)).toEqual(names);
+  }, 60_000);
+
+  test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
+    const engine = engines[store];
+    const swapped = await exported(service, engines, savedTarball(other, names));
+    for (const record of [swapped.record, undefined]) {
+      await publish(service, { ...swapped, record });
+      const digest = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
+      expect(errorCode(digest)).toBe('image-mismatch');
+      expect(errorMessage(digest)).toContain(other.configDigest);
+      expect(errorCode(await load(engine, { 'expected-revision': 'abc123', overlap }))).toBe('revision-mismatch');
+      expect(listed(engine)).toEqual([]);
+    }
+  }, 60_000);
+
+  test('a true config and manifest in the tar for the record to point at, while the tarball names another image: never that one (S0.4)', async () => {
+    const engine = engines[store];
+    // Both images' blobs are in it; only the second is named.
+    const both = { ...other, blobs: new Map([...other.blobs, ...image.blobs]) };
+    const decoy = savedTarball(both, names);
+    const honest = await exported(service, engines, savedTogether([[image, names]]));
+    const said = objectsOf(honest.record['layers']);
+    const at = (digest: Digest): JsonObject => ({
+      offset: decoy.indexOf(image.blobs.get(digest) ?? ''),
+      size: image.blobs.get(digest)?.length,
+    });
+    const record = {
+      ...honest.record,
+      configAt: at(image.configDigest),
+      manifestAt: at(image.manifestDigest),
+      layers: image.layerDigests.map((digest, position) => ({ ...said[position], ...at(digest) })),
+      tarballSize: decoy.length,
+      tarballDigest: digestOf(decoy),
+    };
+    await publish(service, { tarball: decoy, record });
+    const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
+    if (outcome.exitCode === 0) expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
+    else expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(listed(engine)).toEqual(outcome.exitCode === 0 ? names : []);
+  }, 60_000);
+
+  test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
+    const engine = engines[store];
+    const honest = await exported(service, engines, savedTarball(image, names));
+    for (const [what, lie] of lies) {
+      await publish(service, { tarball: honest.tarball, record: lie(honest.record) });
+      const outcome = await load(engine, { overlap });
+      const told = outcome.exitCode === 0 ? 'the image' : errorCode(outcome);
+      expect([what, told]).toEqual([what, expect.stringMatching(oneOf(['the image', ...lieCodes]))]);
+      expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
+      if (outcome.exitCode !== 0) {
+        expect([what, ...listed(engine)]).toEqual([what]);
+        continue;
+      }
+      const name = outcome.outputs['image'] ?? '';
+      expect([what, idOf(engine, name)]).toEqual([what, idIn(store, image)]);
+      expect([what, ...listed(engine)]).toEqual([what, name]);
+      engine.docker('image', 'rm', name);
+    }
+  }, 180_000);
+});
+
+const oneOf = (texts: readonly string[]): RegExp => new RegExp(`^(?:${texts.join('|')})$`);
+const zeros = `sha256:${'0'.repeat(64)}`;
+const inLayers =
+  (change: (layer: JsonObject, position: number) => JsonObject) =>
+  (record: JsonObject): JsonObject => ({
+    ...record,
+    layers: objectsOf(record['layers']).map(change),
+  });
+const changed =
+  (name: string, value: unknown) =>
+  (record: JsonObject): JsonObject => ({ ...record, [name]: value });
+const numbers: readonly unknown[] = [-1, 0.5, 2 ** 53, 1e300, '12', null];
+
+const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] = [
+  ['configDigest', changed('configDigest', zeros)],
+  ['configDigest, of the other image', changed('configDigest', other.configDigest)],
+  ['manifestDigests', changed('manifestDigests', [zeros])],
+  ['manifestDigests, of the other image', changed('manifestDigests', [other.manifestDigest])],
+  ['no manifestDigests', changed('manifestDigests', [])],
+  ['diffIds', changed('diffIds', [zeros, zeros])],
+  ['diffIds turned round', changed('diffIds', [...image.diffIds].reverse())],
+  ['no diffIds', changed('diffIds', [])],
+  ['no layers', changed('layers', [])],
+  [
+    'a million layers',
+    changed(
+      'layers',
+      Array.from({ length: 1e6 }, () => ({ digest: zeros, size: 1, mediaType: '' })),
+    ),
+  ],
+  ['digest of a layer', inLayers((layer, at) => (at === 0 ? { ...layer, digest: zeros } : layer))],
+  ['layers of each other', inLayers((layer) => ({ ...layer, digest: image.layerDigests[0] }))],
+  ['offset of a layer', inLayers((layer) => ({ ...layer, offset: 512 }))],
+  ['offset beyond the end', inLayers((layer) => ({ ...layer, offset: 1e9 }))],
+  ...numbers.map((value) => [`offset ${String(value)}`, inLayers((layer) => ({ ...layer, offset: value }))] as const),
+  ['size of a layer', inLayers((layer) => ({ ...layer, size: 7 }))],
+  ['media type of a layer', inLayers((layer) => ({ ...layer, mediaType: 'text/html' }))],
+  ['no configAt', changed('configAt', undefined)],
+  ['no manifestAt', changed('manifestAt', undefined)],
+  ['configAt the manifest', (record) => ({ ...record, configAt: record['manifestAt'] })],
+  ['manifestAt the config', (record) => ({ ...record, manifestAt: record['configAt'] })],
+  ['configAt all of it', (record) => ({ ...record, configAt: { offset: 0, size: record['tarballSize'] } })],
+  ['configAt nothing', changed('configAt', { offset: 0, size: 0 })],
+  ['configAt far away', changed('configAt', { offset: 2 ** 52, size: 2 ** 52 })],
+  ['configAt text', changed('configAt', 'there')],
+  ['platform', changed('platform', 'linux/arm64')],
+  ['platform of nothing', changed('platform', '../..')],
+  ['labels', changed('labels', { 'org.opencontainers.image.revision': 'ffffff' })],
+  ['references', changed('references', ['other:local'])],
+  ['a malformed reference', changed('references', ['Charon:local'])],
+  ['no references', changed('references', [])],
+  [
+    'further images',
+    (record) => ({ ...record, further: [{ ...record, references: ['further:local'], configDigest: zeros }] }),
+  ],
+  ['tarballName', changed('tarballName', '../charon.tar')],
+  ['tarballName of none', changed('tarballName', 'other.tar')],
+  ['tarballSize', changed('tarballSize', 512)],
+  ['tarballDigest', changed('tarballDigest', zeros)],
+  ['tarballCompression', changed('tarballCompression', 'gzip')],
+  ['an unknown compression', changed('tarballCompression', 'rar')],
+  ['a newer schema', changed('schema', 2)],
+  ['no schema', changed('schema', undefined)],
+  ['producer', changed('producer', { repository: 'mallory/charon', runId: '1', jobKey: {} })],
+  ['pushedReference', changed('pushedReference', `mallory.example/charon@${zeros}`)],
+  ['a malformed pushedReference', changed('pushedReference', 'charon:local')],
+];
+
+describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (store, overlap) => {
+  const stranger = makeImage({ layers: 1 });
+  const alpine = 'alpine:latest';
+
+  beforeEach(async () => {
+    await seed(engines[store], stranger, [alpine]);
+  });
+
+  /** Only what was planned has been named, and what was there is as it was. */
+  const expectNames = (planned: readonly string[]): void => {
+    const engine = engines[store];
+    expect(listed(engine)).toEqual([alpine, ...planned].sort());
+    expect(idOf(engine, alpine)).toBe(idIn(store, stranger));
+    for (const name of planned) expect(idOf(engine, name)).toBe(idIn(store, image));
+  };
+
+  test('alpine:latest in the tarball’s own manifests stays what it was (S2.7)', async () => {
+    const honest = await exported(service, engines, savedTarball(image, names));
+    const greedy = savedTarball(image, [...names, alpine]);
+    const [record] = [await exported(service, engines, greedy)].map((files) => files.record);
+    await publish(service, {
+      tarball: greedy,
+      record: { ...record, references: honest.record['references'], ...whole(greedy) },
+    });
+    const outcome = await load(engines[store], { overlap });
+    expect(['artifact-corrupt', undefined]).toContain(errorCode(outcome));
+    expectNames(outcome.exitCode === 0 ? names : []);
+  }, 60_000);
+
+  test('a second manifest.json, a second index.json: neither names anything (S2.7)', async () => {
+    const honest = await exported(service, engines, savedTarball(image, names));
+    const end = 1024;
+    const body = honest.tarball.subarray(0, honest.tarball.length - end);
+    const again = savedTarball({ ...image, blobs: new Map() }, [alpine]);
+    const twice = Buffer.concat([body, again]);
+    for (const record of [{ ...honest.record, ...whole(twice) }, undefined]) {
+      await publish(service, { tarball: twice, record });
+      const outcome = await load(engines[store], { overlap, image: 'charon:local' });
+      expect(['artifact-corrupt', 'tarball-invalid', undefined]).toContain(errorCode(outcome));
+      expectNames(outcome.exitCode === 0 ? names : []);
+      if (outcome.exitCode === 0) engines[store].docker('image', 'rm', 'charon:local');
+    }
+  }, 60_000);
+
+  test('each flipped bit in the small entries is an error, or the very image under its own name (S0.4)', async () => {
+    const { tarball, record }: ArtifactFiles = await exported(service, engines, savedTarball(image, names));
+    const manifest = tarball.lastIndexOf('"RepoTags"');
+    const index = tarball.lastIndexOf('charon:local');
+    const config = tarball.indexOf('diff_ids');
+    for (const at of [
+      manifest,
+      manifest + 14,
+      index,
+      config,
+      tarball.lastIndexOf('manifest.json'),
+      tarball.length - 1200,
+    ]) {
+      expect(at).toBeGreaterThan(0);
+      const flipped = Buffer.from(tarball);
+      flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at);
+      await publish(service, { tarball: flipped, record: { ...record, ...whole(flipped) } });
+      const outcome = await load(engines[store], { overlap });
+      expect(outcome.log).not.toContain('defect');
+      if (outcome.exitCode !== 0) expect(lieCodes).toContain(errorCode(outcome));
+      expectNames(outcome.exitCode === 0 ? names : []);
+      if (outcome.exitCode === 0) engines[store].docker('image', 'rm', 'charon:local');
+    }
+  }, 90_000);
+
+  test('`image` sets that one name alone, also when the image is here already, and of a docker save with two tags (S2.7)', async () => {
+    const tags = ['charon:local', 'ghcr.io/org/charon:1'];
+    const several = await exported(service, engines, savedTarball(image, tags));
+    for (const record of [several.record, undefined]) {
+      await publish(service, { ...several, record });
+      for (const loaded of ['true', record === undefined ? 'true' : 'false']) {
+        const outcome = await load(engines[store], { overlap, image: 'other:name' });
+        expect(outcome.log).not.toContain('::error');
+        expect(outcome.outputs).toMatchObject({ image: 'other:name', loaded });
+        expectNames(['other:name']);
+      }
+      engines[store].docker('image', 'rm', 'other:name');
+      expect((await load(engines[store], { overlap })).outputs['loaded']).toBe('true');
+      expectNames(tags);
+      engines[store].docker('image', 'rm', ...tags);
+    }
+  }, 60_000);
+});
+
+/** What a record says of a whole tarball. */
+function whole(tarball: Buffer): JsonObject {
+  return { tarballSize: tarball.length, tarballDigest: digestOf(tarball) };
+}
+
+describe.each(stores)('a tarball without a manifest of its own, on the %s store', (store) => {
+  const plain = makeImage({ gzip: false, labels: { 'org.opencontainers.image.revision': 'abc123' } });
+  const imposter = reconfigured(plain, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
+
+  test('is known by its config: the very image loads, and another config is found out (S0.4)', async () => {
+    const engine = engines[store];
+    const honest = await exported(service, engines, podmanTarball(plain, names));
+    for (const record of [honest.record, undefined]) {
+      await publish(service, { tarball: podmanTarball(plain, names), record });
+      const outcome = await load(engine, { 'expected-config-digest': plain.configDigest });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs['config-digest']).toBe(plain.configDigest);
+      const labels = engine.docker('image', 'inspect', '--format', '{{json .Config.Labels}}', 'charon:local');
+      expect(JSON.parse(labels)).toEqual({ 'org.opencontainers.image.revision': 'abc123' });
+      expect(listed(engine)).toEqual(names);
+      engine.docker('image', 'rm', 'charon:local');
+
+      await publish(service, { tarball: podmanTarball(imposter, names), record });
+      const swapped = await load(engine, { 'expected-config-digest': plain.configDigest });
+      expect(['artifact-corrupt', 'image-mismatch']).toContain(errorCode(swapped));
+      expect(listed(engine)).toEqual([]);
+    }
+  }, 60_000);
+
+  test('a flipped bit of its config, and one of a layer (S0.4)', async () => {
+    const engine = engines[store];
+    const tarball = podmanTarball(plain, names);
+    for (const text of ['abc123', 'file-1']) {
+      const at = tarball.indexOf(text);
+      const flipped = Buffer.from(tarball);
+      flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at);
+      await publish(service, { tarball: flipped, record: undefined });
+      const outcome = await load(engine, { 'expected-config-digest': plain.configDigest });
+      expect(outcome.exitCode).toBe(1);
+      expect(lieCodes).toContain(errorCode(outcome));
+      expect(listed(engine)).toEqual([]);
+    }
+  }, 60_000);
+});
