@@ -1,0 +1,139 @@
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
+import { digestOf, hexOf } from '../../shared/image/digest.ts';
+import { readSmallTar } from '../../shared/tar/entries.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
+import { exported, publish, recompressed } from '../fixtures/lying-artifact.ts';
+
+// An image is whole or it isn't there: docker save, docker push and an import into another containerd work on what was loaded,
+// whatever the engine had before (field-notes M19).
+
+let engines: Engines;
+let service: ArtifactService;
+let registry: Registry;
+beforeAll(async () => {
+  [engines, registry] = await Promise.all([startEngines(), startRegistry()]);
+}, 120_000);
+afterAll(async () => {
+  await registry.stop();
+  await engines.stop();
+}, 60_000);
+beforeEach(async () => void (service = await startArtifactService()));
+afterEach(async () => {
+  await service.close();
+  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
+});
+
+const gzipped = makeImage({ layers: 3, gzip: true });
+const name = 'charon:local';
+
+/** Loads an image as it was exported, under a name. */
+async function load(engine: DockerEngine, image: FixtureImage, reference: string, overlap: string): Promise<void> {
+  await publish(service, await exported(service, engines, savedTarball(image, [reference])));
+  const outcome = await stepOn(service, engine, 'load-image', { overlap });
+  expect(outcome.log).not.toContain('::error');
+  expect(outcome.outputs['image']).toBe(reference);
+}
+
+/** The image goes from this engine to wherever its owner wants it. */
+async function expectWhole(engine: DockerEngine, image: FixtureImage): Promise<void> {
+  const saved = join(engines.directory, 'saved.tar');
+  engine.docker('save', name, '-o', saved);
+  const blobs = await readSmallTar(readFileSync(saved));
+  for (const digest of [image.configDigest, ...(engine.store === 'containerd' ? image.layerDigests : image.diffIds)]) {
+    const bytes = blobs.get(`blobs/sha256/${hexOf(digest)}`);
+    expect([digest, bytes === undefined ? 'missing' : digestOf(bytes)]).toEqual([digest, digest]);
+  }
+
+  const pushed = `${registry.address}/org/charon:${randomUUID()}`;
+  engine.docker('tag', name, pushed);
+  engine.docker('push', pushed);
+  engine.docker('image', 'rm', pushed);
+
+  // Into the containerd of the other engine, which has never seen it.
+  const other = engine === engines.containerd ? engines.classic : engines.containerd;
+  const ctr = (...args: readonly string[]): string =>
+    execFileSync('ctr', ['--address', other.containerd, '--namespace', 'cluster', ...args], {
+      env: { ...process.env, ...other.env },
+    }).toString();
+  ctr('images', 'import', '--no-unpack', saved);
+  const [, line = ''] = ctr('images', 'check').split('\n');
+  expect(line).toContain(name);
+  expect(line).toMatch(/ complete \((\d+)\/\1\) /);
+  ctr('images', 'rm', '--sync', ...ctr('images', 'ls', '--quiet').trim().split('\n'));
+}
+
+describe.each(['true', 'false'])('overlap: %s', (overlap) => {
+  test.each(['classic', 'containerd'] as const)(
+    'the %s store had none of it, then has all of it already (B.9)',
+    async (store) => {
+      const engine = engines[store];
+      await load(engine, gzipped, name, overlap);
+      await expectWhole(engine, gzipped);
+      await load(engine, gzipped, name, overlap);
+      await expectWhole(engine, gzipped);
+    },
+    120_000,
+  );
+
+  test.each([
+    ['classic', 'uncompressed', 'gzip'],
+    ['classic', 'gzip', 'uncompressed'],
+    ['containerd', 'uncompressed', 'gzip'],
+    ['containerd', 'gzip', 'uncompressed'],
+  ] as const)(
+    'the %s store had its layers %s, and gets it with %s layers (B.9)',
+    async (store, before, after) => {
+      const engine = engines[store];
+      const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
+      await load(engine, forms[before], 'base:local', overlap);
+      await load(engine, forms[after], name, overlap);
+      await expectWhole(engine, forms[after]);
+      engine.docker('image', 'rm', 'base:local');
+      await expectWhole(engine, forms[after]);
+    },
+    120_000,
+  );
+
+  test.each(['classic', 'containerd'] as const)(
+    'the %s store had some of its layers in another form, and others as they are (B.9)',
+    async (store) => {
+      const engine = engines[store];
+      await load(engine, recompressed(gzipped, 2), 'base:local', overlap);
+      await load(engine, gzipped, name, overlap);
+      await expectWhole(engine, gzipped);
+    },
+    120_000,
+  );
+
+  test('on the containerd store what a pull has left in half is made whole (B.9)', async () => {
+    const engine = engines.containerd;
+    const pushed = `${registry.address}/org/half:${overlap}`;
+    await load(engines.containerd, gzipped, pushed, overlap);
+    engine.docker('push', pushed);
+    engine.docker('system', 'prune', '-af');
+    await load(engine, recompressed(gzipped), 'base:local', overlap);
+    engine.docker('pull', pushed);
+    engine.docker('tag', pushed, name);
+    await load(engine, gzipped, name, overlap);
+    await expectWhole(engine, gzipped);
+  }, 120_000);
+
+  test.each(['classic', 'containerd'] as const)(
+    'an image of the %s store with one layer twice (B.9)',
+    async (store) => {
+      const engine = engines[store];
+      const twice = makeImage({ layers: 1, repeated: 2 });
+      await load(engine, twice, name, overlap);
+      await expectWhole(engine, twice);
+    },
+    120_000,
+  );
+});
