@@ -133,7 +133,7 @@ cat > ${bin}/given.tar
 name=$(tar -xOf ${bin}/given.tar manifest.json | grep -o 'image-handover.invalid/[^"]*')
 ${real} load --quiet --input ${wrong} > /dev/null
 ${real} tag charon:local "$name"
-${real} untag charon:local
+${real} untag "$name" charon:local
 echo "Loaded image: $name"
 `,
     );
