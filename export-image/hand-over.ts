@@ -5,6 +5,7 @@ import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/
 import { HandoverError, messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
+import { type LentChunk, type LentChunks, viewOf } from '../shared/bytes/chunks.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import type { Digest } from '../shared/image/digest.ts';
@@ -33,8 +34,7 @@ export interface TarballSource {
   readonly name: string;
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
-  /** Each chunk is valid until the next is asked for. */
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
 }
 
 /**
@@ -60,9 +60,9 @@ export async function* handoverFiles(
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
 }
 
-async function* hashed(chunks: AsyncIterable<Buffer>, update: (chunk: Buffer) => void): AsyncGenerator<Buffer> {
+async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): AsyncGenerator<LentChunk> {
   for await (const chunk of chunks) {
-    update(chunk);
+    update(viewOf(chunk));
     yield chunk;
   }
 }
@@ -221,7 +221,7 @@ export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
   return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
 }
 
-async function drain(chunks: AsyncIterable<Buffer>): Promise<void> {
+async function drain(chunks: LentChunks): Promise<void> {
   const passing = chunks[Symbol.asyncIterator]();
   while ((await passing.next()).done !== true);
 }

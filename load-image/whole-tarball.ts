@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
-import { watchedChunks, withHead } from '../shared/bytes/chunks.ts';
+import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../shared/bytes/chunks.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { corrupt, type HandoverRecord } from '../shared/image/record.ts';
 import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
@@ -29,7 +29,7 @@ export interface PassedImage {
 
 /** A tarball on its way from the artifact to the engine. */
 export interface PassingTarball {
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
   /** Its images, the one that is meant first; known once all of `chunks` has been taken. */
   images(): readonly PassedImage[];
 }
@@ -72,7 +72,7 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
 }
 
 /** What is wrong with a tarball that a record tells of went wrong with the artifact. */
-async function* asHandedOver(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* asHandedOver(chunks: LentChunks): AsyncGenerator<LentChunk> {
   try {
     yield* chunks;
   } catch (error) {
@@ -127,7 +127,7 @@ async function* rewritten(
   plain: AsyncIterable<Buffer>,
   request: TarballRequest,
   told: (images: readonly PassedImage[]) => void,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<LentChunk> {
   const seen = new SeenTarball();
   for await (const entry of readTarball(plain, seen)) yield* wholeEntry(entry);
   const { images } = imagesIn(seen);
@@ -141,7 +141,7 @@ async function* rewritten(
   yield endOfArchive;
 }
 
-async function* wholeEntry({ name, size, chunks }: PassingEntry): AsyncGenerator<Buffer> {
+async function* wholeEntry({ name, size, chunks }: PassingEntry): AsyncGenerator<LentChunk> {
   yield tarHeader(name, size);
   yield* chunks;
   yield Buffer.alloc(tarPadding(size));

@@ -11,6 +11,7 @@ import { projectRoot } from '../../dev/action-runner.ts';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../../dev/docker-engine.ts';
 import { startRegistry } from '../../dev/docker-registry.ts';
 import { writeBusyboxContext } from '../../dev/test-images.ts';
+import { viewOf } from '../../shared/bytes/chunks.ts';
 import { arrivingLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath } from '../../shared/layout/read-layout.ts';
 
@@ -73,7 +74,7 @@ test('a layer of an OCI layout can be read while it is written, on the container
   for await (const layer of arrivingLayers(layout, run('docker', args, { env: { ...process.env, ...env } }))) {
     if (!existsSync(blobPath(layout, layer.digest))) early += 1;
     const hash = createHash('sha256');
-    for await (const chunk of layer.chunks()) hash.update(chunk);
+    for await (const chunk of layer.chunks()) hash.update(viewOf(chunk));
     digests.set(layer.digest, `sha256:${hash.digest('hex')}`);
   }
   expect(early).toBeGreaterThan(0);

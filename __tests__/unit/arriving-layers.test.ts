@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { copiedBytes } from '../../shared/bytes/chunks.ts';
+import { viewOf, copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { arrivingLayers, begun } from '../../shared/layout/arriving-layers.ts';
 import { type ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
@@ -111,7 +111,7 @@ describe('a layer that grows', () => {
     const take = async (): Promise<number> => {
       const result = await chunks.next();
       if (result.done === true) return 0;
-      taken.push(Buffer.from(result.value));
+      taken.push(Buffer.from(viewOf(result.value)));
       return result.value.length;
     };
     expect(await take()).toBe(1024 * 1024); // while the layer is not whole

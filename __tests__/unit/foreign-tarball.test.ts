@@ -20,7 +20,7 @@ import {
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { type PassingTarball, wholeTarball } from '../../load-image/whole-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
-import { copiedBytes } from '../../shared/bytes/chunks.ts';
+import { viewOf, copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatRecord, parseRecord } from '../../shared/image/record.ts';
@@ -274,7 +274,7 @@ describe('on its way to the engine', () => {
     const given: Buffer[] = [];
     const { chunks } = passing(inReusedMemory(bytes, 997));
     const taken = (async () => {
-      for await (const chunk of chunks) given.push(Buffer.from(chunk));
+      for await (const chunk of chunks) given.push(Buffer.from(viewOf(chunk)));
     })();
     await expect(taken).rejects.toThrow('is damaged');
     expect(Buffer.concat(given).includes('manifest.json')).toBe(false);

@@ -9,6 +9,7 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { pack } from 'tar-stream';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { viewOf } from '../../shared/bytes/chunks.ts';
 import { tarEntries } from '../../shared/tar/entries.ts';
 import { endOfArchive, tarHeader } from '../../shared/tar/header.ts';
 
@@ -28,7 +29,7 @@ async function entriesOf(bytes: Buffer, pieceBytes: number): Promise<readonly Fo
   const found: Found[] = [];
   for await (const { name, size, isFile, content } of tarEntries(inReusedMemory(bytes, pieceBytes))) {
     const hash = createHash('sha256');
-    for await (const part of content) hash.update(part);
+    for await (const part of content) hash.update(viewOf(part));
     found.push({ name, size, isFile, sha256: hash.digest('hex') });
   }
   return found;

@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { imageRecord, type TaggedImage, type UnsealedRecord } from '../hand-over.ts';
 import type { ExportPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
+import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { transientFileChunks } from '../../shared/bytes/files.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
@@ -27,8 +28,7 @@ const chunkBytes = 256 * 1024;
 export interface SourceTarball {
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
-  /** Each chunk is valid until the next is asked for. */
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
   /** Whether it has to be written anew, because not every engine loads it as it is. */
   readonly isNew: boolean;
   /** To be asked when all chunks have passed. */
@@ -122,7 +122,7 @@ function repacked(
   };
 }
 
-async function* layersOf(image: ImageContents, archive: AsyncIterable<Buffer>): AsyncGenerator<ArrivingLayer> {
+async function* layersOf(image: ImageContents, archive: LentChunks): AsyncGenerator<ArrivingLayer> {
   const wanted = new Set(image.layers.map(({ digest }) => digest));
   for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
     if (digest !== undefined && wanted.has(digest)) yield { digest, size, chunks: () => chunks };

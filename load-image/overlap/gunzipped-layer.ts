@@ -1,6 +1,6 @@
 import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
-import { copiedBytes, lastingChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
+import { copiedBytes, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import type { RecordLayer } from '../../shared/image/record.ts';
 import { decompress } from '../../shared/tar/compression.ts';
@@ -38,10 +38,10 @@ export function plainSize(trailer: Buffer, compressedSize: number): number | und
  * @returns `size` bytes in all
  * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
  */
-export async function* plainLayerChunks(chunks: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer> {
+export async function* plainLayerChunks(chunks: LentChunks, size: number): AsyncGenerator<Buffer> {
   let length = 0;
   const source = { failed: false };
-  const watched = watchedChunks(lastingChunks(chunks), () => (source.failed = true));
+  const watched = watchedChunks(streamableChunks(chunks), () => (source.failed = true));
   try {
     for await (const chunk of decompress(watched, 'gzip')) {
       length += chunk.length;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { watchedChunks } from '../../shared/bytes/chunks.ts';
+import { type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 
 /** A blob that can be asked for. */
@@ -10,8 +10,7 @@ export interface OfferedBlob {
   /** Bytes. */
   readonly size: number;
   readonly mediaType: string;
-  /** Each is valid until the next is asked for. */
-  chunks(): AsyncIterable<Buffer>;
+  chunks(): LentChunks;
 }
 
 /** An image whose manifest, config and layers can be asked for one by one. */
@@ -85,7 +84,6 @@ async function answer(
   }
   // It may be a while until the first byte.
   response.flushHeaders();
-  // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
   // A client that goes away is no failure of ours: it comes again, or its command says why not.
-  await pipeline(watchedChunks(blob.chunks(), onFailure), response).catch(() => undefined);
+  await pipeline(streamableChunks(watchedChunks(blob.chunks(), onFailure)), response).catch(() => undefined);
 }

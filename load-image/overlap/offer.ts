@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import type { ReadRange } from '../../shared/artifacts/store.ts';
+import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
 import type { ImageStore } from '../../shared/docker/output.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
@@ -78,12 +79,12 @@ function layerBlobs(
   const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
   return distinct.map((layer, position) => {
     const { digest, size, mediaType } = offeredAs(layer, plain);
-    const bytes = (): AsyncIterable<Buffer> => {
+    const bytes = (): LentChunks => {
       const { offset = 0 } = layer;
       const stored = read(offset, offset + layer.size, watch.onBytes);
       return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
     };
-    const chunks = (): AsyncIterable<Buffer> => {
+    const chunks = (): LentChunks => {
       watch.onAsked(layer.digest);
       return turns.pass(position, bytes);
     };
@@ -122,7 +123,7 @@ export class LayerTurns {
   #grace: 'unused' | 'running' | 'over' = 'unused';
 
   /** The same chunks, once it is this layer's turn. */
-  async *pass(position: number, chunks: () => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  async *pass<Chunk extends LentChunk>(position: number, chunks: () => AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
     await this.#turn(position);
     try {
       yield* chunks();

@@ -3,6 +3,7 @@ import type { EngineInfo } from '../../shared/docker/output.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
+import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
 import type { RecordLayer } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
@@ -108,7 +109,7 @@ async function* completing(
   layers: readonly RecordLayer[],
   name: string,
   onBytes: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<LentChunk> {
   for (const { digest, size, offset = 0 } of layers) {
     yield tarHeader(blobName(digest), size);
     yield* read(offset, offset + size, onBytes);

@@ -26,7 +26,7 @@ function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
     files: [{ name: artifact.name, size: reader.size }],
     text: () => Promise.resolve(undefined),
     read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-    ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.stream(start, end, 'shared'), onBytes)),
+    ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.lend(start, end), onBytes)),
   };
 }
 
@@ -50,7 +50,7 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
       const member = find(name);
       if (member?.stored !== true) return undefined;
       const at = dataOffset(member, await readLocalHeader(reader, member));
-      return (start, end, onBytes) => countedChunks(reader.stream(at + start, at + end, 'shared'), onBytes);
+      return (start, end, onBytes) => countedChunks(reader.lend(at + start, at + end), onBytes);
     },
   };
 }
@@ -62,7 +62,8 @@ async function readText(reader: RangedReader, artifact: Artifact, member: ZipMem
     size: member.compressedSize,
     downloaded: reader.downloaded,
     read: (from, to) => reader.read(start + from, start + to),
-    stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+    stream: (from, to) => reader.stream(start + from, start + to),
+    lend: (from, to) => reader.lend(start + from, start + to),
   };
   // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
   const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };

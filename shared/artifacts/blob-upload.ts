@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { asError } from '../base/errors.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
 import { again, type Http, readText } from './http.ts';
 
@@ -30,7 +31,7 @@ export interface UploadedBlob {
  */
 export async function uploadBlob(
   target: UploadTarget,
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
   onBytes: (bytes: number) => void,
 ): Promise<UploadedBlob> {
   const hash = createHash('sha256');
@@ -87,7 +88,7 @@ class BlockPool {
 
 /** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
 async function* blocks(
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
   pool: BlockPool,
 ): AsyncGenerator<{ readonly buffer: Buffer; readonly length: number }> {
   let buffer = pool.take();

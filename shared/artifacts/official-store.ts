@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactClient } from '@actions/artifact';
 import { HandoverError } from '../base/errors.ts';
-import { countedChunks } from '../bytes/chunks.ts';
+import { countedChunks, streamableChunks } from '../bytes/chunks.ts';
 import { tempDirs } from '../bytes/files.ts';
 import { parseDigest } from '../image/digest.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
@@ -72,7 +72,7 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
   const paths: string[] = [];
   for await (const file of request.files) {
     const path = join(folder, file.name);
-    await pipeline(file.chunks, createWriteStream(path));
+    await pipeline(streamableChunks(file.chunks), createWriteStream(path));
     paths.push(path);
     request.onBytes((await stat(path)).size);
   }

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { giveBack } from '../bytes/chunks.ts';
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { httpError } from './http.ts';
 import {
   CutShort,
@@ -15,9 +15,6 @@ import {
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 
-/** Whether each chunk has memory of its own, or takes that of an earlier one. */
-export type ChunkMemory = 'own' | 'shared';
-
 /** Reads a blob by byte range through signed URLs that run out. */
 export interface RangedReader {
   /** Size of the blob in bytes. */
@@ -26,11 +23,10 @@ export interface RangedReader {
   readonly downloaded: () => number | undefined;
   /** The bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /**
-   * The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held.
-   * @param memory where it is `shared`, each chunk is valid until the next is asked for
-   */
-  stream(start: number, end: number, memory: ChunkMemory): AsyncIterable<Buffer>;
+  /** The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held. */
+  readonly stream: (start: number, end: number) => AsyncIterable<Buffer>;
+  /** The same in memory that is used again and again. */
+  readonly lend: (start: number, end: number) => LentChunks;
 }
 
 export type RangedReaderOptions = SignedBlobOptions;
@@ -47,25 +43,37 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
     size,
     downloaded: () => undefined,
     read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-    stream: async function* (start, end, memory) {
+    stream: (start, end) => inParts(readInto, start, end, () => undefined),
+    lend: async function* (start, end): AsyncGenerator<LentChunk> {
       const free: Buffer[] = [];
-      const queue: Promise<Buffer>[] = [];
-      let next = start;
-      while (next < end || queue.length > 0) {
-        while (next < end && queue.length < partsInFlight) {
-          const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-          const part = readInto(bytes.subarray(0, end - next), next);
-          part.catch(() => undefined); // reported when its turn comes
-          queue.push(part);
-          next = Math.min(end, next + partBytes);
-        }
-        const part = await queue.shift();
-        if (part === undefined) continue;
+      for await (const part of inParts(readInto, start, end, () => free.pop())) {
         yield part;
-        if (memory === 'shared') free.push(Buffer.from(part.buffer));
+        free.push(Buffer.from(part.buffer));
       }
     },
   };
+}
+
+/** @param memory asked for a buffer to use again */
+async function* inParts(
+  readInto: (bytes: Buffer, start: number) => Promise<Buffer>,
+  start: number,
+  end: number,
+  memory: () => Buffer | undefined,
+): AsyncGenerator<Buffer> {
+  const queue: Promise<Buffer>[] = [];
+  let next = start;
+  while (next < end || queue.length > 0) {
+    while (next < end && queue.length < partsInFlight) {
+      const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+      const part = readInto(bytes.subarray(0, end - next), next);
+      part.catch(() => undefined); // reported when its turn comes
+      queue.push(part);
+      next = Math.min(end, next + partBytes);
+    }
+    const part = await queue.shift();
+    if (part !== undefined) yield part;
+  }
 }
 
 /** Fills `bytes` from `start` on. */
@@ -77,7 +85,6 @@ async function readPart(blob: SignedBlob, options: RangedReaderOptions, bytes: B
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk: Buffer) => {
       filled += chunk.copy(bytes, filled);
-      giveBack(chunk);
     });
     await finished(body);
     if (filled < bytes.length) throw new CutShort(start + filled, end);

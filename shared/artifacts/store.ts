@@ -1,3 +1,4 @@
+import type { LentChunks } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
 
 /** A workflow run, for people to look at. */
@@ -23,7 +24,7 @@ export interface ArtifactFile {
   readonly name: string;
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
 }
 
 export interface UploadRequest {
@@ -56,8 +57,8 @@ export interface ArtifactContent {
   ranges(name: string): Promise<ReadRange | undefined>;
 }
 
-/** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. Each chunk is valid until the next is asked for. */
-export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => AsyncIterable<Buffer>;
+/** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is told of each part that has come. */
+export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => LentChunks;
 
 /** The artifacts of one workflow run, to read: this job's own run or another one. */
 export interface ArtifactReader extends AsyncDisposable {

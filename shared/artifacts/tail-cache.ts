@@ -11,14 +11,20 @@ export async function withTailCache(reader: RangedReader): Promise<RangedReader>
   const tailStart = Math.max(0, reader.size - tailBytes);
   const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
   const cached = (start: number, end: number): Buffer => tail.subarray(start - tailStart, end - tailStart);
+  const both = async function* <Chunk>(
+    start: number,
+    end: number,
+    read: (start: number, end: number) => AsyncIterable<Chunk>,
+  ): AsyncGenerator<Chunk | Buffer> {
+    const border = Math.max(start, Math.min(end, tailStart));
+    if (start < border) yield* read(start, border);
+    if (border < end) yield cached(border, end);
+  };
   return {
     size: reader.size,
     downloaded: reader.downloaded,
     read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-    stream: async function* (start, end, memory) {
-      const border = Math.max(start, Math.min(end, tailStart));
-      if (start < border) yield* reader.stream(start, border, memory);
-      if (border < end) yield cached(border, end);
-    },
+    stream: (start, end) => both(start, end, reader.stream),
+    lend: (start, end) => both(start, end, reader.lend),
   };
 }

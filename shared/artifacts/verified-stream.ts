@@ -47,7 +47,7 @@ async function* verifiedSlice(
 ): AsyncGenerator<Buffer> {
   const hash = createHash('sha256');
   let position = 0;
-  for await (const part of reader.stream(0, reader.size, 'own')) {
+  for await (const part of reader.stream(0, reader.size)) {
     if (artifact.digest !== undefined) hash.update(part);
     onBytes(part.length);
     const from = Math.max(start - position, 0);

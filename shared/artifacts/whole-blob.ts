@@ -6,7 +6,7 @@ import { finished } from 'node:stream/promises';
 import { asError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatBytes } from '../base/text.ts';
-import { copiedBytes } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunk } from '../bytes/chunks.ts';
 import { explainDiskFull, requireDiskSpace } from '../bytes/disk-space.ts';
 import type { TempDirs } from '../bytes/files.ts';
 import { httpError } from './http.ts';
@@ -55,6 +55,26 @@ export function blobReader(given: BlobOptions): RangedReader {
       return reader;
     }));
   };
+  const either = async function* <Chunk extends LentChunk>(
+    start: number,
+    end: number,
+    way: (reader: RangedReader) => (start: number, end: number) => AsyncIterable<Chunk>,
+  ): AsyncGenerator<Chunk> {
+    let position = start;
+    if (whole === undefined) {
+      try {
+        for await (const part of way(parts)(start, end)) {
+          position += part.length;
+          yield part;
+        }
+        return;
+      } catch (error) {
+        await fetched(error);
+      }
+    }
+    const reader = await whole;
+    if (reader !== undefined) yield* way(reader)(position, end);
+  };
   return {
     size: options.size,
     downloaded: () => (isHere ? options.size : undefined),
@@ -62,22 +82,8 @@ export function blobReader(given: BlobOptions): RangedReader {
       whole === undefined
         ? parts.read(start, end).catch(async (error: unknown) => (await fetched(error)).read(start, end))
         : (await whole).read(start, end),
-    stream: async function* (start, end, memory) {
-      let position = start;
-      if (whole === undefined) {
-        try {
-          for await (const part of parts.stream(start, end, memory)) {
-            position += part.length;
-            yield part;
-          }
-          return;
-        } catch (error) {
-          await fetched(error);
-        }
-      }
-      const reader = await whole;
-      if (reader !== undefined) yield* reader.stream(position, end, memory);
-    },
+    stream: (start, end) => either(start, end, ({ stream }) => stream),
+    lend: (start, end) => either(start, end, ({ lend }) => lend),
   };
 }
 
@@ -154,6 +160,7 @@ function fileReader(path: string, size: number): RangedReader {
     downloaded: () => size,
     read: (start, end) => copiedBytes(start < end ? chunks(start, end) : noChunks()),
     stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+    lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
   };
 }
 

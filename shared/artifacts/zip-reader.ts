@@ -78,6 +78,6 @@ class RangeAccess extends RandomAccessReader {
   }
 
   override _readStreamForRange(start: number, end: number): Readable {
-    return Readable.from(this.#reader.stream(start, end, 'own'));
+    return Readable.from(this.#reader.stream(start, end));
   }
 }

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { type LentChunk, type LentChunks, viewOf } from '../bytes/chunks.ts';
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
@@ -11,7 +12,7 @@ const limit32 = 0xffffffff;
 export interface ZipEntry {
   readonly name: string;
   readonly size: number | undefined;
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
 }
 
 interface Written {
@@ -26,7 +27,7 @@ interface Written {
  * @param entries may decide a later entry's content only after an earlier one has passed
  * @throws RangeError when an entry isn't as long as it said
  */
-export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<ZipEntry>): AsyncGenerator<Buffer> {
+export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<ZipEntry>): AsyncGenerator<LentChunk> {
   const written: Written[] = [];
   let position = 0;
   for await (const entry of entries) {
@@ -37,7 +38,7 @@ export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<Zip
     let size = 0;
     let crc = 0;
     for await (const chunk of entry.chunks) {
-      crc = crc32(chunk, crc);
+      crc = crc32(viewOf(chunk), crc);
       size += chunk.length;
       yield chunk;
     }

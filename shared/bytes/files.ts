@@ -1,18 +1,18 @@
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type LentChunk, viewOf } from './chunks.ts';
 
 const chunkBytes = 1024 * 1024;
 
 /**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
  * @param source is closed at the end, if it is a file that was opened before
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
 export async function* transientFileChunks(
   source: string | FileHandle,
   grows: (bytes: number) => Promise<boolean> = () => Promise.resolve(false),
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<LentChunk> {
   const file = typeof source === 'string' ? await open(source) : source;
   let read = 0;
   let isLeft = false;
@@ -46,9 +46,10 @@ export async function* transientFileChunks(
 }
 
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
-export async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {
-  for (let written = 0; written < chunk.length;) {
-    written += (await file.write(chunk, written)).bytesWritten;
+export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void> {
+  const bytes = viewOf(chunk);
+  for (let written = 0; written < bytes.length;) {
+    written += (await file.write(bytes, written)).bytesWritten;
   }
 }
 

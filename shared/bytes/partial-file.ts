@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { basename, dirname } from 'node:path';
 import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
 import { writeAll } from './files.ts';
 
@@ -42,7 +43,7 @@ export async function lockPath(path: string): Promise<AsyncDisposable | undefine
 /** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
 export interface PartialFile extends AsyncDisposable {
   /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
-  readonly tee: (chunks: AsyncIterable<Buffer>) => AsyncGenerator<Buffer>;
+  readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
   commit(): Promise<void>;
 }
 

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { HandoverError } from '../base/errors.ts';
-import { type CliOutput, type DockerCli, lastLine, type RunningCli } from './cli.ts';
+import { asError, HandoverError } from '../base/errors.ts';
+import { type LentChunks, streamableChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/engine-name.ts';
-import { engineSocket, inspectedByEngine } from './engine-socket.ts';
-import { failedCommand } from './failed-command.ts';
-import { pullImage, type WatchedRegistry } from './pull-image.ts';
+import { formatPlatform } from '../image/platform.ts';
+import { type CliOutput, type DockerCli, failedCommand, lastLine, outputOf, type RunningCli } from './cli.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -18,8 +18,14 @@ import {
   referenceFormat,
   saysNoSuchImage,
 } from './output.ts';
-import { saveImage } from './save-image.ts';
-import { requireSupportedEngine } from './supported-engine.ts';
+
+/** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
+export interface WatchedRegistry {
+  /** Settles when somebody has asked for the image. */
+  readonly reached: Promise<unknown>;
+  /** Settles with what went wrong when the image's bytes couldn't be had. */
+  readonly failed: Promise<unknown>;
+}
 
 /** What the stories need of a container engine. */
 export interface Engine {
@@ -35,13 +41,13 @@ export interface Engine {
    * Feeds a plain tarball to `docker load`, and returns what it says it loaded (references and IDs). `onLoaded` is told
    * of each even when the load fails. Throws `load-failed`; an error of `chunks` ends the load and is rethrown.
    */
-  load(chunks: AsyncIterable<Buffer>, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
+  load(chunks: LentChunks, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
   /**
    * Pulls an image by digest from a registry that is watched; undefined for an engine that takes whole tarballs only. Throws
    * `load-failed`, and what went wrong with the registry.
    */
   readonly pull: ((reference: string, registry: WatchedRegistry) => Promise<void>) | undefined;
-  /** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` or `build-failed`-free transfer errors while iterating. */
+  /** The bytes of `docker save`. Throws `image-not-found` while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
   /**
@@ -61,8 +67,8 @@ export function dockerEngine(cli: DockerCli): Engine {
     info: () => info(cli),
     inspect: (image) => inspect(cli, socket, image),
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-    pull: (reference, registry) => pullImage(cli, reference, registry),
-    save: (image) => saveImage(cli, image),
+    pull: (reference, registry) => pullWatched(cli, reference, registry),
+    save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
@@ -120,6 +126,32 @@ async function inspect(
   return { ...image, isWhole: more === undefined ? undefined : parseWhole(more, image.platform) };
 }
 
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
+async function engineSocket(cli: DockerCli): Promise<string | undefined> {
+  const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+  return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+
+/**
+ * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
+ * can't ask for them. Without a version in its path the engine takes its newest.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(socketPath: string, image: string, signal: AbortSignal): Promise<string | undefined> {
+  const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
+  const asked = request({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
+  try {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      asked.on('response', resolve).on('error', reject).end();
+    });
+    const said = await text(response);
+    return response.statusCode === 200 ? said : undefined;
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
+}
+
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 export async function inspectWith(
   cli: DockerCli,
@@ -136,7 +168,7 @@ export async function inspectWith(
 /** Feeds `load` as `Engine.load` says. */
 export async function loadInto(
   cli: DockerCli,
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
   onLoaded: (loaded: string) => void,
   tempDir?: string,
 ): Promise<readonly string[]> {
@@ -149,13 +181,13 @@ export async function loadInto(
 async function load(
   cli: DockerCli,
   running: RunningCli,
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
 ): Promise<LoadReport & { readonly failure?: HandoverError }> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
   const state = { ended: false };
   void running.exit.then(() => (state.ended = true));
   try {
-    for await (const chunk of chunks) {
+    for await (const chunk of streamableChunks(chunks)) {
       if (state.ended) break;
       if (!running.stdin.write(chunk)) await Promise.race([once(running.stdin, 'drain'), running.exit]).catch(() => 0);
     }
@@ -172,4 +204,82 @@ async function load(
   if (exitCode === 0 && report.unpackError === undefined) return report;
   const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
   return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+}
+
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+
+/**
+ * Has the engine pull an image by its digest from a registry that is watched.
+ * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ */
+async function pullWatched(cli: DockerCli, reference: string, { reached, failed }: WatchedRegistry): Promise<void> {
+  const running = await cli.start(['pull', '--quiet', reference]);
+  running.stdin.end();
+  const timer = setTimeout(() => {
+    running.kill();
+  }, reachMs);
+  void reached.then(() => {
+    clearTimeout(timer);
+  });
+  let failure: unknown;
+  void failed.then((error) => {
+    failure = error;
+    running.kill();
+  });
+  const output = await outputOf(running);
+  clearTimeout(timer);
+  if (failure !== undefined) throw asError(failure);
+  if (output.exitCode === 0) return;
+  throw new HandoverError(
+    'load-failed',
+    `The engine can't fetch layers from this step: ${lastLine(output) || 'it did not ask'}.`,
+    'Set `overlap: false`.',
+  );
+}
+
+/** What a save command writes. Throws `image-not-found` while iterating. */
+export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
+  const running = await cli.start(args, tempDir);
+  const said = text(running.stderr);
+  running.stdin.end();
+  let finished = false;
+  try {
+    const stdout: AsyncIterable<Buffer> = running.stdout;
+    yield* stdout;
+    const exitCode = await running.exit;
+    finished = true;
+    if (exitCode !== 0) throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+  } finally {
+    if (!finished) running.kill();
+    await running.exit;
+  }
+}
+
+function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput): HandoverError {
+  // moby layer/empty.go: the classic store has no content for an image without layers.
+  if (!output.stderr.includes('empty export')) return failedCommand(cli, 'image-not-found', args, output);
+  return new HandoverError(
+    'unsupported-host',
+    `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${lastLine(output)}`,
+    'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+      'through that store. Or use an engine with the containerd image store.',
+  );
+}
+
+const architectures = ['amd64', 'arm64'];
+
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+export function requireSupportedEngine(info: EngineInfo): EngineInfo {
+  const { os, architecture } = info.platform;
+  if (os === 'linux' && architectures.includes(architecture)) return info;
+  throw new HandoverError(
+    'unsupported-host',
+    `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${formatPlatform(info.platform)} containers; ` +
+      'this action needs Linux containers on amd64 or arm64.',
+    'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).',
+  );
 }

@@ -1,11 +1,22 @@
 import { HandoverError } from '../base/errors.ts';
+import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { makeTempDir } from '../bytes/files.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
+import { isDigest } from '../image/digest.ts';
+import { platformOf } from '../image/platform.ts';
+import { registryOf } from '../image/reference.ts';
 import { type DockerCli, lastLine } from './cli.ts';
-import { type Engine, inspectWith, loadInto, must, references, removeReference } from './engine.ts';
-import type { EngineInfo } from './output.ts';
-import { parsePodmanInfo, parsePodmanInspect, podmanName } from './podman-output.ts';
-import { saveFrom } from './save-image.ts';
-import { requireSupportedEngine } from './supported-engine.ts';
+import {
+  type Engine,
+  inspectWith,
+  loadInto,
+  must,
+  references,
+  removeReference,
+  requireSupportedEngine,
+  saveFrom,
+} from './engine.ts';
+import { type EngineInfo, type InspectedImage, inspectedImage } from './output.ts';
 
 /**
  * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
@@ -43,7 +54,7 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
 async function load(
   cli: DockerCli,
   tempRoot: string,
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
   onLoaded: (loaded: string) => void,
 ): Promise<readonly string[]> {
   await using temp = await makeTempDir(tempRoot);
@@ -55,4 +66,41 @@ async function load(
 async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
   await using temp = await makeTempDir(tempRoot);
   yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+}
+
+// What podman prints, where that differs from docker.
+
+/** Reads `podman info --format json`; undefined when it isn't that. */
+export function parsePodmanInfo(text: string): EngineInfo | undefined {
+  const info = parseJson(text);
+  if (!isObject(info) || !isObject(info['host'])) return undefined;
+  const { host } = info;
+  const version = isObject(info['version']) ? info['version'] : {};
+  const store = isObject(info['store']) ? info['store'] : {};
+  return {
+    version: stringOr(version['Version'], ''),
+    platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
+    imageStore: 'podman',
+    dataRoot: stringOr(store['graphRoot'], ''),
+    hostName: stringOr(host['hostname'], ''),
+  };
+}
+
+/**
+ * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
+ * `sha256:` of an ID.
+ */
+export function parsePodmanInspect(text: string): InspectedImage | undefined {
+  const [image] = objectsOf(parseJson(text));
+  if (image === undefined || typeof image['Id'] !== 'string') return undefined;
+  const digest = `sha256:${image['Id']}`;
+  return inspectedImage({ ...image, Id: isDigest(digest) ? digest : image['Id'] });
+}
+
+/**
+ * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
+ * An image ID stays as it is.
+ */
+export function podmanName(reference: string): string {
+  return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
 }

@@ -2,6 +2,7 @@ import type { ArrivingLayer } from '../tar/tarball-writer.ts';
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { transientFileChunks } from '../bytes/files.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { looksLikeJson } from '../tar/header.ts';
@@ -49,10 +50,10 @@ export async function wholeLayerSize(path: string): Promise<number | undefined> 
 }
 
 /**
- * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @returns chunks of at most 1 MiB
  * @throws HandoverError `tarball-invalid` when the file has another size by now
  */
-export async function* wholeFileChunks(path: string, size: number): AsyncGenerator<Buffer> {
+export async function* wholeFileChunks(path: string, size: number): AsyncGenerator<LentChunk> {
   yield* exactly(size, path, transientFileChunks(path));
 }
 
@@ -62,7 +63,7 @@ export async function* wholeFileChunks(path: string, size: number): AsyncGenerat
  * @returns as wholeFileChunks
  * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
  */
-export async function* growingFileChunks(growing: GrowingFile, written: Promise<unknown>): AsyncGenerator<Buffer> {
+export async function* growingFileChunks(growing: GrowingFile, written: Promise<unknown>): AsyncGenerator<LentChunk> {
   const { path, wholePath, size } = growing;
   const file = await open(path).catch(() => open(wholePath));
   const look = untilWritten(written, growEveryMs);
@@ -85,7 +86,7 @@ async function becomes(file: FileHandle, wholePath: string, written: Promise<unk
   return false;
 }
 
-async function* exactly(size: number, path: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* exactly(size: number, path: string, chunks: LentChunks): AsyncGenerator<LentChunk> {
   let read = 0;
   for await (const chunk of chunks) {
     read += chunk.length;

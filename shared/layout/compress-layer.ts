@@ -1,14 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zlib';
-import { giveBack } from '../bytes/chunks.ts';
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import type { LayerFormat } from '../image/manifest.ts';
 
 /** Compresses one frame after the other; each is a whole file of its format. */
 export interface FrameCompressor {
   compress(frame: Buffer): Promise<readonly Buffer[]>;
-  /** Takes a part that nobody needs any more. */
-  release(part: Buffer): void;
   /** Gives its memory back. */
   close(): void;
 }
@@ -26,7 +24,6 @@ export function gzipCompressor(frameBytes: number, level: number | undefined): F
   const options = level === undefined ? { chunkSize } : { chunkSize, level };
   return {
     compress: async (frame) => [await gzipFrame(frame, options)],
-    release: () => undefined,
     close: () => undefined,
   };
 }
@@ -52,10 +49,6 @@ export function zstdCompressor(level: number | undefined): FrameCompressor {
       parts = [];
       return result;
     },
-    release: ({ buffer, byteOffset, length }) => {
-      // The stream goes on in a chunk until it's full.
-      if (byteOffset + length === zstdChunkBytes) giveBack(Buffer.from(buffer));
-    },
     close: () => stream.destroy(),
   };
 }
@@ -79,11 +72,6 @@ export interface LayerCompression {
   readonly level: number | undefined;
 }
 
-interface CompressedFrame {
-  readonly parts: readonly Buffer[];
-  readonly compressor: FrameCompressor;
-}
-
 const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
@@ -91,45 +79,32 @@ const framesInFlight = 4;
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames. Each chunk is valid until the next is asked for.
+ * Holds at most nine frames.
  */
-export async function* compressLayer(
-  chunks: AsyncIterable<Buffer>,
-  compression: LayerCompression,
-): AsyncGenerator<Buffer> {
+export async function* compressLayer(chunks: LentChunks, compression: LayerCompression): AsyncGenerator<LentChunk> {
   if (compression.format === 'uncompressed') {
     yield* chunks;
     return;
   }
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];
-  const waiting: Promise<CompressedFrame>[] = [];
+  const waiting: Promise<readonly Buffer[]>[] = [];
   try {
     for await (const frame of frames(chunks, pool)) {
       const compressor = compressors.pop() ?? newCompressor(compression);
-      const compressed = compressor
-        .compress(frame)
-        .then((parts) => ({ parts, compressor }))
-        .finally(() => {
-          pool.push(Buffer.from(frame.buffer));
-          compressors.push(compressor);
-        });
+      const compressed = compressor.compress(frame).finally(() => {
+        pool.push(Buffer.from(frame.buffer));
+        compressors.push(compressor);
+      });
       compressed.catch(() => undefined); // thrown below, when its turn comes
       waiting.push(compressed);
       const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
-      if (first !== undefined) yield* passing(await first);
+      if (first !== undefined) yield* await first;
     }
-    for (const compressed of waiting) yield* passing(await compressed);
+    for (const compressed of waiting) yield* await compressed;
   } finally {
     await Promise.allSettled(waiting);
     for (const compressor of compressors) compressor.close();
-  }
-}
-
-function* passing({ parts, compressor }: CompressedFrame): Generator<Buffer> {
-  for (const part of parts) {
-    yield part;
-    compressor.release(part);
   }
 }
 
@@ -138,7 +113,7 @@ function newCompressor({ format, level }: LayerCompression): FrameCompressor {
 }
 
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
-async function* frames(chunks: AsyncIterable<Buffer>, pool: Buffer[]): AsyncGenerator<Buffer> {
+async function* frames(chunks: LentChunks, pool: Buffer[]): AsyncGenerator<Buffer> {
   let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
   let length = 0;
   for await (const chunk of chunks) {

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { HandoverError } from '../base/errors.ts';
-import { withHead } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunks, viewOf, withHead } from '../bytes/chunks.ts';
 import { writeAll } from '../bytes/files.ts';
 import { type Digest, hexOf, parseDigest } from '../image/digest.ts';
 import { formatManifest, layerMediaType, parseArchiveManifest } from '../image/manifest.ts';
@@ -25,7 +24,7 @@ const archiveManifest = 'manifest.json';
  * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
  */
 export async function writeOciLayout(
-  chunks: AsyncIterable<Buffer>,
+  chunks: LentChunks,
   layout: string,
   compression: LayerCompression,
 ): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
@@ -33,15 +32,15 @@ export async function writeOciLayout(
   const replaced = new Map<Digest, ReplacedLayer>();
   const seen = { index: false, entries: 0 };
   let archive = '';
-  const takeEntry = async (name: string, content: AsyncIterable<Buffer>): Promise<void> => {
+  const takeEntry = async (name: string, content: LentChunks): Promise<void> => {
     seen.entries += 1;
     seen.index ||= name === 'index.json';
     const digest = parseDigest(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
     if (digest !== undefined) {
       const layer = await writeBlob(content, layout, digest, compression);
       if (layer !== undefined) replaced.set(digest, layer);
-    } else if (name === archiveManifest) archive = await text(content);
-    else if (top.test(name)) await writeFile(join(layout, name), content);
+    } else if (name === archiveManifest) archive = (await copiedBytes(content)).toString();
+    else if (top.test(name)) await writeFile(join(layout, name), await copiedBytes(content));
   };
   for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
   if (seen.index) return replaced;
@@ -84,7 +83,7 @@ async function describe(
 }
 
 async function writeBlob(
-  content: AsyncIterable<Buffer>,
+  content: LentChunks,
   layout: string,
   digest: Digest,
   compression: LayerCompression,
@@ -100,7 +99,7 @@ async function writeBlob(
   const file = await open(partial, 'wx');
   try {
     for await (const part of compressLayer(all, compression)) {
-      hash.update(part);
+      hash.update(viewOf(part));
       size += part.length;
       await writeAll(file, part);
     }
@@ -113,10 +112,20 @@ async function writeBlob(
 }
 
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-async function placeBlob(layout: string, digest: Digest, content: Buffer | AsyncIterable<Buffer>): Promise<void> {
+async function placeBlob(layout: string, digest: Digest, content: Buffer | LentChunks): Promise<void> {
   const partial = partialPath(layout, digest);
-  await writeFile(partial, content);
+  if (Buffer.isBuffer(content)) await writeFile(partial, content);
+  else await writeChunks(partial, content);
   await rename(partial, blobPath(layout, digest));
+}
+
+async function writeChunks(path: string, chunks: LentChunks): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    for await (const chunk of chunks) await writeAll(file, chunk);
+  } finally {
+    await file.close();
+  }
 }
 
 function partialPath(layout: string, digest: Digest): string {

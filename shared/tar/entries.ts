@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { HandoverError } from '../base/errors.ts';
-import { copiedBytes } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunk, type LentChunks } from '../bytes/chunks.ts';
 import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './header.ts';
 
 /** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
@@ -14,8 +14,8 @@ export interface TarEntry {
   readonly isFile: boolean;
   /** What a link stands for: a symbolic link's text, or the name of the entry that a hard link is another name of. */
   readonly link?: TarLink;
-  /** Parts of the tar's own chunks, each valid until the next is asked for. */
-  readonly content: AsyncIterable<Buffer>;
+  /** Parts of the tar's own chunks. */
+  readonly content: LentChunks;
 }
 
 export interface TarLink {
@@ -41,7 +41,7 @@ const maxExtensionBytes = 1024 * 1024;
  * (Go archive/tar, Reader.Next), but taken.
  * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
  */
-export async function* tarEntries(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {
+export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> {
   const bytes = new ByteSource(chunks);
   let extension: Extension = {};
   let isEnded = false;
@@ -119,11 +119,11 @@ function invalid(why: string): HandoverError {
 
 /** Takes bytes out of chunks by number. */
 class ByteSource {
-  readonly #chunks: AsyncIterator<Buffer>;
-  #rest: Buffer = Buffer.alloc(0);
+  readonly #chunks: AsyncIterator<LentChunk>;
+  #rest: LentChunk = Buffer.alloc(0);
   #position = 0;
 
-  constructor(chunks: AsyncIterable<Buffer>) {
+  constructor(chunks: LentChunks) {
     this.#chunks = chunks[Symbol.asyncIterator]();
   }
 
@@ -154,7 +154,7 @@ class ByteSource {
     while (await this.#more()) this.#rest = Buffer.alloc(0);
   }
 
-  async *until(end: number): AsyncGenerator<Buffer> {
+  async *until(end: number): AsyncGenerator<LentChunk> {
     while (this.#position < end) yield await this.#take(end);
   }
 
@@ -162,7 +162,7 @@ class ByteSource {
     await this.#chunks.return?.();
   }
 
-  async #take(end: number): Promise<Buffer> {
+  async #take(end: number): Promise<LentChunk> {
     if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.#position)}`);
     const part = this.#rest.subarray(0, end - this.#position);
     this.#rest = this.#rest.subarray(part.length);

@@ -1,7 +1,15 @@
 import { createHash, type Hash } from 'node:crypto';
 import { posix } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import { copiedBytes, lastingChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
+import {
+  copiedBytes,
+  type LentChunk,
+  type LentChunks,
+  streamableChunks,
+  viewOf,
+  watchedChunks,
+  withHead,
+} from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
 import { maxJsonBytes } from '../image/manifest.ts';
 import { looksLikeJson } from './header.ts';
@@ -25,8 +33,7 @@ export interface PassingEntry {
   /** Bytes. */
   readonly size: number;
   readonly packing: Packing;
-  /** Each is valid until the next is asked for. */
-  readonly chunks: AsyncIterable<Buffer>;
+  readonly chunks: LentChunks;
 }
 
 /** An entry that has passed or was kept. */
@@ -111,7 +118,7 @@ export class SeenTarball {
  * @param seen takes what was in it
  * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
-export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarball): AsyncGenerator<PassingEntry> {
+export async function* readTarball(chunks: LentChunks, seen: SeenTarball): AsyncGenerator<PassingEntry> {
   for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
@@ -141,12 +148,12 @@ export async function* readTarball(chunks: AsyncIterable<Buffer>, seen: SeenTarb
  * which a compressed one is unpacked.
  * @throws HandoverError as `readTarball`; what `chunks` throws
  */
-export async function seeTarball(chunks: AsyncIterable<Buffer>): Promise<SeenTarball> {
+export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
   const seen = new SeenTarball();
   for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
     if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd')) continue;
     const source = { failed: false };
-    const watched = watchedChunks(lastingChunks(passing), () => (source.failed = true));
+    const watched = watchedChunks(streamableChunks(passing), () => (source.failed = true));
     const diffId = await contentDigest(decompress(watched, packing)).catch((error: unknown) => {
       throw source.failed ? error : undecodable(path, packing, error);
     });
@@ -155,7 +162,7 @@ export async function seeTarball(chunks: AsyncIterable<Buffer>): Promise<SeenTar
   return seen;
 }
 
-async function contentDigest(chunks: AsyncIterable<Buffer>): Promise<Digest> {
+async function contentDigest(chunks: LentChunks): Promise<Digest> {
   const hash = createHash('sha256');
   await drained(hashed(chunks, hash));
   return `sha256:${hash.digest('hex')}`;
@@ -177,12 +184,12 @@ function pathOf(name: string): string {
 }
 
 // Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function hashed(chunks: AsyncIterable<Buffer>, hash: Hash): AsyncIterable<Buffer> {
+function hashed(chunks: LentChunks, hash: Hash): LentChunks {
   const source = chunks[Symbol.asyncIterator]();
-  const next = async (): Promise<IteratorResult<Buffer, undefined>> => {
+  const next = async (): Promise<IteratorResult<LentChunk, undefined>> => {
     const result = await source.next();
     if (result.done === true) return { done: true, value: undefined };
-    hash.update(result.value);
+    hash.update(viewOf(result.value));
     return result;
   };
   return { [Symbol.asyncIterator]: () => ({ next }) };

@@ -1,8 +1,8 @@
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import { type ImageContents, mediaTypes } from '../image/manifest.ts';
 import { isKnown } from '../image/platform.ts';
 import { canonicalReference, formatReference, type Reference } from '../image/reference.ts';
-
 import { invalidLayout } from '../image/layout-error.ts';
 import { endOfArchive, tarBlock, tarHeader, tarPadding } from './header.ts';
 
@@ -11,8 +11,8 @@ export interface ArrivingLayer {
   readonly digest: Digest;
   /** Bytes, of the whole. */
   readonly size: number;
-  /** In chunks of at most 1 MiB, each valid until the next is asked for. */
-  readonly chunks: () => AsyncIterable<Buffer>;
+  /** In chunks of at most 1 MiB. */
+  readonly chunks: () => LentChunks;
 }
 
 /** An image and the references it is stored under. */
@@ -32,7 +32,7 @@ export interface WrittenTarball {
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
  * @param told of the whole at the end
@@ -42,10 +42,10 @@ export async function* tarballChunks(
   layers: AsyncIterable<ArrivingLayer>,
   images: () => Promise<readonly NamedImage[]>,
   told: (written: WrittenTarball) => void,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<LentChunk> {
   const offsets = new Map<Digest, number>();
   let position = 0;
-  const count = (chunk: Buffer): Buffer => {
+  const count = <Chunk extends LentChunk>(chunk: Chunk): Chunk => {
     position += chunk.length;
     return chunk;
   };

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
-import { podmanName } from '../../../shared/docker/podman-output.ts';
+import { podmanName } from '../../../shared/docker/podman-engine.ts';
 import { type FakeImage, type FakeState, updateState } from './state.ts';
 
 // A docker command for scenarios: it records its arguments, keeps images in a file, and reads the tarball it is fed.

@@ -1,0 +1,93 @@
+import { createHash, randomBytes, randomInt } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, test } from '@jest/globals';
+import {
+  copiedBytes,
+  countedChunks,
+  type LentChunk,
+  type LentChunks,
+  streamableChunks,
+  viewOf,
+  withHead,
+} from '../../shared/bytes/chunks.ts';
+import { decompress } from '../../shared/tar/compression.ts';
+import { imagesIn } from '../../shared/tar/tarball-images.ts';
+import { seeTarball } from '../../shared/tar/tarball-reader.ts';
+import { makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+
+/** The bytes in pieces of random sizes, all in the same memory, and as a type that says so. */
+async function* lent(bytes: Buffer, most: number): AsyncGenerator<LentChunk> {
+  const memory = Buffer.alloc(most);
+  for (let at = 0; at < bytes.length;) {
+    memory.fill(0xee);
+    const length = bytes.copy(memory, 0, at, at + randomInt(1, most + 1));
+    await Promise.resolve();
+    yield memory.subarray(0, length);
+    at += length;
+  }
+}
+
+describe('the compiler', () => {
+  const chunks = (): LentChunks => lent(Buffer.from('abc'), 2);
+
+  test('refuses a lent chunk wherever bytes may be kept, and takes one that is kept where a lent one will do', async () => {
+    const held: Buffer[] = [];
+    for await (const chunk of chunks()) {
+      // @ts-expect-error -- it would be overwritten: this is what the type is for
+      held.push(chunk);
+      // @ts-expect-error -- nor may it be joined later
+      Buffer.concat([chunk]);
+      // @ts-expect-error -- nor as a part
+      held.push(chunk.subarray(1));
+    }
+    // @ts-expect-error -- a decoder holds what it is given
+    decompress(chunks(), 'gzip');
+    // @ts-expect-error -- counted, it is lent all the same
+    const counted: AsyncIterable<Buffer> = countedChunks(chunks(), () => undefined);
+    expect(counted).toBeDefined();
+
+    const kept: AsyncIterable<Buffer> = Readable.from([Buffer.from('kept')]);
+    const lentToo: LentChunks = kept;
+    expect((await copiedBytes(lentToo)).toString()).toBe('kept');
+    // What goes to a stream is kept long enough.
+    expect((await copiedBytes(decompress(streamableChunks(lent(gzipSync('abc'), 3)), 'gzip'))).toString()).toBe('abc');
+  });
+});
+
+test('copies are what came, whatever comes after', async () => {
+  const bytes = randomBytes(100_000);
+  expect(await copiedBytes(lent(bytes, 999))).toEqual(bytes);
+  const { head, all } = await withHead(lent(bytes, 999), (found) => found.length > 2000);
+  expect(bytes.subarray(0, head.length)).toEqual(head);
+  expect(await copiedBytes(all)).toEqual(bytes);
+  const streamed: Buffer[] = [];
+  for await (const chunk of streamableChunks(inReusedMemory(bytes, 5000))) streamed.push(chunk);
+  expect(Buffer.concat(streamed)).toEqual(bytes);
+});
+
+test('a view is the very bytes, for as long as they are lent', async () => {
+  const bytes = randomBytes(10_000);
+  const hash = createHash('sha256');
+  for await (const chunk of lent(bytes, 77)) hash.update(viewOf(chunk));
+  expect(hash.digest('hex')).toBe(createHash('sha256').update(bytes).digest('hex'));
+});
+
+test.each([
+  ['docker save', savedTarball],
+  ['another tool, whose gzip layers are unpacked to know them', podmanTarball],
+] as const)(
+  'a tarball of %s: known by the same digests, however its bytes are cut and where they lie',
+  async (_, save) => {
+    const image = makeImage({ layers: 3, layerBytes: 70_000, labels: { a: 'b' } });
+    const tarball = save(image, ['charon:local']);
+    for (let run = 0; run < 60; run += 1) {
+      const most = [512, 5000, 70_000, 300_000][run % 4] ?? 1;
+      const { images } = imagesIn(await seeTarball(lent(tarball, most)));
+      expect(images.map(({ configDigest, layers }) => [configDigest, layers.map(({ digest }) => digest)])).toEqual([
+        [image.configDigest, image.layerDigests],
+      ]);
+    }
+  },
+);
