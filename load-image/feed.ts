@@ -37,10 +37,12 @@ export interface ArrivedImage {
   readonly references: readonly Reference[];
 }
 
+/** The one that is meant first, and what came with it. */
+export type ArrivedImages = readonly [ArrivedImage, ...ArrivedImage[]];
+
 /** Images in the engine. Their names of ours go when this is disposed of, and with them what has got no other name. */
 export interface Arrival extends AsyncDisposable {
-  /** The one that is meant first. */
-  readonly images: readonly ArrivedImage[];
+  readonly images: ArrivedImages;
   /** Bytes that were downloaded, also by an attempt that came to nothing. */
   readonly size: number;
 }
@@ -75,7 +77,7 @@ async function byLayers(
   { content, record, known, info, reference, overlap, tee }: FeedJob,
   names: AsyncDisposableStack,
   onBytes: OnBytes,
-): Promise<readonly ArrivedImage[] | undefined> {
+): Promise<ArrivedImages | undefined> {
   // A file is wanted whole.
   if (!overlap || known === undefined || record === undefined || tee !== undefined) return undefined;
   const read = await content.ranges(record.tarballName);
@@ -95,7 +97,8 @@ async function byLayers(
     names.use(fetched);
     arrived.push({ name: fetched.name, identity, references });
   }
-  return arrived;
+  const [first, ...further] = arrived;
+  return first === undefined ? undefined : [first, ...further];
 }
 
 async function asWhole(
@@ -103,7 +106,7 @@ async function asWhole(
   { content, record, info, reference, tee }: FeedJob,
   names: AsyncDisposableStack,
   onBytes: OnBytes,
-): Promise<readonly ArrivedImage[]> {
+): Promise<ArrivedImages> {
   const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
   return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
     const tarball = wholeTarball(request, (bytes) => {
@@ -114,9 +117,10 @@ async function asWhole(
       for (const { loadedAs } of tarball.images()) await untag(engine, log, loadedAs);
     });
     const loaded = await engine.load(tarball.chunks, () => undefined);
-    const images = tarball.images();
-    if (images.length === 0) throw nothingLoaded(engine, loaded);
-    return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
+    const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
+    const [first, ...further] = images;
+    if (first === undefined) throw nothingLoaded(engine, loaded);
+    return [first, ...further];
   });
 }
 

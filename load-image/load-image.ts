@@ -8,8 +8,8 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { type ArrivedImage, feed } from './feed.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import { type ArrivedImage, type ArrivedImages, feed } from './feed.ts';
 import { findHandover, type FindTools, type Handover } from './find.ts';
 import type { Identity } from './identity.ts';
 import { findHere, proveAndName } from './name.ts';
@@ -106,7 +106,7 @@ type EngineTools = LoadTools & { readonly info: EngineInfo };
 
 /** Images that are in the engine, and how they got there. */
 interface PresentImages {
-  readonly images: readonly ArrivedImage[];
+  readonly images: ArrivedImages;
   readonly loaded: boolean;
   /** Bytes that were downloaded. */
   readonly size: number;
@@ -125,8 +125,10 @@ async function alreadyHere(
     if (name === undefined) return undefined;
     images.push({ name, identity: chosen.identity, references });
   }
+  const [first, ...further] = images;
+  if (first === undefined) return undefined;
   for (const { name } of images) log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-  return { images, loaded: false, size: content.downloaded() ?? 0 };
+  return { images: [first, ...further], loaded: false, size: content.downloaded() ?? 0 };
 }
 
 async function finish(
@@ -142,19 +144,16 @@ async function finish(
     const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
     requireExpected(expectations, identity, tools.info.platform);
   }
-  const named: { readonly reference: string; readonly identity: Identity; readonly image: InspectedImage }[] = [];
-  for (const image of images) {
-    const proved = await proveAndName(tools, image, what, guard);
-    named.push({ reference: firstOf(image.references), identity: image.identity, image: proved });
-  }
-  const [first, ...further] = named;
-  if (first === undefined) throw new Error('an artifact has at least one image');
+  const [first, ...others] = images;
+  const image = await proveAndName(tools, first, what, guard);
+  for (const other of others) await proveAndName(tools, other, what, guard);
   const artifact = origin === 'artifact' ? content.artifact : undefined;
-  return { ...first, source: loaded ? origin : 'engine', artifact, record, size, loaded, further };
+  const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded } as const;
+  return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };
 }
 
-function firstOf(references: readonly Reference[]): string {
-  return formatReference(references[0] ?? fallbackReference);
+function nameOf({ references, identity }: ArrivedImage): { readonly reference: string; readonly identity: Identity } {
+  return { reference: formatReference(references[0] ?? fallbackReference), identity };
 }
 
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */

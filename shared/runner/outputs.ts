@@ -1,4 +1,4 @@
-import { setOutput, summary, warning } from '@actions/core';
+import { setOutput, setSecret, summary, warning } from '@actions/core';
 import { messageOf } from '../base/errors.ts';
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
@@ -13,5 +13,23 @@ export async function addSummary(markdown: string): Promise<void> {
     await summary.addRaw(markdown, true).write();
   } catch (error) {
     warning(`The job summary could not be written: ${messageOf(error)}`);
+  }
+}
+
+/** Keeps a text out of the log. */
+export function maskSecret(secret: string): void {
+  setSecret(secret);
+}
+
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+export function maskLines(secret: string, mask: (line: string) => void): void {
+  for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+    if (line.length >= shortestSecret && line !== 'true' && line !== 'false') mask(line);
   }
 }
