@@ -30005,13 +30005,6 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/
 
 /***/ }),
 
-/***/ 6466:
-/***/ ((module) => {
-
-module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
-
-/***/ }),
-
 /***/ 6193:
 /***/ ((module) => {
 
@@ -30332,6 +30325,8 @@ function unwritable(path, why, cause) {
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -30389,9 +30384,9 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
     const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels };
+    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -30408,7 +30403,6 @@ function parseRecord(text) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const record = {
         ...record_image(value),
-        layers: record_layers(value),
         ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
@@ -30418,7 +30412,7 @@ function parseRecord(text) {
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
-    requireLayersInside(record);
+    requireInside(record);
     return record;
 }
 function record_image(value) {
@@ -30429,7 +30423,18 @@ function record_image(value) {
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
         labels: (0,json/* stringMapOf */.pn)(value['labels']),
+        layers: record_layers(value),
+        ...place(value, 'configAt'),
+        ...place(value, 'manifestAt'),
     };
+}
+function place(value, name) {
+    const found = value[name];
+    if (found === undefined)
+        return {};
+    if (!(0,json/* isObject */.Gv)(found))
+        throw corrupt(`its ${name} is no place in the tarball`);
+    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 function references(value) {
     const texts = (0,json/* stringsOf */.iw)(value);
@@ -30469,10 +30474,15 @@ function record_layers(value) {
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
-function requireLayersInside(record) {
-    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-    if (outside !== undefined)
-        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+function requireInside(record) {
+    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        if (outside !== undefined)
+            throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+        if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
+            throw corrupt('a config or manifest lies outside the tarball');
+    }
 }
 function producer(value) {
     const from = (0,json/* isObject */.Gv)(value) ? value : {};
@@ -30733,7 +30743,7 @@ async function wholeLayerSize(path) {
     }
 }
 /**
- * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @returns chunks of at most 1 MiB
  * @throws HandoverError `tarball-invalid` when the file has another size by now
  */
 async function* wholeFileChunks(path, size) {
@@ -30855,14 +30865,14 @@ async function begun(items) {
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
  * @param told of the whole at the end
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 async function* tarballChunks(layers, images, told) {
-    const layerOffsets = new Map();
+    const offsets = new Map();
     let position = 0;
     const count = (chunk) => {
         position += chunk.length;
@@ -30872,18 +30882,19 @@ async function* tarballChunks(layers, images, told) {
         yield count(tarHeader(folder, 0));
     for await (const { digest, size, chunks } of layers) {
         yield count(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
-        layerOffsets.set(digest, position);
+        offsets.set(digest, position);
         for await (const chunk of chunks())
             yield count(chunk);
         yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
-    requireLayers(named, layerOffsets);
+    requireLayers(named, offsets);
     for (const [name, bytes] of smallEntries(named)) {
+        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tarBlock);
         yield count(smallEntry(name, bytes));
     }
     yield count(endOfArchive);
-    told({ size: position, layerOffsets });
+    told({ size: position, offsets });
 }
 /** A whole entry of a tar. */
 function smallEntry(name, bytes) {
@@ -30955,6 +30966,7 @@ var export_image_push = __nccwpck_require__(4853);
 
 
 
+
 /**
  * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
  * @param unsealed asked for when the tarball has passed
@@ -30975,7 +30987,7 @@ async function* handoverFiles(tarball, unsealed, sealed) {
 }
 async function* hashed(chunks, update) {
     for await (const chunk of chunks) {
-        update(chunk);
+        update((0,bytes_chunks/* viewOf */.du)(chunk));
         yield chunk;
     }
 }
@@ -30984,12 +30996,8 @@ function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
     return {
-        ...recordedImage(planned),
-        layers: image.layers.map(({ digest, size, mediaType }) => {
-            const offset = tarball.layerOffsets.get(digest);
-            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
-        }),
-        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+        ...recordedImage(planned, tarball),
+        ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
         ...(config.created === undefined ? {} : { created: config.created }),
         tarballName: (0,external_node_path_.basename)(path),
         tarballSize: tarball.size,
@@ -30998,10 +31006,24 @@ function imageRecord(planned) {
         ...(pushedReference === undefined ? {} : { pushedReference }),
     };
 }
-function recordedImage({ image, references }) {
-    const { config, configDigest, manifestDigest } = image;
+function recordedImage({ image, references }, { offsets }) {
+    const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
     const { platform, diffIds, labels } = config;
-    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+    const at = (digest) => {
+        const offset = offsets.get(digest);
+        return offset === undefined ? {} : { offset };
+    };
+    return {
+        references,
+        platform,
+        configDigest,
+        manifestDigests: [manifestDigest],
+        diffIds,
+        labels,
+        layers: image.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType, ...at(digest) })),
+        configAt: { offset: 0, size: configBytes.length, ...at(configDigest) },
+        manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
+    };
 }
 /** What to do when the tarball's filesystem is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
@@ -31134,10 +31156,6 @@ var plan_plan = __nccwpck_require__(534);
 var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/shared/docker/buildx.js + 2 modules
 var buildx = __nccwpck_require__(2219);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31187,7 +31205,8 @@ async function* tarEntries(chunks) {
             const kind = linkKinds[type];
             const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
             // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
             await bytes.skip(end + tarPadding(size) - bytes.position);
             extension = {};
         }
@@ -31304,7 +31323,6 @@ var external_node_zlib_ = __nccwpck_require__(8522);
 
 
 
-
 const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
 /**
  * @param frameBytes the longest frame
@@ -31317,7 +31335,6 @@ function gzipCompressor(frameBytes, level) {
     const options = level === undefined ? { chunkSize } : { chunkSize, level };
     return {
         compress: async (frame) => [await gzipFrame(frame, options)],
-        release: () => undefined,
         close: () => undefined,
     };
 }
@@ -31340,11 +31357,6 @@ function zstdCompressor(level) {
             const result = parts;
             parts = [];
             return result;
-        },
-        release: ({ buffer, byteOffset, length }) => {
-            // The stream goes on in a chunk until it's full.
-            if (byteOffset + length === zstdChunkBytes)
-                (0,bytes_chunks/* giveBack */.F5)(Buffer.from(buffer));
         },
         close: () => stream.destroy(),
     };
@@ -31370,7 +31382,7 @@ const framesInFlight = 4;
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames. Each chunk is valid until the next is asked for.
+ * Holds at most nine frames.
  */
 async function* compressLayer(chunks, compression) {
     if (compression.format === 'uncompressed') {
@@ -31383,10 +31395,7 @@ async function* compressLayer(chunks, compression) {
     try {
         for await (const frame of compress_layer_frames(chunks, pool)) {
             const compressor = compressors.pop() ?? newCompressor(compression);
-            const compressed = compressor
-                .compress(frame)
-                .then((parts) => ({ parts, compressor }))
-                .finally(() => {
+            const compressed = compressor.compress(frame).finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
             });
@@ -31394,21 +31403,15 @@ async function* compressLayer(chunks, compression) {
             waiting.push(compressed);
             const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
             if (first !== undefined)
-                yield* passing(await first);
+                yield* await first;
         }
         for (const compressed of waiting)
-            yield* passing(await compressed);
+            yield* await compressed;
     }
     finally {
         await Promise.allSettled(waiting);
         for (const compressor of compressors)
             compressor.close();
-    }
-}
-function* passing({ parts, compressor }) {
-    for (const part of parts) {
-        yield part;
-        compressor.release(part);
     }
 }
 function newCompressor({ format, level }) {
@@ -31447,7 +31450,6 @@ async function* compress_layer_frames(chunks, pool) {
 
 
 
-
 const write_layout_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -31474,9 +31476,9 @@ async function writeOciLayout(chunks, layout, compression) {
                 replaced.set(digest, layer);
         }
         else if (name === archiveManifest)
-            archive = await (0,consumers_.text)(content);
+            archive = (await (0,bytes_chunks/* copiedBytes */.QB)(content)).toString();
         else if (write_layout_top.test(name))
-            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
+            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), await (0,bytes_chunks/* copiedBytes */.QB)(content));
     };
     for await (const { name, isFile, content } of tarEntries(chunks))
         await takeEntry(isFile ? name : '', content);
@@ -31518,7 +31520,7 @@ async function writeBlob(content, layout, digest, compression) {
     const file = await (0,promises_.open)(partial, 'wx');
     try {
         for await (const part of compressLayer(all, compression)) {
-            hash.update(part);
+            hash.update((0,bytes_chunks/* viewOf */.du)(part));
             size += part.length;
             await (0,files/* writeAll */.f4)(file, part);
         }
@@ -31533,8 +31535,21 @@ async function writeBlob(content, layout, digest, compression) {
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
 async function placeBlob(layout, digest, content) {
     const partial = partialPath(layout, digest);
-    await (0,promises_.writeFile)(partial, content);
+    if (Buffer.isBuffer(content))
+        await (0,promises_.writeFile)(partial, content);
+    else
+        await writeChunks(partial, content);
     await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+async function writeChunks(path, chunks) {
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        for await (const chunk of chunks)
+            await (0,files/* writeAll */.f4)(file, chunk);
+    }
+    finally {
+        await file.close();
+    }
 }
 function partialPath(layout, digest) {
     return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
@@ -32037,7 +32052,7 @@ class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
 async function* readTarball(chunks, seen) {
-    for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
@@ -32049,7 +32064,7 @@ async function* readTarball(chunks, seen) {
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
-            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
             continue;
         }
         const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -32060,7 +32075,7 @@ async function* readTarball(chunks, seen) {
             yield { path, name: out, digest: told, size, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
     }
 }
 /**
@@ -32074,7 +32089,7 @@ async function seeTarball(chunks) {
         if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
             continue;
         const source = { failed: false };
-        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(passing), () => (source.failed = true));
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
         const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
@@ -32107,7 +32122,7 @@ function tarball_reader_hashed(chunks, hash) {
         const result = await source.next();
         if (result.done === true)
             return { done: true, value: undefined };
-        hash.update(result.value);
+        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
         return result;
     };
     return { [Symbol.asyncIterator]: () => ({ next }) };
@@ -32168,7 +32183,7 @@ function manifestsIn(indexText, seen) {
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...namesOf(descriptor)];
-            const bytes = seen.blob(digest)?.bytes;
+            const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= maxDepth)
                     continue;
@@ -32179,6 +32194,7 @@ function manifestsIn(indexText, seen) {
             found.set(digest, {
                 descriptor,
                 bytes,
+                offset,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -32212,7 +32228,7 @@ function namesOf({ annotations }) {
     }
 }
 function ociImage(found, seen) {
-    const manifest = manifestOf(found, found.bytes);
+    const manifest = manifestOf(found);
     const { config } = (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found));
     const image = {
         references: found.references,
@@ -32224,11 +32240,12 @@ function ociImage(found, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-function manifestOf({ descriptor }, bytes) {
+function manifestOf({ descriptor, bytes, offset }) {
     const { digest, mediaType } = descriptor;
     return {
         digest,
         bytes,
+        offset,
         mediaType: mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), `manifest ${digest}`).layers,
     };
@@ -32243,7 +32260,7 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     const image = {
         references: repoTags.map(image_reference/* parseReference */.F2),
         ...entry,
-        manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+        manifest: first === undefined ? undefined : manifestOf(first),
         // What the containerd store may take as the image's ID.
         manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
         layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
@@ -32252,10 +32269,10 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     return image;
 }
 function requireConfig(entry, by, name) {
-    const { digest, size, bytes } = requireEntry(entry, by, name);
+    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
     (0,image_manifest/* requireConfigSize */.bW)(size);
     const config = (0,image_manifest/* parseConfig */.o4)(bytes?.toString() ?? '', name);
-    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
@@ -32329,7 +32346,6 @@ function noPlatform(images, platform) {
 
 
 
-
 const chunkBytes = 256 * 1024;
 /**
  * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
@@ -32355,13 +32371,21 @@ async function openSourceTarball(path, plan, producer) {
     return repacked({ path, compression }, { image, references }, plan, producer);
 }
 function recordOf({ path, size, compression }, image, references, producer) {
+    const { manifest } = image;
+    const isPlain = compression === 'none';
+    const place = ({ offset, size: bytes }) => isPlain ? { size: bytes, offset } : { size: bytes };
     return {
         references,
         platform: image.config.platform,
         configDigest: image.configDigest,
         manifestDigests: image.manifestDigests,
         diffIds: image.config.diffIds,
-        layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
+        layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
+        ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
+        // A manifest of other layers than the archive's own is no help.
+        ...(isPlain && manifest?.layers.every(({ digest }, position) => digest === image.layers[position]?.digest) === true
+            ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
+            : {}),
         labels: image.config.labels,
         ...(image.config.created === undefined ? {} : { created: image.config.created }),
         tarballName: (0,external_node_path_.basename)(path),
@@ -32668,11 +32692,11 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3286);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3076);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8110);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6948);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
@@ -33657,34 +33681,38 @@ __nccwpck_require__.d(__webpack_exports__, {
 var errors = __nccwpck_require__(3205);
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 /** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
+function guardTags(engine, onTrouble) {
+    const changes = [];
+    let keepsAll = false;
+    const idOf = async (reference) => (await engine.inspect(reference))?.imageId;
+    const putBack = async ({ reference, before, after }) => {
+        if (before === after || (await idOf(reference)) !== after)
             return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
+        if (before !== undefined)
+            await engine.tag(before, reference);
         else
             await engine.untag(reference);
     };
+    const during = async (reference, work) => {
+        const before = await idOf(reference);
+        try {
+            await work();
+        }
+        finally {
+            changes.push({ reference, before, after: await idOf(reference) });
+        }
+    };
     return {
-        watch: (reference) => void watched.add(engine.nameOf(reference)),
-        keep: () => void (kept = true),
+        during,
+        tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+        keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            if (kept)
+            if (keepsAll)
                 return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            for (const change of changes.reverse()) {
+                await putBack(change).catch((error) => {
+                    onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
+                });
             }
         },
     };
@@ -33788,12 +33816,11 @@ function requirePushed(plan, outcome) {
 async function pushFromEngine({ engine, registry, log }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const guard = __addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const guard = __addDisposableResource(env_1, guardTags(engine, log.warning), true);
         const digests = [];
         for (const reference of plan.references) {
             const name = (0,image_reference/* formatReference */.FH)(reference);
-            guard.watch(name);
-            await engine.tag(image, name);
+            await guard.tag(image, name);
             digests.push(await registry.push(name));
         }
         const [first] = digests;
@@ -33933,7 +33960,7 @@ function formatReferenceOf(result) {
 
 /***/ }),
 
-/***/ 3286:
+/***/ 3076:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33959,17 +33986,19 @@ async function withTailCache(reader) {
     const tailStart = Math.max(0, reader.size - tailBytes);
     const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const both = async function* (start, end, read) {
+        const border = Math.max(start, Math.min(end, tailStart));
+        if (start < border)
+            yield* read(start, border);
+        if (border < end)
+            yield cached(border, end);
+    };
     return {
         size: reader.size,
         downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end, memory) {
-            const border = Math.max(start, Math.min(end, tailStart));
-            if (start < border)
-                yield* reader.stream(start, border, memory);
-            if (border < end)
-                yield cached(border, end);
-        },
+        stream: (start, end) => both(start, end, reader.stream),
+        lend: (start, end) => both(start, end, reader.lend),
     };
 }
 
@@ -34006,7 +34035,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
+    for await (const part of reader.stream(0, reader.size)) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -34132,7 +34161,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
     }
 }
 
@@ -34160,7 +34189,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(start, end, 'shared'), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -34185,7 +34214,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(at + start, at + end, 'shared'), onBytes);
+            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
         },
     };
 }
@@ -34197,7 +34226,8 @@ async function readText(reader, artifact, member) {
         size: member.compressedSize,
         downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+        stream: (from, to) => reader.stream(start + from, start + to),
+        lend: (from, to) => reader.lend(start + from, start + to),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -34565,8 +34595,8 @@ var external_node_fs_ = __nccwpck_require__(3024);
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: external "node:stream/promises"
+const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
 ;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
 
 
@@ -34631,7 +34661,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_namespaceObject.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -34769,7 +34799,6 @@ function explained(error, at, options) {
 
 
 
-
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 /**
@@ -34784,27 +34813,32 @@ function rangedReader(options) {
         size,
         downloaded: () => undefined,
         read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
+        stream: (start, end) => inParts(readInto, start, end, () => undefined),
+        lend: async function* (start, end) {
             const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
+            for await (const part of inParts(readInto, start, end, () => free.pop())) {
                 yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
+                free.push(Buffer.from(part.buffer));
             }
         },
     };
+}
+/** @param memory asked for a buffer to use again */
+async function* inParts(readInto, start, end, memory) {
+    const queue = [];
+    let next = start;
+    while (next < end || queue.length > 0) {
+        while (next < end && queue.length < partsInFlight) {
+            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+            const part = readInto(bytes.subarray(0, end - next), next);
+            part.catch(() => undefined); // reported when its turn comes
+            queue.push(part);
+            next = Math.min(end, next + partBytes);
+        }
+        const part = await queue.shift();
+        if (part !== undefined)
+            yield part;
+    }
 }
 /** Fills `bytes` from `start` on. */
 async function readPart(blob, options, bytes, start) {
@@ -34815,9 +34849,8 @@ async function readPart(blob, options, bytes, start) {
         // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
         body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
-            (0,bytes_chunks/* giveBack */.F5)(chunk);
         });
-        await (0,external_node_stream_promises_.finished)(body);
+        await (0,external_node_stream_promises_namespaceObject.finished)(body);
         if (filled < bytes.length)
             throw new CutShort(start + filled, end);
     };
@@ -34876,30 +34909,32 @@ function blobReader(given) {
             return reader;
         }));
     };
+    const either = async function* (start, end, way) {
+        let position = start;
+        if (whole === undefined) {
+            try {
+                for await (const part of way(parts)(start, end)) {
+                    position += part.length;
+                    yield part;
+                }
+                return;
+            }
+            catch (error) {
+                await fetched(error);
+            }
+        }
+        const reader = await whole;
+        if (reader !== undefined)
+            yield* way(reader)(position, end);
+    };
     return {
         size: options.size,
         downloaded: () => (isHere ? options.size : undefined),
         read: async (start, end) => whole === undefined
             ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
             : (await whole).read(start, end),
-        stream: async function* (start, end, memory) {
-            let position = start;
-            if (whole === undefined) {
-                try {
-                    for await (const part of parts.stream(start, end, memory)) {
-                        position += part.length;
-                        yield part;
-                    }
-                    return;
-                }
-                catch (error) {
-                    await fetched(error);
-                }
-            }
-            const reader = await whole;
-            if (reader !== undefined)
-                yield* reader.stream(position, end, memory);
-        },
+        stream: (start, end) => either(start, end, ({ stream }) => stream),
+        lend: (start, end) => either(start, end, ({ lend }) => lend),
     };
 }
 async function fetchWhole(options) {
@@ -34946,7 +34981,7 @@ async function writeWhole(blob, options, path, onBytes) {
                 body.destroy((0,errors/* asError */.zR)(error));
             }
         });
-        await (0,external_node_stream_promises_.finished)(body);
+        await (0,external_node_stream_promises_namespaceObject.finished)(body);
     }
     catch (error) {
         await discard(response);
@@ -34966,6 +35001,7 @@ function fileReader(path, size) {
         downloaded: () => size,
         read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
         stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
     };
 }
 async function* noChunks() {
@@ -34973,6 +35009,7 @@ async function* noChunks() {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
@@ -34996,7 +35033,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)(chunk, crc);
+            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -35487,20 +35524,38 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   F5: () => (/* binding */ giveBack),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
-/* harmony export */   TN: () => (/* binding */ lastingChunks),
+/* harmony export */   V$: () => (/* binding */ streamableChunks),
 /* harmony export */   V5: () => (/* binding */ withHead),
-/* harmony export */   bM: () => (/* binding */ watchedChunks)
+/* harmony export */   bM: () => (/* binding */ watchedChunks),
+/* harmony export */   du: () => (/* binding */ viewOf)
 /* harmony export */ });
-/* unused harmony export lastingChunk */
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
+// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
+// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
+// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
+// call that copies.
+/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+function viewOf({ buffer, byteOffset, length }) {
+    return Buffer.from(buffer, byteOffset, length);
+}
+/** All bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
+        copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
+}
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
+ * ask for more: such a one is copied. A longer one has been written by then.
+ */
+async function* streamableChunks(chunks) {
+    for await (const chunk of chunks)
+        yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -35519,20 +35574,6 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
-const heldBytes = 64 * 1024;
-/**
- * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
- * chunks back and ask for more: such a one is copied. A longer one has been written by then.
- */
-function lastingChunk(chunk) {
-    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
-}
-/** The same of each chunk. */
-async function* lastingChunks(chunks) {
-    for await (const chunk of chunks)
-        yield lastingChunk(chunk);
-}
 /**
  * The first bytes, to look at, and the whole with them.
  * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
@@ -35545,8 +35586,7 @@ async function withHead(chunks, isEnough) {
         const next = await source.next();
         if (next.done === true)
             break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
+        head = Buffer.concat([head, viewOf(next.value)]);
     }
     const all = async function* () {
         try {
@@ -35560,15 +35600,6 @@ async function withHead(chunks, isEnough) {
         }
     };
     return { head, all: all() };
-}
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
 }
 
 
@@ -35663,12 +35694,13 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+
 
 
 const chunkBytes = 1024 * 1024;
 /**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
  * @param source is closed at the end, if it is a file that was opened before
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
@@ -35709,8 +35741,9 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .viewOf */ .du)(chunk);
+    for (let written = 0; written < bytes.length;) {
+        written += (await file.write(bytes, written)).bytesWritten;
     }
 }
 /** @param root where they are made */
@@ -35957,6 +35990,7 @@ async function build(cli, args, print, pushed) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   RK: () => (/* binding */ dockerCli),
+  xq: () => (/* binding */ failedCommand),
   fM: () => (/* binding */ lastLine),
   jH: () => (/* binding */ outputOf)
 });
@@ -36056,152 +36090,6 @@ function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
 }
-
-
-/***/ }),
-
-/***/ 8110:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  w: () => (/* binding */ containerEngine)
-});
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
-
-const bufferBytes = 256 * 1024;
-/**
- * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
- * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
- * an export's time (docs/decisions.md).
- */
-class ReusedSocket {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
-    constructor(path, signal) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-    }
-    close() {
-        this.#socket.destroy();
-    }
-    write(text) {
-        this.#socket.write(text);
-    }
-    /** Throws the connection's error. The connection is closed at the end. */
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
-
-
-const endOfHead = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
- * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
- * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
- */
-async function savedByEngine(path, image, signal) {
-    return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
-}
-/**
- * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(path, image, signal) {
-    const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
-    return chunks === undefined ? undefined : (await (0,bytes_chunks/* copiedBytes */.QB)(chunks)).toString();
-}
-/** The body of a plain answer with status 200. */
-async function answer(path, request, signal) {
-    const socket = new ReusedSocket(path, signal);
-    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
-    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answered = await (0,bytes_chunks/* withHead */.V5)(socket, isWhole).catch(() => undefined);
-    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
-    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
-        return without(answered.all, headBytes + endOfHead.length);
-    }
-    socket.close();
-    return undefined;
-}
-function isPlain(head) {
-    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-async function* without(chunks, bytes) {
-    let left = bytes;
-    for await (const chunk of chunks) {
-        const rest = chunk.subarray(left);
-        left -= chunk.length - rest.length;
-        if (rest.length > 0)
-            yield rest;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
@@ -36218,81 +36106,248 @@ const meanings = [
 ];
 /** The error for a command that has failed, with the last thing it said. */
 function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const said = lastLine(output);
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+
+/***/ }),
+
+/***/ 6948:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
-
-
-
-
-
-
-/**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
- */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const reached = Promise.withResolvers();
-    const failed = Promise.withResolvers();
-    const server = (0,external_node_http_.createServer)((request, response) => {
-        const blob = findBlob(image, repository, request.url ?? '');
-        if (blob !== undefined)
-            reached.resolve(undefined);
-        void loopback_registry_answer(request, response, blob, failed.resolve);
-    });
-    server.listen(0, '127.0.0.1');
-    await (0,external_node_events_.once)(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return {
-        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
-        reached: reached.promise,
-        failed: failed.promise,
-        [Symbol.asyncDispose]: async () => {
-            const closed = (0,external_node_events_.once)(server, 'close');
-            server.close();
-            server.closeAllConnections();
-            await closed;
-        },
-    };
-}
-function findBlob(image, repository, path) {
-    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
-    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
-    return digest === undefined ? undefined : image.blobs.get(digest);
-}
-async function loopback_registry_answer(request, response, blob, onFailure) {
-    if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
-        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
-        return;
-    }
-    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
-    if (request.method === 'HEAD') {
-        response.end();
-        return;
-    }
-    // It may be a while until the first byte.
-    response.flushHeaders();
-    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
-    await (0,promises_.pipeline)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure), response).catch(() => undefined);
-}
-
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
+
+
+
+
+
+
+
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        pull: (reference, registry) => pullWatched(cli, reference, registry),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, reference),
+        references: () => references(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
+    return output;
+}
+/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+async function removeReference(cli, name) {
+    const args = ['image', 'rm', name];
+    const output = await cli.cleanUp(args);
+    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
+}
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
+ * can't ask for them. Without a version in its path the engine takes its newest.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(socketPath, image, signal) {
+    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
+    const asked = (0,external_node_http_.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
+    try {
+        const response = await new Promise((resolve, reject) => {
+            asked.on('response', resolve).on('error', reject).end();
+        });
+        const said = await (0,consumers_.text)(response);
+        return response.statusCode === 200 ? said : undefined;
+    }
+    catch {
+        signal.throwIfAborted();
+        return undefined;
+    }
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+}
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Has the engine pull an image by its digest from a registry that is watched.
+ * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ */
+async function pullWatched(cli, reference, { reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    if (output.exitCode === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36349,25 +36404,44 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
+
+
+
+
+
 /**
- * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
- * and unpacks one while others come.
- * @param warn told if our reference could not be removed
- * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
  */
-async function fetchImage(cli, image, warn) {
+function podmanEngine(cli, tempRoot) {
+    return {
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        // It takes whole tarballs only.
+        pull: undefined,
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, podmanName(reference)),
+        references: () => references(cli),
+    };
+}
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
-        const { reference } = registry;
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference, warn));
-        const output = await pull(cli, registry);
-        if (output.exitCode === 0)
-            return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        return await loadInto(cli, chunks, onLoaded, temp.path);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36379,222 +36453,25 @@ async function fetchImage(cli, image, warn) {
             await result_1;
     }
 }
-async function pull(cli, { reference, reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    return output;
-}
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference, warn) {
-    const output = await cli.cleanUp(['image', 'rm', reference]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
-
-
-
-
-
-/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
-async function* saveImage(cli, image) {
-    const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
-    yield* saved ?? saveFrom(cli, ['save', image]);
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+        const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return failedCommand(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
-
-
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-
-
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveImage(cli, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', reference], 'image-missing');
-        },
-        chains: () => chains(cli),
-        references: () => references(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw failedCommand(cli, code, args, output);
-    return output;
-}
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli) {
-    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-    if (list.exitCode !== 0 || ids.length === 0)
-        return [];
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw failedCommand(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
-
-
-
-
-
-// Reads what podman prints, where that differs from docker. Everything here is pure.
+// What podman prints, where that differs from docker.
 /** Reads `podman info --format json`; undefined when it isn't that. */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
@@ -36628,153 +36505,6 @@ function parsePodmanInspect(text) {
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
- */
-function podmanEngine(cli, tempRoot) {
-    return {
-        program: cli.program,
-        nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
-        fetch: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-        },
-        // Podman takes whole tarballs only.
-        chains: () => Promise.resolve([]),
-        references: () => references(cli),
-    };
-}
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const before = await references(cli);
-        const temp = podman_engine_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-        const names = [];
-        for (const name of loaded)
-            names.push(await asTagged(cli, name, before, onLoaded));
-        return names;
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = podman_engine_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(cli, loaded, before, onLoaded) {
-    if (!loaded.startsWith('docker.io/'))
-        return loaded;
-    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
-    onLoaded(name);
-    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-    const old = before.get(loaded);
-    if (old === undefined)
-        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-    else
-        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-    return name;
-}
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
-async function* save(cli, tempRoot, image) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = podman_engine_addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = podman_engine_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
@@ -36865,6 +36595,8 @@ function inspectedImage(image) {
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
         diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
+        ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
         // has only unpacked for another manifest (moby 2e3a23c8ec).
@@ -37146,10 +36878,12 @@ function parseConfig(text, where) {
     const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
     const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
     return {
         platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
         ...(created === undefined ? {} : { created }),
     };
 }

@@ -30958,12 +30958,11 @@ function requirePushed(plan, outcome) {
 async function pushFromEngine({ engine, registry, log }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const guard = __addDisposableResource(env_1, await (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning), true);
+        const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning), true);
         const digests = [];
         for (const reference of plan.references) {
             const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference);
-            guard.watch(name);
-            await engine.tag(image, name);
+            await guard.tag(image, name);
             digests.push(await registry.push(name));
         }
         const [first] = digests;
@@ -30985,7 +30984,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 4260:
+/***/ 3485:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31186,6 +31185,8 @@ function unwritable(path, why, cause) {
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: external "node:timers/promises"
@@ -31413,7 +31414,7 @@ async function wholeLayerSize(path) {
     }
 }
 /**
- * @returns chunks of at most 1 MiB, each valid until the next is asked for
+ * @returns chunks of at most 1 MiB
  * @throws HandoverError `tarball-invalid` when the file has another size by now
  */
 async function* wholeFileChunks(path, size) {
@@ -31535,14 +31536,14 @@ async function begun(items) {
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
+ * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
  * @param told of the whole at the end
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 async function* tarballChunks(layers, images, told) {
-    const layerOffsets = new Map();
+    const offsets = new Map();
     let position = 0;
     const count = (chunk) => {
         position += chunk.length;
@@ -31552,18 +31553,19 @@ async function* tarballChunks(layers, images, told) {
         yield count(tarHeader(folder, 0));
     for await (const { digest, size, chunks } of layers) {
         yield count(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
-        layerOffsets.set(digest, position);
+        offsets.set(digest, position);
         for await (const chunk of chunks())
             yield count(chunk);
         yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
-    requireLayers(named, layerOffsets);
+    requireLayers(named, offsets);
     for (const [name, bytes] of smallEntries(named)) {
+        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tarBlock);
         yield count(smallEntry(name, bytes));
     }
     yield count(endOfArchive);
-    told({ size: position, layerOffsets });
+    told({ size: position, offsets });
 }
 /** A whole entry of a tar. */
 function smallEntry(name, bytes) {
@@ -31635,6 +31637,7 @@ var export_image_push = __nccwpck_require__(6475);
 
 
 
+
 /**
  * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
  * @param unsealed asked for when the tarball has passed
@@ -31655,7 +31658,7 @@ async function* handoverFiles(tarball, unsealed, sealed) {
 }
 async function* hashed(chunks, update) {
     for await (const chunk of chunks) {
-        update(chunk);
+        update((0,bytes_chunks/* viewOf */.du)(chunk));
         yield chunk;
     }
 }
@@ -31664,12 +31667,8 @@ function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
     return {
-        ...recordedImage(planned),
-        layers: image.layers.map(({ digest, size, mediaType }) => {
-            const offset = tarball.layerOffsets.get(digest);
-            return { digest, size, mediaType, ...(offset === undefined ? {} : { offset }) };
-        }),
-        ...(further.length === 0 ? {} : { further: further.map(recordedImage) }),
+        ...recordedImage(planned, tarball),
+        ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
         ...(config.created === undefined ? {} : { created: config.created }),
         tarballName: (0,external_node_path_.basename)(path),
         tarballSize: tarball.size,
@@ -31678,10 +31677,24 @@ function imageRecord(planned) {
         ...(pushedReference === undefined ? {} : { pushedReference }),
     };
 }
-function recordedImage({ image, references }) {
-    const { config, configDigest, manifestDigest } = image;
+function recordedImage({ image, references }, { offsets }) {
+    const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
     const { platform, diffIds, labels } = config;
-    return { references, platform, configDigest, manifestDigests: [manifestDigest], diffIds, labels };
+    const at = (digest) => {
+        const offset = offsets.get(digest);
+        return offset === undefined ? {} : { offset };
+    };
+    return {
+        references,
+        platform,
+        configDigest,
+        manifestDigests: [manifestDigest],
+        diffIds,
+        labels,
+        layers: image.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType, ...at(digest) })),
+        configAt: { offset: 0, size: configBytes.length, ...at(configDigest) },
+        manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
+    };
 }
 /** What to do when the tarball's filesystem is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
@@ -31814,10 +31827,6 @@ var plan_plan = __nccwpck_require__(4811);
 var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/shared/docker/buildx.js + 2 modules
 var buildx = __nccwpck_require__(2219);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31867,7 +31876,8 @@ async function* tarEntries(chunks) {
             const kind = linkKinds[type];
             const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
             // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
             await bytes.skip(end + tarPadding(size) - bytes.position);
             extension = {};
         }
@@ -31969,9 +31979,9 @@ class ByteSource {
  */
 async function readSmallTar(bytes) {
     const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(external_node_stream_.Readable.from([bytes]))) {
+    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
         if (isFile)
-            files.set(name, await (0,bytes_chunks/* copiedBytes */.QB)(content));
+            files.set(name, await copiedBytes(content));
     }
     return files;
 }
@@ -31981,7 +31991,6 @@ var external_node_util_ = __nccwpck_require__(7975);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/layout/compress-layer.js
-
 
 
 
@@ -31997,7 +32006,6 @@ function gzipCompressor(frameBytes, level) {
     const options = level === undefined ? { chunkSize } : { chunkSize, level };
     return {
         compress: async (frame) => [await gzipFrame(frame, options)],
-        release: () => undefined,
         close: () => undefined,
     };
 }
@@ -32020,11 +32028,6 @@ function zstdCompressor(level) {
             const result = parts;
             parts = [];
             return result;
-        },
-        release: ({ buffer, byteOffset, length }) => {
-            // The stream goes on in a chunk until it's full.
-            if (byteOffset + length === zstdChunkBytes)
-                (0,bytes_chunks/* giveBack */.F5)(Buffer.from(buffer));
         },
         close: () => stream.destroy(),
     };
@@ -32050,7 +32053,7 @@ const framesInFlight = 4;
 /**
  * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames. Each chunk is valid until the next is asked for.
+ * Holds at most nine frames.
  */
 async function* compressLayer(chunks, compression) {
     if (compression.format === 'uncompressed') {
@@ -32063,10 +32066,7 @@ async function* compressLayer(chunks, compression) {
     try {
         for await (const frame of compress_layer_frames(chunks, pool)) {
             const compressor = compressors.pop() ?? newCompressor(compression);
-            const compressed = compressor
-                .compress(frame)
-                .then((parts) => ({ parts, compressor }))
-                .finally(() => {
+            const compressed = compressor.compress(frame).finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
             });
@@ -32074,21 +32074,15 @@ async function* compressLayer(chunks, compression) {
             waiting.push(compressed);
             const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
             if (first !== undefined)
-                yield* passing(await first);
+                yield* await first;
         }
         for (const compressed of waiting)
-            yield* passing(await compressed);
+            yield* await compressed;
     }
     finally {
         await Promise.allSettled(waiting);
         for (const compressor of compressors)
             compressor.close();
-    }
-}
-function* passing({ parts, compressor }) {
-    for (const part of parts) {
-        yield part;
-        compressor.release(part);
     }
 }
 function newCompressor({ format, level }) {
@@ -32127,7 +32121,6 @@ async function* compress_layer_frames(chunks, pool) {
 
 
 
-
 const write_layout_top = /^(?:oci-layout|index\.json)$/;
 const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 // A Docker archive of podman: layers by diff ID, uncompressed, and the config.
@@ -32154,9 +32147,9 @@ async function writeOciLayout(chunks, layout, compression) {
                 replaced.set(digest, layer);
         }
         else if (name === archiveManifest)
-            archive = await (0,consumers_.text)(content);
+            archive = (await (0,bytes_chunks/* copiedBytes */.QB)(content)).toString();
         else if (write_layout_top.test(name))
-            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), content);
+            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), await (0,bytes_chunks/* copiedBytes */.QB)(content));
     };
     for await (const { name, isFile, content } of tarEntries(chunks))
         await takeEntry(isFile ? name : '', content);
@@ -32198,7 +32191,7 @@ async function writeBlob(content, layout, digest, compression) {
     const file = await (0,promises_.open)(partial, 'wx');
     try {
         for await (const part of compressLayer(all, compression)) {
-            hash.update(part);
+            hash.update((0,bytes_chunks/* viewOf */.du)(part));
             size += part.length;
             await (0,files/* writeAll */.f4)(file, part);
         }
@@ -32213,8 +32206,21 @@ async function writeBlob(content, layout, digest, compression) {
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
 async function placeBlob(layout, digest, content) {
     const partial = partialPath(layout, digest);
-    await (0,promises_.writeFile)(partial, content);
+    if (Buffer.isBuffer(content))
+        await (0,promises_.writeFile)(partial, content);
+    else
+        await writeChunks(partial, content);
     await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+async function writeChunks(path, chunks) {
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        for await (const chunk of chunks)
+            await (0,files/* writeAll */.f4)(file, chunk);
+    }
+    finally {
+        await file.close();
+    }
 }
 function partialPath(layout, digest) {
     return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
@@ -32719,7 +32725,7 @@ class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
 async function* readTarball(chunks, seen) {
-    for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
@@ -32731,7 +32737,7 @@ async function* readTarball(chunks, seen) {
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
-            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
             continue;
         }
         const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -32742,7 +32748,7 @@ async function* readTarball(chunks, seen) {
             yield { path, name: out, digest: told, size, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
     }
 }
 /**
@@ -32750,13 +32756,13 @@ async function* readTarball(chunks, seen) {
  * which a compressed one is unpacked.
  * @throws HandoverError as `readTarball`; what `chunks` throws
  */
-async function tarball_reader_seeTarball(chunks) {
+async function seeTarball(chunks) {
     const seen = new SeenTarball();
     for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
         if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
             continue;
         const source = { failed: false };
-        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(passing), () => (source.failed = true));
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
         const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
@@ -32789,7 +32795,7 @@ function tarball_reader_hashed(chunks, hash) {
         const result = await source.next();
         if (result.done === true)
             return { done: true, value: undefined };
-        hash.update(result.value);
+        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
         return result;
     };
     return { [Symbol.asyncIterator]: () => ({ next }) };
@@ -32819,7 +32825,7 @@ function damaged(name, expected, found) {
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
  *   that isn't compressed has another digest than the config says
  */
-function tarball_images_imagesIn(seen) {
+function imagesIn(seen) {
     const archive = textOf(seen.find('manifest.json'));
     const index = textOf(seen.find('index.json'));
     const manifests = index === undefined ? [] : manifestsIn(index, seen);
@@ -32850,7 +32856,7 @@ function manifestsIn(indexText, seen) {
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...namesOf(descriptor)];
-            const bytes = seen.blob(digest)?.bytes;
+            const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= maxDepth)
                     continue;
@@ -32861,6 +32867,7 @@ function manifestsIn(indexText, seen) {
             found.set(digest, {
                 descriptor,
                 bytes,
+                offset,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -32894,7 +32901,7 @@ function namesOf({ annotations }) {
     }
 }
 function ociImage(found, seen) {
-    const manifest = manifestOf(found, found.bytes);
+    const manifest = manifestOf(found);
     const { config } = (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found));
     const image = {
         references: found.references,
@@ -32906,11 +32913,12 @@ function ociImage(found, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-function manifestOf({ descriptor }, bytes) {
+function manifestOf({ descriptor, bytes, offset }) {
     const { digest, mediaType } = descriptor;
     return {
         digest,
         bytes,
+        offset,
         mediaType: mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), `manifest ${digest}`).layers,
     };
@@ -32925,7 +32933,7 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     const image = {
         references: repoTags.map(image_reference/* parseReference */.F2),
         ...entry,
-        manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+        manifest: first === undefined ? undefined : manifestOf(first),
         // What the containerd store may take as the image's ID.
         manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
         layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
@@ -32934,10 +32942,10 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     return image;
 }
 function requireConfig(entry, by, name) {
-    const { digest, size, bytes } = requireEntry(entry, by, name);
+    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
     (0,image_manifest/* requireConfigSize */.bW)(size);
     const config = (0,image_manifest/* parseConfig */.o4)(bytes?.toString() ?? '', name);
-    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
@@ -32960,7 +32968,7 @@ function requireDiffIds({ config, layers }, seen) {
  * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
  * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
  */
-function tarball_images_chooseImage(images, wanted, platform) {
+function chooseImage(images, wanted, platform) {
     const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
     const named = images.filter((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
     const candidates = named.length > 0 ? named : images;
@@ -33011,7 +33019,6 @@ function noPlatform(images, platform) {
 
 
 
-
 const chunkBytes = 256 * 1024;
 /**
  * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
@@ -33023,7 +33030,7 @@ async function openSourceTarball(path, plan, producer) {
     const size = await sizeOf(path);
     const compression = compressionOf(await head(path));
     const { kind, images } = await inspectFile(path, compression);
-    const chosen = tarball_images_chooseImage(images, plan.reference, plan.platform);
+    const chosen = chooseImage(images, plan.reference, plan.platform);
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}\`, or give the tarball of the other platform.`);
     }
@@ -33037,13 +33044,21 @@ async function openSourceTarball(path, plan, producer) {
     return repacked({ path, compression }, { image, references }, plan, producer);
 }
 function recordOf({ path, size, compression }, image, references, producer) {
+    const { manifest } = image;
+    const isPlain = compression === 'none';
+    const place = ({ offset, size: bytes }) => isPlain ? { size: bytes, offset } : { size: bytes };
     return {
         references,
         platform: image.config.platform,
         configDigest: image.configDigest,
         manifestDigests: image.manifestDigests,
         diffIds: image.config.diffIds,
-        layers: image.layers.map(({ digest, size: bytes }) => ({ digest, size: bytes, mediaType: '' })),
+        layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
+        ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
+        // A manifest of other layers than the archive's own is no help.
+        ...(isPlain && manifest?.layers.every(({ digest }, position) => digest === image.layers[position]?.digest) === true
+            ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
+            : {}),
         labels: image.config.labels,
         ...(image.config.created === undefined ? {} : { created: image.config.created }),
         tarballName: (0,external_node_path_.basename)(path),
@@ -33086,7 +33101,7 @@ function missingReference(path) {
 }
 async function inspectFile(path, compression) {
     try {
-        return tarball_images_imagesIn(await tarball_reader_seeTarball(decompress(fileChunks(path), compression)));
+        return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
     }
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
@@ -33280,21 +33295,275 @@ function logTarball(log, path, record) {
 
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/load-image/digests.js
-var digests = __nccwpck_require__(1448);
+;// CONCATENATED MODULE: ./build/load-image/identity.js
+
+
+
+
+
+
+
+
+/**
+ * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
+ *   parts: then it takes all of it to know them
+ * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ */
+async function identifyByRange(content, record) {
+    const images = [record, ...(record.further ?? [])];
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > image_manifest/* maxJsonBytes */.ou))
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+async function reader(read, places) {
+    const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > image_manifest/* maxJsonBytes */.ou)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function knownImage(image, bytesAt) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, contents: undefined, references, layers: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        manifestMediaType: typeOf(manifestBytes),
+        layers: manifest.layers,
+    };
+    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+}
+/** What cannot be read is not what the record says. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
+    }
+}
+// A manifest may name its type (OCI image-spec, manifest.md).
+function typeOf(manifest) {
+    const value = (0,base_json/* parseJson */.qF)(manifest.toString());
+    return (0,base_json/* isObject */.Gv)(value) ? (0,base_json/* stringOr */.JI)(value['mediaType'], image_manifest/* mediaTypes */.Ib.manifest) : image_manifest/* mediaTypes */.Ib.manifest;
+}
+/** The layers as the manifest has them, where the record tells where each of them lies. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * @param layers what the image's manifest says of them; undefined where there is none
+ * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
+        requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const said = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw (0,image_record/* corrupt */.qb)(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
+}
+
+// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
+var images_plan = __nccwpck_require__(4115);
+;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
+
+/**
+ * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * @returns the outcomes in the same order
+ */
+async function side_by_side_sideBySide(before, atOnce, work) {
+    const after = [];
+    const waiting = before.entries();
+    const worker = async () => {
+        for (const [position, outcome] of waiting)
+            after[position] = await next(outcome, work);
+    };
+    await Promise.all(Array.from({ length: atOnce }, worker));
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * The values, if all went well.
+ * @param done what went well, as a participle: `loaded`
+ * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
+}
+
+;// CONCATENATED MODULE: ./build/load-image/find.js
+
+
+
+
+
+
+
+/**
+ * Opens the newest artifact of that name in the store's run.
+ * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
+ */
+async function findHandover(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return openHandover(await store.open(found), log);
+}
+/** Reads what it says of itself, and who its images are: some kilobytes. */
+async function openHandover(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const text = await content.text(image_record/* recordName */.xD);
+    if (text === undefined) {
+        log.info(`It has no ${image_record/* recordName */.xD}: its images are known by the tarball's own manifest.`);
+        return { origin: 'artifact', content, record: undefined, known: undefined };
+    }
+    const record = (0,image_record/* parseRecord */.Hh)(text);
+    return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
+ * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ */
+async function openHandovers(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
+    });
+    const handovers = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (handovers.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return handovers;
+}
+/**
+ * @param artifacts newest first
+ * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+    };
+}
+
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
-;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
-
-function tellSkipped(log, { skipped, layers, bytes }) {
-    log.info(`The engine has ${String(skipped)} of ${String(layers)} layers already: ${(0,base_text/* formatBytes */.z3)(bytes)} less to download.`);
-}
-
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js
-var load_image_plan_plan = __nccwpck_require__(666);
-;// CONCATENATED MODULE: ./build/load-image/foreign-tarball.js
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
 
 
 
@@ -33302,321 +33571,182 @@ var load_image_plan_plan = __nccwpck_require__(666);
 
 
 /**
- * A tarball of another maker, on its way to the engine: a Docker archive of any tool and age, or an OCI archive. Its layers
- * pass; what says which images there are is written by us, at the end. So the classic store loads OCI archives too, of
- * several platforms one is loaded, and the engine gets the references that are wanted and no others.
- * @param plain isn't compressed
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
  */
-function foreignTarball(plain, wanted) {
-    let images = [];
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
     return {
-        chunks: rewritten(plain, wanted, (found) => (images = found)),
-        image: () => {
-            const [first, ...further] = images.map(asExpected);
-            if (first === undefined)
-                throw new RangeError('asked for before the tarball has passed');
-            return { ...first, further };
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
         },
     };
 }
-async function* rewritten(plain, wanted, told) {
-    const seen = new SeenTarball();
-    for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry);
-    const images = chooseImages(tarball_images_imagesIn(seen).images, wanted);
-    told(images);
-    for (const [name, bytes] of closingEntries(images))
-        yield smallEntry(name, bytes);
-    yield endOfArchive;
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
 }
-async function* wholeEntry({ name, size, chunks }) {
-    yield tarHeader(name, size);
-    yield* chunks;
-    yield Buffer.alloc(tarPadding(size));
-}
-/** Without a wish all images that have a name, else the one that is meant. */
-function chooseImages(images, { reference, platform }) {
-    if (reference === undefined && images.every(({ references }) => references.length > 0)) {
-        const firsts = new Map(images.flatMap((image) => image.references.slice(0, 1)).map((one) => [(0,image_reference/* formatReference */.FH)(one), one]));
-        return [...firsts.values()].map((first) => named(tarball_images_chooseImage(images, first, platform), undefined));
-    }
-    return [named(tarball_images_chooseImage(images, reference, platform), reference)];
-}
-function named(image, reference) {
-    const own = image.references.filter(({ tag }) => tag !== undefined);
-    if (reference !== undefined)
-        return { image, references: [reference] };
-    return { image, references: own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If] };
-}
-function closingEntries(images) {
-    const whole = images.flatMap(({ image, references }) => {
-        const contents = contentsOf(image);
-        return contents === undefined ? [] : [{ image: contents, references }];
-    });
-    if (whole.length === images.length)
-        return smallEntries(whole);
-    return archiveEntries(images.map(({ image, references }) => ({ ...image, layerNames: image.layers.map(({ name }) => name), references })));
-}
-function asExpected({ image, references }) {
-    const contents = contentsOf(image);
-    const manifestDigests = contents === undefined ? [] : [contents.manifestDigest];
-    return { expected: { ...image.config, configDigest: image.configDigest, manifestDigests }, references };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
-
-
-
-
-
-
-/**
- * The plain tarball, whatever its compression.
- * @throws HandoverError `tarball-invalid` while iterating, when the compressed data is damaged
- */
-async function* plainTarball(chunks, name) {
-    let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
-    if (head.length === 0)
-        throw tarball_stream_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(head);
-    if (compression === 'none') {
-        yield* all;
+async function answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
         return;
     }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/gunzipped-layer.js
+
+
+
+// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
+// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
+/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+function isGzipLayer(mediaType) {
+    return /\.tar[+.]gzip$/.test(mediaType);
+}
+/**
+ * The length that a gzip file's last bytes tell.
+ * @param compressedSize bytes of the file
+ * @returns undefined when that can't be the length of the whole, as in a file of several members
+ */
+function plainSize(trailer, compressedSize) {
+    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
+    return size < compressedSize ? undefined : size;
+}
+/**
+ * A gzip layer's plain bytes.
+ * @returns `size` bytes in all
+ * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
     try {
-        yield* decompress(all, compression);
+        for await (const chunk of decompress(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+        }
     }
     catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
     }
+    if (length !== size)
+        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
 }
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+}
+// To ask for the end of a smaller layer would take longer than to unpack it.
+const minBytes = 4 * 1024 * 1024;
 /**
- * The artifact's tarball, uncompressed. Without a record it is made anew while it passes (foreign-tarball.ts).
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid` while iterating; the end is given out only when all is well
+ * A gzip layer as it is when it isn't compressed.
+ * @param diffId its digest then, as the image's config has it
+ * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
  */
-function openTarball(request, onBytes) {
-    const { content, record, wanted } = request;
-    const tee = request.tee ?? ((chunks) => chunks);
-    const names = content.files.map(({ name }) => name);
-    const name = record?.tarballName ?? (0,load_image_plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
-    const bytes = content.read(name, onBytes);
-    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
-    const plain = plainTarball(tee(checked), name);
-    if (record !== undefined)
-        return { chunks: plain, image: () => recordedContents(record) };
-    return foreignTarball(plain, wanted);
-}
-/** What a record says of the images in its tarball. */
-function recordedContents(record) {
-    const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
-    return { expected: record, references: record.references, further };
-}
-/** Checks size, and where the artifact service gave no digest also the digest, against the record. */
-async function* asRecorded(chunks, record, withDigest) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    let held;
-    for await (const chunk of chunks) {
-        if (withDigest)
-            hash.update(chunk);
-        size += chunk.length;
-        if (held !== undefined)
-            yield held;
-        held = chunk;
-    }
-    const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
-    if (size !== record.tarballSize || digest !== record.tarballDigest) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
-            `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
-    }
-    if (held !== undefined)
-        yield held;
-}
-function tarball_stream_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
+    if (size < minBytes || !isGzipLayer(mediaType))
+        return undefined;
+    const end = offset + size;
+    const length = plainSize(await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined)), size);
+    return length === undefined ? undefined : { digest: diffId, size: length };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/partial-tarball.js
+;// CONCATENATED MODULE: ./build/load-image/overlap/offer.js
 
 
 
 /**
- * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
- * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
- * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
+ * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
+ * are offered unpacked (docs/decisions.md); a containerd store keeps the layers as the manifest names them.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`
  */
-function planPartialTarball(record, chains) {
-    const { layers, diffIds } = record;
-    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
-        return undefined;
-    // Their layers lie in the tarball too, and the record doesn't tell where.
-    if (record.further !== undefined)
-        return undefined;
-    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
-    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-    const contents = new Map();
-    for (const { digest, size, offset } of layers) {
-        if (offset === undefined || offset < tarBlock)
-            return undefined;
-        contents.set(digest, { digest, start: offset, end: offset + size });
+async function offerImage(ranged, store, watch) {
+    const { contents, layers } = ranged;
+    const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+    const plain = store === 'classic' ? await plainLayers(ranged) : new Map();
+    const config = [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)];
+    const blobs = [config, ...layerBlobs(ranged, plain, watch)];
+    if (plain.size === 0) {
+        const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)];
+        return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
     }
-    const all = [...contents.values()].sort((one, other) => one.start - other.start);
-    const skipped = all.filter(({ digest }) => !needed.has(digest));
-    if (skipped.length === 0)
-        return undefined;
+    // Another manifest of the same config: to the classic store, the same image.
+    const described = layers.map((layer) => offeredAs(layer, plain));
+    const other = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
+    const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)];
     return {
-        parts: partsOf(all, needed, record.tarballSize),
-        sentLayers: all.length - skipped.length,
-        skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + tarPadding(end - start), 0),
+        image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
+        unpacked: new Set(plain.keys()),
     };
 }
-/** The layers that are needed, and all that is no layer: what lies between their entries. */
-function partsOf(all, needed, tarballSize) {
-    const parts = [];
-    let position = 0;
-    for (const content of all) {
-        const { digest, start, end } = content;
-        const isNeeded = needed.has(digest);
-        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
-        if (isNeeded)
-            parts.push(content);
-        // A layer that is sent takes its padding along with what follows.
-        position = isNeeded ? end : end + tarPadding(end - start);
-    }
-    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
+/** Those gzip layers that are offered unpacked, by their own digest. */
+async function plainLayers({ contents, layers, read }) {
+    const { diffIds } = contents.config;
+    const found = await Promise.all(layers.map(async (layer, position) => {
+        const diffId = diffIds[position];
+        const plain = diffId === undefined ? undefined : await gunzippedLayer(layer, diffId, read);
+        return plain === undefined ? [] : [[layer.digest, plain]];
+    }));
+    return new Map(found.flat());
 }
-function commonLength(one, other) {
-    const end = one.findIndex((digest, position) => digest !== other[position]);
-    return end < 0 ? one.length : end;
+function layerBlobs({ layers, read }, plain, watch) {
+    const turns = new LayerTurns();
+    const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+    return distinct.map((layer, position) => {
+        const { digest, size, mediaType } = offeredAs(layer, plain);
+        const bytes = () => {
+            const { offset = 0 } = layer;
+            const stored = read(offset, offset + layer.size, watch.onBytes);
+            return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
+        };
+        const chunks = () => {
+            watch.onAsked(layer.digest);
+            return turns.pass(position, bytes);
+        };
+        return [digest, { size, mediaType, chunks }];
+    });
 }
-/**
- * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
- * @param read reads the tarball's bytes from start up to but not including end
- * @returns chunks that are valid as long as those that were read
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-async function* partialTarballChunks({ parts }, read) {
-    for (const { start, end, digest } of parts) {
-        const chunks = read(start, end);
-        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
-    }
+function offeredAs(layer, plain) {
+    const unpacked = plain.get(layer.digest);
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
-async function* checkedLayer(expected, size, chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let read = 0;
-    for await (const chunk of chunks) {
-        hash.update(chunk);
-        read += chunk.length;
-        if (read >= size)
-            requireDigest(expected, hash);
-        yield chunk;
-    }
-    if (read < size || size === 0)
-        requireDigest(expected, hash);
+function smallBlob(bytes, mediaType) {
+    return { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) };
 }
-function requireDigest(expected, hash) {
-    const digest = `sha256:${hash.copy().digest('hex')}`;
-    if (digest !== expected) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/missing-layers.js
-
-
-
-/**
- * Looks which layers of the image the engine lacks.
- * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
- *   doesn't tell in which form it has them: it is sent all.
- */
-async function findMissingLayers({ engine, log }, info, content, record) {
-    if (info.imageStore !== 'classic')
-        return undefined;
-    const partial = planPartialTarball(record, await engine.chains());
-    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
-    if (partial === undefined || read === undefined)
-        return undefined;
-    const { sentLayers, skippedLayers, skippedBytes } = partial;
-    tellSkipped(log, { skipped: skippedLayers, layers: skippedLayers + sentLayers, bytes: skippedBytes });
-    return {
-        skippedBytes,
-        open: (onBytes) => ({
-            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => recordedContents(record),
-        }),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
- * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
- */
-function verify_differences(expected, found) {
-    const ids = [
-        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
-        ...expected.manifestDigests,
-    ];
-    const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
-    const layersFit = expected.diffIds.length === found.diffIds.length &&
-        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
-    return [
-        ...(idFits ? [] : [`image ID ${found.imageId} instead of ${ids.join(' or ')}`]),
-        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
-        ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
-            ? []
-            : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
-        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
-    ];
-}
-function listed(diffIds) {
-    const last = diffIds.at(-1);
-    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
-}
-/** @throws HandoverError `image-mismatch` */
-function requireSameImage(reference, expected, found) {
-    const wrong = verify_differences(expected, found);
-    if (wrong.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag has been taken back. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
-        'pulls the same tag on this runner.');
-}
-/**
- * Checks what is known before the image is loaded.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
- */
-function verify_requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
-        return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/layer-turns.js
 // An engine asks for all layers within some hundredths of a second, in any order.
 const graceMs = 100;
 /**
@@ -33667,236 +33797,6 @@ class LayerTurns {
         const lower = [...this.#asked].filter((asked) => asked < position);
         return this.#grace === 'over' || lower.length === position;
     }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/plain-layers.js
-
-
-
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
-const gzipTrailerBytes = 4;
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
-function isGzipLayer(mediaType) {
-    return /\.tar[+.]gzip$/.test(mediaType);
-}
-/**
- * The length that a gzip file's last bytes tell.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
- */
-function plainSize(trailer, compressedSize) {
-    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-    return size < compressedSize ? undefined : size;
-}
-/**
- * A gzip layer's plain bytes.
- * @returns chunks that are valid until the next is asked for, `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
- */
-async function* plainLayerChunks(chunks, size) {
-    let length = 0;
-    const source = { failed: false };
-    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(chunks), () => (source.failed = true));
-    try {
-        for await (const chunk of decompress(watched, 'gzip')) {
-            length += chunk.length;
-            if (length > size)
-                break;
-            yield chunk;
-            (0,bytes_chunks/* giveBack */.F5)(chunk);
-        }
-    }
-    catch (error) {
-        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
-    }
-    if (length !== size)
-        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
-}
-function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
-}
-// To ask for the end of a smaller layer would take longer than to unpack it.
-const minBytes = 4 * 1024 * 1024;
-/**
- * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
- * (docs/decisions.md).
- * @returns by the digest of the gzip layer
- */
-async function plainLayers({ layers, diffIds }, read) {
-    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
-        const diffId = diffIds[position];
-        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
-            return [];
-        const end = offset + size;
-        const trailer = await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined));
-        const plain = plainSize(trailer, size);
-        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
-    }));
-    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/offered-layers.js
-
-
-
-
-
-
-
-
-
-// Configs and manifests: some kilobytes.
-const maxRestBytes = 8 * 1024 * 1024;
-/**
- * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
- * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
- * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
- * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
- */
-async function offerLayers(content, record) {
-    const bare = planPartialTarball(record, [record.diffIds]);
-    if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const [plain, rest] = await Promise.all([
-        plainLayers(record, read),
-        (0,bytes_chunks/* copiedBytes */.QB)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
-    ]);
-    const small = await smallBlobs(rest);
-    const config = small.get(record.configDigest);
-    const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
-    if (manifestDigest === undefined || config === undefined)
-        return undefined;
-    const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
-    return {
-        layers,
-        rest,
-        unpacked: new Set(plain.keys()),
-        image: (watch, tarball) => {
-            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
-            if (plain.size === 0)
-                return { manifestDigest, blobs };
-            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
-            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
-            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
-        },
-    };
-}
-function layerBlobs({ layers, plain, read }, watch, tarball) {
-    const turns = new LayerTurns();
-    return [...layers.values()].map((layer, position) => {
-        const { digest, size, mediaType } = offeredAs(layer, plain);
-        const bytes = () => {
-            const { offset = 0 } = layer;
-            const stored = read(offset, offset + layer.size, watch.onBytes);
-            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
-        };
-        const chunks = () => {
-            watch.onAsked(layer.digest);
-            return turns.pass(position, bytes);
-        };
-        return [digest, { size, mediaType, chunks }];
-    });
-}
-function offeredAs(layer, plain) {
-    const unpacked = plain.get(layer.digest);
-    return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
-}
-/** Configs and manifests, by the digests that they have. */
-async function smallBlobs(tarball) {
-    const blobs = new Map();
-    for (const [name, bytes] of await readSmallTar(tarball)) {
-        if (!name.startsWith('blobs/sha256/'))
-            continue;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
-    }
-    return blobs;
-}
-function smallBlob(bytes) {
-    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
-}
-// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
-function mediaTypeOf(bytes) {
-    const value = (0,base_json/* parseJson */.qF)(bytes.toString());
-    if (!(0,base_json/* isObject */.Gv)(value))
-        return image_manifest/* mediaTypes */.Ib.config;
-    return (0,base_json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/passing-tarball.js
-
-
-
-
-/**
- * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
- * comes when all have passed.
- */
-class PassingTarball {
-    #given = Promise.withResolvers();
-    #taken = Promise.withResolvers();
-    #end = Promise.withResolvers();
-    constructor() {
-        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
-    }
-    /** What `docker load` is fed; throws what `fail` was told. */
-    async *chunks() {
-        try {
-            for (;;) {
-                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
-                if (chunk === undefined)
-                    return;
-                yield (0,bytes_chunks/* lastingChunk */.gv)(chunk);
-                this.#given = Promise.withResolvers();
-                this.#taken.resolve(undefined);
-                this.#taken = Promise.withResolvers();
-            }
-        }
-        finally {
-            // Nobody waits any more, now or later.
-            this.#taken.resolve(undefined);
-        }
-    }
-    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
-    async *pass({ digest, size }, chunks) {
-        await this.#give(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
-        let isWhole = false;
-        try {
-            for await (const chunk of chunks) {
-                const given = this.#give(chunk);
-                yield chunk;
-                await given;
-            }
-            await this.#give(Buffer.alloc(tarPadding(size)));
-            isWhole = true;
-        }
-        finally {
-            if (!isWhole)
-                this.fail(brokenOff(digest));
-        }
-    }
-    /** The rest of the tarball, with its end. */
-    async end(rest) {
-        await this.#give(rest);
-        this.#end.resolve(undefined);
-    }
-    /** Ends `docker load` with this error; layers go on passing. */
-    fail(error) {
-        this.#end.reject(error);
-        // It may never have begun to read.
-        this.#taken.resolve(undefined);
-    }
-    async #give(chunk) {
-        if (chunk.length === 0)
-            return;
-        this.#given.resolve(chunk);
-        await this.#taken.promise;
-    }
-}
-function brokenOff(digest) {
-    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
@@ -33958,39 +33858,24 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
+
 /**
- * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
- * rest of the tarball, which names the image.
- * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
- * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
+ * Lets the engine fetch an image from this step.
+ * @returns undefined when that can't be done: then the tarball has to be loaded as a whole
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-async function loadOverlapped({ engine, log, info }, content, record, told) {
-    const { fetch } = engine;
-    const offered = fetch === undefined ? undefined : await offerLayers(content, record);
-    if (fetch === undefined || offered === undefined)
+async function fetchOverlapped(tools, request) {
+    const { engine, log } = tools;
+    const { image, word } = request;
+    if (engine.pull === undefined)
         return undefined;
-    const asked = new Set();
-    const total = { atMost: bytesIn(offered, () => true) };
+    const layers = distinctLayers(image);
     try {
-        const loaded = await log.progress(wordFor(content), total, (passed) => {
-            const onBytes = (bytes) => {
-                told.bytes(bytes);
-                passed(bytes);
-            };
-            const watch = { onAsked: (digest) => void asked.add(digest), onBytes };
-            return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
-        });
-        tellUnpacked(log, offered, asked);
-        const hasSkipped = asked.size < offered.layers.size;
-        if (!hasSkipped && !needsBothForms(offered, info))
-            return loaded;
-        if (await overlap_isWhole(engine, loaded, record)) {
-            if (hasSkipped)
-                tellSkipped(log, skippedOf(offered, asked));
-            return loaded;
-        }
-        log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-        return undefined;
+        return await log.progress(word, { atMost: bytesOf(layers) }, (passed) => fetchImage(tools, request, (bytes) => {
+            request.onBytes(bytes);
+            passed(bytes);
+        }));
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -33999,177 +33884,549 @@ async function loadOverlapped({ engine, log, info }, content, record, told) {
         return undefined;
     }
 }
-/** What the log calls it when bytes of the artifact pass to the engine. */
-function wordFor({ downloaded }) {
-    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
-}
-function tellUnpacked(log, { unpacked }, asked) {
-    const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
-    if (passed === 0)
-        return;
-    log.info(`Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`);
-}
-// The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
-function needsBothForms({ unpacked }, { imageStore }) {
-    return unpacked.size > 0 && imageStore === 'containerd';
-}
-async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
+async function fetchImage({ engine, log, info }, { image, spareName }, onBytes) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        // What the image is called until it has got its own name goes at the end.
-        const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        if (!needsBothForms(offered, info)) {
-            fetched.use(await fetch(offered.image(watch), log.warning));
-            return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
-        }
-        const tarball = new PassingTarball();
-        const loading = engine.load(tarball.chunks(), told.loaded);
-        // Thrown below, when the engine has got what it fetches.
-        loading.catch((error) => {
-            tarball.fail(error);
+        const asked = new Set();
+        const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
+            onAsked: (digest) => void asked.add(digest),
+            onBytes,
         });
-        try {
-            fetched.use(await fetch(offered.image(watch, tarball), log.warning));
-            await tarball.end(offered.rest);
+        // What the image is called until it has its own name goes at the end.
+        const names = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        let name;
+        {
+            const env_2 = { stack: [], error: void 0, hasError: false };
+            try {
+                const registry = overlap_addDisposableResource(env_2, await loopbackRegistry(offered), true);
+                name = registry.reference;
+                names.defer(() => untag(engine, log, registry.reference));
+                await engine.pull?.(registry.reference, registry);
+            }
+            catch (e_1) {
+                env_2.error = e_1;
+                env_2.hasError = true;
+            }
+            finally {
+                const result_1 = overlap_disposeResources(env_2);
+                if (result_1)
+                    await result_1;
+            }
         }
-        catch (error) {
-            tarball.fail(error);
-            await loading.catch(() => undefined);
+        const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
+        tellLayers(log, image, {
+            skipped,
+            unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
+            asked: asked.size,
+        });
+        // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
+        // (field-notes M19): it is given those that it didn't ask for.
+        if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
+            log.info('The engine has those layers in another form than this image: it gets them all the same.');
+            names.defer(() => untag(engine, log, spareName));
+            await engine.load(completing(image, skipped, spareName, onBytes), () => undefined);
+            name = spareName;
+        }
+        const held = names.move();
+        return { name, [Symbol.asyncDispose]: () => held.disposeAsync() };
+    }
+    catch (e_2) {
+        env_1.error = e_2;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_2 = overlap_disposeResources(env_1);
+        if (result_2)
+            await result_2;
+    }
+}
+/** A tarball that completes an image whose other layers the engine has. */
+async function* completing({ contents, read }, layers, name, onBytes) {
+    for (const { digest, size, offset = 0 } of layers) {
+        yield tarHeader((0,image_digest/* blobName */.PF)(digest), size);
+        yield* read(offset, offset + size, onBytes);
+        yield Buffer.alloc(tarPadding(size));
+    }
+    const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
+    for (const [path, bytes] of named)
+        yield smallEntry(path, bytes);
+    yield endOfArchive;
+}
+/** Takes a name of ours back; a failed pull may not have set it. */
+async function untag(engine, log, name) {
+    await engine.untag(name).catch((error) => {
+        log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+    });
+}
+function tellLayers(log, image, { skipped, unpacked, asked }) {
+    if (unpacked > 0) {
+        log.info(`Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`);
+    }
+    if (skipped.length === 0)
+        return;
+    log.info(`The engine has ${String(skipped.length)} of ${String(distinctLayers(image).length)} layers already: ` +
+        `${(0,base_text/* formatBytes */.z3)(bytesOf(skipped))} less to download.`);
+}
+function distinctLayers({ layers }) {
+    return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+}
+function bytesOf(layers) {
+    return layers.reduce((sum, { size }) => sum + size, 0);
+}
+
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js
+var load_image_plan_plan = __nccwpck_require__(666);
+;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * @param onBytes told of each part that has come, in bytes
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch` while iterating; what
+ *   names the images is given out only when all is well
+ */
+function wholeTarball(request, onBytes) {
+    const { content, record } = request;
+    const tee = request.tee ?? ((chunks) => chunks);
+    const names = content.files.map(({ name }) => name);
+    const name = record?.tarballName ?? (0,load_image_plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
+    const bytes = content.read(name, onBytes);
+    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+    let passed = [];
+    const all = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
+    const chunks = record === undefined ? all : asHandedOver(all);
+    return { chunks, images: () => passed };
+}
+/** What is wrong with a tarball that a record tells of went wrong with the artifact. */
+async function* asHandedOver(chunks) {
+    try {
+        yield* chunks;
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'tarball-invalid')
             throw error;
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+    }
+}
+/** The plain tarball, whatever its compression. */
+async function* plainTarball(chunks, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
+    if (head.length === 0)
+        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
+    const compression = compressionOf(head);
+    if (compression === 'none') {
+        yield* all;
+        return;
+    }
+    try {
+        yield* decompress(all, compression);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+/** Checks size, and where the artifact service gave no digest also the digest, against the record. */
+async function* asRecorded(chunks, record, withDigest) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    for await (const chunk of chunks) {
+        if (withDigest)
+            hash.update(chunk);
+        size += chunk.length;
+        yield chunk;
+    }
+    const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
+    if (size === record.tarballSize && digest === record.tarballDigest)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
+        `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
+}
+async function* rewritten(plain, request, told) {
+    const seen = new SeenTarball();
+    for await (const entry of readTarball(plain, seen))
+        yield* wholeEntry(entry);
+    const { images } = imagesIn(seen);
+    const chosen = request.record === undefined
+        ? chooseImages(images, request)
+        : recordedImages(images, request.record, request.reference);
+    const { passed, entries } = closing(chosen, request.repository);
+    told(passed);
+    for (const [name, bytes] of entries)
+        yield smallEntry(name, bytes);
+    yield endOfArchive;
+}
+async function* wholeEntry({ name, size, chunks }) {
+    yield tarHeader(name, size);
+    yield* chunks;
+    yield Buffer.alloc(tarPadding(size));
+}
+/** Without a wish all images that have a name, else the one that is meant. */
+function chooseImages(images, { reference, platform }) {
+    if (reference !== undefined)
+        return [{ image: chooseImage(images, reference, platform), references: [reference] }];
+    if (!images.every(({ references }) => references.length > 0))
+        return [ownNames(chooseImage(images, undefined, platform))];
+    const firsts = images.flatMap((image) => image.references.slice(0, 1));
+    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
+    return [...distinct.values()].map((first) => ownNames(chooseImage(images, first, platform)));
+}
+function ownNames(image) {
+    const own = image.references.filter(({ tag }) => tag !== undefined);
+    return { image, references: own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If] };
+}
+/** The images that the record names, which have to be what it says of them. */
+function recordedImages(images, record, reference) {
+    return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+        const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
+        if (image === undefined) {
+            const there = images.map(({ configDigest }) => configDigest).join(', ');
+            throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
         }
-        return await loading;
+        const { configDigest, config, manifest } = image;
+        requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        return { image, references };
+    });
+}
+/**
+ * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
+ * under this name alone.
+ */
+function chooseRecorded(images, reference) {
+    if (reference === undefined)
+        return images.map((chosen) => ({ chosen, references: chosen.references }));
+    const name = (0,image_reference/* formatReference */.FH)(reference);
+    const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
+    return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
+}
+/** What names the images, under names of ours; and who they are then. */
+function closing(chosen, repository) {
+    const named = chosen.map((one, position) => ({
+        ...one,
+        loadedAs: (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${String(position + 1)}`),
+    }));
+    const whole = named.flatMap(({ image, loadedAs }) => {
+        const contents = contentsOf(image);
+        return contents === undefined ? [] : [{ image: contents, references: [loadedAs] }];
+    });
+    const hasManifests = whole.length === named.length;
+    const passed = named.map(({ image, references, loadedAs }) => ({
+        identity: {
+            ...image.config,
+            configDigest: image.configDigest,
+            manifestDigest: hasManifests ? image.manifest?.digest : undefined,
+        },
+        loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
+        references,
+    }));
+    if (hasManifests)
+        return { passed, entries: smallEntries(whole) };
+    const archived = named.map(({ image, loadedAs }) => ({
+        ...image,
+        layerNames: image.layers.map(({ name }) => name),
+        references: [loadedAs],
+    }));
+    return { passed, entries: archiveEntries(archived) };
+}
+function whole_tarball_invalid(message, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/feed.js
+var feed_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var feed_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+/** @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`, `image-not-found` */
+async function feed_feed(tools, job) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        let size = 0;
+        const onBytes = (bytes) => {
+            size += bytes;
+        };
+        const names = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
+        const held = names.move();
+        return { images, size, [Symbol.asyncDispose]: () => held.disposeAsync() };
     }
     catch (e_1) {
         env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_1 = overlap_disposeResources(env_1);
+        const result_1 = feed_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one. It also
-// lacks one that came in other bytes than the manifest names.
-async function overlap_isWhole(engine, loaded, record) {
-    const [name] = loaded;
-    const image = name === undefined ? undefined : await engine.inspect(name);
-    return image?.isWhole === true && verify_differences(record, image).length === 0;
-}
-function skippedOf(offered, asked) {
-    const layers = offered.layers.size;
-    return { skipped: layers - asked.size, layers, bytes: bytesIn(offered, (digest) => !asked.has(digest)) };
-}
-function bytesIn({ layers }, counts) {
-    return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/feed.js
-
-
-
-
-/**
- * Feeds the engine the artifact's tarball: only the layers it lacks where that can be done, else the whole.
- * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
- */
-async function feed_feed(tools, job) {
-    let size = 0;
-    const told = {
-        loaded: job.onLoaded,
-        bytes: (bytes) => {
-            size += bytes;
-        },
-    };
-    const { content, record, tee } = job;
-    // A file is wanted whole, and without a record nobody knows where layers lie.
-    const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
-    if (byLayer !== undefined)
-        return { ...byLayer, size };
-    const wanted = { reference: job.reference, platform: job.info.platform };
-    const open = (onBytes) => openTarball({ content, record, wanted, tee }, onBytes);
-    const whole = await send(tools, wholeMove(content, record), told, open);
-    return { ...whole, size };
+function newRepository() {
+    // No host is ever called so (RFC 2606, section 2).
+    return `image-handover.invalid/${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
 }
 /** @returns undefined when the whole tarball has to be sent */
-async function feedLayers(tools, { content, info, overlap }, record, told) {
-    const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
-    if (loaded !== undefined)
-        return { loaded, contents: () => recordedContents(record) };
-    const missing = await findMissingLayers(tools, info, content, record);
-    if (missing === undefined)
+async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee }, names, onBytes) {
+    // A file is wanted whole.
+    if (!overlap || known === undefined || record === undefined || tee !== undefined)
         return undefined;
-    try {
-        return await send(tools, { what: wordFor(content), total: record.tarballSize - missing.skippedBytes }, told, missing.open);
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
-            throw error;
-        tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
         return undefined;
+    const arrived = [];
+    for (const { chosen, references } of chooseRecorded(known, reference)) {
+        const { contents, layers, identity } = chosen;
+        if (contents === undefined || layers === undefined)
+            return undefined;
+        const request = {
+            image: { contents, layers, read },
+            spareName: `${newRepository()}:1`,
+            word: wordFor(content),
+            onBytes,
+        };
+        const fetched = await fetchOverlapped({ engine, log, info }, request);
+        if (fetched === undefined)
+            return undefined;
+        names.use(fetched);
+        arrived.push({ name: fetched.name, identity, references });
     }
+    return arrived;
 }
-function wholeMove(content, record) {
-    // Where it isn't here, the artifact's digest takes reading all of it.
-    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
-    return { what: wordFor(content), total: total ?? 'unknown' };
-}
-async function send({ engine, log }, { what, total }, told, open) {
-    return log.progress(what, total, async (passed) => {
-        const tarball = open((bytes) => {
-            told.bytes(bytes);
+async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
+    const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
+    return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
+        const tarball = wholeTarball(request, (bytes) => {
+            onBytes(bytes);
             passed(bytes);
         });
-        const loaded = await engine.load(tarball.chunks, told.loaded);
-        return { contents: () => tarball.image(), loaded };
+        names.defer(async () => {
+            for (const { loadedAs } of tarball.images())
+                await untag(engine, log, loadedAs);
+        });
+        const loaded = await engine.load(tarball.chunks, () => undefined);
+        const images = tarball.images();
+        if (images.length === 0)
+            throw nothingLoaded(engine, loaded);
+        return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
     });
 }
+/** What the log calls it when bytes of the artifact pass to the engine. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function wholeSize(content, record) {
+    // Where it isn't here, the artifact's digest takes reading all of it.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return total ?? 'unknown';
+}
+function nothingLoaded({ program }, loaded) {
+    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
+}
 
-;// CONCATENATED MODULE: ./build/load-image/verified-tag.js
+;// CONCATENATED MODULE: ./build/load-image/verify.js
+
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
+ * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
+ */
+function imageIdOf({ configDigest, manifestDigest }, store) {
+    return store === 'containerd' ? manifestDigest : configDigest;
+}
+/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
+function differences(expected, found, store) {
+    const imageId = imageIdOf(expected, store);
+    const layersFit = expected.diffIds.length === found.diffIds.length &&
+        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+    return [
+        ...(imageId === undefined ? configDifferences(expected, found) : []),
+        ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
+        ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
+        ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
+            ? []
+            : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
+        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
+    ];
+}
+/** Without an ID that tells, all that containers are made of is compared. */
+function configDifferences(expected, found) {
+    const names = new Set([...Object.keys(expected.config), ...Object.keys(found.config)]);
+    const other = [...names].filter((name) => said(expected.config[name]) !== said(found.config[name]));
+    const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+    return [
+        ...other.map((name) => `${(0,base_text/* quoteForeign */.xS)(name)} ${(0,base_text/* quoteForeign */.xS)(said(found.config[name]), 80)} instead of ${(0,base_text/* quoteForeign */.xS)(said(expected.config[name]), 80)}`),
+        ...(Object.is(created[0], created[1]) || expected.created === undefined
+            ? []
+            : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+    ];
+}
+/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
+function said(value) {
+    const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
+    if (isEmpty || (Array.isArray(value) && value.length === 0))
+        return 'nothing';
+    return (0,base_json/* isObject */.Gv)(value) && Object.keys(value).length === 0 ? 'nothing' : JSON.stringify(sorted(value));
+}
+function sorted(value) {
+    if (Array.isArray(value))
+        return value.map(sorted);
+    if (!(0,base_json/* isObject */.Gv)(value))
+        return value;
+    const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || (0,base_json/* isObject */.Gv)(member));
+    const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
+    return ordered;
+}
+function verify_listed(diffIds) {
+    const last = diffIds.at(-1);
+    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
+}
+/** @throws HandoverError `image-mismatch` */
+function requireSameImage(reference, expected, found, store) {
+    const wrong = differences(expected, found, store);
+    if (wrong.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+        'pulls the same tag on this runner.');
+}
+/**
+ * Compares an image with what the inputs expect of it.
+ * @param host platform of this runner's engine
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected(expectations, image, host) {
+    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
+    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+    }
+    requireRevision(expectedRevision, image.labels[revisionLabel]);
+    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
+        return;
+    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === undefined || expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
+    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/name.js
 
 
 
 /**
- * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
- * @param what the expected image in words, for the log: `the image that was handed over`
- * @param loaded what `docker load` reported
+ * The image, if the engine has it, under one of the references or under any other name.
+ * @returns what the engine knows it by
+ */
+async function findHere({ engine, info }, identity, references) {
+    const imageId = imageIdOf(identity, info.imageStore);
+    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
+    for (const name of names) {
+        const found = await engine.inspect(name);
+        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
+            return name;
+    }
+    return undefined;
+}
+/**
+ * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
+ * looked at once more.
+ * @param what the image in words, for the log: `the image that was handed over`
+ * @param guard puts the references back unless all turns out well
+ * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function verifiedTag({ engine, log }, reference, { expected, what }, loaded) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    if (!loaded.includes(engine.nameOf(name))) {
-        const source = await findSame(engine, loaded, expected);
-        await engine.tag(source, name);
-        log.info(`It was loaded as ${loaded.join(', ')}; tagged as ${name}.`);
+async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+    const [first] = references.map(image_reference/* formatReference */.FH);
+    const image = await inspect(engine, name);
+    requireSameImage(first ?? name, identity, image, info.imageStore);
+    for (const reference of references.map(image_reference/* formatReference */.FH)) {
+        const before = await engine.inspect(reference);
+        if (before !== undefined && differences(identity, before, info.imageStore).length === 0)
+            continue;
+        await guard.tag(name, reference);
+        requireSameImage(reference, identity, await inspect(engine, reference), info.imageStore);
     }
+    const named = first === undefined ? image : await inspect(engine, first);
+    requireSameImage(first ?? name, identity, named, info.imageStore);
+    log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
+    for (const reference of references.slice(1))
+        log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
+    return named;
+}
+async function inspect(engine, name) {
     const image = await engine.inspect(name);
-    if (image === undefined) {
-        throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load reported ${loaded.join(', ') || 'nothing'}, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
-    }
-    requireSameImage(name, expected, image);
-    log.info(`Verified: ${name} is ${what} (${image.imageId})`);
-    return image;
-}
-/** Gives the image its further references too, where they aren't this image yet. */
-async function tagFurther({ engine, log }, image, expected, references) {
-    for (const name of references.map(image_reference/* formatReference */.FH)) {
-        const found = await engine.inspect(name);
-        if (found === undefined || verify_differences(expected, found).length > 0)
-            await engine.tag(image.imageId, name);
-        log.info(`It is ${name}, too.`);
-    }
-}
-async function findSame(engine, loaded, expected) {
-    for (const candidate of loaded) {
-        const image = await engine.inspect(candidate);
-        if (image !== undefined && verify_differences(expected, image).length === 0)
-            return candidate;
-    }
-    const [first] = loaded;
-    const image = first === undefined ? undefined : await engine.inspect(first);
-    if (first !== undefined && image !== undefined)
-        requireSameImage(first, expected, image);
-    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load exited with 0, but reported no image that is in the engine (${loaded.join(', ') || 'none'}).`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
+    if (image !== undefined)
+        return image;
+    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/load-image.js
@@ -34236,44 +34493,64 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
-
-
-const handedOver = 'the image that was handed over';
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
- * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
+ * Finds the artifact, loads its image, and proves that it is the one handed over.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
-    const { engine, store, log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => {
-        const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
-        return { origin: 'artifact', content, record: await load_image_readRecord(content, log) };
-    }));
+    const { engine, log, timeline } = tools;
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => findHandover(plan.artifactName, tools)));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
     const info = await engine.info();
-    return load_image_loadHandover(plan, tools, await found, info);
+    return loadHandover(plan, tools, await found, info);
 }
 /**
- * The same for an artifact that has been opened.
+ * The same for an artifact that has been opened: is it what is expected, is it here already, else feed it to the engine, prove
+ * it, and only then name it.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-async function load_image_loadHandover(plan, tools, handover, info) {
+async function loadHandover(plan, tools, handover, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, log, timeline } = tools;
-        const { content, record } = handover;
-        if (record !== undefined)
-            verify_requireExpected(plan, record, info.platform);
-        const present = await alreadyHere(plan, tools, record);
-        if (present !== undefined && record !== undefined) {
-            return { ...present, artifact: artifactOf(handover), record, size: content.downloaded() ?? 0 };
+        const { content, record, known } = handover;
+        const [claimed] = known?.map(({ identity }) => identity) ?? (record === undefined ? [] : [record]);
+        // What is only claimed may be reason enough to load nothing; never to load it.
+        if (claimed !== undefined)
+            requireExpected(plan, claimed, info.platform);
+        const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+        const here = await alreadyHere(plan, { ...tools, info }, handover);
+        if (here !== undefined) {
+            const result = await finish(plan, { ...tools, info }, handover, here, guard);
+            guard.keep();
+            return result;
         }
         await requireSpace(plan, content, info);
-        const guard = load_image_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
-        const result = await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), () => load(plan, tools, { ...handover, guard, info })));
-        guard.keep();
-        return result;
+        return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
+            const env_2 = { stack: [], error: void 0, hasError: false };
+            try {
+                const path = plan.tarballPath;
+                const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
+                const { reference, overlap } = plan;
+                const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+                const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
+                const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
+                const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+                await kept?.commit();
+                guard.keep();
+                return result;
+            }
+            catch (e_2) {
+                env_2.error = e_2;
+                env_2.hasError = true;
+            }
+            finally {
+                const result_2 = load_image_disposeResources(env_2);
+                if (result_2)
+                    await result_2;
+            }
+        }));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34285,557 +34562,61 @@ async function load_image_loadHandover(plan, tools, handover, info) {
             await result_1;
     }
 }
-function artifactOf({ origin, content }) {
-    return origin === 'artifact' ? content.artifact : undefined;
-}
-/**
- * What the artifact says of its image; undefined when it has no record.
- * @throws HandoverError `artifact-corrupt`, `transfer-failed`
- */
-async function load_image_readRecord(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(image_record/* recordName */.xD);
-    if (text !== undefined)
-        return (0,image_record/* parseRecord */.Hh)(text);
-    log.info(`It has no ${image_record/* recordName */.xD}: the image is checked against the tarball's own manifest.`);
-    return undefined;
-}
-/** The image, if this engine has it already. */
-async function alreadyHere(plan, { engine, log }, record) {
-    const reference = plan.reference ?? record?.references[0];
-    if (record === undefined || reference === undefined || plan.tarballPath !== undefined)
+/** The images, if this engine has all of them already. */
+async function alreadyHere(plan, { engine, log, info }, { content, known }) {
+    if (known === undefined || plan.tarballPath !== undefined)
         return undefined;
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const image = await engine.inspect(name);
-    if (image === undefined || verify_differences(record, image).length > 0)
-        return undefined;
-    const { further } = recordedContents(record);
-    if (!(await hasAll(engine, further)))
-        return undefined;
-    log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
-    await tagFurther({ engine, log }, image, record, others(record, name));
-    const facts = { source: 'engine', size: 0, loaded: false };
-    return { ...facts, reference: name, image, expected: record, further: further.map(namedContents) };
-}
-async function hasAll(engine, contents) {
-    for (const { references, expected } of contents) {
-        for (const reference of references) {
-            const image = await engine.inspect((0,image_reference/* formatReference */.FH)(reference));
-            if (image === undefined || verify_differences(expected, image).length > 0)
-                return false;
-        }
+    const images = [];
+    for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
+        const name = await findHere({ engine, info }, chosen.identity, references);
+        if (name === undefined)
+            return undefined;
+        images.push({ name, identity: chosen.identity, references });
     }
-    return true;
+    for (const { name } of images)
+        log.info(`The engine has this very image already: ${name}. Nothing to load.`);
+    return { images, loaded: false, size: content.downloaded() ?? 0 };
 }
-function others(record, name) {
-    return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
+async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
+    const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+    for (const [position, { identity }] of images.entries()) {
+        // Of several images, the first is the one that a digest is expected of.
+        const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
+        requireExpected(expectations, identity, tools.info.platform);
+    }
+    const named = [];
+    for (const image of images) {
+        const proved = await proveAndName(tools, image, what, guard);
+        named.push({ reference: firstOf(image.references), identity: image.identity, image: proved });
+    }
+    const [first, ...further] = named;
+    if (first === undefined)
+        throw new Error('an artifact has at least one image');
+    const artifact = origin === 'artifact' ? content.artifact : undefined;
+    return { ...first, source: loaded ? origin : 'engine', artifact, record, size, loaded, further };
+}
+function firstOf(references) {
+    return (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If);
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
-function load_image_spaceNeeded(info, size) {
+function spaceNeeded(info, size) {
     // The classic store keeps the whole tarball beside the unpacked layers while it loads.
     return info.imageStore === 'classic' ? 2 * size : size;
 }
 /** Where the engine stores images, if that is on this machine and can be looked at. */
-function load_image_engineFolder(info) {
+function engineFolder(info) {
     return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
 async function requireSpace(plan, content, info) {
     const { size } = content.artifact;
     if (plan.tarballPath !== undefined)
         await (0,disk_space/* requireDiskSpace */.T1)(plan.tarballPath, size, 'The tarball', load_image_spaceAdvice);
-    const folder = load_image_engineFolder(info);
+    const folder = engineFolder(info);
     if (folder === undefined)
         return;
-    await (0,disk_space/* requireDiskSpace */.T1)(folder, load_image_spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
-}
-async function load(plan, tools, job) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { content, record, guard, info } = job;
-        for (const { references } of record === undefined ? [] : [record, ...(record.further ?? [])]) {
-            for (const reference of references)
-                guard.watch((0,image_reference/* formatReference */.FH)(reference));
-        }
-        if (plan.reference !== undefined)
-            guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const path = plan.tarballPath;
-        const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, tools.log), true);
-        const { reference: wanted, overlap } = plan;
-        const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
-        const { contents, loaded, size } = await feed_feed(tools, fed);
-        const { expected, references, further } = contents();
-        if (record === undefined)
-            verify_requireExpected(plan, expected, info.platform);
-        const reference = plan.reference ?? references[0] ?? load_image_plan_plan/* fallbackReference */.If;
-        const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
-        const image = await verifiedTag(tools, reference, { expected, what }, loaded);
-        if (record !== undefined)
-            await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
-        for (const other of further)
-            await verifyFurther(plan, tools, other, job, loaded);
-        await kept?.commit();
-        return {
-            source: job.origin,
-            reference: (0,image_reference/* formatReference */.FH)(reference),
-            image,
-            expected,
-            artifact: artifactOf(job),
-            record,
-            size: content.downloaded() ?? size,
-            loaded: true,
-            further: further.map(namedContents),
-        };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = load_image_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
-    verify_requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
-    for (const reference of references)
-        await verifiedTag(tools, reference, { expected, what: handedOver }, loaded);
-}
-function namedContents({ references, expected }) {
-    return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/from/fallback.js
-var fallback_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var fallback_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-const absent = (/* unused pure expression or super */ null && (['run-not-found', 'artifact-not-found', 'artifact-expired']));
-/**
- * Loads the image from its artifact; where there is no such artifact (any more), pulls the fallback if there is one.
- * @throws HandoverError as `loadImage` does, and `registry-failed`
- */
-async function fallback_loadOrPull(plan, fallback, tools) {
-    try {
-        return await loadFrom(plan, tools);
-    }
-    catch (error) {
-        if (fallback === undefined || !(error instanceof HandoverError) || !absent.includes(error.code))
-            throw error;
-        const name = formatReference(fallback);
-        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
-        return await tools.log.chapter('Pull the fallback image', () => tools.timeline.measure('Pull', () => pull(plan, fallback, tools, error.message)));
-    }
-}
-async function pull(plan, fallback, tools, reason) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { engine, registry, log } = tools;
-        const pulledFrom = formatReference(fallback);
-        const reference = plan.reference === undefined ? pulledFrom : formatReference(plan.reference);
-        const guard = fallback_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
-        guard.watch(pulledFrom);
-        guard.watch(reference);
-        await registry.pull(fallback);
-        const image = await engine.inspect(pulledFrom);
-        if (image === undefined)
-            throw missing(pulledFrom);
-        const info = await engine.info();
-        const configDigest = await configDigestOf(plan, fallback, image, engine, info);
-        const expected = { ...image, configDigest, manifestDigests: [] };
-        requireExpected(plan, expected, info.platform);
-        if (reference !== pulledFrom)
-            await engine.tag(pulledFrom, reference);
-        guard.keep();
-        log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
-        const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] };
-        return { ...facts, source: 'registry', reference, image, expected, fallback: { reference: pulledFrom, reason } };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = fallback_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// The classic store's image ID is the config digest. The containerd store's is not; there the tarball of docker save names
-// it, which takes reading the whole image: only when it is asked for.
-async function configDigestOf(plan, fallback, image, engine, info) {
-    if (info.imageStore === 'classic')
-        return parseDigest(image.imageId);
-    if (plan.expectedConfigDigest === undefined)
-        return undefined;
-    const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
-    return chooseImage(images, fallback, image.platform).configDigest;
-}
-function missing(reference) {
-    return new HandoverError('image-missing', `docker pull of ${reference} went well, but docker image inspect finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/several.js
-var several_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var several_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-// Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
-const most = 3;
-/**
- * How many images are loaded at once: as many as the disk takes even when the largest come together, but at least one.
- * @param needs bytes that each load needs on the disk
- * @param freeBytes bytes that are free there; undefined when that can't be told
- */
-function loadsAtOnce(needs, freeBytes) {
-    const largest = [...needs].sort((one, other) => other - one).slice(0, most);
-    let sum = 0;
-    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
-    return Math.max(1, fitting.length);
-}
-/**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-async function several_sideBySide(before, atOnce, work) {
-    const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
-    return after;
-}
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
-    if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
-}
-/**
- * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
- * @param fallback what to pull when the one image's artifact isn't there
- * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
- */
-async function loadImages(plan, fallback, tools) {
-    if (plan.kind === 'one') {
-        const { artifactName } = plan.plan;
-        return withDigests(plan.digests, tools, [artifactName], async () => {
-            const loaded = await loadOrPull(plan.plan, fallback, tools);
-            return { images: mappedLoad(artifactName, loaded), loaded: [loaded] };
-        });
-    }
-    const { log, timeline } = tools;
-    const opened = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => openHandovers(plan.wanted, tools)));
-    const names = opened.map(({ name }) => name);
-    return withDigests(plan.digests, tools, names, async () => plan.kind === 'several'
-        ? loadedResult(await loadSideBySide(plan.each, tools, opened))
-        : { images: await readMapping(plan.each, opened), loaded: [] });
-}
-function loadedResult(loaded) {
-    return { images: loaded.flatMap((result) => mappedLoad(result.artifact?.name ?? result.reference, result)), loaded };
-}
-async function withDigests(plan, { ownStore, log }, names, work) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        if (plan === undefined)
-            return { ...(await work()), digests: undefined };
-        const store = several_addDisposableResource(env_1, ownStore(), true);
-        const claim = await claimDigests(store, plan, names);
-        const result = await work();
-        const digests = await claim.upload(result.images);
-        log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
-        return { ...result, digests };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = several_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-async function readMapping(each, opened) {
-    // The engine has no say here: its platform is looked at when the image is loaded.
-    const expectations = { ...each, checkPlatform: false };
-    const read = await several_sideBySide(opened, 1, ({ content: { artifact }, record }) => {
-        if (record === undefined)
-            throw withoutRecord(artifact);
-        requireExpected(expectations, record, record.platform);
-        return Promise.resolve(mappedRecord(artifact, record));
-    });
-    return requireAll(read, 'read').flat();
-}
-function withoutRecord({ name }) {
-    return new HandoverError('image-not-found', `The artifact "${name}" has no ${recordName}: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
-}
-async function loadSideBySide(each, tools, opened) {
-    const { engine, log, timeline } = tools;
-    const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    requireOwnReferences(handovers);
-    const info = await engine.info();
-    const atOnce = await chooseAtOnce(info, handovers);
-    const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
-    const loaded = await log.chapter(title, () => several_sideBySide(opened, atOnce, (handover, name) => {
-        const named = { ...tools, log: namedLog(log, name), timeline: namedTimeline(timeline, name) };
-        return loadHandover(each, named, handover, info);
-    }));
-    return requireAll(await several_sideBySide(loaded, 1, (result) => requireStillThere(tools, result)), 'loaded');
-}
-async function chooseAtOnce(info, handovers) {
-    const folder = engineFolder(info);
-    const space = folder === undefined ? undefined : await diskSpace(folder);
-    return loadsAtOnce(handovers.map(({ content }) => spaceNeeded(info, content.artifact.size)), space?.freeBytes);
-}
-// Of two images with the same reference, the one that is loaded last would win.
-function requireOwnReferences(handovers) {
-    const owners = new Map();
-    for (const { content, record } of handovers) {
-        for (const reference of record?.references.map(formatReference) ?? []) {
-            const mine = { name: content.artifact.name, configDigest: record?.configDigest ?? '' };
-            const owner = owners.get(reference) ?? mine;
-            owners.set(reference, owner);
-            if (owner.configDigest !== mine.configDigest)
-                throw sameReference(reference, owner.name, mine.name);
-        }
-    }
-}
-function sameReference(reference, one, other) {
-    return new HandoverError('invalid-input', `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
-}
-// An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere({ engine }, result) {
-    for (const { reference, expected } of [result, ...result.further]) {
-        const image = await engine.inspect(reference);
-        if (image !== undefined && differences(expected, image).length === 0)
-            continue;
-        throw new HandoverError('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
-    }
-    return result;
-}
-
-;// CONCATENATED MODULE: ./build/load-image/find.js
-
-
-
-
-
-/**
- * The newest artifact of that name in the store's run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    throw artifactNotFound([name], artifacts, runAttempt);
-}
-/**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
- */
-function artifactNotFound(wanted, artifacts, runAttempt) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function find_openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name)
-            ? undefined
-            : { origin: 'artifact', content, record: await readRecord(content, log) };
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
-}
-/**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
-    };
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/registry.js
-var registry = __nccwpck_require__(6058);
 // EXTERNAL MODULE: ./build/shared/base/registry-failure.js
 var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/load-image/from/registry.js
@@ -34900,45 +34681,56 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
 /**
- * Pulls the image by digest, tags it, and proves that it is the one expected.
- * @param record what was handed over, where that is known
+ * Pulls the image by digest, proves that it is the one expected, and only then names it.
+ * @param handover what was handed over, where that is known
  * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
  */
-async function loadFromRegistry(plan, tools, record) {
+async function loadFromRegistry(plan, tools, handover) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, registry, log, timeline } = tools;
         const info = await engine.info();
-        if (record !== undefined)
-            verify_requireExpected(plan, record, info.platform);
-        const present = await alreadyHere({ ...plan, tarballPath: undefined }, tools, record);
-        if (present !== undefined)
-            return { ...present, artifact: undefined, record };
-        const source = plan.registryImage ?? record?.pushedReference ?? registry_missingReference();
-        const before = await engine.inspect((0,image_reference/* formatReference */.FH)(source));
+        const record = handover?.record;
+        const known = handover?.known?.[0]?.identity;
+        const claimed = known ?? record;
+        if (claimed !== undefined)
+            requireExpected(plan, claimed, info.platform);
+        const references = [plan.reference ?? record?.references[0] ?? load_image_plan_plan/* fallbackReference */.If];
+        const facts = {
+            reference: (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If),
+            artifact: undefined,
+            record,
+            size: 0,
+            further: [],
+        };
         // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, await (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+        const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
+        if (known !== undefined && here !== undefined) {
+            log.info(`The engine has this very image already: ${here}. Nothing to load.`);
+            const image = await proveAndName({ engine, log, info }, { name: here, identity: known, references }, handedOver, guard);
+            guard.keep();
+            return { ...facts, image, identity: known, source: 'engine', loaded: false };
+        }
+        const source = plan.registryImage ?? record?.pushedReference ?? registry_missingReference();
+        const name = (0,image_reference/* formatReference */.FH)(source);
+        const before = await engine.inspect(name);
         if (before === undefined) {
             await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
             pulled.defer(() => removePinned(tools, source));
         }
-        const found = before ?? (await engine.inspect((0,image_reference/* formatReference */.FH)(source))) ?? missingImage((0,image_reference/* formatReference */.FH)(source));
+        const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
         if (found.isWhole === false)
-            throw notWhole((0,image_reference/* formatReference */.FH)(source));
-        const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
+            throw notWhole(name);
+        const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
+        requireExpected(plan, identity, info.platform);
+        const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
         guard.keep();
         const loaded = before === undefined;
-        return {
-            ...verified,
-            source: loaded ? 'registry' : 'engine',
-            artifact: undefined,
-            record,
-            size: 0,
-            loaded,
-            further: [],
-        };
+        return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34950,43 +34742,32 @@ async function loadFromRegistry(plan, tools, record) {
             await result_1;
     }
 }
-async function verifyAndTag(plan, tools, pulled, guard) {
-    const { engine, log } = tools;
-    const { source, image, record, info } = pulled;
-    const pinned = (0,image_reference/* formatReference */.FH)(source);
-    const expected = expectedImage(pulled, await registry_configDigestOf(plan, tools, pulled));
-    requireSameImage(pinned, expected, image);
-    verify_requireExpected(plan, expected, info.platform);
-    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? load_image_plan_plan/* fallbackReference */.If);
-    guard.watch(reference);
-    await engine.tag(pinned, reference);
-    const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
-    requireSameImage(reference, expected, tagged);
-    log.info(`Verified: ${reference} is ${pinned} (${tagged.imageId})`);
-    return { reference, image: tagged, expected };
-}
-/** What the pulled image must be: the record's image, in the manifest that was pulled; without a record, itself. */
-function expectedImage({ source, image, record }, configDigest) {
-    if (record === undefined)
-        return { ...image, configDigest, manifestDigests: [source.digest] };
-    if (configDigest !== undefined && configDigest !== record.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest} instead of ` +
-            `${record.configDigest}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
+const handedOver = 'the image that was handed over';
+/**
+ * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
+ * containerd store calls it.
+ * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
+ */
+async function identifyPulled(plan, tools, source, image, handover) {
+    const known = handover?.known?.[0]?.identity;
+    const wanted = known?.configDigest ?? handover?.record?.configDigest;
+    const configDigest = known?.manifestDigest === source.digest
+        ? known.configDigest
+        : await configDigestOf(tools, source, image, wanted !== undefined || plan.expectedConfigDigest !== undefined);
+    if (wanted !== undefined && configDigest !== wanted) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest ?? 'unknown'} instead of ${wanted}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
     }
-    return { ...record, manifestDigests: [...record.manifestDigests, source.digest] };
+    return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the record knows it for
-// the manifest that it names, else the registry is asked.
-async function registry_configDigestOf(plan, { registry, log }, { source, image, record, info }) {
-    if (record?.manifestDigests.includes(source.digest) === true)
-        return record.configDigest;
+// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
+async function configDigestOf({ registry, log, info }, source, image, isNeeded) {
     if (info.imageStore === 'classic')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     try {
         return await registry.configDigest(source, image.platform);
     }
     catch (error) {
-        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || plan.expectedConfigDigest !== undefined)
+        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || isNeeded)
             throw error;
         log.info(`The config digest is not known: ${error.message}`);
         return undefined;
@@ -35002,6 +34783,53 @@ async function removePinned({ engine, log }, source) {
     await engine.untag(pinned).catch((error) => {
         log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
     });
+}
+/**
+ * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * @param reason why there is no artifact
+ * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ */
+async function pullFallback(plan, fallback, tools, reason) {
+    const { engine, registry, log, timeline } = tools;
+    const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
+    const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
+    return log.chapter('Pull the fallback image', () => timeline.measure('Pull', async () => {
+        const env_2 = { stack: [], error: void 0, hasError: false };
+        try {
+            const guard = registry_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+            await guard.during(pulledFrom, () => registry.pull(fallback));
+            const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
+            const info = await engine.info();
+            const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
+            const identity = { ...image, configDigest, manifestDigest: undefined };
+            requireExpected(plan, identity, info.platform);
+            if (reference !== pulledFrom)
+                await guard.tag(pulledFrom, reference);
+            guard.keep();
+            log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
+            const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] };
+            return { ...facts, source: 'registry', reference, image, identity, fallback: { reference: pulledFrom, reason } };
+        }
+        catch (e_2) {
+            env_2.error = e_2;
+            env_2.hasError = true;
+        }
+        finally {
+            const result_2 = registry_disposeResources(env_2);
+            if (result_2)
+                await result_2;
+        }
+    }));
+}
+// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
+// asked for.
+async function fallbackDigest(plan, fallback, image, { engine, info }) {
+    if (info.imageStore === 'classic')
+        return (0,image_digest/* parseDigest */.m)(image.imageId);
+    if (plan.expectedConfigDigest === undefined)
+        return undefined;
+    const { images } = imagesIn(await seeTarball(engine.save((0,image_reference/* formatReference */.FH)(fallback))));
+    return chooseImage(images, fallback, image.platform).configDigest;
 }
 // The containerd store doesn't pull a layer that it has unpacked for another manifest.
 function notWhole(reference) {
@@ -35020,11 +34848,26 @@ function missingImage(reference) {
 
 
 
+
+const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
 /**
  * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
+ * @param fallback what to pull where there is no artifact of that name
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-async function from_loadFrom(plan, tools) {
+async function loadFrom(plan, tools, fallback) {
+    try {
+        return await fromPlaces(plan, tools);
+    }
+    catch (error) {
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
+            throw error;
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
+        return pullFallback(plan, fallback, tools, error.message);
+    }
+}
+async function fromPlaces(plan, tools) {
     switch (plan.from) {
         case 'artifact':
             return loadImage(plan, tools);
@@ -35057,23 +34900,20 @@ async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
         return second();
     }
 }
-// The artifact is asked for only where its record is needed to know what to pull.
+// The artifact is asked for only where it is needed to know what to pull.
 async function fromRegistry(plan, tools) {
-    const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
-    return loadFromRegistry(plan, tools, record);
+    const handover = plan.registryImage === undefined ? await findHandover(plan.artifactName, tools) : undefined;
+    return loadFromRegistry(plan, tools, handover);
 }
-/** With the artifact as second choice, its record says what the image must be. */
+/** With the artifact as second choice, it says what the image must be. */
 async function recordThenRegistry(plan, tools) {
-    const record = await findRecord(plan, tools).catch((error) => {
+    const found = await findHandover(plan.artifactName, tools).catch((error) => {
         if (plan.registryImage === undefined)
             throw error;
-        tools.log.info(`There is no record of a handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
+        tools.log.info(`There is no handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
         return undefined;
     });
-    return loadFromRegistry(plan, tools, record);
-}
-async function findRecord(plan, { store, log, runAttempt }) {
-    return load_image_readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
+    return loadFromRegistry(plan, tools, found);
 }
 
 ;// CONCATENATED MODULE: ./build/handover/own-image.js
@@ -35149,7 +34989,7 @@ async function handover(plans, tools) {
     const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
     return exported.artifact === undefined
         ? keepOwn(plans, tools, exported)
-        : { kind: 'handed-over', exported, loaded: await from_loadFrom(plans.load, tools) };
+        : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
 }
 async function loadIfThere(plan, tools) {
     const name = plan.artifactName;
@@ -35157,7 +34997,7 @@ async function loadIfThere(plan, tools) {
         return undefined;
     tools.log.info(`This run has the artifact "${name}" already: loading it.`);
     try {
-        return await from_loadFrom(plan, tools);
+        return await loadFrom(plan, tools);
     }
     catch (error) {
         // An attempt of another day may have left no more than its name.
@@ -35169,8 +35009,8 @@ async function loadIfThere(plan, tools) {
 }
 async function keepOwn({ load, export: { artifactName } }, tools, exported) {
     const { record } = exported;
-    const own = { origin: 'build', content: ownContent(artifactName, exported), record };
-    const loaded = await load_image_loadHandover(load, tools, own, await tools.engine.info());
+    const own = { origin: 'build', content: ownContent(artifactName, exported), record, known: undefined };
+    const loaded = await loadHandover(load, tools, own, await tools.engine.info());
     // As late as can be: the other job may be uploading still.
     const other = await compareWithHandedOver(tools, artifactName, record);
     return { kind: 'kept', exported, loaded, other };
@@ -35285,14 +35125,14 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8110);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6948);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(197);
 /* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8562);
 /* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9270);
 /* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7804);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(4260);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(3485);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9914);
@@ -35432,8 +35272,8 @@ function handoverOutputs(result) {
         source: result.kind === 'loaded' ? 'artifact' : 'build',
         image: loaded.reference,
         'image-id': loaded.image.imageId,
-        'config-digest': loaded.expected.configDigest ?? '',
-        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.expected.platform),
+        'config-digest': loaded.identity.configDigest ?? '',
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.identity.platform),
         'artifact-name': loaded.artifact?.name ?? '',
         'artifact-id': String(loaded.artifact?.id ?? ''),
         'pushed-reference': push?.kind === 'pushed' ? (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference) : '',
@@ -35559,8 +35399,8 @@ function formatReferenceOf(result) {
     return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
 }
 
-// EXTERNAL MODULE: ./build/load-image/digests.js
-var digests = __nccwpck_require__(1448);
+// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
+var images_plan = __nccwpck_require__(4115);
 ;// CONCATENATED MODULE: ./build/load-image/summary.js
 
 
@@ -35575,14 +35415,14 @@ const sources = {
 };
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
-    const { artifact, record, expected, fallback } = result;
+    const { artifact, record, identity, fallback } = result;
     const from = record?.producer;
     const facts = [
         ['Image', markdown_code(result.reference)],
         ['Image ID here', markdown_code(result.image.imageId)],
-        ['Config digest', expected.configDigest === undefined ? 'unknown' : markdown_code(expected.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
-        ['Layers', String(expected.diffIds.length)],
+        ['Config digest', identity.configDigest === undefined ? 'unknown' : markdown_code(identity.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
+        ['Layers', String(identity.diffIds.length)],
         ['Source', sources[result.source]],
         ...(fallback === undefined
             ? []
@@ -35691,103 +35531,57 @@ function keptNote(other, name) {
 
 /***/ }),
 
-/***/ 1448:
+/***/ 4115:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* unused harmony exports digestsFileName, mappedLoad, mappedRecord, formatMapping, claimDigests */
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
-
-
+/* unused harmony exports digestsFileName, planImages */
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(666);
 
 
 
 /** The file that holds the mapping in its artifact. */
 const digestsFileName = 'docker-image-digests.json';
-/** @param name the artifact's, or what stands for it */
-function mappedLoad(name, result) {
-    const { artifact, record, reference, expected, further } = result;
-    const first = mapped(name, artifact, reference, expected, record);
-    if (further.length === 0)
-        return [first];
-    const others = further.map((other) => mapped(name, artifact, other.reference, other.expected, undefined));
-    return [first, ...others].map((image) => ({ ...image, name: image.reference }));
-}
-/** What is known of an artifact's images from its record alone. */
-function mappedRecord(artifact, record) {
-    const images = [record, ...(record.further ?? [])].map((image, position) => {
-        const reference = image.references.map(formatReference)[0] ?? '';
-        return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
-    });
-    return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
-}
-function mapped(name, artifact, reference, image, record) {
-    return {
-        name,
-        artifact,
-        reference,
-        configDigest: image.configDigest ?? '',
-        manifestDigest: image.manifestDigests[0] ?? '',
-        pushedReference: record?.pushedReference === undefined ? '' : formatReference(record.pushedReference),
-        platform: formatPlatform(image.platform),
-        size: artifact?.size ?? 0,
-    };
-}
-/** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
-function formatMapping(images, indent) {
-    const entries = images.map((image) => [
-        image.name,
-        {
-            reference: image.reference,
-            'config-digest': image.configDigest,
-            'manifest-digest': image.manifestDigest,
-            'pushed-reference': image.pushedReference,
-            platform: image.platform,
-            size: image.size,
-        },
-    ]);
-    const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
-    return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
-}
 /**
- * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
- * when each image that it names is named by the new one, too.
- * @param names what the new mapping will name
- * @throws HandoverError `artifact-name-taken`
+ * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
+ * @throws HandoverError `invalid-input`
  */
-async function claimDigests(store, { artifactName: name, retentionDays }, names) {
-    const existing = (await store.list()).find((artifact) => artifact.name === name);
-    const held = existing === undefined ? [] : await mappedNames(store, existing);
-    if (held?.every((other) => names.includes(other)) !== true)
-        throw taken(name, held);
-    return {
-        upload: async (images) => {
-            const text = Buffer.from(`${formatMapping(images, 2)}\n`);
-            if (existing !== undefined)
-                await store.remove(name);
-            const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
-            return store.upload({ name, retentionDays, files: Readable.from([file]), onBytes: () => undefined });
-        },
-    };
+function planImages(inputs, maxRetentionDays = Infinity) {
+    const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
+    const digests = digestsArtifact === undefined
+        ? undefined
+        : {
+            artifactName: requireArtifactName(digestsArtifact),
+            retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
+        };
+    const wanted = [...new Set(artifactNames)];
+    const [artifactName = '', ...more] = wanted;
+    const isOne = more.length === 0 && !isPattern(artifactName);
+    if (!isOne)
+        requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
+    if (!inputs.load)
+        requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
+    if (isOne && inputs.load)
+        return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+    for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
+        if (part !== '')
+            requireArtifactName(part);
+    if (isOne)
+        requireArtifactName(artifactName);
+    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
 }
-/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
-async function mappedNames(store, artifact) {
-    try {
-        const content = await store.open(artifact);
-        if (content.files.length !== 1)
-            return undefined;
-        const mapping = parseJson((await content.text(digestsFileName)) ?? '');
-        return isObject(mapping) ? Object.keys(mapping) : undefined;
-    }
-    catch {
-        return undefined;
-    }
+function whySeveral(wanted) {
+    return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
 }
-function taken(name, held) {
-    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
-    return new HandoverError('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+function requireNoneOf(inputs, names, why) {
+    const { image, tarball, expectedConfigDigest } = inputs;
+    const from = inputs.from === 'artifact' ? undefined : inputs.from;
+    const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+    const set = names.filter((name) => given[name] !== undefined);
+    if (set.length === 0)
+        return;
+    throw new HandoverError('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
 }
 
 
@@ -35900,17 +35694,19 @@ async function withTailCache(reader) {
     const tailStart = Math.max(0, reader.size - tailBytes);
     const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const both = async function* (start, end, read) {
+        const border = Math.max(start, Math.min(end, tailStart));
+        if (start < border)
+            yield* read(start, border);
+        if (border < end)
+            yield cached(border, end);
+    };
     return {
         size: reader.size,
         downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end, memory) {
-            const border = Math.max(start, Math.min(end, tailStart));
-            if (start < border)
-                yield* reader.stream(start, border, memory);
-            if (border < end)
-                yield cached(border, end);
-        },
+        stream: (start, end) => both(start, end, reader.stream),
+        lend: (start, end) => both(start, end, reader.lend),
     };
 }
 
@@ -35947,7 +35743,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
+    for await (const part of reader.stream(0, reader.size)) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -36073,7 +35869,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
     }
 }
 
@@ -36101,7 +35897,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(start, end, 'shared'), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -36126,7 +35922,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.stream(at + start, at + end, 'shared'), onBytes);
+            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
         },
     };
 }
@@ -36138,7 +35934,8 @@ async function readText(reader, artifact, member) {
         size: member.compressedSize,
         downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+        stream: (from, to) => reader.stream(start + from, start + to),
+        lend: (from, to) => reader.lend(start + from, start + to),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -36572,7 +36369,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -36710,7 +36507,6 @@ function explained(error, at, options) {
 
 
 
-
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 /**
@@ -36725,27 +36521,32 @@ function rangedReader(options) {
         size,
         downloaded: () => undefined,
         read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
+        stream: (start, end) => inParts(readInto, start, end, () => undefined),
+        lend: async function* (start, end) {
             const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
+            for await (const part of inParts(readInto, start, end, () => free.pop())) {
                 yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
+                free.push(Buffer.from(part.buffer));
             }
         },
     };
+}
+/** @param memory asked for a buffer to use again */
+async function* inParts(readInto, start, end, memory) {
+    const queue = [];
+    let next = start;
+    while (next < end || queue.length > 0) {
+        while (next < end && queue.length < partsInFlight) {
+            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+            const part = readInto(bytes.subarray(0, end - next), next);
+            part.catch(() => undefined); // reported when its turn comes
+            queue.push(part);
+            next = Math.min(end, next + partBytes);
+        }
+        const part = await queue.shift();
+        if (part !== undefined)
+            yield part;
+    }
 }
 /** Fills `bytes` from `start` on. */
 async function readPart(blob, options, bytes, start) {
@@ -36756,7 +36557,6 @@ async function readPart(blob, options, bytes, start) {
         // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
         body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
-            (0,bytes_chunks/* giveBack */.F5)(chunk);
         });
         await (0,external_node_stream_promises_.finished)(body);
         if (filled < bytes.length)
@@ -36817,30 +36617,32 @@ function blobReader(given) {
             return reader;
         }));
     };
+    const either = async function* (start, end, way) {
+        let position = start;
+        if (whole === undefined) {
+            try {
+                for await (const part of way(parts)(start, end)) {
+                    position += part.length;
+                    yield part;
+                }
+                return;
+            }
+            catch (error) {
+                await fetched(error);
+            }
+        }
+        const reader = await whole;
+        if (reader !== undefined)
+            yield* way(reader)(position, end);
+    };
     return {
         size: options.size,
         downloaded: () => (isHere ? options.size : undefined),
         read: async (start, end) => whole === undefined
             ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
             : (await whole).read(start, end),
-        stream: async function* (start, end, memory) {
-            let position = start;
-            if (whole === undefined) {
-                try {
-                    for await (const part of parts.stream(start, end, memory)) {
-                        position += part.length;
-                        yield part;
-                    }
-                    return;
-                }
-                catch (error) {
-                    await fetched(error);
-                }
-            }
-            const reader = await whole;
-            if (reader !== undefined)
-                yield* reader.stream(position, end, memory);
-        },
+        stream: (start, end) => either(start, end, ({ stream }) => stream),
+        lend: (start, end) => either(start, end, ({ lend }) => lend),
     };
 }
 async function fetchWhole(options) {
@@ -36907,6 +36709,7 @@ function fileReader(path, size) {
         downloaded: () => size,
         read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
         stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
     };
 }
 async function* noChunks() {
@@ -36914,6 +36717,7 @@ async function* noChunks() {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
@@ -36937,7 +36741,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)(chunk, crc);
+            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -37428,20 +37232,38 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   F5: () => (/* binding */ giveBack),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
-/* harmony export */   TN: () => (/* binding */ lastingChunks),
+/* harmony export */   V$: () => (/* binding */ streamableChunks),
 /* harmony export */   V5: () => (/* binding */ withHead),
 /* harmony export */   bM: () => (/* binding */ watchedChunks),
-/* harmony export */   gv: () => (/* binding */ lastingChunk)
+/* harmony export */   du: () => (/* binding */ viewOf)
 /* harmony export */ });
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
+// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
+// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
+// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
+// call that copies.
+/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+function viewOf({ buffer, byteOffset, length }) {
+    return Buffer.from(buffer, byteOffset, length);
+}
+/** All bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
+        copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
+}
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
+ * ask for more: such a one is copied. A longer one has been written by then.
+ */
+async function* streamableChunks(chunks) {
+    for await (const chunk of chunks)
+        yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -37460,20 +37282,6 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
-const heldBytes = 64 * 1024;
-/**
- * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
- * chunks back and ask for more: such a one is copied. A longer one has been written by then.
- */
-function lastingChunk(chunk) {
-    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
-}
-/** The same of each chunk. */
-async function* lastingChunks(chunks) {
-    for await (const chunk of chunks)
-        yield lastingChunk(chunk);
-}
 /**
  * The first bytes, to look at, and the whole with them.
  * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
@@ -37486,8 +37294,7 @@ async function withHead(chunks, isEnough) {
         const next = await source.next();
         if (next.done === true)
             break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
+        head = Buffer.concat([head, viewOf(next.value)]);
     }
     const all = async function* () {
         try {
@@ -37501,15 +37308,6 @@ async function withHead(chunks, isEnough) {
         }
     };
     return { head, all: all() };
-}
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
 }
 
 
@@ -37604,12 +37402,13 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+
 
 
 const chunkBytes = 1024 * 1024;
 /**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
  * @param source is closed at the end, if it is a file that was opened before
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
@@ -37650,8 +37449,9 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .viewOf */ .du)(chunk);
+    for (let written = 0; written < bytes.length;) {
+        written += (await file.write(bytes, written)).bytesWritten;
     }
 }
 /** @param root where they are made */
@@ -37898,6 +37698,7 @@ async function build(cli, args, print, pushed) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   RK: () => (/* binding */ dockerCli),
+  xq: () => (/* binding */ failedCommand),
   fM: () => (/* binding */ lastLine),
   jH: () => (/* binding */ outputOf)
 });
@@ -37997,152 +37798,6 @@ function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
 }
-
-
-/***/ }),
-
-/***/ 8110:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  w: () => (/* binding */ containerEngine)
-});
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
-
-const bufferBytes = 256 * 1024;
-/**
- * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
- * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
- * an export's time (docs/decisions.md).
- */
-class ReusedSocket {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
-    constructor(path, signal) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-    }
-    close() {
-        this.#socket.destroy();
-    }
-    write(text) {
-        this.#socket.write(text);
-    }
-    /** Throws the connection's error. The connection is closed at the end. */
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
-
-
-const endOfHead = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
- * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
- * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
- */
-async function savedByEngine(path, image, signal) {
-    return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
-}
-/**
- * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(path, image, signal) {
-    const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
-    return chunks === undefined ? undefined : (await (0,bytes_chunks/* copiedBytes */.QB)(chunks)).toString();
-}
-/** The body of a plain answer with status 200. */
-async function answer(path, request, signal) {
-    const socket = new ReusedSocket(path, signal);
-    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
-    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answered = await (0,bytes_chunks/* withHead */.V5)(socket, isWhole).catch(() => undefined);
-    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
-    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
-        return without(answered.all, headBytes + endOfHead.length);
-    }
-    socket.close();
-    return undefined;
-}
-function isPlain(head) {
-    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-async function* without(chunks, bytes) {
-    let left = bytes;
-    for await (const chunk of chunks) {
-        const rest = chunk.subarray(left);
-        left -= chunk.length - rest.length;
-        if (rest.length > 0)
-            yield rest;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
@@ -38159,81 +37814,248 @@ const meanings = [
 ];
 /** The error for a command that has failed, with the last thing it said. */
 function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const said = lastLine(output);
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+
+/***/ }),
+
+/***/ 6948:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
-
-
-
-
-
-
-/**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
- */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const reached = Promise.withResolvers();
-    const failed = Promise.withResolvers();
-    const server = (0,external_node_http_.createServer)((request, response) => {
-        const blob = findBlob(image, repository, request.url ?? '');
-        if (blob !== undefined)
-            reached.resolve(undefined);
-        void loopback_registry_answer(request, response, blob, failed.resolve);
-    });
-    server.listen(0, '127.0.0.1');
-    await (0,external_node_events_.once)(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return {
-        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
-        reached: reached.promise,
-        failed: failed.promise,
-        [Symbol.asyncDispose]: async () => {
-            const closed = (0,external_node_events_.once)(server, 'close');
-            server.close();
-            server.closeAllConnections();
-            await closed;
-        },
-    };
-}
-function findBlob(image, repository, path) {
-    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
-    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
-    return digest === undefined ? undefined : image.blobs.get(digest);
-}
-async function loopback_registry_answer(request, response, blob, onFailure) {
-    if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
-        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
-        return;
-    }
-    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
-    if (request.method === 'HEAD') {
-        response.end();
-        return;
-    }
-    // It may be a while until the first byte.
-    response.flushHeaders();
-    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
-    await (0,promises_.pipeline)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure), response).catch(() => undefined);
-}
-
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
+
+
+
+
+
+
+
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        pull: (reference, registry) => pullWatched(cli, reference, registry),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, reference),
+        references: () => references(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
+    return output;
+}
+/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+async function removeReference(cli, name) {
+    const args = ['image', 'rm', name];
+    const output = await cli.cleanUp(args);
+    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
+}
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
+ * can't ask for them. Without a version in its path the engine takes its newest.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(socketPath, image, signal) {
+    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
+    const asked = (0,external_node_http_.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
+    try {
+        const response = await new Promise((resolve, reject) => {
+            asked.on('response', resolve).on('error', reject).end();
+        });
+        const said = await (0,consumers_.text)(response);
+        return response.statusCode === 200 ? said : undefined;
+    }
+    catch {
+        signal.throwIfAborted();
+        return undefined;
+    }
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+}
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Has the engine pull an image by its digest from a registry that is watched.
+ * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ */
+async function pullWatched(cli, reference, { reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    if (output.exitCode === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -38290,25 +38112,44 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
+
+
+
+
+
 /**
- * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
- * and unpacks one while others come.
- * @param warn told if our reference could not be removed
- * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
  */
-async function fetchImage(cli, image, warn) {
+function podmanEngine(cli, tempRoot) {
+    return {
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        // It takes whole tarballs only.
+        pull: undefined,
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, podmanName(reference)),
+        references: () => references(cli),
+    };
+}
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
-        const { reference } = registry;
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference, warn));
-        const output = await pull(cli, registry);
-        if (output.exitCode === 0)
-            return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        return await loadInto(cli, chunks, onLoaded, temp.path);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -38320,222 +38161,25 @@ async function fetchImage(cli, image, warn) {
             await result_1;
     }
 }
-async function pull(cli, { reference, reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    return output;
-}
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference, warn) {
-    const output = await cli.cleanUp(['image', 'rm', reference]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
-
-
-
-
-
-/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
-async function* saveImage(cli, image) {
-    const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
-    yield* saved ?? saveFrom(cli, ['save', image]);
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+        const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return failedCommand(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
-
-
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-
-
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveImage(cli, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', reference], 'image-missing');
-        },
-        chains: () => chains(cli),
-        references: () => references(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw failedCommand(cli, code, args, output);
-    return output;
-}
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli) {
-    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-    if (list.exitCode !== 0 || ids.length === 0)
-        return [];
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw failedCommand(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
-
-
-
-
-
-// Reads what podman prints, where that differs from docker. Everything here is pure.
+// What podman prints, where that differs from docker.
 /** Reads `podman info --format json`; undefined when it isn't that. */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
@@ -38569,153 +38213,6 @@ function parsePodmanInspect(text) {
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
- */
-function podmanEngine(cli, tempRoot) {
-    return {
-        program: cli.program,
-        nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
-        fetch: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-        },
-        // Podman takes whole tarballs only.
-        chains: () => Promise.resolve([]),
-        references: () => references(cli),
-    };
-}
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const before = await references(cli);
-        const temp = podman_engine_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-        const names = [];
-        for (const name of loaded)
-            names.push(await asTagged(cli, name, before, onLoaded));
-        return names;
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = podman_engine_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(cli, loaded, before, onLoaded) {
-    if (!loaded.startsWith('docker.io/'))
-        return loaded;
-    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
-    onLoaded(name);
-    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-    const old = before.get(loaded);
-    if (old === undefined)
-        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-    else
-        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-    return name;
-}
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
-async function* save(cli, tempRoot, image) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = podman_engine_addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = podman_engine_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
@@ -38806,6 +38303,8 @@ function inspectedImage(image) {
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
         diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
+        ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
         // has only unpacked for another manifest (moby 2e3a23c8ec).
@@ -38968,34 +38467,38 @@ async function rawManifest(cli, reference) {
 /* harmony export */   J: () => (/* binding */ guardTags)
 /* harmony export */ });
 /** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
+function guardTags(engine, onTrouble) {
+    const changes = [];
+    let keepsAll = false;
+    const idOf = async (reference) => (await engine.inspect(reference))?.imageId;
+    const putBack = async ({ reference, before, after }) => {
+        if (before === after || (await idOf(reference)) !== after)
             return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
+        if (before !== undefined)
+            await engine.tag(before, reference);
         else
             await engine.untag(reference);
     };
+    const during = async (reference, work) => {
+        const before = await idOf(reference);
+        try {
+            await work();
+        }
+        finally {
+            changes.push({ reference, before, after: await idOf(reference) });
+        }
+    };
     return {
-        watch: (reference) => void watched.add(engine.nameOf(reference)),
-        keep: () => void (kept = true),
+        during,
+        tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+        keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            if (kept)
+            if (keepsAll)
                 return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            for (const change of changes.reverse()) {
+                await putBack(change).catch((error) => {
+                    onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
+                });
             }
         },
     };
@@ -39223,10 +38726,12 @@ function parseConfig(text, where) {
     const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
     const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
     return {
         platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
         ...(created === undefined ? {} : { created }),
     };
 }
@@ -39347,9 +38852,10 @@ function isKnown({ architecture }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
 /* harmony export */   bM: () => (/* binding */ formatRecord),
+/* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
-/* unused harmony exports recordSchema, wrongSchema, tooLarge, corrupt */
+/* unused harmony exports recordSchema, wrongSchema, tooLarge */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
@@ -39405,9 +38911,9 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
     const names = { references: references.map(_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH), platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels };
+    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -39424,7 +38930,6 @@ function parseRecord(text) {
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
     const record = {
         ...image(value),
-        layers: layers(value),
         ...(value['further'] === undefined ? {} : { further: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['further']).slice(0, maxImages).map(image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
@@ -39434,7 +38939,7 @@ function parseRecord(text) {
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
-    requireLayersInside(record);
+    requireInside(record);
     return record;
 }
 function image(value) {
@@ -39445,7 +38950,18 @@ function image(value) {
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringMapOf */ .pn)(value['labels']),
+        layers: layers(value),
+        ...place(value, 'configAt'),
+        ...place(value, 'manifestAt'),
     };
+}
+function place(value, name) {
+    const found = value[name];
+    if (found === undefined)
+        return {};
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(found))
+        throw corrupt(`its ${name} is no place in the tarball`);
+    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 function references(value) {
     const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(value);
@@ -39485,10 +39001,15 @@ function layers(value) {
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
-function requireLayersInside(record) {
-    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-    if (outside !== undefined)
-        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+function requireInside(record) {
+    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        if (outside !== undefined)
+            throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+        if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
+            throw corrupt('a config or manifest lies outside the tarball');
+    }
 }
 function producer(value) {
     const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value) ? value : {};

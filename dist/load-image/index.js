@@ -30128,52 +30128,47 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $y: () => (/* binding */ mappedRecord),
 /* harmony export */   C4: () => (/* binding */ formatMapping),
 /* harmony export */   W9: () => (/* binding */ mappedLoad),
-/* harmony export */   sh: () => (/* binding */ claimDigests),
-/* harmony export */   td: () => (/* binding */ digestsFileName)
+/* harmony export */   aE: () => (/* binding */ mappedImages),
+/* harmony export */   sh: () => (/* binding */ claimDigests)
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(604);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4115);
 
 
 
 
 
-/** The file that holds the mapping in its artifact. */
-const digestsFileName = 'docker-image-digests.json';
+
 /** @param name the artifact's, or what stands for it */
 function mappedLoad(name, result) {
-    const { artifact, record, reference, expected, further } = result;
-    const first = mapped(name, artifact, reference, expected, record);
-    if (further.length === 0)
-        return [first];
-    const others = further.map((other) => mapped(name, artifact, other.reference, other.expected, undefined));
-    return [first, ...others].map((image) => ({ ...image, name: image.reference }));
+    const { artifact, record, reference, identity, further } = result;
+    return listed(name, artifact, record, [{ reference, identity }, ...further]);
 }
-/** What is known of an artifact's images from its record alone. */
-function mappedRecord(artifact, record) {
-    const images = [record, ...(record.further ?? [])].map((image, position) => {
-        const reference = image.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)[0] ?? '';
-        return mapped(artifact.name, artifact, reference, image, position === 0 ? record : undefined);
-    });
-    return images.length === 1 ? images : images.map((image) => ({ ...image, name: image.reference }));
+/** What is known of an artifact's images that are not loaded. */
+function mappedImages(artifact, record, images) {
+    const named = images.map(({ identity, references }) => ({
+        identity,
+        reference: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)[0] ?? '',
+    }));
+    return listed(artifact.name, artifact, record, named);
 }
-function mapped(name, artifact, reference, image, record) {
-    return {
-        name,
+function listed(name, artifact, record, images) {
+    return images.map(({ identity, reference }, position) => ({
+        name: images.length === 1 ? name : reference,
         artifact,
         reference,
-        configDigest: image.configDigest ?? '',
-        manifestDigest: image.manifestDigests[0] ?? '',
-        pushedReference: record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(record.pushedReference),
-        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(image.platform),
+        configDigest: identity.configDigest ?? '',
+        manifestDigest: identity.manifestDigest ?? '',
+        pushedReference: position > 0 || record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(record.pushedReference),
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(identity.platform),
         size: artifact?.size ?? 0,
-    };
+    }));
 }
 /** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
 function formatMapping(images, indent) {
@@ -30207,7 +30202,7 @@ async function claimDigests(store, { artifactName: name, retentionDays }, names)
             const text = Buffer.from(`${formatMapping(images, 2)}\n`);
             if (existing !== undefined)
                 await store.remove(name);
-            const file = { name: digestsFileName, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+            const file = { name: _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
             return store.upload({ name, retentionDays, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
         },
     };
@@ -30218,8 +30213,8 @@ async function mappedNames(store, artifact) {
         const content = await store.open(artifact);
         if (content.files.length !== 1)
             return undefined;
-        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)((await content.text(digestsFileName)) ?? '');
-        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
+        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .parseJson */ .qF)((await content.text(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t)) ?? '');
+        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
     }
     catch {
         return undefined;
@@ -30241,7 +30236,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9491);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8110);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6948);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
@@ -30252,7 +30247,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4823);
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(5562);
-/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9845);
+/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(2904);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9824);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -30338,7 +30333,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('load-
             ? ownStore()
             : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_0__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
         const pauseMs = given.registryRetrySeconds * 1000;
-        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_13__/* .loadImages */ .z6)(plan, fallback, {
+        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_13__/* .loadImages */ .z)(plan, fallback, {
             engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
             registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
             store,
@@ -30459,6 +30454,7 @@ function readRunInputs(inputs) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   t: () => (/* binding */ digestsFileName),
 /* harmony export */   y: () => (/* binding */ planImages)
 /* harmony export */ });
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
@@ -30467,6 +30463,8 @@ function readRunInputs(inputs) {
 
 
 
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
 /**
  * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
  * @throws HandoverError `invalid-input`
@@ -30681,20 +30679,68 @@ function invalid(message, hint = 'Correct it under `with:`.') {
 
 /***/ }),
 
-/***/ 9845:
+/***/ 2904:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  z6: () => (/* binding */ loadImages),
-  Qp: () => (/* binding */ sideBySide)
+  z: () => (/* binding */ loadImages)
 });
 
-// UNUSED EXPORTS: loadsAtOnce, requireAll
+// UNUSED EXPORTS: loadsAtOnce
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
+;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
+
+/**
+ * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * @returns the outcomes in the same order
+ */
+async function sideBySide(before, atOnce, work) {
+    const after = [];
+    const waiting = before.entries();
+    const worker = async () => {
+        for (const [position, outcome] of waiting)
+            after[position] = await next(outcome, work);
+    };
+    await Promise.all(Array.from({ length: atOnce }, worker));
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * The values, if all went well.
+ * @param done what went well, as a participle: `loaded`
+ * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof errors/* HandoverError */.Cu));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof errors/* HandoverError */.Cu ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new errors/* HandoverError */.Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
+}
+
 ;// CONCATENATED MODULE: ./build/shared/base/log.js
 /** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
 function namedLog(log, name) {
@@ -30718,17 +30764,238 @@ var base_timeline = __nccwpck_require__(1829);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
+var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/load-image/digests.js
 var load_image_digests = __nccwpck_require__(1448);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/load-image/identity.js
+
+
+
+
+
+
+
+
+/**
+ * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
+ *   parts: then it takes all of it to know them
+ * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ */
+async function identifyByRange(content, record) {
+    const images = [record, ...(record.further ?? [])];
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > image_manifest/* maxJsonBytes */.ou))
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+async function reader(read, places) {
+    const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > image_manifest/* maxJsonBytes */.ou)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function knownImage(image, bytesAt) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, contents: undefined, references, layers: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        manifestMediaType: typeOf(manifestBytes),
+        layers: manifest.layers,
+    };
+    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+}
+/** What cannot be read is not what the record says. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
+    }
+}
+// A manifest may name its type (OCI image-spec, manifest.md).
+function typeOf(manifest) {
+    const value = (0,json/* parseJson */.qF)(manifest.toString());
+    return (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], image_manifest/* mediaTypes */.Ib.manifest) : image_manifest/* mediaTypes */.Ib.manifest;
+}
+/** The layers as the manifest has them, where the record tells where each of them lies. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * @param layers what the image's manifest says of them; undefined where there is none
+ * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
+        requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const said = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw (0,image_record/* corrupt */.qb)(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
+}
+
+// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
+var images_plan = __nccwpck_require__(4115);
+;// CONCATENATED MODULE: ./build/load-image/find.js
+
+
+
+
+
+
+
+/**
+ * Opens the newest artifact of that name in the store's run.
+ * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
+ */
+async function findHandover(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return openHandover(await store.open(found), log);
+}
+/** Reads what it says of itself, and who its images are: some kilobytes. */
+async function openHandover(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const text = await content.text(image_record/* recordName */.xD);
+    if (text === undefined) {
+        log.info(`It has no ${image_record/* recordName */.xD}: its images are known by the tarball's own manifest.`);
+        return { origin: 'artifact', content, record: undefined, known: undefined };
+    }
+    const record = (0,image_record/* parseRecord */.Hh)(text);
+    return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
+ * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ */
+async function openHandovers(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === images_plan/* digestsFileName */.t;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
+    });
+    const handovers = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (handovers.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return handovers;
+}
+/**
+ * @param artifacts newest first
+ * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
+    };
+}
+
+// EXTERNAL MODULE: external "node:os"
+var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:events"
@@ -30913,47 +31180,307 @@ function unwritable(path, why, cause) {
 
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 /** @param onTrouble told of a reference that couldn't be put back */
-async function guardTags(engine, onTrouble) {
-    const before = await engine.references();
-    const ids = new Set(before.values());
-    const watched = new Set();
-    let kept = false;
-    const putBack = async (reference, now) => {
-        const old = before.get(reference);
-        const isId = reference.startsWith('sha256:');
-        if (isId ? ids.has(reference) : now.get(reference) === old)
+function guardTags(engine, onTrouble) {
+    const changes = [];
+    let keepsAll = false;
+    const idOf = async (reference) => (await engine.inspect(reference))?.imageId;
+    const putBack = async ({ reference, before, after }) => {
+        if (before === after || (await idOf(reference)) !== after)
             return;
-        if (old !== undefined)
-            await engine.tag(old, reference);
+        if (before !== undefined)
+            await engine.tag(before, reference);
         else
             await engine.untag(reference);
     };
+    const during = async (reference, work) => {
+        const before = await idOf(reference);
+        try {
+            await work();
+        }
+        finally {
+            changes.push({ reference, before, after: await idOf(reference) });
+        }
+    };
     return {
-        watch: (reference) => void watched.add(engine.nameOf(reference)),
-        keep: () => void (kept = true),
+        during,
+        tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+        keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            if (kept)
+            if (keepsAll)
                 return;
-            try {
-                const now = await engine.references();
-                for (const reference of watched)
-                    await putBack(reference, now);
-            }
-            catch (error) {
-                onTrouble(`A tag could not be taken back: ${String(error)}`);
+            for (const change of changes.reverse()) {
+                await putBack(change).catch((error) => {
+                    onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
+                });
             }
         },
     };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/skipped-layers.js
-
-function tellSkipped(log, { skipped, layers, bytes }) {
-    log.info(`The engine has ${String(skipped)} of ${String(layers)} layers already: ${(0,base_text/* formatBytes */.z3)(bytes)} less to download.`);
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const header_tarBlock = 512;
+/** Two zero blocks end an archive. */
+const header_endOfArchive = Buffer.alloc(2 * header_tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function header_tarPadding(size) {
+    return (header_tarBlock - (size % header_tarBlock)) % header_tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function header_tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(header_tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
+
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function layout_error_invalidLayout(message) {
+    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
+
+
+
+
+
+
+/**
+ * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
+ * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
+ * the images are known. In chunks of at most 1 MiB.
+ * @param layers each once, in any order
+ * @param images asked for when all layers have come
+ * @param told of the whole at the end
+ * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ */
+async function* tarballChunks(layers, images, told) {
+    const offsets = new Map();
+    let position = 0;
+    const count = (chunk) => {
+        position += chunk.length;
+        return chunk;
+    };
+    for (const folder of ['blobs/', 'blobs/sha256/'])
+        yield count(tarHeader(folder, 0));
+    for await (const { digest, size, chunks } of layers) {
+        yield count(tarHeader(blobName(digest), size));
+        offsets.set(digest, position);
+        for await (const chunk of chunks())
+            yield count(chunk);
+        yield count(Buffer.alloc(tarPadding(size)));
+    }
+    const named = await images();
+    requireLayers(named, offsets);
+    for (const [name, bytes] of smallEntries(named)) {
+        offsets.set(digestOf(bytes), position + tarBlock);
+        yield count(smallEntry(name, bytes));
+    }
+    yield count(endOfArchive);
+    told({ size: position, offsets });
+}
+/** A whole entry of a tar. */
+function smallEntry(name, bytes) {
+    return Buffer.concat([header_tarHeader(name, bytes.length), bytes, Buffer.alloc(header_tarPadding(bytes.length))]);
+}
+/** The entries beside the layers: configs, manifests, and what says which images there are. */
+function smallEntries(images) {
+    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    return new Map([
+        ...images.flatMap(({ image }) => [
+            [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
+            [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
+        ]),
+        ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
+        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
+        ['manifest.json', tarball_writer_json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
+    ]);
+}
+/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
+function archiveEntries(images) {
+    return new Map([
+        ...images.map(({ configDigest, configBytes }) => [(0,image_digest/* blobName */.PF)(configDigest), configBytes]),
+        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+    ]);
+}
+function requireLayers(images, written) {
+    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
+    if (missing !== undefined)
+        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+}
+function describe(image, references) {
+    const { platform } = image.config;
+    const { os, architecture, variant } = platform;
+    const descriptor = {
+        mediaType: image.manifestMediaType,
+        digest: image.manifestDigest,
+        size: image.manifestBytes.length,
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+    };
+    // containerd names an image after the first annotation, the OCI tools after the second.
+    return references.map((reference) => ({
+        ...descriptor,
+        annotations: {
+            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
+            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
+        },
+    }));
+}
+function archived({ configDigest, configBytes, layers }, references) {
+    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
+}
+function archiveManifestOf({ configDigest, layerNames, references }) {
+    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
+}
+function tarball_writer_json(value) {
+    return Buffer.from(JSON.stringify(value));
+}
+
+// EXTERNAL MODULE: external "node:http"
+var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
+
+
+
+
+
+
+/**
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
+ * gets anything.
+ */
+async function loopbackRegistry(image) {
+    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const reached = Promise.withResolvers();
+    const failed = Promise.withResolvers();
+    const server = (0,external_node_http_.createServer)((request, response) => {
+        const blob = findBlob(image, repository, request.url ?? '');
+        if (blob !== undefined)
+            reached.resolve(undefined);
+        void answer(request, response, blob, failed.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    await (0,external_node_events_.once)(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    return {
+        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
+        reached: reached.promise,
+        failed: failed.promise,
+        [Symbol.asyncDispose]: async () => {
+            const closed = (0,external_node_events_.once)(server, 'close');
+            server.close();
+            server.closeAllConnections();
+            await closed;
+        },
+    };
+}
+function findBlob(image, repository, path) {
+    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
+    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
+    return digest === undefined ? undefined : image.blobs.get(digest);
+}
+async function answer(request, response, blob, onFailure) {
+    if (blob === undefined) {
+        // The one path beside the image's own that a client asks for: whether this is a registry.
+        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
+    if (request.method === 'HEAD') {
+        response.end();
+        return;
+    }
+    // It may be a while until the first byte.
+    response.flushHeaders();
+    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
+}
+
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
@@ -31053,107 +31580,357 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const header_endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function header_tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
+;// CONCATENATED MODULE: ./build/load-image/overlap/gunzipped-layer.js
+
+
+
+// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
+// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
+/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+function isGzipLayer(mediaType) {
+    return /\.tar[+.]gzip$/.test(mediaType);
 }
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function header_tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
+/**
+ * The length that a gzip file's last bytes tell.
+ * @param compressedSize bytes of the file
+ * @returns undefined when that can't be the length of the whole, as in a file of several members
+ */
+function plainSize(trailer, compressedSize) {
+    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
+    return size < compressedSize ? undefined : size;
 }
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
+/**
+ * A gzip layer's plain bytes.
+ * @returns `size` bytes in all
+ * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of decompress(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
 }
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+}
+// To ask for the end of a smaller layer would take longer than to unpack it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * A gzip layer as it is when it isn't compressed.
+ * @param diffId its digest then, as the image's config has it
+ * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
+ */
+async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
+    if (size < minBytes || !isGzipLayer(mediaType))
         return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-function looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+    const end = offset + size;
+    const length = plainSize(await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined)), size);
+    return length === undefined ? undefined : { digest: diffId, size: length };
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/load-image/overlap/offer.js
+
+
+
+/**
+ * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
+ * are offered unpacked (docs/decisions.md); a containerd store keeps the layers as the manifest names them.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`
+ */
+async function offerImage(ranged, store, watch) {
+    const { contents, layers } = ranged;
+    const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+    const plain = store === 'classic' ? await plainLayers(ranged) : new Map();
+    const config = [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)];
+    const blobs = [config, ...layerBlobs(ranged, plain, watch)];
+    if (plain.size === 0) {
+        const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)];
+        return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
+    }
+    // Another manifest of the same config: to the classic store, the same image.
+    const described = layers.map((layer) => offeredAs(layer, plain));
+    const other = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
+    const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)];
+    return {
+        image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
+        unpacked: new Set(plain.keys()),
+    };
+}
+/** Those gzip layers that are offered unpacked, by their own digest. */
+async function plainLayers({ contents, layers, read }) {
+    const { diffIds } = contents.config;
+    const found = await Promise.all(layers.map(async (layer, position) => {
+        const diffId = diffIds[position];
+        const plain = diffId === undefined ? undefined : await gunzippedLayer(layer, diffId, read);
+        return plain === undefined ? [] : [[layer.digest, plain]];
+    }));
+    return new Map(found.flat());
+}
+function layerBlobs({ layers, read }, plain, watch) {
+    const turns = new LayerTurns();
+    const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+    return distinct.map((layer, position) => {
+        const { digest, size, mediaType } = offeredAs(layer, plain);
+        const bytes = () => {
+            const { offset = 0 } = layer;
+            const stored = read(offset, offset + layer.size, watch.onBytes);
+            return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
+        };
+        const chunks = () => {
+            watch.onAsked(layer.digest);
+            return turns.pass(position, bytes);
+        };
+        return [digest, { size, mediaType, chunks }];
+    });
+}
+function offeredAs(layer, plain) {
+    const unpacked = plain.get(layer.digest);
+    return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
+}
+function smallBlob(bytes, mediaType) {
+    return { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) };
+}
+// An engine asks for all layers within some hundredths of a second, in any order.
+const graceMs = 100;
+/**
+ * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
+ * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ */
+class LayerTurns {
+    #asked = new Set();
+    #waiting = [];
+    #taken = false;
+    #grace = 'unused';
+    /** The same chunks, once it is this layer's turn. */
+    async *pass(position, chunks) {
+        await this.#turn(position);
+        try {
+            yield* chunks();
+        }
+        finally {
+            this.#taken = false;
+            this.#next();
+        }
+    }
+    #turn(position) {
+        this.#asked.add(position);
+        if (this.#grace === 'unused')
+            this.#startGrace();
+        return new Promise((start) => {
+            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+            this.#next();
+        });
+    }
+    #startGrace() {
+        this.#grace = 'running';
+        setTimeout(() => {
+            this.#grace = 'over';
+            this.#next();
+        }, graceMs);
+    }
+    #next() {
+        const [lowest, ...others] = this.#waiting;
+        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
+            return;
+        this.#waiting = others;
+        this.#taken = true;
+        lowest.start();
+    }
+    #mayStart(position) {
+        const lower = [...this.#asked].filter((asked) => asked < position);
+        return this.#grace === 'over' || lower.length === position;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
+var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var overlap_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+/**
+ * Lets the engine fetch an image from this step.
+ * @returns undefined when that can't be done: then the tarball has to be loaded as a whole
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
+ */
+async function fetchOverlapped(tools, request) {
+    const { engine, log } = tools;
+    const { image, word } = request;
+    if (engine.pull === undefined)
+        return undefined;
+    const layers = distinctLayers(image);
+    try {
+        return await log.progress(word, { atMost: bytesOf(layers) }, (passed) => fetchImage(tools, request, (bytes) => {
+            request.onBytes(bytes);
+            passed(bytes);
+        }));
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
+            throw error;
+        log.info(`${error.message} So docker load gets the whole tarball.`);
+        return undefined;
+    }
+}
+async function fetchImage({ engine, log, info }, { image, spareName }, onBytes) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const asked = new Set();
+        const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
+            onAsked: (digest) => void asked.add(digest),
+            onBytes,
+        });
+        // What the image is called until it has its own name goes at the end.
+        const names = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        let name;
+        {
+            const env_2 = { stack: [], error: void 0, hasError: false };
+            try {
+                const registry = overlap_addDisposableResource(env_2, await loopbackRegistry(offered), true);
+                name = registry.reference;
+                names.defer(() => untag(engine, log, registry.reference));
+                await engine.pull?.(registry.reference, registry);
+            }
+            catch (e_1) {
+                env_2.error = e_1;
+                env_2.hasError = true;
+            }
+            finally {
+                const result_1 = overlap_disposeResources(env_2);
+                if (result_1)
+                    await result_1;
+            }
+        }
+        const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
+        tellLayers(log, image, {
+            skipped,
+            unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
+            asked: asked.size,
+        });
+        // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
+        // (field-notes M19): it is given those that it didn't ask for.
+        if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
+            log.info('The engine has those layers in another form than this image: it gets them all the same.');
+            names.defer(() => untag(engine, log, spareName));
+            await engine.load(completing(image, skipped, spareName, onBytes), () => undefined);
+            name = spareName;
+        }
+        const held = names.move();
+        return { name, [Symbol.asyncDispose]: () => held.disposeAsync() };
+    }
+    catch (e_2) {
+        env_1.error = e_2;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_2 = overlap_disposeResources(env_1);
+        if (result_2)
+            await result_2;
+    }
+}
+/** A tarball that completes an image whose other layers the engine has. */
+async function* completing({ contents, read }, layers, name, onBytes) {
+    for (const { digest, size, offset = 0 } of layers) {
+        yield header_tarHeader((0,image_digest/* blobName */.PF)(digest), size);
+        yield* read(offset, offset + size, onBytes);
+        yield Buffer.alloc(header_tarPadding(size));
+    }
+    const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
+    for (const [path, bytes] of named)
+        yield smallEntry(path, bytes);
+    yield header_endOfArchive;
+}
+/** Takes a name of ours back; a failed pull may not have set it. */
+async function untag(engine, log, name) {
+    await engine.untag(name).catch((error) => {
+        log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+    });
+}
+function tellLayers(log, image, { skipped, unpacked, asked }) {
+    if (unpacked > 0) {
+        log.info(`Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`);
+    }
+    if (skipped.length === 0)
+        return;
+    log.info(`The engine has ${String(skipped.length)} of ${String(distinctLayers(image).length)} layers already: ` +
+        `${(0,base_text/* formatBytes */.z3)(bytesOf(skipped))} less to download.`);
+}
+function distinctLayers({ layers }) {
+    return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+}
+function bytesOf(layers) {
+    return layers.reduce((sum, { size }) => sum + size, 0);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31203,7 +31980,8 @@ async function* tarEntries(chunks) {
             const kind = linkKinds[type];
             const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
             // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            yield { name, size, isFile: ['0', '\0', '7'].includes(type), ...link, content: bytes.until(end) };
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
             await bytes.skip(end + header_tarPadding(size) - bytes.position);
             extension = {};
         }
@@ -31255,7 +32033,7 @@ class ByteSource {
     }
     /** A block of its own, or undefined at the end. */
     async block() {
-        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+        return (await this.#more()) ? this.exactly(header_tarBlock) : undefined;
     }
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
@@ -31305,9 +32083,9 @@ class ByteSource {
  */
 async function readSmallTar(bytes) {
     const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(external_node_stream_.Readable.from([bytes]))) {
+    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
         if (isFile)
-            files.set(name, await (0,bytes_chunks/* copiedBytes */.QB)(content));
+            files.set(name, await copiedBytes(content));
     }
     return files;
 }
@@ -31385,19 +32163,19 @@ class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
  */
 async function* readTarball(chunks, seen) {
-    for await (const { name, size, isFile, link, content } of tarEntries(chunks)) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
             continue;
         const told = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= header_tarBlock);
         const packing = packingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
-            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, packing, bytes });
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
             continue;
         }
         const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -31408,7 +32186,7 @@ async function* readTarball(chunks, seen) {
             yield { path, name: out, digest: told, size, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, packing });
+        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
     }
 }
 /**
@@ -31422,7 +32200,7 @@ async function seeTarball(chunks) {
         if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
             continue;
         const source = { failed: false };
-        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(passing), () => (source.failed = true));
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
         const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
@@ -31455,7 +32233,7 @@ function hashed(chunks, hash) {
         const result = await source.next();
         if (result.done === true)
             return { done: true, value: undefined };
-        hash.update(result.value);
+        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
         return result;
     };
     return { [Symbol.asyncIterator]: () => ({ next }) };
@@ -31516,7 +32294,7 @@ function manifestsIn(indexText, seen) {
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...namesOf(descriptor)];
-            const bytes = seen.blob(digest)?.bytes;
+            const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= maxDepth)
                     continue;
@@ -31527,6 +32305,7 @@ function manifestsIn(indexText, seen) {
             found.set(digest, {
                 descriptor,
                 bytes,
+                offset,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -31560,7 +32339,7 @@ function namesOf({ annotations }) {
     }
 }
 function ociImage(found, seen) {
-    const manifest = manifestOf(found, found.bytes);
+    const manifest = manifestOf(found);
     const { config } = (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found));
     const image = {
         references: found.references,
@@ -31572,11 +32351,12 @@ function ociImage(found, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-function manifestOf({ descriptor }, bytes) {
+function manifestOf({ descriptor, bytes, offset }) {
     const { digest, mediaType } = descriptor;
     return {
         digest,
         bytes,
+        offset,
         mediaType: mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), `manifest ${digest}`).layers,
     };
@@ -31591,7 +32371,7 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     const image = {
         references: repoTags.map(image_reference/* parseReference */.F2),
         ...entry,
-        manifest: first === undefined ? undefined : manifestOf(first, first.bytes),
+        manifest: first === undefined ? undefined : manifestOf(first),
         // What the containerd store may take as the image's ID.
         manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
         layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
@@ -31600,10 +32380,10 @@ function archiveImage({ config, repoTags, layers }, manifests, seen) {
     return image;
 }
 function requireConfig(entry, by, name) {
-    const { digest, size, bytes } = requireEntry(entry, by, name);
+    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
     (0,image_manifest/* requireConfigSize */.bW)(size);
     const config = (0,image_manifest/* parseConfig */.o4)(bytes?.toString() ?? '', name);
-    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), config };
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
@@ -31665,113 +32445,15 @@ function noPlatform(images, platform) {
     return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
-
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
-function layout_error_invalidLayout(message) {
-    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
-
-
-
-
-
-
-/**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB, each valid until the next is asked for.
- * @param layers each once, in any order
- * @param images asked for when all layers have come
- * @param told of the whole at the end
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
- */
-async function* tarballChunks(layers, images, told) {
-    const layerOffsets = new Map();
-    let position = 0;
-    const count = (chunk) => {
-        position += chunk.length;
-        return chunk;
-    };
-    for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count(tarHeader(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        yield count(tarHeader(blobName(digest), size));
-        layerOffsets.set(digest, position);
-        for await (const chunk of chunks())
-            yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
-    }
-    const named = await images();
-    requireLayers(named, layerOffsets);
-    for (const [name, bytes] of smallEntries(named)) {
-        yield count(smallEntry(name, bytes));
-    }
-    yield count(endOfArchive);
-    told({ size: position, layerOffsets });
-}
-/** A whole entry of a tar. */
-function smallEntry(name, bytes) {
-    return Buffer.concat([header_tarHeader(name, bytes.length), bytes, Buffer.alloc(header_tarPadding(bytes.length))]);
-}
-/** The entries beside the layers: configs, manifests, and what says which images there are. */
-function smallEntries(images) {
-    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
-    return new Map([
-        ...images.flatMap(({ image }) => [
-            [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
-            [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
-        ]),
-        ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
-    ]);
-}
-/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
-function archiveEntries(images) {
-    return new Map([
-        ...images.map(({ configDigest, configBytes }) => [(0,image_digest/* blobName */.PF)(configDigest), configBytes]),
-        ['manifest.json', json(images.map(archiveManifestOf))],
-    ]);
-}
-function requireLayers(images, written) {
-    const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
-    if (missing !== undefined)
-        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
-}
-function describe(image, references) {
-    const { platform } = image.config;
-    const { os, architecture, variant } = platform;
-    const descriptor = {
-        mediaType: image.manifestMediaType,
-        digest: image.manifestDigest,
-        size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
-    };
-    // containerd names an image after the first annotation, the OCI tools after the second.
-    return references.map((reference) => ({
-        ...descriptor,
-        annotations: {
-            'io.containerd.image.name': (0,image_reference/* canonicalReference */.Ys)(reference),
-            'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
-        },
-    }));
-}
-function archived({ configDigest, configBytes, layers }, references) {
-    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
-}
-function archiveManifestOf({ configDigest, layerNames, references }) {
-    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
-}
-function json(value) {
-    return Buffer.from(JSON.stringify(value));
-}
-
 // EXTERNAL MODULE: ./build/load-image/plan/plan.js
 var plan_plan = __nccwpck_require__(666);
-;// CONCATENATED MODULE: ./build/load-image/foreign-tarball.js
+;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
+
+
+
+
+
+
 
 
 
@@ -31779,84 +32461,40 @@ var plan_plan = __nccwpck_require__(666);
 
 
 /**
- * A tarball of another maker, on its way to the engine: a Docker archive of any tool and age, or an OCI archive. Its layers
- * pass; what says which images there are is written by us, at the end. So the classic store loads OCI archives too, of
- * several platforms one is loaded, and the engine gets the references that are wanted and no others.
- * @param plain isn't compressed
+ * @param onBytes told of each part that has come, in bytes
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch` while iterating; what
+ *   names the images is given out only when all is well
  */
-function foreignTarball(plain, wanted) {
-    let images = [];
-    return {
-        chunks: rewritten(plain, wanted, (found) => (images = found)),
-        image: () => {
-            const [first, ...further] = images.map(asExpected);
-            if (first === undefined)
-                throw new RangeError('asked for before the tarball has passed');
-            return { ...first, further };
-        },
-    };
+function wholeTarball(request, onBytes) {
+    const { content, record } = request;
+    const tee = request.tee ?? ((chunks) => chunks);
+    const names = content.files.map(({ name }) => name);
+    const name = record?.tarballName ?? (0,plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
+    const bytes = content.read(name, onBytes);
+    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+    let passed = [];
+    const all = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
+    const chunks = record === undefined ? all : asHandedOver(all);
+    return { chunks, images: () => passed };
 }
-async function* rewritten(plain, wanted, told) {
-    const seen = new SeenTarball();
-    for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry);
-    const images = chooseImages(imagesIn(seen).images, wanted);
-    told(images);
-    for (const [name, bytes] of closingEntries(images))
-        yield smallEntry(name, bytes);
-    yield header_endOfArchive;
-}
-async function* wholeEntry({ name, size, chunks }) {
-    yield header_tarHeader(name, size);
-    yield* chunks;
-    yield Buffer.alloc(header_tarPadding(size));
-}
-/** Without a wish all images that have a name, else the one that is meant. */
-function chooseImages(images, { reference, platform }) {
-    if (reference === undefined && images.every(({ references }) => references.length > 0)) {
-        const firsts = new Map(images.flatMap((image) => image.references.slice(0, 1)).map((one) => [(0,image_reference/* formatReference */.FH)(one), one]));
-        return [...firsts.values()].map((first) => named(chooseImage(images, first, platform), undefined));
+/** What is wrong with a tarball that a record tells of went wrong with the artifact. */
+async function* asHandedOver(chunks) {
+    try {
+        yield* chunks;
     }
-    return [named(chooseImage(images, reference, platform), reference)];
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'tarball-invalid')
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+    }
 }
-function named(image, reference) {
-    const own = image.references.filter(({ tag }) => tag !== undefined);
-    if (reference !== undefined)
-        return { image, references: [reference] };
-    return { image, references: own.length > 0 ? own : [plan_plan/* fallbackReference */.If] };
-}
-function closingEntries(images) {
-    const whole = images.flatMap(({ image, references }) => {
-        const contents = contentsOf(image);
-        return contents === undefined ? [] : [{ image: contents, references }];
-    });
-    if (whole.length === images.length)
-        return smallEntries(whole);
-    return archiveEntries(images.map(({ image, references }) => ({ ...image, layerNames: image.layers.map(({ name }) => name), references })));
-}
-function asExpected({ image, references }) {
-    const contents = contentsOf(image);
-    const manifestDigests = contents === undefined ? [] : [contents.manifestDigest];
-    return { expected: { ...image.config, configDigest: image.configDigest, manifestDigests }, references };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/tarball-stream.js
-
-
-
-
-
-
-/**
- * The plain tarball, whatever its compression.
- * @throws HandoverError `tarball-invalid` while iterating, when the compressed data is damaged
- */
+/** The plain tarball, whatever its compression. */
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
     const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
     if (head.length === 0)
-        throw tarball_stream_invalid(`${name} in the artifact is empty.`);
+        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
     const compression = compressionOf(head);
     if (compression === 'none') {
         yield* all;
@@ -31868,518 +32506,117 @@ async function* plainTarball(chunks, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw tarball_stream_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-}
-/**
- * The artifact's tarball, uncompressed. Without a record it is made anew while it passes (foreign-tarball.ts).
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid` while iterating; the end is given out only when all is well
- */
-function openTarball(request, onBytes) {
-    const { content, record, wanted } = request;
-    const tee = request.tee ?? ((chunks) => chunks);
-    const names = content.files.map(({ name }) => name);
-    const name = record?.tarballName ?? (0,plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
-    const bytes = content.read(name, onBytes);
-    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
-    const plain = plainTarball(tee(checked), name);
-    if (record !== undefined)
-        return { chunks: plain, image: () => recordedContents(record) };
-    return foreignTarball(plain, wanted);
-}
-/** What a record says of the images in its tarball. */
-function recordedContents(record) {
-    const further = record.further?.map((image) => ({ expected: image, references: image.references })) ?? [];
-    return { expected: record, references: record.references, further };
 }
 /** Checks size, and where the artifact service gave no digest also the digest, against the record. */
 async function* asRecorded(chunks, record, withDigest) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let size = 0;
-    let held;
     for await (const chunk of chunks) {
         if (withDigest)
             hash.update(chunk);
         size += chunk.length;
-        if (held !== undefined)
-            yield held;
-        held = chunk;
+        yield chunk;
     }
     const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
-    if (size !== record.tarballSize || digest !== record.tarballDigest) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
-            `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
-    }
-    if (held !== undefined)
-        yield held;
+    if (size === record.tarballSize && digest === record.tarballDigest)
+        return;
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
+        `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
 }
-function tarball_stream_invalid(message, cause) {
+async function* rewritten(plain, request, told) {
+    const seen = new SeenTarball();
+    for await (const entry of readTarball(plain, seen))
+        yield* wholeEntry(entry);
+    const { images } = imagesIn(seen);
+    const chosen = request.record === undefined
+        ? chooseImages(images, request)
+        : recordedImages(images, request.record, request.reference);
+    const { passed, entries } = closing(chosen, request.repository);
+    told(passed);
+    for (const [name, bytes] of entries)
+        yield smallEntry(name, bytes);
+    yield header_endOfArchive;
+}
+async function* wholeEntry({ name, size, chunks }) {
+    yield header_tarHeader(name, size);
+    yield* chunks;
+    yield Buffer.alloc(header_tarPadding(size));
+}
+/** Without a wish all images that have a name, else the one that is meant. */
+function chooseImages(images, { reference, platform }) {
+    if (reference !== undefined)
+        return [{ image: chooseImage(images, reference, platform), references: [reference] }];
+    if (!images.every(({ references }) => references.length > 0))
+        return [ownNames(chooseImage(images, undefined, platform))];
+    const firsts = images.flatMap((image) => image.references.slice(0, 1));
+    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
+    return [...distinct.values()].map((first) => ownNames(chooseImage(images, first, platform)));
+}
+function ownNames(image) {
+    const own = image.references.filter(({ tag }) => tag !== undefined);
+    return { image, references: own.length > 0 ? own : [plan_plan/* fallbackReference */.If] };
+}
+/** The images that the record names, which have to be what it says of them. */
+function recordedImages(images, record, reference) {
+    return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+        const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
+        if (image === undefined) {
+            const there = images.map(({ configDigest }) => configDigest).join(', ');
+            throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
+        }
+        const { configDigest, config, manifest } = image;
+        requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        return { image, references };
+    });
+}
+/**
+ * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
+ * under this name alone.
+ */
+function chooseRecorded(images, reference) {
+    if (reference === undefined)
+        return images.map((chosen) => ({ chosen, references: chosen.references }));
+    const name = (0,image_reference/* formatReference */.FH)(reference);
+    const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
+    return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
+}
+/** What names the images, under names of ours; and who they are then. */
+function closing(chosen, repository) {
+    const named = chosen.map((one, position) => ({
+        ...one,
+        loadedAs: (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${String(position + 1)}`),
+    }));
+    const whole = named.flatMap(({ image, loadedAs }) => {
+        const contents = contentsOf(image);
+        return contents === undefined ? [] : [{ image: contents, references: [loadedAs] }];
+    });
+    const hasManifests = whole.length === named.length;
+    const passed = named.map(({ image, references, loadedAs }) => ({
+        identity: {
+            ...image.config,
+            configDigest: image.configDigest,
+            manifestDigest: hasManifests ? image.manifest?.digest : undefined,
+        },
+        loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
+        references,
+    }));
+    if (hasManifests)
+        return { passed, entries: smallEntries(whole) };
+    const archived = named.map(({ image, loadedAs }) => ({
+        ...image,
+        layerNames: image.layers.map(({ name }) => name),
+        references: [loadedAs],
+    }));
+    return { passed, entries: archiveEntries(archived) };
+}
+function whole_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/partial-tarball.js
-
-
-
-/**
- * Which layers of the tarball an engine needs that has images with these chains of diff IDs. A layer can be left out when
- * the engine has it on top of the same layers (moby image/tarexport/load.go takes such a layer by its chain ID).
- * @returns undefined when all are needed, or when the record doesn't tell where the layers lie
- */
-function planPartialTarball(record, chains) {
-    const { layers, diffIds } = record;
-    if (record.tarballCompression !== 'none' || layers.length !== diffIds.length)
-        return undefined;
-    // Their layers lie in the tarball too, and the record doesn't tell where.
-    if (record.further !== undefined)
-        return undefined;
-    const held = Math.max(0, ...chains.map((chain) => commonLength(chain, diffIds)));
-    const needed = new Set(layers.slice(held).map((layer) => layer.digest));
-    const contents = new Map();
-    for (const { digest, size, offset } of layers) {
-        if (offset === undefined || offset < tarBlock)
-            return undefined;
-        contents.set(digest, { digest, start: offset, end: offset + size });
-    }
-    const all = [...contents.values()].sort((one, other) => one.start - other.start);
-    const skipped = all.filter(({ digest }) => !needed.has(digest));
-    if (skipped.length === 0)
-        return undefined;
-    return {
-        parts: partsOf(all, needed, record.tarballSize),
-        sentLayers: all.length - skipped.length,
-        skippedLayers: skipped.length,
-        skippedBytes: skipped.reduce((sum, { start, end }) => sum + tarBlock + end - start + header_tarPadding(end - start), 0),
-    };
-}
-/** The layers that are needed, and all that is no layer: what lies between their entries. */
-function partsOf(all, needed, tarballSize) {
-    const parts = [];
-    let position = 0;
-    for (const content of all) {
-        const { digest, start, end } = content;
-        const isNeeded = needed.has(digest);
-        parts.push({ start: position, end: isNeeded ? start : start - tarBlock });
-        if (isNeeded)
-            parts.push(content);
-        // A layer that is sent takes its padding along with what follows.
-        position = isNeeded ? end : end + header_tarPadding(end - start);
-    }
-    return [...parts, { start: position, end: tarballSize }].filter(({ start, end }) => start < end);
-}
-function commonLength(one, other) {
-    const end = one.findIndex((digest, position) => digest !== other[position]);
-    return end < 0 ? one.length : end;
-}
-/**
- * The partial tarball's bytes. Each layer is checked against its digest before its last bytes are given out: the digest of
- * the whole artifact can't be. What stands beside the layers is proven afterwards, by the image that comes out.
- * @param read reads the tarball's bytes from start up to but not including end
- * @returns chunks that are valid as long as those that were read
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-async function* partialTarballChunks({ parts }, read) {
-    for (const { start, end, digest } of parts) {
-        const chunks = read(start, end);
-        yield* digest === undefined ? chunks : checkedLayer(digest, end - start, chunks);
-    }
-}
-async function* checkedLayer(expected, size, chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let read = 0;
-    for await (const chunk of chunks) {
-        hash.update(chunk);
-        read += chunk.length;
-        if (read >= size)
-            requireDigest(expected, hash);
-        yield chunk;
-    }
-    if (read < size || size === 0)
-        requireDigest(expected, hash);
-}
-function requireDigest(expected, hash) {
-    const digest = `sha256:${hash.copy().digest('hex')}`;
-    if (digest !== expected) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${expected} arrived with digest ${digest}.`, 'Run the job that exports the image again.');
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/missing-layers.js
-
-
-
-/**
- * Looks which layers of the image the engine lacks.
- * @returns undefined when all have to be sent. The containerd store wants every blob in the form it has in this tarball, and
- *   doesn't tell in which form it has them: it is sent all.
- */
-async function findMissingLayers({ engine, log }, info, content, record) {
-    if (info.imageStore !== 'classic')
-        return undefined;
-    const partial = planPartialTarball(record, await engine.chains());
-    const read = partial === undefined ? undefined : await content.ranges(record.tarballName);
-    if (partial === undefined || read === undefined)
-        return undefined;
-    const { sentLayers, skippedLayers, skippedBytes } = partial;
-    tellSkipped(log, { skipped: skippedLayers, layers: skippedLayers + sentLayers, bytes: skippedBytes });
-    return {
-        skippedBytes,
-        open: (onBytes) => ({
-            chunks: partialTarballChunks(partial, (start, end) => read(start, end, onBytes)),
-            image: () => recordedContents(record),
-        }),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * How the engine's image differs from the expected one, in words; empty when it is the very image, whole. Never compares the
- * IDs of two engines: `.Id` is the config digest or a manifest's, depending on the image store.
- */
-function differences(expected, found) {
-    const ids = [
-        ...(expected.configDigest === undefined ? [] : [expected.configDigest]),
-        ...expected.manifestDigests,
-    ];
-    const idFits = ids.includes(found.imageId) || expected.manifestDigests.length === 0;
-    const layersFit = expected.diffIds.length === found.diffIds.length &&
-        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
-    return [
-        ...(idFits ? [] : [`image ID ${found.imageId} instead of ${ids.join(' or ')}`]),
-        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
-        ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
-            ? []
-            : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
-        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
-    ];
-}
-function listed(diffIds) {
-    const last = diffIds.at(-1);
-    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
-}
-/** @throws HandoverError `image-mismatch` */
-function requireSameImage(reference, expected, found) {
-    const wrong = differences(expected, found);
-    if (wrong.length === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag has been taken back. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
-        'pulls the same tag on this runner.');
-}
-/**
- * Checks what is known before the image is loaded.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
- */
-function requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
-        return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
-}
-
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var base_json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/load-image/overlap/layer-turns.js
-// An engine asks for all layers within some hundredths of a second, in any order.
-const graceMs = 100;
-/**
- * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
- * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
- */
-class LayerTurns {
-    #asked = new Set();
-    #waiting = [];
-    #taken = false;
-    #grace = 'unused';
-    /** The same chunks, once it is this layer's turn. */
-    async *pass(position, chunks) {
-        await this.#turn(position);
-        try {
-            yield* chunks();
-        }
-        finally {
-            this.#taken = false;
-            this.#next();
-        }
-    }
-    #turn(position) {
-        this.#asked.add(position);
-        if (this.#grace === 'unused')
-            this.#startGrace();
-        return new Promise((start) => {
-            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
-            this.#next();
-        });
-    }
-    #startGrace() {
-        this.#grace = 'running';
-        setTimeout(() => {
-            this.#grace = 'over';
-            this.#next();
-        }, graceMs);
-    }
-    #next() {
-        const [lowest, ...others] = this.#waiting;
-        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
-            return;
-        this.#waiting = others;
-        this.#taken = true;
-        lowest.start();
-    }
-    #mayStart(position) {
-        const lower = [...this.#asked].filter((asked) => asked < position);
-        return this.#grace === 'over' || lower.length === position;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/plain-layers.js
-
-
-
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
-const gzipTrailerBytes = 4;
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
-function isGzipLayer(mediaType) {
-    return /\.tar[+.]gzip$/.test(mediaType);
-}
-/**
- * The length that a gzip file's last bytes tell.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
- */
-function plainSize(trailer, compressedSize) {
-    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-    return size < compressedSize ? undefined : size;
-}
-/**
- * A gzip layer's plain bytes.
- * @returns chunks that are valid until the next is asked for, `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
- */
-async function* plainLayerChunks(chunks, size) {
-    let length = 0;
-    const source = { failed: false };
-    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* lastingChunks */.TN)(chunks), () => (source.failed = true));
-    try {
-        for await (const chunk of decompress(watched, 'gzip')) {
-            length += chunk.length;
-            if (length > size)
-                break;
-            yield chunk;
-            (0,bytes_chunks/* giveBack */.F5)(chunk);
-        }
-    }
-    catch (error) {
-        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
-    }
-    if (length !== size)
-        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
-}
-function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
-}
-// To ask for the end of a smaller layer would take longer than to unpack it.
-const minBytes = 4 * 1024 * 1024;
-/**
- * The image's gzip layers as they are when they aren't compressed: to unpack gzip is a good part of an engine's work
- * (docs/decisions.md).
- * @returns by the digest of the gzip layer
- */
-async function plainLayers({ layers, diffIds }, read) {
-    const found = await Promise.all(layers.map(async ({ digest, mediaType, size, offset = 0 }, position) => {
-        const diffId = diffIds[position];
-        if (diffId === undefined || size < minBytes || !isGzipLayer(mediaType))
-            return [];
-        const end = offset + size;
-        const trailer = await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined));
-        const plain = plainSize(trailer, size);
-        return plain === undefined ? [] : [{ digest, plain: { digest: diffId, size: plain } }];
-    }));
-    return new Map(found.flat().map(({ digest, plain }) => [digest, plain]));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/offered-layers.js
-
-
-
-
-
-
-
-
-
-// Configs and manifests: some kilobytes.
-const maxRestBytes = 8 * 1024 * 1024;
-/**
- * Reads all of the tarball but its layers, which can be read one by one then. Their bytes aren't checked here: who asks for
- * a blob by its digest checks it. Large gzip layers are offered unpacked (docs/decisions.md).
- * @returns undefined when the record doesn't tell where the layers lie, or the tarball lacks a manifest that it names
- * @throws HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`
- */
-async function offerLayers(content, record) {
-    const bare = planPartialTarball(record, [record.diffIds]);
-    if (bare === undefined || record.tarballSize - bare.skippedBytes > maxRestBytes)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const [plain, rest] = await Promise.all([
-        plainLayers(record, read),
-        (0,bytes_chunks/* copiedBytes */.QB)(partialTarballChunks(bare, (start, end) => read(start, end, () => undefined))),
-    ]);
-    const small = await smallBlobs(rest);
-    const config = small.get(record.configDigest);
-    const manifestDigest = record.manifestDigests.find((digest) => small.has(digest));
-    if (manifestDigest === undefined || config === undefined)
-        return undefined;
-    const layers = new Map(record.layers.map((layer) => [layer.digest, layer]));
-    return {
-        layers,
-        rest,
-        unpacked: new Set(plain.keys()),
-        image: (watch, tarball) => {
-            const blobs = new Map([...small, ...layerBlobs({ layers, plain, read }, watch, tarball)]);
-            if (plain.size === 0)
-                return { manifestDigest, blobs };
-            const asOffered = record.layers.map((layer) => offeredAs(layer, plain));
-            const { manifestBytes, ...other } = (0,image_manifest/* formatManifest */.L_)({ digest: record.configDigest, size: config.size }, asOffered);
-            return { manifestDigest: other.manifestDigest, blobs: blobs.set(other.manifestDigest, smallBlob(manifestBytes)) };
-        },
-    };
-}
-function layerBlobs({ layers, plain, read }, watch, tarball) {
-    const turns = new LayerTurns();
-    return [...layers.values()].map((layer, position) => {
-        const { digest, size, mediaType } = offeredAs(layer, plain);
-        const bytes = () => {
-            const { offset = 0 } = layer;
-            const stored = read(offset, offset + layer.size, watch.onBytes);
-            return plain.has(layer.digest) ? plainLayerChunks(tarball?.pass(layer, stored) ?? stored, size) : stored;
-        };
-        const chunks = () => {
-            watch.onAsked(layer.digest);
-            return turns.pass(position, bytes);
-        };
-        return [digest, { size, mediaType, chunks }];
-    });
-}
-function offeredAs(layer, plain) {
-    const unpacked = plain.get(layer.digest);
-    return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
-}
-/** Configs and manifests, by the digests that they have. */
-async function smallBlobs(tarball) {
-    const blobs = new Map();
-    for (const [name, bytes] of await readSmallTar(tarball)) {
-        if (!name.startsWith('blobs/sha256/'))
-            continue;
-        blobs.set((0,image_digest/* digestOf */.ol)(bytes), smallBlob(bytes));
-    }
-    return blobs;
-}
-function smallBlob(bytes) {
-    return { size: bytes.length, mediaType: mediaTypeOf(bytes), chunks: () => external_node_stream_.Readable.from([bytes]) };
-}
-// A manifest may name its type (OCI image-spec, manifest.md); a config never does.
-function mediaTypeOf(bytes) {
-    const value = (0,base_json/* parseJson */.qF)(bytes.toString());
-    if (!(0,base_json/* isObject */.Gv)(value))
-        return image_manifest/* mediaTypes */.Ib.config;
-    return (0,base_json/* stringOr */.JI)(value['mediaType'], value['layers'] === undefined ? image_manifest/* mediaTypes */.Ib.config : image_manifest/* mediaTypes */.Ib.manifest);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/passing-tarball.js
-
-
-
-
-/**
- * A tarball for `docker load` of layers that pass by while the engine fetches them in another form, one at a time. Its end
- * comes when all have passed.
- */
-class PassingTarball {
-    #given = Promise.withResolvers();
-    #taken = Promise.withResolvers();
-    #end = Promise.withResolvers();
-    constructor() {
-        this.#end.promise.catch(() => undefined); // nobody may be reading when it fails
-    }
-    /** What `docker load` is fed; throws what `fail` was told. */
-    async *chunks() {
-        try {
-            for (;;) {
-                const chunk = await Promise.race([this.#end.promise, this.#given.promise]);
-                if (chunk === undefined)
-                    return;
-                yield (0,bytes_chunks/* lastingChunk */.gv)(chunk);
-                this.#given = Promise.withResolvers();
-                this.#taken.resolve(undefined);
-                this.#taken = Promise.withResolvers();
-            }
-        }
-        finally {
-            // Nobody waits any more, now or later.
-            this.#taken.resolve(undefined);
-        }
-    }
-    /** The same chunks, each once `docker load` has it too. A layer that isn't read to its end fails the tarball. */
-    async *pass({ digest, size }, chunks) {
-        await this.#give(header_tarHeader((0,image_digest/* blobName */.PF)(digest), size));
-        let isWhole = false;
-        try {
-            for await (const chunk of chunks) {
-                const given = this.#give(chunk);
-                yield chunk;
-                await given;
-            }
-            await this.#give(Buffer.alloc(header_tarPadding(size)));
-            isWhole = true;
-        }
-        finally {
-            if (!isWhole)
-                this.fail(brokenOff(digest));
-        }
-    }
-    /** The rest of the tarball, with its end. */
-    async end(rest) {
-        await this.#give(rest);
-        this.#end.resolve(undefined);
-    }
-    /** Ends `docker load` with this error; layers go on passing. */
-    fail(error) {
-        this.#end.reject(error);
-        // It may never have begun to read.
-        this.#taken.resolve(undefined);
-    }
-    async #give(chunk) {
-        if (chunk.length === 0)
-            return;
-        this.#given.resolve(chunk);
-        await this.#taken.promise;
-    }
-}
-function brokenOff(digest) {
-    return new errors/* HandoverError */.Cu('load-failed', `The engine did not take all of the layer ${digest}.`, 'Set `overlap: false`.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
-var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/feed.js
+var feed_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -32401,7 +32638,7 @@ var overlap_addDisposableResource = (undefined && undefined.__addDisposableResou
     }
     return value;
 };
-var overlap_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var feed_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -32435,220 +32672,232 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
-
-
-/**
- * Lets the engine fetch the layers that it lacks, so that it unpacks one while others are downloaded; then has it load the
- * rest of the tarball, which names the image.
- * @returns the references and IDs that the engine says it loaded; undefined when that can't be done, and the tarball has to be loaded as it is
- * @throws HandoverError `transfer-failed`, `artifact-expired` and `artifact-corrupt`, when the artifact can't be read
- */
-async function loadOverlapped({ engine, log, info }, content, record, told) {
-    const { fetch } = engine;
-    const offered = fetch === undefined ? undefined : await offerLayers(content, record);
-    if (fetch === undefined || offered === undefined)
-        return undefined;
-    const asked = new Set();
-    const total = { atMost: bytesIn(offered, () => true) };
-    try {
-        const loaded = await log.progress(wordFor(content), total, (passed) => {
-            const onBytes = (bytes) => {
-                told.bytes(bytes);
-                passed(bytes);
-            };
-            const watch = { onAsked: (digest) => void asked.add(digest), onBytes };
-            return fetchAndLoad({ engine, fetch, log }, info, offered, watch, told);
-        });
-        tellUnpacked(log, offered, asked);
-        const hasSkipped = asked.size < offered.layers.size;
-        if (!hasSkipped && !needsBothForms(offered, info))
-            return loaded;
-        if (await overlap_isWhole(engine, loaded, record)) {
-            if (hasSkipped)
-                tellSkipped(log, skippedOf(offered, asked));
-            return loaded;
-        }
-        log.info('The engine has layers of another form than this image has. So docker load gets the whole tarball.');
-        return undefined;
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
-            throw error;
-        log.info(`${error.message} So docker load gets the whole tarball.`);
-        return undefined;
-    }
-}
-/** What the log calls it when bytes of the artifact pass to the engine. */
-function wordFor({ downloaded }) {
-    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
-}
-function tellUnpacked(log, { unpacked }, asked) {
-    const passed = [...asked].filter((digest) => unpacked.has(digest)).length;
-    if (passed === 0)
-        return;
-    log.info(`Unpacked on their way to the engine: ${String(passed)} of the ${String(asked.size)} layers that it fetched.`);
-}
-// The containerd store keeps the layers as the image's manifest names them, beside what is unpacked.
-function needsBothForms({ unpacked }, { imageStore }) {
-    return unpacked.size > 0 && imageStore === 'containerd';
-}
-async function fetchAndLoad({ engine, fetch, log }, info, offered, watch, told) {
+/** @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`, `image-not-found` */
+async function feed_feed(tools, job) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        // What the image is called until it has got its own name goes at the end.
-        const fetched = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        if (!needsBothForms(offered, info)) {
-            fetched.use(await fetch(offered.image(watch), log.warning));
-            return await engine.load(external_node_stream_.Readable.from([offered.rest]), told.loaded);
-        }
-        const tarball = new PassingTarball();
-        const loading = engine.load(tarball.chunks(), told.loaded);
-        // Thrown below, when the engine has got what it fetches.
-        loading.catch((error) => {
-            tarball.fail(error);
-        });
-        try {
-            fetched.use(await fetch(offered.image(watch, tarball), log.warning));
-            await tarball.end(offered.rest);
-        }
-        catch (error) {
-            tarball.fail(error);
-            await loading.catch(() => undefined);
-            throw error;
-        }
-        return await loading;
+        let size = 0;
+        const onBytes = (bytes) => {
+            size += bytes;
+        };
+        const names = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
+        const held = names.move();
+        return { images, size, [Symbol.asyncDispose]: () => held.disposeAsync() };
     }
     catch (e_1) {
         env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_1 = overlap_disposeResources(env_1);
+        const result_1 = feed_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-// The containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one. It also
-// lacks one that came in other bytes than the manifest names.
-async function overlap_isWhole(engine, loaded, record) {
-    const [name] = loaded;
-    const image = name === undefined ? undefined : await engine.inspect(name);
-    return image?.isWhole === true && differences(record, image).length === 0;
-}
-function skippedOf(offered, asked) {
-    const layers = offered.layers.size;
-    return { skipped: layers - asked.size, layers, bytes: bytesIn(offered, (digest) => !asked.has(digest)) };
-}
-function bytesIn({ layers }, counts) {
-    return [...layers.values()].reduce((sum, { digest, size }) => (counts(digest) ? sum + size : sum), 0);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/feed.js
-
-
-
-
-/**
- * Feeds the engine the artifact's tarball: only the layers it lacks where that can be done, else the whole.
- * @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`
- */
-async function feed_feed(tools, job) {
-    let size = 0;
-    const told = {
-        loaded: job.onLoaded,
-        bytes: (bytes) => {
-            size += bytes;
-        },
-    };
-    const { content, record, tee } = job;
-    // A file is wanted whole, and without a record nobody knows where layers lie.
-    const byLayer = record === undefined || tee !== undefined ? undefined : await feedLayers(tools, job, record, told);
-    if (byLayer !== undefined)
-        return { ...byLayer, size };
-    const wanted = { reference: job.reference, platform: job.info.platform };
-    const open = (onBytes) => openTarball({ content, record, wanted, tee }, onBytes);
-    const whole = await send(tools, wholeMove(content, record), told, open);
-    return { ...whole, size };
+function newRepository() {
+    // No host is ever called so (RFC 2606, section 2).
+    return `image-handover.invalid/${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
 }
 /** @returns undefined when the whole tarball has to be sent */
-async function feedLayers(tools, { content, info, overlap }, record, told) {
-    const loaded = overlap ? await loadOverlapped({ ...tools, info }, content, record, told) : undefined;
-    if (loaded !== undefined)
-        return { loaded, contents: () => recordedContents(record) };
-    const missing = await findMissingLayers(tools, info, content, record);
-    if (missing === undefined)
+async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee }, names, onBytes) {
+    // A file is wanted whole.
+    if (!overlap || known === undefined || record === undefined || tee !== undefined)
         return undefined;
-    try {
-        return await send(tools, { what: wordFor(content), total: record.tarballSize - missing.skippedBytes }, told, missing.open);
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
-            throw error;
-        tools.log.info(`The layers that the engine had may be gone (${error.message}): sending all.`);
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
         return undefined;
+    const arrived = [];
+    for (const { chosen, references } of chooseRecorded(known, reference)) {
+        const { contents, layers, identity } = chosen;
+        if (contents === undefined || layers === undefined)
+            return undefined;
+        const request = {
+            image: { contents, layers, read },
+            spareName: `${newRepository()}:1`,
+            word: wordFor(content),
+            onBytes,
+        };
+        const fetched = await fetchOverlapped({ engine, log, info }, request);
+        if (fetched === undefined)
+            return undefined;
+        names.use(fetched);
+        arrived.push({ name: fetched.name, identity, references });
     }
+    return arrived;
 }
-function wholeMove(content, record) {
-    // Where it isn't here, the artifact's digest takes reading all of it.
-    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
-    return { what: wordFor(content), total: total ?? 'unknown' };
-}
-async function send({ engine, log }, { what, total }, told, open) {
-    return log.progress(what, total, async (passed) => {
-        const tarball = open((bytes) => {
-            told.bytes(bytes);
+async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
+    const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
+    return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
+        const tarball = wholeTarball(request, (bytes) => {
+            onBytes(bytes);
             passed(bytes);
         });
-        const loaded = await engine.load(tarball.chunks, told.loaded);
-        return { contents: () => tarball.image(), loaded };
+        names.defer(async () => {
+            for (const { loadedAs } of tarball.images())
+                await untag(engine, log, loadedAs);
+        });
+        const loaded = await engine.load(tarball.chunks, () => undefined);
+        const images = tarball.images();
+        if (images.length === 0)
+            throw nothingLoaded(engine, loaded);
+        return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
     });
 }
+/** What the log calls it when bytes of the artifact pass to the engine. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function wholeSize(content, record) {
+    // Where it isn't here, the artifact's digest takes reading all of it.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return total ?? 'unknown';
+}
+function nothingLoaded({ program }, loaded) {
+    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
+}
 
-;// CONCATENATED MODULE: ./build/load-image/verified-tag.js
+;// CONCATENATED MODULE: ./build/load-image/verify.js
+
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
+ * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
+ */
+function imageIdOf({ configDigest, manifestDigest }, store) {
+    return store === 'containerd' ? manifestDigest : configDigest;
+}
+/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
+function differences(expected, found, store) {
+    const imageId = imageIdOf(expected, store);
+    const layersFit = expected.diffIds.length === found.diffIds.length &&
+        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+    return [
+        ...(imageId === undefined ? configDifferences(expected, found) : []),
+        ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
+        ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
+        ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
+            ? []
+            : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
+        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
+    ];
+}
+/** Without an ID that tells, all that containers are made of is compared. */
+function configDifferences(expected, found) {
+    const names = new Set([...Object.keys(expected.config), ...Object.keys(found.config)]);
+    const other = [...names].filter((name) => said(expected.config[name]) !== said(found.config[name]));
+    const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+    return [
+        ...other.map((name) => `${(0,base_text/* quoteForeign */.xS)(name)} ${(0,base_text/* quoteForeign */.xS)(said(found.config[name]), 80)} instead of ${(0,base_text/* quoteForeign */.xS)(said(expected.config[name]), 80)}`),
+        ...(Object.is(created[0], created[1]) || expected.created === undefined
+            ? []
+            : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+    ];
+}
+/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
+function said(value) {
+    const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
+    if (isEmpty || (Array.isArray(value) && value.length === 0))
+        return 'nothing';
+    return (0,json/* isObject */.Gv)(value) && Object.keys(value).length === 0 ? 'nothing' : JSON.stringify(sorted(value));
+}
+function sorted(value) {
+    if (Array.isArray(value))
+        return value.map(sorted);
+    if (!(0,json/* isObject */.Gv)(value))
+        return value;
+    const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || (0,json/* isObject */.Gv)(member));
+    const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
+    return ordered;
+}
+function verify_listed(diffIds) {
+    const last = diffIds.at(-1);
+    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
+}
+/** @throws HandoverError `image-mismatch` */
+function requireSameImage(reference, expected, found, store) {
+    const wrong = differences(expected, found, store);
+    if (wrong.length === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+        'pulls the same tag on this runner.');
+}
+/**
+ * Compares an image with what the inputs expect of it.
+ * @param host platform of this runner's engine
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected(expectations, image, host) {
+    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
+    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+    }
+    requireRevision(expectedRevision, image.labels[revisionLabel]);
+    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
+        return;
+    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === undefined || expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
+    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/name.js
 
 
 
 /**
- * Makes sure that `reference` is the expected image, tagging it if it was loaded under another name.
- * @param what the expected image in words, for the log: `the image that was handed over`
- * @param loaded what `docker load` reported
+ * The image, if the engine has it, under one of the references or under any other name.
+ * @returns what the engine knows it by
+ */
+async function findHere({ engine, info }, identity, references) {
+    const imageId = imageIdOf(identity, info.imageStore);
+    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
+    for (const name of names) {
+        const found = await engine.inspect(name);
+        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
+            return name;
+    }
+    return undefined;
+}
+/**
+ * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
+ * looked at once more.
+ * @param what the image in words, for the log: `the image that was handed over`
+ * @param guard puts the references back unless all turns out well
+ * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function verifiedTag({ engine, log }, reference, { expected, what }, loaded) {
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    if (!loaded.includes(engine.nameOf(name))) {
-        const source = await findSame(engine, loaded, expected);
-        await engine.tag(source, name);
-        log.info(`It was loaded as ${loaded.join(', ')}; tagged as ${name}.`);
+async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+    const [first] = references.map(image_reference/* formatReference */.FH);
+    const image = await inspect(engine, name);
+    requireSameImage(first ?? name, identity, image, info.imageStore);
+    for (const reference of references.map(image_reference/* formatReference */.FH)) {
+        const before = await engine.inspect(reference);
+        if (before !== undefined && differences(identity, before, info.imageStore).length === 0)
+            continue;
+        await guard.tag(name, reference);
+        requireSameImage(reference, identity, await inspect(engine, reference), info.imageStore);
     }
+    const named = first === undefined ? image : await inspect(engine, first);
+    requireSameImage(first ?? name, identity, named, info.imageStore);
+    log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
+    for (const reference of references.slice(1))
+        log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
+    return named;
+}
+async function inspect(engine, name) {
     const image = await engine.inspect(name);
-    if (image === undefined) {
-        throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load reported ${loaded.join(', ') || 'nothing'}, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
-    }
-    requireSameImage(name, expected, image);
-    log.info(`Verified: ${name} is ${what} (${image.imageId})`);
-    return image;
-}
-/** Gives the image its further references too, where they aren't this image yet. */
-async function tagFurther({ engine, log }, image, expected, references) {
-    for (const name of references.map(image_reference/* formatReference */.FH)) {
-        const found = await engine.inspect(name);
-        if (found === undefined || differences(expected, found).length > 0)
-            await engine.tag(image.imageId, name);
-        log.info(`It is ${name}, too.`);
-    }
-}
-async function findSame(engine, loaded, expected) {
-    for (const candidate of loaded) {
-        const image = await engine.inspect(candidate);
-        if (image !== undefined && differences(expected, image).length === 0)
-            return candidate;
-    }
-    const [first] = loaded;
-    const image = first === undefined ? undefined : await engine.inspect(first);
-    if (first !== undefined && image !== undefined)
-        requireSameImage(first, expected, image);
-    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} load exited with 0, but reported no image that is in the engine (${loaded.join(', ') || 'none'}).`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
+    if (image !== undefined)
+        return image;
+    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/load-image.js
@@ -32715,44 +32964,64 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
-
-
-const handedOver = 'the image that was handed over';
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
- * Finds the artifact, streams its tarball into `docker load`, and proves that the image is the one handed over.
+ * Finds the artifact, loads its image, and proves that it is the one handed over.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
-    const { engine, store, log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', async () => {
-        const content = await store.open(await findArtifact(store, plan.artifactName, tools.runAttempt));
-        return { origin: 'artifact', content, record: await readRecord(content, log) };
-    }));
+    const { engine, log, timeline } = tools;
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => findHandover(plan.artifactName, tools)));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
     const info = await engine.info();
     return loadHandover(plan, tools, await found, info);
 }
 /**
- * The same for an artifact that has been opened.
+ * The same for an artifact that has been opened: is it what is expected, is it here already, else feed it to the engine, prove
+ * it, and only then name it.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadHandover(plan, tools, handover, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, log, timeline } = tools;
-        const { content, record } = handover;
-        if (record !== undefined)
-            requireExpected(plan, record, info.platform);
-        const present = await alreadyHere(plan, tools, record);
-        if (present !== undefined && record !== undefined) {
-            return { ...present, artifact: artifactOf(handover), record, size: content.downloaded() ?? 0 };
+        const { content, record, known } = handover;
+        const [claimed] = known?.map(({ identity }) => identity) ?? (record === undefined ? [] : [record]);
+        // What is only claimed may be reason enough to load nothing; never to load it.
+        if (claimed !== undefined)
+            requireExpected(plan, claimed, info.platform);
+        const guard = load_image_addDisposableResource(env_1, guardTags(engine, log.warning), true);
+        const here = await alreadyHere(plan, { ...tools, info }, handover);
+        if (here !== undefined) {
+            const result = await finish(plan, { ...tools, info }, handover, here, guard);
+            guard.keep();
+            return result;
         }
         await requireSpace(plan, content, info);
-        const guard = load_image_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
-        const result = await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), () => load(plan, tools, { ...handover, guard, info })));
-        guard.keep();
-        return result;
+        return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
+            const env_2 = { stack: [], error: void 0, hasError: false };
+            try {
+                const path = plan.tarballPath;
+                const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, log), true);
+                const { reference, overlap } = plan;
+                const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+                const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
+                const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
+                const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+                await kept?.commit();
+                guard.keep();
+                return result;
+            }
+            catch (e_2) {
+                env_2.error = e_2;
+                env_2.hasError = true;
+            }
+            finally {
+                const result_2 = load_image_disposeResources(env_2);
+                if (result_2)
+                    await result_2;
+            }
+        }));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -32764,51 +33033,41 @@ async function loadHandover(plan, tools, handover, info) {
             await result_1;
     }
 }
-function artifactOf({ origin, content }) {
-    return origin === 'artifact' ? content.artifact : undefined;
-}
-/**
- * What the artifact says of its image; undefined when it has no record.
- * @throws HandoverError `artifact-corrupt`, `transfer-failed`
- */
-async function readRecord(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(record/* recordName */.xD);
-    if (text !== undefined)
-        return (0,record/* parseRecord */.Hh)(text);
-    log.info(`It has no ${record/* recordName */.xD}: the image is checked against the tarball's own manifest.`);
-    return undefined;
-}
-/** The image, if this engine has it already. */
-async function alreadyHere(plan, { engine, log }, record) {
-    const reference = plan.reference ?? record?.references[0];
-    if (record === undefined || reference === undefined || plan.tarballPath !== undefined)
+/** The images, if this engine has all of them already. */
+async function alreadyHere(plan, { engine, log, info }, { content, known }) {
+    if (known === undefined || plan.tarballPath !== undefined)
         return undefined;
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const image = await engine.inspect(name);
-    if (image === undefined || differences(record, image).length > 0)
-        return undefined;
-    const { further } = recordedContents(record);
-    if (!(await hasAll(engine, further)))
-        return undefined;
-    log.info(`The engine has this very image already: ${name} (${image.imageId}). Nothing to load.`);
-    await tagFurther({ engine, log }, image, record, others(record, name));
-    const facts = { source: 'engine', size: 0, loaded: false };
-    return { ...facts, reference: name, image, expected: record, further: further.map(namedContents) };
-}
-async function hasAll(engine, contents) {
-    for (const { references, expected } of contents) {
-        for (const reference of references) {
-            const image = await engine.inspect((0,image_reference/* formatReference */.FH)(reference));
-            if (image === undefined || differences(expected, image).length > 0)
-                return false;
-        }
+    const images = [];
+    for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
+        const name = await findHere({ engine, info }, chosen.identity, references);
+        if (name === undefined)
+            return undefined;
+        images.push({ name, identity: chosen.identity, references });
     }
-    return true;
+    for (const { name } of images)
+        log.info(`The engine has this very image already: ${name}. Nothing to load.`);
+    return { images, loaded: false, size: content.downloaded() ?? 0 };
 }
-function others(record, name) {
-    return record.references.filter((reference) => (0,image_reference/* formatReference */.FH)(reference) !== name);
+async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
+    const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+    for (const [position, { identity }] of images.entries()) {
+        // Of several images, the first is the one that a digest is expected of.
+        const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
+        requireExpected(expectations, identity, tools.info.platform);
+    }
+    const named = [];
+    for (const image of images) {
+        const proved = await proveAndName(tools, image, what, guard);
+        named.push({ reference: firstOf(image.references), identity: image.identity, image: proved });
+    }
+    const [first, ...further] = named;
+    if (first === undefined)
+        throw new Error('an artifact has at least one image');
+    const artifact = origin === 'artifact' ? content.artifact : undefined;
+    return { ...first, source: loaded ? origin : 'engine', artifact, record, size, loaded, further };
+}
+function firstOf(references) {
+    return (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If);
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
 function spaceNeeded(info, size) {
@@ -32828,140 +33087,7 @@ async function requireSpace(plan, content, info) {
         return;
     await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
-async function load(plan, tools, job) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { content, record, guard, info } = job;
-        for (const { references } of record === undefined ? [] : [record, ...(record.further ?? [])]) {
-            for (const reference of references)
-                guard.watch((0,image_reference/* formatReference */.FH)(reference));
-        }
-        if (plan.reference !== undefined)
-            guard.watch((0,image_reference/* formatReference */.FH)(plan.reference));
-        const path = plan.tarballPath;
-        const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, tools.log), true);
-        const { reference: wanted, overlap } = plan;
-        const fed = { content, record, info, reference: wanted, overlap, onLoaded: guard.watch, tee: kept?.tee };
-        const { contents, loaded, size } = await feed_feed(tools, fed);
-        const { expected, references, further } = contents();
-        if (record === undefined)
-            requireExpected(plan, expected, info.platform);
-        const reference = plan.reference ?? references[0] ?? plan_plan/* fallbackReference */.If;
-        const what = job.origin === 'artifact' ? handedOver : 'this job’s own image';
-        const image = await verifiedTag(tools, reference, { expected, what }, loaded);
-        if (record !== undefined)
-            await tagFurther(tools, image, record, others(record, (0,image_reference/* formatReference */.FH)(reference)));
-        for (const other of further)
-            await verifyFurther(plan, tools, other, job, loaded);
-        await kept?.commit();
-        return {
-            source: job.origin,
-            reference: (0,image_reference/* formatReference */.FH)(reference),
-            image,
-            expected,
-            artifact: artifactOf(job),
-            record,
-            size: content.downloaded() ?? size,
-            loaded: true,
-            further: further.map(namedContents),
-        };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = load_image_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-async function verifyFurther(plan, tools, { expected, references }, { info }, loaded) {
-    requireExpected({ ...plan, expectedConfigDigest: undefined }, expected, info.platform);
-    for (const reference of references)
-        await verifiedTag(tools, reference, { expected, what: handedOver }, loaded);
-}
-function namedContents({ references, expected }) {
-    return { reference: references.map(image_reference/* formatReference */.FH)[0] ?? '', expected };
-}
 
-;// CONCATENATED MODULE: ./build/load-image/find.js
-
-
-
-
-
-/**
- * The newest artifact of that name in the store's run.
- * @param runAttempt which attempt of the run this is
- * @throws HandoverError `artifact-not-found` listing what is there
- */
-async function findArtifact(store, name, runAttempt) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found !== undefined)
-        return found;
-    throw artifactNotFound([name], artifacts, runAttempt);
-}
-/**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
- */
-function artifactNotFound(wanted, artifacts, runAttempt) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === load_image_digests/* digestsFileName */.td;
-        return isMapping && !wanted.includes(artifact.name)
-            ? undefined
-            : { origin: 'artifact', content, record: await readRecord(content, log) };
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
-}
-/**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
-    };
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/registry.js
-var registry = __nccwpck_require__(6058);
 // EXTERNAL MODULE: ./build/shared/base/registry-failure.js
 var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/load-image/from/registry.js
@@ -33026,45 +33152,56 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
 /**
- * Pulls the image by digest, tags it, and proves that it is the one expected.
- * @param record what was handed over, where that is known
+ * Pulls the image by digest, proves that it is the one expected, and only then names it.
+ * @param handover what was handed over, where that is known
  * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
  */
-async function loadFromRegistry(plan, tools, record) {
+async function loadFromRegistry(plan, tools, handover) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, registry, log, timeline } = tools;
         const info = await engine.info();
-        if (record !== undefined)
-            requireExpected(plan, record, info.platform);
-        const present = await alreadyHere({ ...plan, tarballPath: undefined }, tools, record);
-        if (present !== undefined)
-            return { ...present, artifact: undefined, record };
-        const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
-        const before = await engine.inspect((0,image_reference/* formatReference */.FH)(source));
+        const record = handover?.record;
+        const known = handover?.known?.[0]?.identity;
+        const claimed = known ?? record;
+        if (claimed !== undefined)
+            requireExpected(plan, claimed, info.platform);
+        const references = [plan.reference ?? record?.references[0] ?? plan_plan/* fallbackReference */.If];
+        const facts = {
+            reference: (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If),
+            artifact: undefined,
+            record,
+            size: 0,
+            further: [],
+        };
         // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
+        const guard = registry_addDisposableResource(env_1, guardTags(engine, log.warning), true);
+        const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
+        if (known !== undefined && here !== undefined) {
+            log.info(`The engine has this very image already: ${here}. Nothing to load.`);
+            const image = await proveAndName({ engine, log, info }, { name: here, identity: known, references }, handedOver, guard);
+            guard.keep();
+            return { ...facts, image, identity: known, source: 'engine', loaded: false };
+        }
+        const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
+        const name = (0,image_reference/* formatReference */.FH)(source);
+        const before = await engine.inspect(name);
         if (before === undefined) {
             await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
             pulled.defer(() => removePinned(tools, source));
         }
-        const found = before ?? (await engine.inspect((0,image_reference/* formatReference */.FH)(source))) ?? missingImage((0,image_reference/* formatReference */.FH)(source));
+        const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
         if (found.isWhole === false)
-            throw notWhole((0,image_reference/* formatReference */.FH)(source));
-        const verified = await verifyAndTag(plan, tools, { source, image: found, record, info }, guard);
+            throw notWhole(name);
+        const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
+        requireExpected(plan, identity, info.platform);
+        const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
         guard.keep();
         const loaded = before === undefined;
-        return {
-            ...verified,
-            source: loaded ? 'registry' : 'engine',
-            artifact: undefined,
-            record,
-            size: 0,
-            loaded,
-            further: [],
-        };
+        return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33076,43 +33213,32 @@ async function loadFromRegistry(plan, tools, record) {
             await result_1;
     }
 }
-async function verifyAndTag(plan, tools, pulled, guard) {
-    const { engine, log } = tools;
-    const { source, image, record, info } = pulled;
-    const pinned = (0,image_reference/* formatReference */.FH)(source);
-    const expected = expectedImage(pulled, await configDigestOf(plan, tools, pulled));
-    requireSameImage(pinned, expected, image);
-    requireExpected(plan, expected, info.platform);
-    const reference = (0,image_reference/* formatReference */.FH)(plan.reference ?? record?.references[0] ?? plan_plan/* fallbackReference */.If);
-    guard.watch(reference);
-    await engine.tag(pinned, reference);
-    const tagged = (await engine.inspect(reference)) ?? missingImage(reference);
-    requireSameImage(reference, expected, tagged);
-    log.info(`Verified: ${reference} is ${pinned} (${tagged.imageId})`);
-    return { reference, image: tagged, expected };
-}
-/** What the pulled image must be: the record's image, in the manifest that was pulled; without a record, itself. */
-function expectedImage({ source, image, record }, configDigest) {
-    if (record === undefined)
-        return { ...image, configDigest, manifestDigests: [source.digest] };
-    if (configDigest !== undefined && configDigest !== record.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest} instead of ` +
-            `${record.configDigest}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
+const handedOver = 'the image that was handed over';
+/**
+ * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
+ * containerd store calls it.
+ * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
+ */
+async function identifyPulled(plan, tools, source, image, handover) {
+    const known = handover?.known?.[0]?.identity;
+    const wanted = known?.configDigest ?? handover?.record?.configDigest;
+    const configDigest = known?.manifestDigest === source.digest
+        ? known.configDigest
+        : await configDigestOf(tools, source, image, wanted !== undefined || plan.expectedConfigDigest !== undefined);
+    if (wanted !== undefined && configDigest !== wanted) {
+        throw new errors/* HandoverError */.Cu('image-mismatch', `${(0,image_reference/* formatReference */.FH)(source)} is not the image that was handed over: config digest ${configDigest ?? 'unknown'} instead of ${wanted}.`, 'Check that `registry-image` and `artifact-name` come from the same export job.');
     }
-    return { ...record, manifestDigests: [...record.manifestDigests, source.digest] };
+    return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the record knows it for
-// the manifest that it names, else the registry is asked.
-async function configDigestOf(plan, { registry, log }, { source, image, record, info }) {
-    if (record?.manifestDigests.includes(source.digest) === true)
-        return record.configDigest;
+// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
+async function configDigestOf({ registry, log, info }, source, image, isNeeded) {
     if (info.imageStore === 'classic')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     try {
         return await registry.configDigest(source, image.platform);
     }
     catch (error) {
-        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || plan.expectedConfigDigest !== undefined)
+        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || isNeeded)
             throw error;
         log.info(`The config digest is not known: ${error.message}`);
         return undefined;
@@ -33128,6 +33254,53 @@ async function removePinned({ engine, log }, source) {
     await engine.untag(pinned).catch((error) => {
         log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
     });
+}
+/**
+ * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * @param reason why there is no artifact
+ * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ */
+async function pullFallback(plan, fallback, tools, reason) {
+    const { engine, registry, log, timeline } = tools;
+    const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
+    const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
+    return log.chapter('Pull the fallback image', () => timeline.measure('Pull', async () => {
+        const env_2 = { stack: [], error: void 0, hasError: false };
+        try {
+            const guard = registry_addDisposableResource(env_2, guardTags(engine, log.warning), true);
+            await guard.during(pulledFrom, () => registry.pull(fallback));
+            const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
+            const info = await engine.info();
+            const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
+            const identity = { ...image, configDigest, manifestDigest: undefined };
+            requireExpected(plan, identity, info.platform);
+            if (reference !== pulledFrom)
+                await guard.tag(pulledFrom, reference);
+            guard.keep();
+            log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
+            const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] };
+            return { ...facts, source: 'registry', reference, image, identity, fallback: { reference: pulledFrom, reason } };
+        }
+        catch (e_2) {
+            env_2.error = e_2;
+            env_2.hasError = true;
+        }
+        finally {
+            const result_2 = registry_disposeResources(env_2);
+            if (result_2)
+                await result_2;
+        }
+    }));
+}
+// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
+// asked for.
+async function fallbackDigest(plan, fallback, image, { engine, info }) {
+    if (info.imageStore === 'classic')
+        return (0,image_digest/* parseDigest */.m)(image.imageId);
+    if (plan.expectedConfigDigest === undefined)
+        return undefined;
+    const { images } = imagesIn(await seeTarball(engine.save((0,image_reference/* formatReference */.FH)(fallback))));
+    return chooseImage(images, fallback, image.platform).configDigest;
 }
 // The containerd store doesn't pull a layer that it has unpacked for another manifest.
 function notWhole(reference) {
@@ -33146,11 +33319,26 @@ function missingImage(reference) {
 
 
 
+
+const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
 /**
  * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
+ * @param fallback what to pull where there is no artifact of that name
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
-async function loadFrom(plan, tools) {
+async function loadFrom(plan, tools, fallback) {
+    try {
+        return await fromPlaces(plan, tools);
+    }
+    catch (error) {
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
+            throw error;
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
+        return pullFallback(plan, fallback, tools, error.message);
+    }
+}
+async function fromPlaces(plan, tools) {
     switch (plan.from) {
         case 'artifact':
             return loadImage(plan, tools);
@@ -33183,149 +33371,20 @@ async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
         return second();
     }
 }
-// The artifact is asked for only where its record is needed to know what to pull.
+// The artifact is asked for only where it is needed to know what to pull.
 async function fromRegistry(plan, tools) {
-    const record = plan.registryImage === undefined ? await findRecord(plan, tools) : undefined;
-    return loadFromRegistry(plan, tools, record);
+    const handover = plan.registryImage === undefined ? await findHandover(plan.artifactName, tools) : undefined;
+    return loadFromRegistry(plan, tools, handover);
 }
-/** With the artifact as second choice, its record says what the image must be. */
+/** With the artifact as second choice, it says what the image must be. */
 async function recordThenRegistry(plan, tools) {
-    const record = await findRecord(plan, tools).catch((error) => {
+    const found = await findHandover(plan.artifactName, tools).catch((error) => {
         if (plan.registryImage === undefined)
             throw error;
-        tools.log.info(`There is no record of a handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
+        tools.log.info(`There is no handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
         return undefined;
     });
-    return loadFromRegistry(plan, tools, record);
-}
-async function findRecord(plan, { store, log, runAttempt }) {
-    return readRecord(await store.open(await findArtifact(store, plan.artifactName, runAttempt)), log);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/from/fallback.js
-var fallback_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var fallback_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
-/**
- * Loads the image from its artifact; where there is no such artifact (any more), pulls the fallback if there is one.
- * @throws HandoverError as `loadImage` does, and `registry-failed`
- */
-async function loadOrPull(plan, fallback, tools) {
-    try {
-        return await loadFrom(plan, tools);
-    }
-    catch (error) {
-        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
-            throw error;
-        const name = (0,image_reference/* formatReference */.FH)(fallback);
-        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
-        return await tools.log.chapter('Pull the fallback image', () => tools.timeline.measure('Pull', () => pull(plan, fallback, tools, error.message)));
-    }
-}
-async function pull(plan, fallback, tools, reason) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { engine, registry, log } = tools;
-        const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
-        const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
-        const guard = fallback_addDisposableResource(env_1, await guardTags(engine, log.warning), true);
-        guard.watch(pulledFrom);
-        guard.watch(reference);
-        await registry.pull(fallback);
-        const image = await engine.inspect(pulledFrom);
-        if (image === undefined)
-            throw missing(pulledFrom);
-        const info = await engine.info();
-        const configDigest = await fallback_configDigestOf(plan, fallback, image, engine, info);
-        const expected = { ...image, configDigest, manifestDigests: [] };
-        requireExpected(plan, expected, info.platform);
-        if (reference !== pulledFrom)
-            await engine.tag(pulledFrom, reference);
-        guard.keep();
-        log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
-        const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] };
-        return { ...facts, source: 'registry', reference, image, expected, fallback: { reference: pulledFrom, reason } };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = fallback_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// The classic store's image ID is the config digest. The containerd store's is not; there the tarball of docker save names
-// it, which takes reading the whole image: only when it is asked for.
-async function fallback_configDigestOf(plan, fallback, image, engine, info) {
-    if (info.imageStore === 'classic')
-        return (0,image_digest/* parseDigest */.m)(image.imageId);
-    if (plan.expectedConfigDigest === undefined)
-        return undefined;
-    const { images } = imagesIn(await seeTarball(engine.save((0,image_reference/* formatReference */.FH)(fallback))));
-    return chooseImage(images, fallback, image.platform).configDigest;
-}
-function missing(reference) {
-    return new errors/* HandoverError */.Cu('image-missing', `docker pull of ${reference} went well, but docker image inspect finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+    return loadFromRegistry(plan, tools, found);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/several.js
@@ -33392,6 +33451,7 @@ var several_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
 // Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
 const most = 3;
 /**
@@ -33406,52 +33466,6 @@ function loadsAtOnce(needs, freeBytes) {
     return Math.max(1, fitting.length);
 }
 /**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-async function sideBySide(before, atOnce, work) {
-    const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
-    return after;
-}
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
-    if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof errors/* HandoverError */.Cu));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof errors/* HandoverError */.Cu ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new errors/* HandoverError */.Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
-}
-/**
  * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
  * @param fallback what to pull when the one image's artifact isn't there
  * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
@@ -33460,7 +33474,7 @@ async function loadImages(plan, fallback, tools) {
     if (plan.kind === 'one') {
         const { artifactName } = plan.plan;
         return withDigests(plan.digests, tools, [artifactName], async () => {
-            const loaded = await loadOrPull(plan.plan, fallback, tools);
+            const loaded = await loadFrom(plan.plan, tools, fallback);
             return { images: (0,load_image_digests/* mappedLoad */.W9)(artifactName, loaded), loaded: [loaded] };
         });
     }
@@ -33499,16 +33513,18 @@ async function withDigests(plan, { ownStore, log }, names, work) {
 async function readMapping(each, opened) {
     // The engine has no say here: its platform is looked at when the image is loaded.
     const expectations = { ...each, checkPlatform: false };
-    const read = await sideBySide(opened, 1, ({ content: { artifact }, record }) => {
-        if (record === undefined)
-            throw withoutRecord(artifact);
-        requireExpected(expectations, record, record.platform);
-        return Promise.resolve((0,load_image_digests/* mappedRecord */.$y)(artifact, record));
+    const read = await sideBySide(opened, 1, ({ content: { artifact }, record, known }) => {
+        if (known === undefined)
+            throw unknownImage(artifact);
+        const [first] = known;
+        if (first !== undefined)
+            requireExpected(expectations, first.identity, first.identity.platform);
+        return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(artifact, record, known));
     });
     return requireAll(read, 'read').flat();
 }
-function withoutRecord({ name }) {
-    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${record/* recordName */.xD}: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
+function unknownImage({ name }) {
+    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${image_record/* recordName */.xD} that tells where its image’s config lies: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
 }
 async function loadSideBySide(each, tools, opened) {
     const { engine, log, timeline } = tools;
@@ -33521,7 +33537,7 @@ async function loadSideBySide(each, tools, opened) {
         const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
         return loadHandover(each, named, handover, info);
     }));
-    return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, result)), 'loaded');
+    return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, info, result)), 'loaded');
 }
 async function chooseAtOnce(info, handovers) {
     const folder = engineFolder(info);
@@ -33545,10 +33561,10 @@ function sameReference(reference, one, other) {
     return new errors/* HandoverError */.Cu('invalid-input', `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
 }
 // An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere({ engine }, result) {
-    for (const { reference, expected } of [result, ...result.further]) {
+async function requireStillThere({ engine }, info, result) {
+    for (const { reference, identity } of [result, ...result.further]) {
         const image = await engine.inspect(reference);
-        if (image !== undefined && differences(expected, image).length === 0)
+        if (image !== undefined && differences(identity, image, info.imageStore).length === 0)
             continue;
         throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
     }
@@ -33627,8 +33643,8 @@ function layerTable(layers) {
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/load-image/digests.js
-var load_image_digests = __nccwpck_require__(1448);
+// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
+var images_plan = __nccwpck_require__(4115);
 ;// CONCATENATED MODULE: ./build/load-image/summary.js
 
 
@@ -33643,14 +33659,14 @@ const sources = {
 };
 /** The job summary of a load that worked. */
 function loadSummary(result, spans) {
-    const { artifact, record, expected, fallback } = result;
+    const { artifact, record, identity, fallback } = result;
     const from = record?.producer;
     const facts = [
         ['Image', code(result.reference)],
         ['Image ID here', code(result.image.imageId)],
-        ['Config digest', expected.configDigest === undefined ? 'unknown' : code(expected.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(expected.platform)],
-        ['Layers', String(expected.diffIds.length)],
+        ['Config digest', identity.configDigest === undefined ? 'unknown' : code(identity.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
+        ['Layers', String(identity.diffIds.length)],
         ['Source', sources[result.source]],
         ...(fallback === undefined
             ? []
@@ -33702,7 +33718,7 @@ function checkedAgainst({ record, artifact, fallback }) {
 function imagesSummary(result, spans) {
     const { images, loaded, digests } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined ? '' : `The digests are ${code(load_image_digests/* digestsFileName */.td)} in the artifact ${code(digests.name)}.\n\n`;
+    const uploaded = digests === undefined ? '' : `The digests are ${code(images_plan/* digestsFileName */.t)} in the artifact ${code(digests.name)}.\n\n`;
     if (only !== undefined)
         return loadSummary(only, spans) + uploaded;
     const known = loaded.length === 0;
@@ -33754,17 +33770,19 @@ async function withTailCache(reader) {
     const tailStart = Math.max(0, reader.size - tailBytes);
     const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
     const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const both = async function* (start, end, read) {
+        const border = Math.max(start, Math.min(end, tailStart));
+        if (start < border)
+            yield* read(start, border);
+        if (border < end)
+            yield cached(border, end);
+    };
     return {
         size: reader.size,
         downloaded: reader.downloaded,
         read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: async function* (start, end, memory) {
-            const border = Math.max(start, Math.min(end, tailStart));
-            if (start < border)
-                yield* reader.stream(start, border, memory);
-            if (border < end)
-                yield cached(border, end);
-        },
+        stream: (start, end) => both(start, end, reader.stream),
+        lend: (start, end) => both(start, end, reader.lend),
     };
 }
 
@@ -33830,7 +33848,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end, 'own'));
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
     }
 }
 
@@ -33858,7 +33876,7 @@ function rawContent(artifact, reader) {
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
         read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.stream(start, end, 'shared'), onBytes)),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
@@ -33883,7 +33901,7 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.stream(at + start, at + end, 'shared'), onBytes);
+            return (start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
         },
     };
 }
@@ -33895,7 +33913,8 @@ async function readText(reader, artifact, member) {
         size: member.compressedSize,
         downloaded: reader.downloaded,
         read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to, memory) => reader.stream(start + from, start + to, memory),
+        stream: (from, to) => reader.stream(start + from, start + to),
+        lend: (from, to) => reader.lend(start + from, start + to),
     };
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
@@ -34768,7 +34787,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)(file.chunks, (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -34820,6 +34839,7 @@ var whole_blob = __nccwpck_require__(665);
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
 
+
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
 const version = 45;
@@ -34842,7 +34862,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)(chunk, crc);
+            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -35124,7 +35144,7 @@ function verifiedBlob(reader, artifact, onBytes) {
 async function* verifiedSlice(reader, artifact, start, end, onBytes) {
     const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
     let position = 0;
-    for await (const part of reader.stream(0, reader.size, 'own')) {
+    for await (const part of reader.stream(0, reader.size)) {
         if (artifact.digest !== undefined)
             hash.update(part);
         onBytes(part.length);
@@ -35305,7 +35325,6 @@ function explained(error, at, options) {
 
 
 
-
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 /**
@@ -35320,27 +35339,32 @@ function rangedReader(options) {
         size,
         downloaded: () => undefined,
         read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: async function* (start, end, memory) {
+        stream: (start, end) => inParts(readInto, start, end, () => undefined),
+        lend: async function* (start, end) {
             const free = [];
-            const queue = [];
-            let next = start;
-            while (next < end || queue.length > 0) {
-                while (next < end && queue.length < partsInFlight) {
-                    const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-                    const part = readInto(bytes.subarray(0, end - next), next);
-                    part.catch(() => undefined); // reported when its turn comes
-                    queue.push(part);
-                    next = Math.min(end, next + partBytes);
-                }
-                const part = await queue.shift();
-                if (part === undefined)
-                    continue;
+            for await (const part of inParts(readInto, start, end, () => free.pop())) {
                 yield part;
-                if (memory === 'shared')
-                    free.push(Buffer.from(part.buffer));
+                free.push(Buffer.from(part.buffer));
             }
         },
     };
+}
+/** @param memory asked for a buffer to use again */
+async function* inParts(readInto, start, end, memory) {
+    const queue = [];
+    let next = start;
+    while (next < end || queue.length > 0) {
+        while (next < end && queue.length < partsInFlight) {
+            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+            const part = readInto(bytes.subarray(0, end - next), next);
+            part.catch(() => undefined); // reported when its turn comes
+            queue.push(part);
+            next = Math.min(end, next + partBytes);
+        }
+        const part = await queue.shift();
+        if (part !== undefined)
+            yield part;
+    }
 }
 /** Fills `bytes` from `start` on. */
 async function readPart(blob, options, bytes, start) {
@@ -35351,7 +35375,6 @@ async function readPart(blob, options, bytes, start) {
         // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
         body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
-            (0,bytes_chunks/* giveBack */.F5)(chunk);
         });
         await (0,external_node_stream_promises_.finished)(body);
         if (filled < bytes.length)
@@ -35414,30 +35437,32 @@ function blobReader(given) {
             return reader;
         }));
     };
+    const either = async function* (start, end, way) {
+        let position = start;
+        if (whole === undefined) {
+            try {
+                for await (const part of way(parts)(start, end)) {
+                    position += part.length;
+                    yield part;
+                }
+                return;
+            }
+            catch (error) {
+                await fetched(error);
+            }
+        }
+        const reader = await whole;
+        if (reader !== undefined)
+            yield* way(reader)(position, end);
+    };
     return {
         size: options.size,
         downloaded: () => (isHere ? options.size : undefined),
         read: async (start, end) => whole === undefined
             ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
             : (await whole).read(start, end),
-        stream: async function* (start, end, memory) {
-            let position = start;
-            if (whole === undefined) {
-                try {
-                    for await (const part of parts.stream(start, end, memory)) {
-                        position += part.length;
-                        yield part;
-                    }
-                    return;
-                }
-                catch (error) {
-                    await fetched(error);
-                }
-            }
-            const reader = await whole;
-            if (reader !== undefined)
-                yield* reader.stream(position, end, memory);
-        },
+        stream: (start, end) => either(start, end, ({ stream }) => stream),
+        lend: (start, end) => either(start, end, ({ lend }) => lend),
     };
 }
 async function fetchWhole(options) {
@@ -35504,6 +35529,7 @@ function fileReader(path, size) {
         downloaded: () => size,
         read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
         stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
     };
 }
 async function* noChunks() {
@@ -35789,20 +35815,38 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   F5: () => (/* binding */ giveBack),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
-/* harmony export */   TN: () => (/* binding */ lastingChunks),
+/* harmony export */   V$: () => (/* binding */ streamableChunks),
 /* harmony export */   V5: () => (/* binding */ withHead),
 /* harmony export */   bM: () => (/* binding */ watchedChunks),
-/* harmony export */   gv: () => (/* binding */ lastingChunk)
+/* harmony export */   du: () => (/* binding */ viewOf)
 /* harmony export */ });
-/** All bytes of some small chunks, each of which may be valid until the next is asked for only. */
+// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
+// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
+// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
+// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
+// call that copies.
+/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+function viewOf({ buffer, byteOffset, length }) {
+    return Buffer.from(buffer, byteOffset, length);
+}
+/** All bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
-        copies.push(Buffer.from(chunk));
+        copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
+}
+// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+const heldBytes = 64 * 1024;
+/**
+ * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
+ * ask for more: such a one is copied. A longer one has been written by then.
+ */
+async function* streamableChunks(chunks) {
+    for await (const chunk of chunks)
+        yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -35821,20 +35865,6 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
-const heldBytes = 64 * 1024;
-/**
- * A chunk that can be written to a stream although its memory is used again when the next is asked for. Streams hold short
- * chunks back and ask for more: such a one is copied. A longer one has been written by then.
- */
-function lastingChunk(chunk) {
-    return chunk.length < heldBytes ? Buffer.from(chunk) : chunk;
-}
-/** The same of each chunk. */
-async function* lastingChunks(chunks) {
-    for await (const chunk of chunks)
-        yield lastingChunk(chunk);
-}
 /**
  * The first bytes, to look at, and the whole with them.
  * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
@@ -35847,8 +35877,7 @@ async function withHead(chunks, isEnough) {
         const next = await source.next();
         if (next.done === true)
             break;
-        // Copied: the chunk may be valid until the next is asked for.
-        head = Buffer.concat([head, next.value]);
+        head = Buffer.concat([head, viewOf(next.value)]);
     }
     const all = async function* () {
         try {
@@ -35862,15 +35891,6 @@ async function withHead(chunks, isEnough) {
         }
     };
     return { head, all: all() };
-}
-/**
- * Gives a chunk's memory back at once, where it is the chunk's alone; nobody may use the chunk afterwards. The garbage
- * collector comes for each 20 MB that Node has allocated outside its heap: dozens of times for one image.
- */
-function giveBack(chunk) {
-    const { buffer, length } = chunk;
-    if (length === buffer.byteLength && buffer instanceof ArrayBuffer)
-        buffer.transfer(0);
 }
 
 
@@ -35965,12 +35985,13 @@ function explainDiskFull(error, path, advice) {
 /* unused harmony export transientFileChunks */
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+
 
 
 const chunkBytes = (/* unused pure expression or super */ null && (1024 * 1024));
 /**
- * A file's bytes in order, the next chunk being read while this one is used. A chunk holds only until the next one is
- * asked for: two buffers take turns, where a new one for each would leave hundreds of MB to the garbage collector.
+ * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
  * @param source is closed at the end, if it is a file that was opened before
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
@@ -36011,8 +36032,9 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    for (let written = 0; written < chunk.length;) {
-        written += (await file.write(chunk, written)).bytesWritten;
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .viewOf */ .du)(chunk);
+    for (let written = 0; written < bytes.length;) {
+        written += (await file.write(bytes, written)).bytesWritten;
     }
 }
 /** @param root where they are made */
@@ -36049,6 +36071,7 @@ async function makeTempDir(root) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   RK: () => (/* binding */ dockerCli),
+  xq: () => (/* binding */ failedCommand),
   fM: () => (/* binding */ lastLine),
   jH: () => (/* binding */ outputOf)
 });
@@ -36148,152 +36171,6 @@ function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
 }
-
-
-/***/ }),
-
-/***/ 8110:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  w: () => (/* binding */ containerEngine)
-});
-
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-;// CONCATENATED MODULE: ./build/shared/docker/reused-socket.js
-
-const bufferBytes = 256 * 1024;
-/**
- * A connection to a Unix socket that is read into one buffer again and again: each chunk is valid until the next is asked
- * for. Node's streams give every 64 KiB a buffer of their own: with an image of 1 GB the garbage collector then takes a tenth of
- * an export's time (docs/decisions.md).
- */
-class ReusedSocket {
-    #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    #socket;
-    #filled = 0;
-    #state = { ended: false };
-    #wake = () => undefined;
-    /** @param signal ends the connection when it is aborted; iterating throws an AbortError then */
-    constructor(path, signal) {
-        // False: nothing more is read before the next chunk is asked for.
-        const callback = (bytes) => {
-            this.#filled = bytes;
-            this.#wake();
-            return false;
-        };
-        const end = (error) => {
-            this.#state = error === undefined ? { ...this.#state, ended: true } : { ended: true, error };
-            this.#wake();
-        };
-        this.#socket = (0,external_node_net_.connect)({ path, signal, onread: { buffer: this.#buffer, callback } });
-        this.#socket.on('error', end).on('close', () => {
-            end();
-        });
-    }
-    close() {
-        this.#socket.destroy();
-    }
-    write(text) {
-        this.#socket.write(text);
-    }
-    /** Throws the connection's error. The connection is closed at the end. */
-    async *[Symbol.asyncIterator]() {
-        try {
-            for (;;) {
-                if (this.#filled === 0 && !this.#state.ended)
-                    await new Promise((resolve) => (this.#wake = resolve));
-                if (this.#filled === 0)
-                    break;
-                yield this.#buffer.subarray(0, this.#filled);
-                this.#filled = 0;
-                this.#socket.resume();
-            }
-            if (this.#state.error !== undefined)
-                throw this.#state.error;
-        }
-        finally {
-            this.#socket.destroy();
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine-socket.js
-
-
-const endOfHead = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH, podman). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What `docker save` writes, from the engine itself (Engine API, ImageGet). The command only passes it on, and takes
- * 0.4 s of CPU time per GB for it. A cut end isn't noticed here: whoever reads the tar has to find its end.
- * @returns chunks, each valid until the next is asked for; undefined when the engine has no such answer: `docker save` says why
- */
-async function savedByEngine(path, image, signal) {
-    return answer(path, `/images/get?names=${encodeURIComponent(image)}`, signal);
-}
-/**
- * What the engine tells of an image (Engine API, ImageInspect), with the manifests that it stands for: `docker image inspect` can't ask for them.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(path, image, signal) {
-    const chunks = await answer(path, `/images/${encodeURIComponent(image)}/json?manifests=1`, signal);
-    return chunks === undefined ? undefined : (await (0,bytes_chunks/* copiedBytes */.QB)(chunks)).toString();
-}
-/** The body of a plain answer with status 200. */
-async function answer(path, request, signal) {
-    const socket = new ReusedSocket(path, signal);
-    // To HTTP 1.0 the answer has no chunks of its own. Without a version the engine takes its newest.
-    socket.write(`GET ${request} HTTP/1.0\r\nHost: docker\r\n\r\n`);
-    const isWhole = (head) => head.includes(endOfHead) || head.length > maxHeadBytes;
-    const answered = await (0,bytes_chunks/* withHead */.V5)(socket, isWhole).catch(() => undefined);
-    const headBytes = answered?.head.indexOf(endOfHead) ?? -1;
-    if (answered !== undefined && headBytes >= 0 && isPlain(answered.head.toString('latin1', 0, headBytes))) {
-        return without(answered.all, headBytes + endOfHead.length);
-    }
-    socket.close();
-    return undefined;
-}
-function isPlain(head) {
-    return /^HTTP\/1\.[01] 200 /.test(head) && !/^transfer-encoding:/im.test(head);
-}
-async function* without(chunks, bytes) {
-    let left = bytes;
-    for await (const chunk of chunks) {
-        const rest = chunk.subarray(left);
-        left -= chunk.length - rest.length;
-        if (rest.length > 0)
-            yield rest;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/docker/failed-command.js
-
-
-
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
@@ -36310,81 +36187,248 @@ const meanings = [
 ];
 /** The error for a command that has failed, with the last thing it said. */
 function failedCommand({ program }, code, args, output) {
-    const said = (0,docker_cli/* lastLine */.fM)(output);
+    const said = lastLine(output);
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+
+/***/ }),
+
+/***/ 6948:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  w: () => (/* binding */ containerEngine)
+});
+
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/promises"
-var promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
-
-
-
-
-
-
-/**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
- */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const reached = Promise.withResolvers();
-    const failed = Promise.withResolvers();
-    const server = (0,external_node_http_.createServer)((request, response) => {
-        const blob = findBlob(image, repository, request.url ?? '');
-        if (blob !== undefined)
-            reached.resolve(undefined);
-        void loopback_registry_answer(request, response, blob, failed.resolve);
-    });
-    server.listen(0, '127.0.0.1');
-    await (0,external_node_events_.once)(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return {
-        reference: `127.0.0.1:${String(port)}/${repository}@${image.manifestDigest}`,
-        reached: reached.promise,
-        failed: failed.promise,
-        [Symbol.asyncDispose]: async () => {
-            const closed = (0,external_node_events_.once)(server, 'close');
-            server.close();
-            server.closeAllConnections();
-            await closed;
-        },
-    };
-}
-function findBlob(image, repository, path) {
-    const [, name, text] = /^\/v2\/([^/]+)\/(?:manifests|blobs)\/([^/?]+)$/.exec(path) ?? [];
-    const digest = name === repository ? (0,image_digest/* parseDigest */.m)(text ?? '') : undefined;
-    return digest === undefined ? undefined : image.blobs.get(digest);
-}
-async function loopback_registry_answer(request, response, blob, onFailure) {
-    if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
-        response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
-        return;
-    }
-    response.writeHead(200, { 'content-type': blob.mediaType, 'content-length': blob.size });
-    if (request.method === 'HEAD') {
-        response.end();
-        return;
-    }
-    // It may be a while until the first byte.
-    response.flushHeaders();
-    // The next chunk is asked for when this one has been sent: each but the last is longer than what a response holds back.
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
-    await (0,promises_.pipeline)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure), response).catch(() => undefined);
-}
-
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/fetch-image.js
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
+
+
+
+
+
+
+
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        pull: (reference, registry) => pullWatched(cli, reference, registry),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, reference),
+        references: () => references(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
+    return output;
+}
+/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+async function removeReference(cli, name) {
+    const args = ['image', 'rm', name];
+    const output = await cli.cleanUp(args);
+    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** All local references with their image IDs: docker and podman list them alike. */
+async function references(cli) {
+    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
+    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
+}
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
+ * can't ask for them. Without a version in its path the engine takes its newest.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(socketPath, image, signal) {
+    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
+    const asked = (0,external_node_http_.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
+    try {
+        const response = await new Promise((resolve, reject) => {
+            asked.on('response', resolve).on('error', reject).end();
+        });
+        const said = await (0,consumers_.text)(response);
+        return response.statusCode === 200 ? said : undefined;
+    }
+    catch {
+        signal.throwIfAborted();
+        return undefined;
+    }
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const state = { ended: false };
+    void running.exit.then(() => (state.ended = true));
+    try {
+        for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
+            if (state.ended)
+                break;
+            if (!running.stdin.write(chunk))
+                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+}
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Has the engine pull an image by its digest from a registry that is watched.
+ * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ */
+async function pullWatched(cli, reference, { reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    if (output.exitCode === 0)
+        return;
+    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,consumers_.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36441,25 +36485,44 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
+
+
+
+
+
 /**
- * Lets the engine fetch an image from this process with `docker pull`: it takes what it lacks, several layers at a time,
- * and unpacks one while others come.
- * @param warn told if our reference could not be removed
- * @throws HandoverError `load-failed` when the engine can't; what the blobs' chunks throw
+ * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
+ * @param tempRoot folder for them; loading needs up to twice the tarball's size there
  */
-async function fetchImage(cli, image, warn) {
+function podmanEngine(cli, tempRoot) {
+    return {
+        program: cli.program,
+        nameOf: podmanName,
+        info: () => podman_engine_info(cli),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        // It takes whole tarballs only.
+        pull: undefined,
+        save: (image) => save(cli, tempRoot, image),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, podmanName(reference)),
+        references: () => references(cli),
+    };
+}
+async function podman_engine_info(cli) {
+    const output = await cli.query(['info', '--format', 'json']);
+    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+}
+async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const registry = __addDisposableResource(env_1, await loopbackRegistry(image), true);
-        const { reference } = registry;
-        const kept = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => remove(cli, reference, warn));
-        const output = await pull(cli, registry);
-        if (output.exitCode === 0)
-            return kept.move();
-        throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        return await loadInto(cli, chunks, onLoaded, temp.path);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36471,222 +36534,25 @@ async function fetchImage(cli, image, warn) {
             await result_1;
     }
 }
-async function pull(cli, { reference, reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    return output;
-}
-// After a failed pull there is mostly nothing to remove; after one that was killed, there may be.
-async function remove(cli, reference, warn) {
-    const output = await cli.cleanUp(['image', 'rm', reference]);
-    if (output.exitCode === 0 || (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return;
-    warn(`The reference ${reference} stays in the engine: ${(0,docker_cli/* lastLine */.fM)(output)}`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/save-image.js
-
-
-
-
-
-/** The bytes of `docker save`, each chunk valid until the next is asked for. Throws `image-not-found` while iterating. */
-async function* saveImage(cli, image) {
-    const socket = await engineSocket(cli);
-    const saved = socket === undefined ? undefined : await savedByEngine(socket, image, cli.signal);
-    yield* saved ?? saveFrom(cli, ['save', image]);
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
+// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
+// (without its health check), and so another image.
+async function* save(cli, tempRoot, image) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+        const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return failedCommand(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/supported-engine.js
-
-
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-
-
-
-// An engine with more images than this is a shared one: asking about all of them would take longer than it saves.
-const maxImages = 500;
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        fetch: (image, warn) => fetchImage(cli, image, warn),
-        save: (image) => saveImage(cli, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', reference], 'image-missing');
-        },
-        chains: () => chains(cli),
-        references: () => references(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw failedCommand(cli, code, args, output);
-    return output;
-}
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-// Images may come and go meanwhile: what can't be told now is as good as not there.
-async function chains(cli) {
-    const list = await cli.query(['image', 'ls', '--no-trunc', '--quiet']);
-    const ids = [...new Set(list.stdout.split('\n').filter((id) => id !== ''))].slice(0, maxImages);
-    if (list.exitCode !== 0 || ids.length === 0)
-        return [];
-    const output = await cli.query(['image', 'inspect', '--format', '{{json .RootFS.Layers}}', ...ids]);
-    return output.stdout.split('\n').map((line) => (0,json/* stringsOf */.iw)((0,json/* parseJson */.qF)(line)).filter(image_digest/* isDigest */.Bc));
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw failedCommand(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
-    try {
-        for await (const chunk of chunks) {
-            if (state.ended)
-                break;
-            if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
-}
-
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-output.js
-
-
-
-
-
-// Reads what podman prints, where that differs from docker. Everything here is pure.
+// What podman prints, where that differs from docker.
 /** Reads `podman info --format json`; undefined when it isn't that. */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
@@ -36720,153 +36586,6 @@ function parsePodmanInspect(text) {
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
-var podman_engine_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var podman_engine_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-/**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
- */
-function podmanEngine(cli, tempRoot) {
-    return {
-        program: cli.program,
-        nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
-        fetch: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: async (reference) => {
-            await must(cli, ['image', 'rm', podmanName(reference)], 'image-missing');
-        },
-        // Podman takes whole tarballs only.
-        chains: () => Promise.resolve([]),
-        references: () => references(cli),
-    };
-}
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const before = await references(cli);
-        const temp = podman_engine_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        const loaded = await loadInto(cli, chunks, onLoaded, temp.path);
-        const names = [];
-        for (const name of loaded)
-            names.push(await asTagged(cli, name, before, onLoaded));
-        return names;
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = podman_engine_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-// From an OCI layout podman takes containerd's name, `docker.io/library/charon:local`; from a Docker archive, and from
-// `podman tag`, `charon:local` becomes `localhost/charon:local`. We leave the one that a short name means in every case.
-async function asTagged(cli, loaded, before, onLoaded) {
-    if (!loaded.startsWith('docker.io/'))
-        return loaded;
-    const name = podmanName((0,image_reference/* formatReference */.FH)((0,image_reference/* parseReference */.F2)(loaded)));
-    onLoaded(name);
-    await must(cli, ['image', 'tag', loaded, name], 'load-failed');
-    const old = before.get(loaded);
-    if (old === undefined)
-        await must(cli, ['image', 'untag', loaded, loaded], 'load-failed');
-    else
-        await must(cli, ['image', 'tag', old, loaded], 'load-failed');
-    return name;
-}
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
-async function* save(cli, tempRoot, image) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = podman_engine_addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = podman_engine_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
@@ -36957,6 +36676,8 @@ function inspectedImage(image) {
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
         diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
+        ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
         // has only unpacked for another manifest (moby 2e3a23c8ec).
@@ -37331,10 +37052,12 @@ function parseConfig(text, where) {
     const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
     const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
     return {
         platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['config']['Labels']) : {},
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(config['Labels']),
+        config,
         ...(created === undefined ? {} : { created }),
     };
 }
@@ -37454,9 +37177,10 @@ function isKnown({ architecture }) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
+/* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
-/* unused harmony exports recordSchema, wrongSchema, tooLarge, corrupt, formatRecord */
+/* unused harmony exports recordSchema, wrongSchema, tooLarge, formatRecord */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
@@ -37512,9 +37236,9 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, }) {
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
     const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels };
+    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
  * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
@@ -37531,7 +37255,6 @@ function parseRecord(text) {
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
     const record = {
         ...image(value),
-        layers: layers(value),
         ...(value['further'] === undefined ? {} : { further: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['further']).slice(0, maxImages).map(image) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
@@ -37541,7 +37264,7 @@ function parseRecord(text) {
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
     };
-    requireLayersInside(record);
+    requireInside(record);
     return record;
 }
 function image(value) {
@@ -37552,7 +37275,18 @@ function image(value) {
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringMapOf */ .pn)(value['labels']),
+        layers: layers(value),
+        ...place(value, 'configAt'),
+        ...place(value, 'manifestAt'),
     };
+}
+function place(value, name) {
+    const found = value[name];
+    if (found === undefined)
+        return {};
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(found))
+        throw corrupt(`its ${name} is no place in the tarball`);
+    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 function references(value) {
     const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(value);
@@ -37592,10 +37326,15 @@ function layers(value) {
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
-function requireLayersInside(record) {
-    const outside = record.layers.find(({ offset, size }) => offset !== undefined && offset + size > record.tarballSize);
-    if (outside !== undefined)
-        throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+function requireInside(record) {
+    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        if (outside !== undefined)
+            throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+        if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
+            throw corrupt('a config or manifest lies outside the tarball');
+    }
 }
 function producer(value) {
     const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value) ? value : {};

@@ -3,7 +3,7 @@ import { getInput } from '@actions/core';
 import { parse } from 'csv-parse/sync';
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import { maskLines, maskSecret } from './secrets.ts';
+import { maskLines, maskSecret } from './outputs.ts';
 
 /** Reads the step's inputs by name. Defaults are action.yml's affair: the runner fills them in. */
 export interface Inputs {
