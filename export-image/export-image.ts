@@ -9,9 +9,9 @@ import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { mayKeep, spaceAdvice, type UnsealedRecord, upload, uploadFilling, type UploadTools } from './hand-over.ts';
+import { mayKeep, spaceAdvice, upload, uploadLayout, type UploadTools } from './hand-over.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
-import { describeSource, type ExportPlan } from './plan/plan.ts';
+import { describeSource, type ExportPlan, type TarballPlan } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout, type StepsListener } from './source/filled-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
@@ -43,7 +43,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   for (const notice of plan.notices) log.notice(notice);
   for (const warning of plan.warnings) log.warning(warning);
   const claim = await claimFor(plan, tools);
-  if (plan.source.kind === 'tarball') return handOverFile(plan, tools, plan.source.path, claim);
+  if (plan.kind === 'tarball') return handOverFile(plan, tools, claim);
 
   await using temp = await makeTempDir(tools.tempRoot);
   await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
@@ -52,7 +52,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
-  const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
+  const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
   // Nothing is removed before both are over. What has broken the layout has broken the upload too.
   await Promise.allSettled([filled, uploaded]);
   const { steps, push: way } = await filled;
@@ -72,27 +72,22 @@ async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Pro
   }
 }
 
-async function handOverFile(
-  plan: ExportPlan,
-  tools: ExportTools,
-  path: string,
-  claim: NameClaim,
-): Promise<ExportResult> {
+async function handOverFile(plan: TarballPlan, tools: ExportTools, claim: NameClaim): Promise<ExportResult> {
   const { log, timeline } = tools;
+  const { path } = plan.source;
   const source = await log.chapter('Check the tarball', () =>
-    timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)),
+    timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)),
   );
-  await using file = source.isNew ? await newFile(plan, path, log) : undefined;
+  await using file = source.isNew ? await newFile(plan, log) : undefined;
   if (file !== undefined)
     log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
   const tarballPath = file === undefined ? path : plan.tarballPath;
   const { size, chunks } = source;
   const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-  const unsealed = (): Promise<UnsealedRecord> => Promise.resolve(source.unsealed());
   const handedOver = await log.chapter('Upload', () =>
     timeline.measure(
       (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
-      () => upload(plan, tools, { tarball, claim }, unsealed),
+      () => upload(plan, tools, { tarball, claim }, source.unsealed),
     ),
   );
   await file?.commit();
@@ -100,11 +95,11 @@ async function handOverFile(
   return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
 }
 
-async function newFile({ tarballPath }: ExportPlan, source: string, log: Log): Promise<PartialFile> {
-  if (resolve(tarballPath) !== resolve(source)) return partialFile(tarballPath, spaceAdvice, log);
+async function newFile({ tarballPath, source }: TarballPlan, log: Log): Promise<PartialFile> {
+  if (resolve(tarballPath) !== resolve(source.path)) return partialFile(tarballPath, spaceAdvice, log);
   throw new HandoverError(
     'invalid-input',
-    `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,
+    `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,
     'Set `tarball` to another path.',
   );
 }

@@ -19,10 +19,14 @@ import {
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
 import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
-import { type ArrivingLayer } from '../shared/tar/tarball-writer.ts';
-import { tarballChunks, type WrittenTarball } from '../shared/tar/tarball-writer.ts';
+import {
+  type ArrivingLayer,
+  type NamedImage,
+  tarballChunks,
+  type WrittenTarball,
+} from '../shared/tar/tarball-writer.ts';
 import type { NameClaim } from './name-claim.ts';
-import type { ExportPlan } from './plan/plan.ts';
+import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
 import { pushedByBuild } from './push.ts';
 import type { FilledLayout } from './source/filled-layout.ts';
 
@@ -68,13 +72,10 @@ async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): Asy
 }
 
 /** An image and the references it is handed over under. */
-export interface TaggedImage {
-  readonly image: ImageContents;
-  readonly references: readonly TaggedReference[];
-}
+export type HandedOverImage = NamedImage<TaggedReference>;
 
-export interface PlannedHandover extends TaggedImage {
-  readonly further: readonly TaggedImage[];
+export interface PlannedHandover extends HandedOverImage {
+  readonly further: readonly HandedOverImage[];
   readonly tarball: WrittenTarball;
   readonly path: string;
   readonly producer: Producer;
@@ -97,7 +98,7 @@ export function imageRecord(planned: PlannedHandover): UnsealedRecord {
   };
 }
 
-function recordedImage({ image, references }: TaggedImage, { offsets }: WrittenTarball): RecordedImage {
+function recordedImage({ image, references }: HandedOverImage, { offsets }: WrittenTarball): RecordedImage {
   const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
   const { platform, diffIds, labels } = config;
   const at = (digest: Digest): { readonly offset?: number } => {
@@ -136,7 +137,7 @@ export interface UploadTools {
 }
 
 /** A layout that is being filled, and what becomes of it. */
-export interface FillingLayout {
+export interface LayoutUpload {
   readonly directory: string;
   readonly filled: Promise<FilledLayout>;
   /** Where the tarball is written to. */
@@ -148,21 +149,26 @@ export interface FillingLayout {
  * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
  * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
  */
-export async function uploadFilling(plan: ExportPlan, tools: UploadTools, layout: FillingLayout): Promise<HandedOver> {
+export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<HandedOver> {
   const { directory, filled, file, claim } = layout;
   // What is judged when the build is over must not be uploaded before.
   if (plan.requireCache || plan.push !== undefined) await filled;
   const layers = await begun(arrivingLayers(directory, filled));
   const images = async (): Promise<FilledLayout['images']> => (await filled).images;
-  let written: WrittenTarball | undefined;
+  const written = Promise.withResolvers<WrittenTarball>();
   const fitting = whileItFits(layers, plan.tarballPath);
-  const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
+  const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
   const source = { name: basename(plan.tarballPath), size: undefined, chunks };
   const unsealed = async (): Promise<UnsealedRecord> => {
-    if (written === undefined) throw new RangeError('the record comes behind the tarball');
     const { images: named, push } = await filled;
     const [first, ...further] = named;
-    const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+    const facts = {
+      ...first,
+      further,
+      tarball: await written.promise,
+      path: plan.tarballPath,
+      producer: tools.producer,
+    };
     return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
   };
   return tools.timeline.measure(
@@ -212,8 +218,16 @@ export async function upload(
     // A name is reserved before any file is asked for; the official client has asked for all of them.
     for await (const { chunks } of files) await drain(chunks);
   }
-  if (record === undefined) throw new RangeError('the upload ended before the record was written');
+  if (record === undefined) throw unfinished(name);
   return { record, artifact };
+}
+
+function unfinished(name: string): HandoverError {
+  return new HandoverError(
+    'transfer-failed',
+    `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`,
+    'Re-run the job.',
+  );
 }
 
 /** Whether the name is another job's, and the plan keeps the image in that case. */

@@ -5,7 +5,7 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { Registry } from '../shared/docker/registry.ts';
 import { guardTags } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
-import { formatReference, type PinnedReference } from '../shared/image/reference.ts';
+import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { PushPlan } from './plan/push-plan.ts';
 
 /** How an image gets to its registry. */
@@ -68,13 +68,13 @@ export async function pushFromEngine(
   plan: PushPlan,
 ): Promise<Digest> {
   await using guard = guardTags(engine, log.warning);
-  const digests: Digest[] = [];
-  for (const reference of plan.references) {
+  const pushAs = async (reference: TaggedReference): Promise<Digest> => {
     const name = formatReference(reference);
     await guard.tag(image, name);
-    digests.push(await registry.push(name));
-  }
-  const [first] = digests;
-  if (first === undefined) throw new RangeError('a push is always planned with a reference');
-  return first;
+    return registry.push(name);
+  };
+  const [first, ...others] = plan.references;
+  const digest = await pushAs(first);
+  for (const reference of others) await pushAs(reference);
+  return digest;
 }

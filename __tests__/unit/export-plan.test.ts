@@ -17,6 +17,7 @@ function nameOf(change: Partial<ExportInputs>): string | undefined {
 describe('what is planned without any choice', () => {
   test('a build for linux/amd64, handed over as charon:local in docker-image for a day (S0.1, S0.2)', () => {
     expect(plan({})).toEqual({
+      kind: 'layout',
       source: { kind: 'build', build, secrets: [] },
       reference: { repository: 'charon', tag: 'local' },
       tags: [],
@@ -145,8 +146,12 @@ describe('the source', () => {
 
 describe('further images (S3.1)', () => {
   test('have references of their own', () => {
-    const { further } = plan({ furtherImages: ['runtime:1', 'ghcr.io/Org/engine:2'] });
-    expect(further.map(formatReference)).toEqual(['runtime:1', 'ghcr.io/org/engine:2']);
+    const planned = plan({ furtherImages: ['runtime:1', 'ghcr.io/Org/engine:2'] });
+    const further = [
+      { repository: 'runtime', tag: '1' },
+      { repository: 'ghcr.io/org/engine', tag: '2', loweredFrom: 'ghcr.io/Org/engine:2' },
+    ];
+    expect(planned).toMatchObject({ kind: 'layout', further });
   });
 
   test.each([
@@ -168,8 +173,10 @@ test('podman and a push contradict each other', () => {
 });
 
 describe('the compression of new layers', () => {
-  const compressionOf = (compression: string, compressionLevel?: string) =>
-    plan({ compression, compressionLevel }).compression;
+  const compressionOf = (compression: string, compressionLevel?: string) => {
+    const planned = plan({ compression, compressionLevel });
+    return planned.kind === 'layout' ? planned.compression : undefined;
+  };
 
   test.each([
     ['auto', undefined, { format: 'zstd', level: 1 }],

@@ -20,42 +20,72 @@ import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, parseMetadataTags, withBranchLabel } from './tags.ts';
 
-/** Where the image comes from. */
-export type ExportSource =
-  | { readonly kind: 'build'; readonly build: BuildInputs; readonly secrets: readonly BuildSecret[] }
-  /** `image` is a reference with a tag or digest, or an image ID. */
-  | { readonly kind: 'engine'; readonly image: string }
-  | { readonly kind: 'tarball'; readonly path: string };
+/** An image that is built here. */
+export interface BuildSource {
+  readonly kind: 'build';
+  readonly build: BuildInputs;
+  readonly secrets: readonly BuildSecret[];
+}
 
-/** All that is decided before anything is done. */
-export interface ExportPlan {
-  readonly source: ExportSource;
-  /** The reference to hand over under; undefined takes the tarball's own. */
-  readonly reference: TaggedReference | undefined;
+/** An image of this engine: a reference with a tag or digest, or an image ID. */
+export interface EngineSource {
+  readonly kind: 'engine';
+  readonly image: string;
+}
+
+/** A tarball that somebody else has written. */
+export interface TarballSource {
+  readonly kind: 'tarball';
+  readonly path: string;
+}
+
+export type ExportSource = BuildSource | EngineSource | TarballSource;
+
+/** All that is decided before anything is done, whatever the source. */
+interface AnyPlan {
   /** Further references of the image, in the order they were given; not `reference` itself. */
   readonly tags: readonly TaggedReference[];
   /** The immutable tag of the event at hand, if it names a commit. */
   readonly immutableTag: string | undefined;
   readonly platform: Platform;
-  /** Images of this engine that go into the same tarball. */
-  readonly further: readonly TaggedReference[];
   readonly tarballPath: string;
   readonly artifactName: string;
   /** What becomes of the image when another job has the artifact's name: `keep` leaves it on this runner alone. */
   readonly whenTaken: 'fail' | 'keep';
   readonly retentionDays: number;
-  readonly requireCache: boolean;
-  /** How layers are stored that aren't compressed yet. */
-  readonly compression: LayerCompression;
   readonly engine: EngineName;
   readonly jobKey: string;
-  /** What is pushed besides; undefined pushes nothing. */
-  readonly push: PushPlan | undefined;
   /** What was changed on the way from the inputs, for the log. */
   readonly notices: readonly string[];
   /** What was left out that the user may miss. */
   readonly warnings: readonly string[];
 }
+
+/** An image that is built, or taken from the engine, by way of an OCI layout. */
+export interface LayoutPlan extends AnyPlan {
+  readonly kind: 'layout';
+  readonly source: BuildSource | EngineSource;
+  /** The reference to hand over under. */
+  readonly reference: TaggedReference;
+  /** Images of this engine that go into the same tarball. */
+  readonly further: readonly TaggedReference[];
+  readonly requireCache: boolean;
+  /** How layers are stored that aren't compressed yet. */
+  readonly compression: LayerCompression;
+  /** What is pushed besides; undefined pushes nothing. */
+  readonly push: PushPlan | undefined;
+}
+
+/** A tarball that is there already. */
+export interface TarballPlan extends AnyPlan {
+  readonly kind: 'tarball';
+  readonly source: TarballSource;
+  /** The reference to hand over under; undefined takes the tarball's own. */
+  readonly reference: TaggedReference | undefined;
+  readonly push: undefined;
+}
+
+export type ExportPlan = LayoutPlan | TarballPlan;
 
 export interface ExportFacts {
   readonly hasCacheService: boolean;
@@ -80,7 +110,12 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     event,
     notices,
   );
-  const reference = chooseReference(inputs, source, taken);
+  const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
+  const what =
+    source.kind === 'tarball'
+      ? ({ kind: 'tarball', source, reference: given } as const)
+      : ({ kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) } as const);
+  const { reference } = what;
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs.platform, facts.runner);
   const engine = chooseEngine(inputs.engine, source);
@@ -90,25 +125,24 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   // Outside a workflow nobody asked for a tag of the event.
   if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
   notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
-  return {
-    source,
-    reference,
+  const further = chooseFurther(inputs.furtherImages, source, [reference, ...tags]);
+  const plan = {
     tags: tags.filter((tag) => formatReference(tag) !== own),
     immutableTag: immutableTag(event),
     platform,
-    further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
     tarballPath: inputs.tarball,
     artifactName: requireArtifactName(inputs.artifactName),
     whenTaken: 'fail',
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
-    requireCache: inputs.requireCache,
-    compression: chooseCompression(inputs.compression, inputs.compressionLevel),
     engine,
     jobKey: inputs.jobKey ?? '',
-    push,
     notices,
     warnings,
-  };
+  } as const;
+  const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
+  return what.kind === 'tarball'
+    ? { ...plan, ...what, push: undefined }
+    : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
 }
 
 /** One notice for each repository that had upper-case letters. */
@@ -163,15 +197,14 @@ function chooseSource(
   return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 
-function chooseReference(
-  inputs: ExportInputs,
-  source: ExportSource,
+/** What an image is called that nobody names. */
+function ownReference(
+  source: BuildSource | EngineSource,
+  sourceImage: string | undefined,
   taken: EngineImage | undefined,
-): TaggedReference | undefined {
-  if (inputs.image !== undefined) return parseTaggedReference(inputs.image);
+): TaggedReference {
   if (source.kind === 'build') return parseTaggedReference(defaultReference);
-  if (taken === undefined) return undefined;
-  if (taken.reference === undefined) throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+  if (taken?.reference === undefined) throw noName(`image ID (${lines(sourceImage ?? '')[0] ?? ''})`);
   const { digest, ...named } = taken.reference;
   if (digest === undefined || named.tag !== undefined) return { ...named, tag: named.tag ?? 'latest' };
   throw noName(`digest (${digest})`);

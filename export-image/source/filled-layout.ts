@@ -1,18 +1,18 @@
-import type { TaggedImage } from '../hand-over.ts';
-import type { ExportPlan } from '../plan/plan.ts';
+import type { HandedOverImage } from '../hand-over.ts';
+import type { LayoutPlan } from '../plan/plan.ts';
 import type { PushWay } from '../push.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
-import { formatReference, type TaggedReference } from '../../shared/image/reference.ts';
+import { formatReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
 
 /** An OCI layout with all that is handed over. */
 export interface FilledLayout {
-  readonly images: readonly [TaggedImage, ...TaggedImage[]];
+  readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
   readonly steps: readonly BuildStep[];
   readonly push: PushWay | undefined;
 }
@@ -30,7 +30,7 @@ export interface StepsListener {
  * @throws HandoverError of any code of the producer
  */
 export async function fillLayout(
-  plan: ExportPlan,
+  plan: LayoutPlan,
   tools: Tools,
   directory: string,
   kept: AsyncDisposableStack,
@@ -42,13 +42,13 @@ export async function fillLayout(
     requireCached(source.steps, plan, plan.source.build.context, tools.log);
   }
   const image = await readOciLayout(directory, plan.platform, source.replaced);
-  const references = [requireReference(plan.reference), ...plan.tags];
+  const references = [plan.reference, ...plan.tags];
   const further = await saveFurther(plan, tools, directory);
   return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
 }
 
 async function takeSource(
-  { source, platform, push, requireCache, compression }: ExportPlan,
+  { source, platform, push, requireCache, compression }: LayoutPlan,
   tools: Tools,
   directory: string,
 ): Promise<SourcedImage> {
@@ -58,17 +58,16 @@ async function takeSource(
     const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.image, layout, push);
     return log.chapter('Save', () => timeline.measure('Save', save));
   }
-  if (source.kind !== 'build') throw new RangeError('a tarball is handed over as it is');
   const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
   return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 
 async function saveFurther(
-  { further, platform, compression }: ExportPlan,
+  { further, platform, compression }: LayoutPlan,
   tools: Tools,
   directory: string,
-): Promise<readonly TaggedImage[]> {
-  const images: TaggedImage[] = [];
+): Promise<readonly HandedOverImage[]> {
+  const images: HandedOverImage[] = [];
   for (const reference of further) {
     const name = formatReference(reference);
     const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);
@@ -78,7 +77,7 @@ async function saveFurther(
   return images;
 }
 
-function requireCached(steps: readonly BuildStep[], plan: ExportPlan, context: string, log: Log): void {
+function requireCached(steps: readonly BuildStep[], plan: LayoutPlan, context: string, log: Log): void {
   const executed = steps.filter((step) => !step.cached);
   log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
   if (!plan.requireCache || executed.length === 0) return;
@@ -90,9 +89,4 @@ function requireCached(steps: readonly BuildStep[], plan: ExportPlan, context: s
       'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
       'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.',
   );
-}
-
-function requireReference(reference: TaggedReference | undefined): TaggedReference {
-  if (reference === undefined) throw new RangeError('a build is always planned with a reference');
-  return reference;
 }

@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { imageRecord, type TaggedImage, type UnsealedRecord } from '../hand-over.ts';
-import type { ExportPlan } from '../plan/plan.ts';
+import { imageRecord, type HandedOverImage, type UnsealedRecord } from '../hand-over.ts';
+import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { transientFileChunks } from '../../shared/bytes/files.ts';
@@ -25,14 +25,14 @@ import { tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-wri
 
 const chunkBytes = 256 * 1024;
 
-export interface SourceTarball {
+export interface OpenedTarball {
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
   /** Whether it has to be written anew, because not every engine loads it as it is. */
   readonly isNew: boolean;
   /** To be asked when all chunks have passed. */
-  readonly unsealed: () => UnsealedRecord;
+  readonly unsealed: () => Promise<UnsealedRecord>;
 }
 
 /**
@@ -41,7 +41,8 @@ export interface SourceTarball {
  * the classic store doesn't load the archive itself.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-export async function openSourceTarball(path: string, plan: ExportPlan, producer: Producer): Promise<SourceTarball> {
+export async function openSourceTarball(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
+  const { path } = plan.source;
   const size = await sizeOf(path);
   const compression = compressionOf(await head(path));
   const { kind, images } = await inspectFile(path, compression);
@@ -58,7 +59,7 @@ export async function openSourceTarball(path: string, plan: ExportPlan, producer
   if (image === undefined) {
     const file = { path, size, compression };
     const record = recordOf(file, chosen, references, producer);
-    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => record };
+    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve(record) };
   }
   return repacked({ path, compression }, { image, references }, plan, producer);
 }
@@ -104,21 +105,19 @@ function recordOf(
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
 function repacked(
   { path, compression }: Omit<TarballFile, 'size'>,
-  image: TaggedImage,
-  plan: ExportPlan,
+  image: HandedOverImage,
+  plan: TarballPlan,
   producer: Producer,
-): SourceTarball {
-  let written: WrittenTarball | undefined;
+): OpenedTarball {
+  const written = Promise.withResolvers<WrittenTarball>();
   const layers = layersOf(image.image, decompress(fileChunks(path), compression));
-  const images = (): Promise<readonly [TaggedImage]> => Promise.resolve([image]);
+  const images = (): Promise<readonly [HandedOverImage]> => Promise.resolve([image]);
   return {
     size: undefined,
-    chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+    chunks: tarballChunks(layers, images, written.resolve),
     isNew: true,
-    unsealed: () => {
-      if (written === undefined) throw new RangeError('the record comes behind the tarball');
-      return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
-    },
+    unsealed: async () =>
+      imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
   };
 }
 

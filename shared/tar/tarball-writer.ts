@@ -16,9 +16,9 @@ export interface ArrivingLayer {
 }
 
 /** An image and the references it is stored under. */
-export interface NamedImage {
+export interface NamedImage<Name extends Reference = Reference> {
   readonly image: ImageContents;
-  readonly references: readonly Reference[];
+  readonly references: readonly Name[];
 }
 
 /** What is known of a tarball when all of it has passed. */
