@@ -9,7 +9,6 @@ import { type LentChunk, type LentChunks, viewOf } from '../shared/bytes/chunks.
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import type { Digest } from '../shared/image/digest.ts';
-import type { ImageContents } from '../shared/image/manifest.ts';
 import {
   formatRecord,
   type HandoverRecord,

@@ -1,3 +1,9 @@
+import { exportImage } from './export-image.ts';
+import { readExportInputs } from './inputs.ts';
+import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
+import { planExport } from './plan/plan.ts';
+import { requirePushed } from './push.ts';
+import { exportSummary } from './summary.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
@@ -8,12 +14,6 @@ import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
 import { readTimeLimit } from '../shared/runner/time-limit.ts';
-import { exportImage } from './export-image.ts';
-import { readExportInputs } from './inputs.ts';
-import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
-import { planExport } from './plan/plan.ts';
-import { requirePushed } from './push.ts';
-import { exportSummary } from './summary.ts';
 
 await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());

@@ -1,7 +1,7 @@
 import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
 import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
-import { layerTable } from '../shared/image/layer-table.ts';
+import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';

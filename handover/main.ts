@@ -1,5 +1,9 @@
 import { planExport } from '../export-image/plan/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
+import { handover } from './handover.ts';
+import { readHandoverInputs } from './inputs.ts';
+import { handoverOutputs } from './outputs.ts';
+import { handoverSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
@@ -11,10 +15,6 @@ import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
 import { readTimeLimit } from '../shared/runner/time-limit.ts';
-import { handover } from './handover.ts';
-import { readHandoverInputs } from './inputs.ts';
-import { handoverOutputs } from './outputs.ts';
-import { handoverSummary } from './summary.ts';
 
 await run('image-handover', async ({ context, log, signal, limit }) => {
   limit(readTimeLimit(actionInputs()));

@@ -1,3 +1,9 @@
+import { loadOutputs } from './outputs.ts';
+import { readImagesInputs, readRunInputs } from './own-inputs.ts';
+import { planImages } from './plan/images-plan.ts';
+import { planRun } from './plan/run-plan.ts';
+import { loadImages } from './several.ts';
+import { imagesSummary } from './summary.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
@@ -9,12 +15,6 @@ import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
 import { readTimeLimit } from '../shared/runner/time-limit.ts';
-import { readImagesInputs, readRunInputs } from './own-inputs.ts';
-import { loadOutputs } from './outputs.ts';
-import { planImages } from './plan/images-plan.ts';
-import { planRun } from './plan/run-plan.ts';
-import { loadImages } from './several.ts';
-import { imagesSummary } from './summary.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();

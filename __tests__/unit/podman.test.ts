@@ -7,7 +7,7 @@ import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/do
 import { requireSupportedEngine } from '../../shared/docker/engine.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { platformOf } from '../../shared/image/platform.ts';
-import { explainRunner, runnerPlatform } from '../../shared/image/runner.ts';
+import { explainRunner, runnerPlatform } from '../../shared/image/host.ts';
 
 const hex = 'a'.repeat(64);
 

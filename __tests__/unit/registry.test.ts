@@ -7,7 +7,7 @@ import { planPush } from '../../export-image/plan/push-plan.ts';
 import { parseTagList } from '../../export-image/plan/tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { attemptRegistry, registryAttempts, registryLimit, registryLimitMs } from '../../shared/docker/registry.ts';
-import { RegistryFailure } from '../../shared/base/registry-failure.ts';
+import { RegistryFailure } from '../../shared/base/errors.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatReference, parsePinnedReference } from '../../shared/image/reference.ts';
 

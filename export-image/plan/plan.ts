@@ -1,7 +1,10 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
+import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
+import { chooseCompression } from './compression.ts';
+import { planPush, type PushPlan } from './push-plan.ts';
+import { chooseTags, immutableTag, lines, parseMetadataTags, withBranchLabel } from './tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/engine-name.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { parseDigest } from '../../shared/image/digest.ts';
 import { parsePlatform, type Platform } from '../../shared/image/platform.ts';
@@ -12,13 +15,15 @@ import {
   type Reference,
   type TaggedReference,
 } from '../../shared/image/reference.ts';
+import {
+  type EngineName,
+  parseEngineName,
+  requireDocker,
+  type Runner,
+  runnerPlatform,
+} from '../../shared/image/host.ts';
 import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
-import { type Runner, runnerPlatform } from '../../shared/image/runner.ts';
-import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
-import { chooseCompression } from './compression.ts';
-import { planPush, type PushPlan } from './push-plan.ts';
-import { chooseTags, immutableTag, lines, parseMetadataTags, withBranchLabel } from './tags.ts';
 
 /** An image that is built here. */
 export interface BuildSource {

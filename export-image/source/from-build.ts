@@ -4,14 +4,13 @@ import type { BuildInputs } from '../inputs.ts';
 import { buildArguments, type Exporter, type PassedSecret } from '../plan/build-arguments.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import type { PushWay } from '../push.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import type { BuildRequest, SourcedImage, SourceTools } from './image-source.ts';
+import { HandoverError, type RegistryFailure } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { BuildOutcome } from '../../shared/docker/buildx.ts';
-import type { RegistryFailure } from '../../shared/base/registry-failure.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import type { Platform } from '../../shared/image/platform.ts';
 import { formatReference } from '../../shared/image/reference.ts';
-import type { BuildRequest, SourcedImage, SourceTools } from './image-source.ts';
 
 type Build = (
   build: BuildInputs,

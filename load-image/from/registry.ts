@@ -1,5 +1,10 @@
-import { HandoverError } from '../../shared/base/errors.ts';
-import { RegistryFailure } from '../../shared/base/registry-failure.ts';
+import type { Handover } from '../find.ts';
+import type { Identity } from '../identity.ts';
+import type { LoadResult, LoadTools } from '../load-image.ts';
+import { findHere, proveAndName } from '../name.ts';
+import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
+import { requireExpected } from '../verify.ts';
+import { HandoverError, RegistryFailure } from '../../shared/base/errors.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import type { Registry } from '../../shared/docker/registry.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
@@ -7,12 +12,6 @@ import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type Reference } from '../../shared/image/reference.ts';
 import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
 import { seeTarball } from '../../shared/tar/tarball-reader.ts';
-import type { Handover } from '../find.ts';
-import type { Identity } from '../identity.ts';
-import type { LoadResult, LoadTools } from '../load-image.ts';
-import { findHere, proveAndName } from '../name.ts';
-import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
-import { requireExpected } from '../verify.ts';
 
 export interface RegistryTools {
   readonly registry: Registry;

@@ -2,7 +2,6 @@ import { basename } from 'node:path';
 import type { LoadInputs } from '../inputs.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/engine-name.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import { recordName } from '../../shared/image/record.ts';
@@ -12,6 +11,7 @@ import {
   type PinnedReference,
   type Reference,
 } from '../../shared/image/reference.ts';
+import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/host.ts';
 
 /** All that is decided before anything is done. */
 export interface LoadPlan {

@@ -1,11 +1,11 @@
 import { posix } from 'node:path';
 import type { RunInputs } from '../own-inputs.ts';
+import type { ImagesPlan } from './images-plan.ts';
 import type { RunChoice, RunSearch } from '../../shared/artifacts/other-run.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { requireDocker } from '../../shared/image/engine-name.ts';
 import { parseReference, type Reference } from '../../shared/image/reference.ts';
-import type { ImagesPlan } from './images-plan.ts';
+import { requireDocker } from '../../shared/image/host.ts';
 
 /** Where the artifact comes from, and what is taken when it isn't there. */
 export interface RunPlan {

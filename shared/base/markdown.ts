@@ -1,4 +1,4 @@
-import { formatDuration } from './text.ts';
+import { formatBytes, formatDuration } from './text.ts';
 import type { Span } from './timeline.ts';
 
 /** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
@@ -19,6 +19,26 @@ export function code(text: string): string {
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
 export function shortDigest(digest: string): string {
   return digest.slice(0, 'sha256:'.length + 12);
+}
+
+/** A layer as a summary shows it. */
+interface TableLayer {
+  readonly digest: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+/** The layers with their sizes, folded under one line of a job summary. */
+export function layerTable(layers: readonly TableLayer[]): string {
+  const rows = layers.map((layer, position) => [
+    String(position + 1),
+    code(shortDigest(layer.digest)),
+    formatBytes(layer.size),
+    layer.mediaType.split('.').at(-1) ?? '',
+  ]);
+  const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+  return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 /** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */

@@ -1,11 +1,10 @@
 import { createInterface } from 'node:readline';
-import { HandoverError, setupBuildxHint } from '../base/errors.ts';
+import { HandoverError, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
 import { registryLimit } from './registry.ts';
-import { RegistryFailure } from '../base/registry-failure.ts';
 
 export interface Builder {
   readonly name: string;

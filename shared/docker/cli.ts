@@ -6,7 +6,7 @@ import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import type { EngineName } from '../image/engine-name.ts';
+import type { EngineName } from '../image/host.ts';
 
 export interface CliOutput {
   readonly exitCode: number;

@@ -1,5 +1,5 @@
 import { dockerCli } from './cli.ts';
-import type { EngineName } from '../image/engine-name.ts';
+import type { EngineName } from '../image/host.ts';
 import { dockerEngine, type Engine } from './engine.ts';
 import { podmanEngine } from './podman-engine.ts';
 

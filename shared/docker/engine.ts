@@ -3,8 +3,6 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
 import { type LentChunks, streamableChunks } from '../bytes/chunks.ts';
-import type { EngineName } from '../image/engine-name.ts';
-import { formatPlatform } from '../image/platform.ts';
 import { type CliOutput, type DockerCli, failedCommand, lastLine, outputOf, type RunningCli } from './cli.ts';
 import {
   type EngineInfo,
@@ -18,6 +16,8 @@ import {
   referenceFormat,
   saysNoSuchImage,
 } from './output.ts';
+import { formatPlatform } from '../image/platform.ts';
+import type { EngineName } from '../image/host.ts';
 
 /** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
 export interface WatchedRegistry {

@@ -1,14 +1,13 @@
-import { RegistryFailure } from '../base/registry-failure.ts';
-import { messageOf } from '../base/errors.ts';
+import { messageOf, RegistryFailure } from '../base/errors.ts';
 import { isObject, parseJson } from '../base/json.ts';
 import { retry } from '../base/retry.ts';
 import { formatDuration } from '../base/text.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
+import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
-import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
-import { parsePush } from './output.ts';
 
 /** How often registry work is tried in all. */
 export const registryAttempts = 3;

@@ -1,14 +1,13 @@
-import type { ArrivingLayer } from '../tar/tarball-writer.ts';
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { transientFileChunks } from '../bytes/files.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
-import { looksLikeJson } from '../tar/header.ts';
-import { tarBlock } from '../tar/header.ts';
-import { invalidLayout } from '../image/layout-error.ts';
+import { invalidLayout } from '../image/manifest.ts';
 import { blobPath } from './read-layout.ts';
+import { looksLikeJson, tarBlock } from '../tar/header.ts';
+import type { ArrivingLayer } from '../tar/tarball-writer.ts';
 
 /**
  * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two

@@ -6,6 +6,7 @@ import {
   type Descriptor,
   formatManifest,
   type ImageContents,
+  invalidLayout,
   isAttestation,
   isIndex,
   parseConfig,
@@ -14,7 +15,6 @@ import {
   requireConfigSize,
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
-import { invalidLayout } from '../image/layout-error.ts';
 
 /** A layer that lies in a layout under another digest than the layout's manifest says: we have compressed it. */
 export interface ReplacedLayer {

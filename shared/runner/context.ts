@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { parseJson } from '../base/json.ts';
 import type { Producer } from '../image/record.ts';
 import type { EventFacts } from '../image/workflow-event.ts';
-import type { Runner } from '../image/runner.ts';
+import type { Runner } from '../image/host.ts';
 
 /** What the runner says about this job. */
 export interface JobContext {

@@ -2,7 +2,7 @@ import { error as annotate, info } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type JobContext, jobContext } from './context.ts';
-import { explainRunner } from '../image/runner.ts';
+import { explainRunner } from '../image/host.ts';
 import { runnerLog } from './log.ts';
 import { addSummary } from './outputs.ts';
 import { timedOut } from './time-limit.ts';

@@ -1,9 +1,8 @@
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf } from '../image/digest.ts';
-import { type ImageContents, mediaTypes } from '../image/manifest.ts';
+import { type ImageContents, invalidLayout, mediaTypes } from '../image/manifest.ts';
 import { isKnown } from '../image/platform.ts';
 import { canonicalReference, formatReference, type Reference } from '../image/reference.ts';
-import { invalidLayout } from '../image/layout-error.ts';
 import { endOfArchive, tarBlock, tarHeader, tarPadding } from './header.ts';
 
 /** A layer in an OCI layout that is being written. */
