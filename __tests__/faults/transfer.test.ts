@@ -11,6 +11,7 @@ afterEach(() => scenario.end());
 // 30 MB: several parts of a download, several blocks of an upload.
 const image = makeImage({ layers: 3, layerBytes: 10_000_000, gzip: false });
 const garbage = { kind: 'status', status: 200, body: '<html>maintenance</html>' } as const;
+const unknown = { kind: 'unknown-answer', body: '{"items":[]}' } as const;
 const renamed = { kind: 'status', status: 200, body: '{"items":[]}' } as const;
 
 describe('a download goes on where it broke', () => {
@@ -97,6 +98,25 @@ describe('the official client takes over, and it is said', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
+  test('when CreateArtifact reserves the name, but answers with something unknown: our reservation goes first', async () => {
+    const { handOver, loads, service } = await begin({ image });
+    service.faults.add({ on: 'CreateArtifact', effect: unknown });
+    const outcome = await handOver();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.log).toContain('official client');
+    expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toMatchObject([{ finalised: true }]);
+    expect((await loads()).outputs['loaded']).toBe('true');
+  });
+
+  test('when CreateArtifact answers with something unknown, another’s artifact of that name stays', async () => {
+    const { handOver, service } = await begin({ image });
+    await handOver();
+    service.faults.add({ on: 'CreateArtifact', effect: renamed });
+    const outcome = await handOver();
+    expect(errorCode(outcome)).toBe('artifact-name-taken');
+    expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toMatchObject([{ finalised: true }]);
+  });
+
   test('when CreateArtifact answers with something unknown', async () => {
     const { handOver, loads, service } = await begin({ image });
     service.faults.add({ on: 'CreateArtifact', effect: renamed });
@@ -104,5 +124,56 @@ describe('the official client takes over, and it is said', () => {
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs['run-integration']).toBe('true');
     expect((await loads()).outputs['loaded']).toBe('true');
+  });
+});
+
+describe('where the official client doesn’t understand the service either', () => {
+  test.each([
+    ['ListArtifacts', garbage],
+    ['ListArtifacts', unknown],
+    ['GetSignedArtifactURL', renamed],
+  ] as const)('%s answering with %j ends a load with transfer-failed and a next step', async (method, effect) => {
+    const { handOver, loads, service, docker } = await begin({ image });
+    await handOver();
+    service.faults.add({ on: method, times: 100, effect });
+    const outcome = await loads();
+    expect(outcome.log).not.toContain('defect');
+    // An answer without a list is an empty list to the official client.
+    expect(['transfer-failed', 'artifact-not-found']).toContain(errorCode(outcome));
+    expect(outcome.log).toContain('Next step: ');
+    expect(docker.state().images).toEqual([]);
+    expect(outcome.leftInTemp).toEqual([]);
+  });
+
+  test.each([unknown])(
+    'CreateArtifact answering with %j ends an export so, and leaves no name behind',
+    async (effect) => {
+      const { handOver, service } = await begin({ image });
+      service.faults.add({ on: 'CreateArtifact', times: 100, effect });
+      const outcome = await handOver();
+      expect(outcome.log).not.toContain('defect');
+      expect(errorCode(outcome)).toBe('transfer-failed');
+      service.faults.clear();
+      expect((await handOver()).outputs['run-integration']).toBe('true');
+    },
+  );
+});
+
+describe('FinalizeArtifact answers in an unknown way', () => {
+  test('where the artifact is listed as it was sent, it is handed over', async () => {
+    const { handOver, loads, service } = await begin({ image });
+    service.faults.add({ on: 'FinalizeArtifact', effect: unknown });
+    const outcome = await handOver();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['artifact-id']).toBe(String(service.artifacts[0]?.id));
+    expect((await loads()).outputs['loaded']).toBe('true');
+  });
+
+  test('where it isn’t, the export ends with transfer-failed, and the name is free again', async () => {
+    const { handOver, service } = await begin({ image });
+    service.faults.add({ on: 'FinalizeArtifact', effect: garbage });
+    const outcome = await handOver();
+    expect(errorCode(outcome)).toBe('transfer-failed');
+    expect((await handOver()).outputs['run-integration']).toBe('true');
   });
 });

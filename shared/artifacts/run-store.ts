@@ -2,7 +2,7 @@ import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type TempDirs, tempDirs } from '../bytes/files.ts';
 import { openArtifact } from './artifact-content.ts';
-import { uploadBlob } from './blob-upload.ts';
+import { uploadBlob, type UploadedBlob } from './blob-upload.ts';
 import { fallbackStore } from './fallback-store.ts';
 import { type Http, httpClient, HttpError } from './http.ts';
 import { officialStore } from './official-store.ts';
@@ -39,17 +39,35 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
+  return fallbackStore(ownStore(options), explained(options), options.onNotice);
+}
+
+/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
+function explained(options: RunStoreOptions): ArtifactStore {
   const official = officialStore(options.tempRoot);
-  const explained: ArtifactStore = {
-    ...official,
-    upload: (request) =>
-      official.upload(request).catch((error: unknown) => {
-        // The official client tells the status in its message alone.
-        if (messageOf(error).includes('(409)')) throw nameTaken(request.name, error);
-        throw transferFailed(`upload the artifact "${request.name}"`, error);
-      }),
+  const or = async <T>(what: string, name: string, work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
+      throw transferFailed(`${what} by way of the official client`, error);
+    }
   };
-  return fallbackStore(ownStore(options), explained, options.onNotice);
+  return {
+    list: () => or('list the artifacts of this run', '', official.list()),
+    open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
+    upload: (request) => {
+      const uploading = official.upload(request).catch(async (error: unknown) => {
+        if (messageOf(error).includes('(409)')) throw nameTaken(request.name, error);
+        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+        await removeUnfinished(credentials, options, request.name, { unlessListed: true });
+        throw error;
+      });
+      return or(`upload the artifact "${request.name}"`, request.name, uploading);
+    },
+    remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+    [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
+  };
 }
 
 function ownStore(options: RunStoreOptions): ArtifactStore {
@@ -82,12 +100,22 @@ async function open(
   listed: ListedArtifact | undefined,
 ): Promise<ArtifactContent> {
   if (listed === undefined) throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
+  const what = `read the artifact "${artifact.name}"`;
+  let isOpen = false;
   const sign = (): Promise<string> =>
-    explain(`read the artifact "${artifact.name}"`, async () =>
-      maskedUrl(await service.signDownload(listed), options.maskSecret),
+    explain(what, async () => maskedUrl(await service.signDownload(listed), options.maskSecret)).catch(
+      (error: unknown) => {
+        // Nobody can take over what is being read already.
+        throw isOpen ? transferFailed(what, error) : asError(error);
+      },
     );
   const { onRetry, progress, signal } = options;
-  return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+  const content = await openArtifact(
+    artifact,
+    blobReader({ http, artifact, sign, onRetry, progress, folders, signal }),
+  );
+  isOpen = true;
+  return content;
 }
 
 async function upload(
@@ -103,12 +131,18 @@ async function upload(
     service.create(name, expiresAt).catch((error: unknown) => {
       throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : asError(error);
     });
-  const url = await explain(`create the artifact "${name}"`, create);
+  const url = await explain(`create the artifact "${name}"`, create).catch(async (error: unknown) => {
+    // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
+    if (error instanceof UnknownAnswer) await removeUnfinished(credentials, options, name, { unlessListed: true });
+    throw error;
+  });
   try {
     const zip = storedZip(request.files);
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
     const blob = await uploadBlob(target, zip, request.onBytes);
-    const id = await service.finalize(name, blob.size, blob.digest);
+    const id = await service
+      .finalize(name, blob.size, blob.digest)
+      .catch((error: unknown) => listedId(service, name, blob, error));
     return { id, name, ...blob };
   } catch (error) {
     await removeUnfinished(credentials, options, name);
@@ -116,16 +150,27 @@ async function upload(
   }
 }
 
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+async function listedId(service: ResultsService, name: string, sent: UploadedBlob, error: unknown): Promise<number> {
+  const artifacts = error instanceof UnknownAnswer ? await service.list(name) : [];
+  const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+  if (found === undefined) throw error;
+  return found.id;
+}
+
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
+// isn't known that the name is ours, what is listed under it is another's: that has its content already.
 async function removeUnfinished(
   credentials: ServiceCredentials,
   { proxied, onRetry }: RunStoreOptions,
   name: string,
+  { unlessListed = false } = {},
 ): Promise<void> {
   const signal = AbortSignal.timeout(cleanupMs);
   const http = httpClient(proxied, signal);
   try {
-    await resultsService(http, credentials, onRetry, signal).remove(name);
+    const service = resultsService(http, credentials, onRetry, signal);
+    if (!unlessListed || (await service.list(name)).length === 0) await service.remove(name);
   } catch {
     // The error that led here is the one to report.
   } finally {
@@ -140,6 +185,15 @@ async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
     if (error instanceof UnknownAnswer) throw error;
     throw transferFailed(what, error);
   }
+}
+
+function notFound(name: string, error: unknown): HandoverError {
+  return new HandoverError(
+    'artifact-not-found',
+    `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
+    'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
+    error,
+  );
 }
 
 function nameTaken(name: string, error: unknown): HandoverError {

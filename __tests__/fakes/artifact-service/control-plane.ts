@@ -65,7 +65,8 @@ export async function serveControlPlane(
       return { status: error.status, body: { code: error.code, msg: error.message } };
     });
   response.writeHead(answer.status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify(answer.body));
+  const isUnknown = fault?.kind === 'unknown-answer' && answer.status === 200;
+  response.end(isUnknown ? fault.body : JSON.stringify(answer.body));
 }
 
 function handle(

@@ -17,6 +17,8 @@ export interface Fault {
         readonly body?: string;
         readonly headers?: Readonly<Record<string, string>>;
       }
+    /** The control plane does what it is asked, and says so in words that nobody knows. */
+    | { readonly kind: 'unknown-answer'; readonly body: string }
     | { readonly kind: 'hang'; readonly ms: number }
     /** A byte of the body is wrong. */
     | { readonly kind: 'flip'; readonly offset: number };
