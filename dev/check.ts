@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from './build.ts';
 import { updateDocs } from './docs.ts';
+import { importCycles } from './import-cycles.ts';
 import { lintYamlFiles } from './lint-yaml.ts';
 import { updateCoverage } from './requirements-coverage.ts';
 
@@ -19,6 +20,10 @@ const checks: readonly Check[] = [
   { name: 'typecheck', run: () => tool('typescript/lib/tsc.js', '--noEmit') },
   { name: 'lint', run: () => tool('eslint/bin/eslint.js', '.', '--max-warnings=0') },
   { name: 'format', run: () => tool('prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.') },
+  {
+    name: 'no import cycle',
+    run: () => importCycles(root, ['export-image', 'load-image', 'handover', 'shared', 'dev', 'bench']),
+  },
   { name: 'docs in step with action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
   { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
