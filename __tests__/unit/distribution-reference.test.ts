@@ -156,6 +156,13 @@ describe('texts that are no reference (S0.7)', () => {
 });
 
 describe('an image ID is not a reference', () => {
+  test.each([`SHA256:${hex64}`, `library/sha256:${hex64}`, 'docker.io/library/sha256:a', 'sha256:latest', 'sha256'])(
+    '%s: nor is what an engine would take for one',
+    (text) => {
+      expect(() => parseReference(text)).toThrow('it would be an image ID, not a reference');
+    },
+  );
+
   test.each([`sha256:${hex64}`, `sha256:${hex64.slice(0, 12)}`, hex64])('%s: said so', (text) => {
     expect(() => parseReference(text)).toThrow('it is an image ID, not a reference');
   });

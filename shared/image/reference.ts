@@ -63,6 +63,8 @@ export function parseReference(text: string): Reference {
     throw invalid(text, `"${quoteForeign(digest)}" is not a digest of the form sha256:<64 hex digits>`);
   }
   const repository = parseRepository(name.toLowerCase(), text);
+  // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+  if (repository === 'sha256') throw invalid(text, 'it would be an image ID, not a reference');
   return {
     repository,
     ...(tag === undefined ? {} : { tag }),
