@@ -18,6 +18,7 @@ import {
   type BytePlace,
   corrupt,
   type HandoverRecord,
+  imagesOf,
   type RecordedImage,
   type RecordLayer,
 } from '../shared/image/record.ts';
@@ -56,7 +57,7 @@ export async function identifyByRange(
   content: ArtifactContent,
   record: HandoverRecord,
 ): Promise<readonly KnownImage[] | undefined> {
-  const images = [record, ...(record.further ?? [])];
+  const images = imagesOf(record);
   if (record.tarballCompression !== 'none') return undefined;
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])

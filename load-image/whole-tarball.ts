@@ -3,7 +3,7 @@ import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
 import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../shared/bytes/chunks.ts';
 import type { Platform } from '../shared/image/platform.ts';
-import { corrupt, type HandoverRecord } from '../shared/image/record.ts';
+import { corrupt, type HandoverRecord, imagesOf } from '../shared/image/record.ts';
 import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
 import { compressionOf, decompress, magicBytes } from '../shared/tar/compression.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/tar/header.ts';
@@ -171,7 +171,7 @@ function recordedImages(
   record: HandoverRecord,
   reference: Reference | undefined,
 ): readonly ChosenImage[] {
-  return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+  return chooseRecorded(imagesOf(record), reference).map(({ chosen, references }) => {
     const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
     if (image === undefined) {
       const there = images.map(({ configDigest }) => configDigest).join(', ');

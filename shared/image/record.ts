@@ -106,6 +106,11 @@ export interface RecordedImage {
   readonly manifestAt?: BytePlace;
 }
 
+/** All images of a record, the first one first. */
+export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
+  return [record, ...(record.further ?? [])];
+}
+
 /** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
 export interface HandoverRecord extends RecordedImage {
   /** Images that are in the tarball besides. */
@@ -166,7 +171,7 @@ export function parseRecord(text: string): HandoverRecord {
   const created = stringOr(value['created'], undefined);
   const record: HandoverRecord = {
     ...image(value),
-    ...(value['further'] === undefined ? {} : { further: objectsOf(value['further']).slice(0, maxImages).map(image) }),
+    ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
     ...(created === undefined ? {} : { created }),
     tarballName: fileName(value['tarballName']),
     tarballSize: byteCount(value, 'tarballSize'),
@@ -177,6 +182,14 @@ export function parseRecord(text: string): HandoverRecord {
   };
   requireInside(record);
   return record;
+}
+
+function furtherImages(value: unknown): readonly RecordedImage[] {
+  const items: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (items.length > maxImages) throw corrupt(`it lists ${String(items.length)} further images`);
+  // One that is left out would be an image that nobody misses.
+  if (!items.every(isObject)) throw corrupt('a further image in it is not a JSON object');
+  return items.map(image);
 }
 
 function image(value: JsonObject): RecordedImage {
@@ -240,7 +253,7 @@ function layers(value: JsonObject): readonly RecordLayer[] {
 function requireInside(record: HandoverRecord): void {
   const isOutside = ({ offset = 0, size }: Partial<BytePlace> & Pick<BytePlace, 'size'>): boolean =>
     offset + size > record.tarballSize;
-  for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+  for (const { layers, configAt, manifestAt } of imagesOf(record)) {
     const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
     if (outside !== undefined) throw corrupt(`layer ${outside.digest} lies outside the tarball`);
     if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
