@@ -7,12 +7,12 @@ import { partialFile } from '../shared/bytes/partial-file.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
-import type { HandoverRecord } from '../shared/image/record.ts';
-import { formatReference } from '../shared/image/reference.ts';
+import { type HandoverRecord, imagesOf } from '../shared/image/record.ts';
+import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { type ArrivedImage, type ArrivedImages, feed } from './feed.ts';
 import { findHandover, type FindTools, type Handover } from './find.ts';
 import type { Identity } from './identity.ts';
-import { findHere, proveAndName } from './name.ts';
+import { findHere, proveAndName, requireNames } from './name.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan/plan.ts';
 import { requireExpected } from './verify.ts';
 import { chooseRecorded } from './whole-tarball.ts';
@@ -71,12 +71,12 @@ export async function loadHandover(
 ): Promise<LoadResult> {
   const { engine, log, timeline } = tools;
   const { content, record, known } = handover;
-  const [claimed] = known?.map(({ identity }) => identity) ?? (record === undefined ? [] : [record]);
+  const claimed = claimedImage(handover, plan.reference);
   // What is only claimed may be reason enough to load nothing; never to load it.
   if (claimed !== undefined) requireExpected(plan, claimed, info.platform);
-  await using guard = guardTags(engine, log.warning);
   const here = await alreadyHere(plan, { ...tools, info }, handover);
   if (here !== undefined) {
+    await using guard = guardTags(engine, log.warning);
     const result = await finish(plan, { ...tools, info }, handover, here, guard);
     guard.keep();
     return result;
@@ -92,6 +92,8 @@ export async function loadHandover(
         const { reference, overlap } = plan;
         const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
         await using arrival = await feed(tools, job);
+        // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
+        await using guard = guardTags(engine, log.warning);
         const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
         const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
         await kept?.commit();
@@ -101,6 +103,14 @@ export async function loadHandover(
     ),
   );
 }
+
+/** The image that is meant, as far as it is known before anything is loaded. */
+function claimedImage({ known, record }: Handover, reference: Reference | undefined): Claim | undefined {
+  if (known !== undefined) return chooseRecorded(known, reference)[0]?.chosen.identity;
+  return record === undefined ? undefined : chooseRecorded(imagesOf(record), reference)[0]?.chosen;
+}
+
+type Claim = Parameters<typeof requireExpected>[1];
 
 type EngineTools = LoadTools & { readonly info: EngineInfo };
 
@@ -147,6 +157,8 @@ async function finish(
   const [first, ...others] = images;
   const image = await proveAndName(tools, first, what, guard);
   for (const other of others) await proveAndName(tools, other, what, guard);
+  // Of two images that claim one name, the last one has it.
+  if (others.length > 0) await requireNames(tools, images);
   const artifact = origin === 'artifact' ? content.artifact : undefined;
   const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded } as const;
   return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };

@@ -65,6 +65,19 @@ export async function proveAndName(
   return named;
 }
 
+/**
+ * Looks once more whether each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+export async function requireNames(
+  { engine, info }: Omit<Tools, 'log'>,
+  images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
+): Promise<void> {
+  for (const { identity, references } of images)
+    for (const name of references.map(formatReference))
+      requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
+
 async function inspect(engine: Engine, name: string): Promise<InspectedImage> {
   const image = await engine.inspect(name);
   if (image !== undefined) return image;
