@@ -10,7 +10,7 @@ import { readSmallTar } from '../../shared/tar/entries.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
-import { exported, publish, recompressed } from '../fixtures/lying-artifact.ts';
+import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
 // An image is whole or it isn't there: docker save, docker push and an import into another containerd work on what was loaded,
 // whatever the engine had before (field-notes M19).
@@ -125,6 +125,36 @@ describe.each(['true', 'false'])('overlap: %s', (overlap) => {
     await load(engine, gzipped, name, overlap);
     await expectWhole(engine, gzipped);
   }, 120_000);
+
+  test.each(['classic', 'containerd'] as const)(
+    'the %s store had all of its layers, of an image with another config (B.9)',
+    async (store) => {
+      const engine = engines[store];
+      const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
+      for (const before of [other, recompressed(other)]) {
+        await load(engine, before, 'base:local', overlap);
+        await load(engine, gzipped, name, overlap);
+        await expectWhole(engine, gzipped);
+        engine.docker('image', 'rm', 'base:local');
+        await expectWhole(engine, gzipped);
+        engine.docker('system', 'prune', '-af');
+      }
+    },
+    120_000,
+  );
+
+  test.each(['classic', 'containerd'] as const)(
+    'an image of the %s store without any layer (B.9)',
+    async (store) => {
+      const engine = engines[store];
+      const empty = makeImage({ layers: 0 });
+      await load(engine, empty, name, overlap);
+      await expectWhole(engine, empty);
+      await load(engine, empty, name, overlap);
+      await expectWhole(engine, empty);
+    },
+    120_000,
+  );
 
   test.each(['classic', 'containerd'] as const)(
     'an image of the %s store with one layer twice (B.9)',
