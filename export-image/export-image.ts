@@ -15,7 +15,7 @@ import { describeSource, type ExportPlan, type TarballPlan } from './plan/plan.t
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout, type StepsListener } from './source/filled-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
-import type { SourceTools } from './source/image-source.ts';
+import type { SourceTools } from './source/from-engine.ts';
 
 /** What happened. */
 export interface ExportResult {

@@ -8,6 +8,7 @@ import type { Timeline } from '../shared/base/timeline.ts';
 import { type LentChunk, type LentChunks, viewOf } from '../shared/bytes/chunks.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
+import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import {
   formatRecord,
@@ -26,8 +27,7 @@ import {
 } from '../shared/tar/tarball-writer.ts';
 import type { NameClaim } from './name-claim.ts';
 import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
-import { pushedByBuild } from './push.ts';
-import type { FilledLayout } from './source/filled-layout.ts';
+import { pushedByBuild, type PushWay } from './push.ts';
 
 /** All of the record but what is known only when the tarball has passed. */
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest'>;
@@ -72,6 +72,13 @@ async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): Asy
 
 /** An image and the references it is handed over under. */
 export type HandedOverImage = NamedImage<TaggedReference>;
+
+/** An OCI layout with all that is handed over. */
+export interface FilledLayout {
+  readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
+  readonly steps: readonly BuildStep[];
+  readonly push: PushWay | undefined;
+}
 
 export interface PlannedHandover extends HandedOverImage {
   readonly further: readonly HandedOverImage[];

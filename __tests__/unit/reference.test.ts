@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { parseMetadataTags } from '../../export-image/plan/tags.ts';
-import { nearMisses } from '../../export-image/source/image-source.ts';
+import { nearMisses } from '../../export-image/source/from-engine.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { parseDigest } from '../../shared/image/digest.ts';

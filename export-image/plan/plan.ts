@@ -2,7 +2,7 @@ import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
-import { chooseTags, immutableTag, lines, parseMetadataTags, withBranchLabel } from './tags.ts';
+import { chooseTags, immutableTag, lines, parseMetadataTags } from './tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
@@ -22,7 +22,7 @@ import {
   type Runner,
   runnerPlatform,
 } from '../../shared/image/host.ts';
-import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
+import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
 /** An image that is built here. */
@@ -200,6 +200,40 @@ function chooseSource(
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
   if (asked) notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
   return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
+}
+
+/**
+ * The source with the label that records its branch; a label that the user sets stays.
+ * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ */
+export function withBranchLabel(
+  source: ExportSource,
+  name: string | undefined,
+  event: WorkflowEvent,
+  notices: string[],
+): ExportSource {
+  if (name === undefined) return source;
+  if (source.kind !== 'build' || !/^[^\s=]+$/.test(name)) throw noLabel(name, source);
+  const { labels } = source.build;
+  if (labels.some((label) => label.startsWith(`${name}=`))) return source;
+  const branch = branchOf(event);
+  if (branch === undefined) {
+    notices.push(`The label ${name} is left out: this run is for no branch.`);
+    return source;
+  }
+  return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+}
+
+function noLabel(name: string, source: ExportSource): HandoverError {
+  const why =
+    source.kind === 'build'
+      ? 'a label needs a name without "=" and white space'
+      : 'only a build can be given a label, and the image has another source';
+  return new HandoverError(
+    'invalid-input',
+    `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
+    'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.',
+  );
 }
 
 /** What an image is called that nobody names. */

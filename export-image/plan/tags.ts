@@ -10,8 +10,7 @@ import {
   type Reference,
   type TaggedReference,
 } from '../../shared/image/reference.ts';
-import { branchOf, type WorkflowEvent } from '../../shared/image/workflow-event.ts';
-import type { ExportSource } from './plan.ts';
+import type { WorkflowEvent } from '../../shared/image/workflow-event.ts';
 
 const shortShaLength = 7;
 /** What leaves room for `-<short sha>` in Docker's 128 characters. */
@@ -206,39 +205,5 @@ function noTags(reason: string): HandoverError {
     'invalid-input',
     `\`tags: auto\` can't tell what this run is for: ${reason}.`,
     'Write the references of the image into `tags`, one a line.',
-  );
-}
-
-/**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
- */
-export function withBranchLabel(
-  source: ExportSource,
-  name: string | undefined,
-  event: WorkflowEvent,
-  notices: string[],
-): ExportSource {
-  if (name === undefined) return source;
-  if (source.kind !== 'build' || !/^[^\s=]+$/.test(name)) throw noLabel(name, source);
-  const { labels } = source.build;
-  if (labels.some((label) => label.startsWith(`${name}=`))) return source;
-  const branch = branchOf(event);
-  if (branch === undefined) {
-    notices.push(`The label ${name} is left out: this run is for no branch.`);
-    return source;
-  }
-  return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
-}
-
-function noLabel(name: string, source: ExportSource): HandoverError {
-  const why =
-    source.kind === 'build'
-      ? 'a label needs a name without "=" and white space'
-      : 'only a build can be given a label, and the image has another source';
-  return new HandoverError(
-    'invalid-input',
-    `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
-    'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.',
   );
 }

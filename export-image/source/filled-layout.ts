@@ -1,6 +1,5 @@
-import type { HandedOverImage } from '../hand-over.ts';
+import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
 import type { LayoutPlan } from '../plan/plan.ts';
-import type { PushWay } from '../push.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -8,14 +7,8 @@ import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
-import { buildIntoLayout, saveIntoLayout, type SourcedImage, type SourceTools } from './image-source.ts';
-
-/** An OCI layout with all that is handed over. */
-export interface FilledLayout {
-  readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
-  readonly steps: readonly BuildStep[];
-  readonly push: PushWay | undefined;
-}
+import { buildIntoLayout } from './from-build.ts';
+import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engine.ts';
 
 type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
 

@@ -1,0 +1,98 @@
+import type { PushPlan } from '../plan/push-plan.ts';
+import { pushFromEngine, type PushWay } from '../push.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import type { Log } from '../../shared/base/log.ts';
+import type { BuildStep } from '../../shared/docker/build-progress.ts';
+import type { Buildx } from '../../shared/docker/buildx.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
+import type { Registry } from '../../shared/docker/registry.ts';
+import type { Digest } from '../../shared/image/digest.ts';
+import { isImageId } from '../../shared/image/reference.ts';
+import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
+import { writeOciLayout } from '../../shared/layout/write-layout.ts';
+
+/**
+ * Local references that a reader may have meant: the same repository under another tag, or the same text in another
+ * case. Both sides are as docker prints them.
+ */
+export function nearMisses(wanted: string, local: readonly string[]): readonly string[] {
+  const repository = (reference: string): string => reference.slice(0, tagColon(reference)).toLowerCase();
+  const last = (reference: string): string => repository(reference).split('/').at(-1) ?? '';
+  const same = local.filter((reference) => repository(reference) === repository(wanted));
+  return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
+}
+
+function tagColon(reference: string): number {
+  const colon = reference.lastIndexOf(':');
+  return colon > reference.lastIndexOf('/') ? colon : reference.length;
+}
+
+/** What getting an image into an OCI layout needs. */
+export interface SourceTools {
+  readonly engine: Engine;
+  readonly buildx: Buildx;
+  readonly registry: Registry;
+  readonly log: Log;
+  /** A folder of our own for layouts and secrets. */
+  readonly tempDir: string;
+}
+
+/** The OCI layout to write, and how new layers are stored in it. */
+export interface LayoutRequest {
+  readonly directory: string;
+  readonly compression: LayerCompression;
+}
+
+/** An image that is in its OCI layout. */
+export interface SourcedImage {
+  /** The Dockerfile's steps. */
+  readonly steps: readonly BuildStep[];
+  /** Layers that were compressed on the way. */
+  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
+  readonly push?: PushWay;
+  /** What a push still needs, or is being removed; to be disposed of at the end. */
+  readonly kept?: AsyncDisposable;
+}
+
+/**
+ * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
+ * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ */
+export async function saveIntoLayout(
+  tools: SourceTools,
+  name: string,
+  layout: LayoutRequest,
+  push: PushPlan | undefined,
+): Promise<SourcedImage> {
+  const found = await tools.engine.inspect(name);
+  if (found === undefined) throw await notFound(tools.engine, name);
+  tools.log.info(`Found ${name} (${found.imageId})`);
+  const image = isImageId(name) ? found.imageId : name;
+  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+  if (push === undefined) return { steps: [], replaced };
+  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, image, push) } };
+}
+
+async function notFound(engine: Engine, name: string): Promise<HandoverError> {
+  const local = [...(await engine.references()).keys()];
+  const near = nearMisses(engine.nameOf(name), local);
+  const shown = local.slice(0, 20).join(', ') || 'none';
+  return new HandoverError(
+    'image-not-found',
+    `There is no image ${name} in this engine.` +
+      (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
+      ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`,
+    missingHint(name, near),
+  );
+}
+
+function missingHint(name: string, near: readonly string[]): string {
+  if (isImageId(name)) {
+    return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+  }
+  return near.length > 0
+    ? 'Correct the tag in `source-image`, or build with that tag.'
+    : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
+}
