@@ -25554,7 +25554,7 @@ module.exports = apply;
 
 /***/ }),
 
-/***/ 8153:
+/***/ 534:
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var baseIndexOf = __webpack_require__(4760);
@@ -25750,7 +25750,7 @@ module.exports = assocIndexOf;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var SetCache = __webpack_require__(3706),
-    arrayIncludes = __webpack_require__(8153),
+    arrayIncludes = __webpack_require__(534),
     arrayIncludesWith = __webpack_require__(7314),
     arrayMap = __webpack_require__(6649),
     baseUnary = __webpack_require__(5506),
@@ -26268,7 +26268,7 @@ module.exports = baseUnary;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var SetCache = __webpack_require__(3706),
-    arrayIncludes = __webpack_require__(8153),
+    arrayIncludes = __webpack_require__(534),
     arrayIncludesWith = __webpack_require__(7314),
     cacheHas = __webpack_require__(4486),
     createSet = __webpack_require__(8242),

@@ -30124,7 +30124,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 8877:
+/***/ 8814:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30366,6 +30366,10 @@ function corrupt(why, cause) {
 const maxRecordBytes = 2 * image_manifest/* maxJsonBytes */.ou;
 const maxLayers = 1000;
 const maxImages = 100;
+/** All images of a record, the first one first. */
+function imagesOf(record) {
+    return [record, ...(record.further ?? [])];
+}
 /**
  * The record as the text that goes into the artifact.
  * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
@@ -30403,7 +30407,7 @@ function parseRecord(text) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const record = {
         ...record_image(value),
-        ...(value['further'] === undefined ? {} : { further: (0,json/* objectsOf */.iZ)(value['further']).slice(0, maxImages).map(record_image) }),
+        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
@@ -30414,6 +30418,15 @@ function parseRecord(text) {
     };
     requireInside(record);
     return record;
+}
+function furtherImages(value) {
+    const items = Array.isArray(value) ? value : [value];
+    if (items.length > maxImages)
+        throw corrupt(`it lists ${String(items.length)} further images`);
+    // One that is left out would be an image that nobody misses.
+    if (!items.every(json/* isObject */.Gv))
+        throw corrupt('a further image in it is not a JSON object');
+    return items.map(record_image);
 }
 function record_image(value) {
     return {
@@ -30476,7 +30489,7 @@ function record_layers(value) {
 }
 function requireInside(record) {
     const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
-    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+    for (const { layers, configAt, manifestAt } of imagesOf(record)) {
         const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
         if (outside !== undefined)
             throw corrupt(`layer ${outside.digest} lies outside the tarball`);
@@ -30526,6 +30539,78 @@ function byteCount(from, name) {
 
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+
+
+
+
+
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+function blobPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+}
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+async function readOciLayout(layout, platform, replaced = new Map()) {
+    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
+        throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+    });
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
+    const manifestBytes = await readJsonBlob(layout, descriptor);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
+    const configBytes = await readJsonBlob(layout, manifest.config);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
+    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+    }
+    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    const unchanged = {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: descriptor.digest,
+        manifestBytes,
+        manifestMediaType: descriptor.mediaType,
+        layers,
+    };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
+}
+async function findManifest(layout, descriptors, platform) {
+    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
+    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
+    const only = images.length === 1 ? images[0] : undefined;
+    const found = match ?? only;
+    if (found === undefined) {
+        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
+        throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+    }
+    if (!(0,image_manifest/* isIndex */.nw)(found))
+        return found;
+    const bytes = await readJsonBlob(layout, found);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
+}
+async function readJsonBlob(layout, descriptor) {
+    await requireBlob(layout, descriptor);
+    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
+    const actual = (0,image_digest/* digestOf */.ol)(bytes);
+    if (actual !== descriptor.digest)
+        throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+    return bytes;
+}
+async function requireBlob(layout, descriptor) {
+    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
+    if (found?.size === descriptor.size)
+        return;
+    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+    throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/tar/header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
@@ -30621,88 +30706,7 @@ function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
-
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
-function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
-
-
-
-
-
-
-
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
-function blobPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
-}
-/**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
- */
-async function readOciLayout(layout, platform, replaced = new Map()) {
-    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw invalidLayout(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
-    });
-    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
-    const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
-    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
-    const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
-    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
-    }
-    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
-    const unchanged = {
-        configDigest: manifest.config.digest,
-        configBytes,
-        config,
-        manifestDigest: descriptor.digest,
-        manifestBytes,
-        manifestMediaType: descriptor.mediaType,
-        layers,
-    };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
-}
-async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
-    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
-    const only = images.length === 1 ? images[0] : undefined;
-    const found = match ?? only;
-    if (found === undefined) {
-        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw invalidLayout(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
-    }
-    if (!(0,image_manifest/* isIndex */.nw)(found))
-        return found;
-    const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
-}
-async function readJsonBlob(layout, descriptor) {
-    await requireBlob(layout, descriptor);
-    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
-    const actual = (0,image_digest/* digestOf */.ol)(bytes);
-    if (actual !== descriptor.digest)
-        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
-    return bytes;
-}
-async function requireBlob(layout, descriptor) {
-    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
-    if (found?.size === descriptor.size)
-        return;
-    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
-
 
 
 
@@ -30765,7 +30769,7 @@ async function* growingFileChunks(growing, written) {
         // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
         if (await becomes(file, wholePath, written))
             return false;
-        throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`${wholePath} isn't the file that was read while it was written.`);
     };
     yield* exactly(size, wholePath, (0,files/* transientFileChunks */.jx)(file, grows));
 }
@@ -30788,7 +30792,7 @@ async function* exactly(size, path, chunks) {
         yield chunk;
     }
     if (read !== size)
-        throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
 }
 const lookEveryMs = 25;
 /**
@@ -30861,7 +30865,6 @@ async function begun(items) {
 
 
 
-
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
@@ -30923,7 +30926,7 @@ function archiveEntries(images) {
 function requireLayers(images, written) {
     const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
     if (missing !== undefined)
-        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 function describe(image, references) {
     const { platform } = image.config;
@@ -30956,7 +30959,6 @@ function tarball_writer_json(value) {
 // EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
 var export_image_push = __nccwpck_require__(4853);
 ;// CONCATENATED MODULE: ./build/export-image/hand-over.js
-
 
 
 
@@ -31031,23 +31033,27 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, su
  * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
  * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
  */
-async function uploadFilling(plan, tools, layout) {
+async function uploadLayout(plan, tools, layout) {
     const { directory, filled, file, claim } = layout;
     // What is judged when the build is over must not be uploaded before.
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
     const images = async () => (await filled).images;
-    let written;
+    const written = Promise.withResolvers();
     const fitting = whileItFits(layers, plan.tarballPath);
-    const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
+    const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
     const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
     const unsealed = async () => {
-        if (written === undefined)
-            throw new RangeError('the record comes behind the tarball');
         const { images: named, push } = await filled;
         const [first, ...further] = named;
-        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+        const facts = {
+            ...first,
+            further,
+            tarball: await written.promise,
+            path: plan.tarballPath,
+            producer: tools.producer,
+        };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
@@ -31083,8 +31089,11 @@ async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
             await drain(chunks);
     }
     if (record === undefined)
-        throw new RangeError('the upload ended before the record was written');
+        throw unfinished(name);
     return { record, artifact };
+}
+function unfinished(name) {
+    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`, 'Re-run the job.');
 }
 /** Whether the name is another job's, and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
@@ -31150,12 +31159,10 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 6 modules
-var plan_plan = __nccwpck_require__(534);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 5 modules
+var plan_plan = __nccwpck_require__(6403);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
-// EXTERNAL MODULE: ./build/shared/docker/buildx.js + 2 modules
-var buildx = __nccwpck_require__(2219);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31556,69 +31563,7 @@ function partialPath(layout, digest) {
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
-
-
-
-
-
-
-
-/**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
- * @throws HandoverError `build-failed`
- */
-async function buildAndPush(tools, request, secrets) {
-    const { build, platform, push } = request;
-    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
-    const layout = { kind: 'oci-layout', ...request.layout };
-    if (push === undefined)
-        return { steps: (await run(build, [platform], [layout])).steps };
-    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
-    const later = (failed) => ({
-        kind: 'to-do',
-        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
-    });
-    if (push.listedPlatforms.length > 0 || request.requireCache) {
-        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
-    }
-    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
-    if (pushFailure === undefined) {
-        const digest = await pushedDigest(registry.metadataFile);
-        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
-    }
-    tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
-    await run(outOfCache(build), [platform], [layout]);
-    return { steps, push: later(pushFailure) };
-}
-// What was built once is not to be built anew, nor on another base: it would be another image.
-function outOfCache(build) {
-    return { ...build, noCache: false, pull: false };
-}
-async function pushOutOfCache(run, build, push, platform, registry) {
-    const several = push.listedPlatforms.length > 0;
-    // The handover's build has written the cache, but for the further platforms.
-    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
-    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
-    if (pushFailure !== undefined)
-        throw pushFailure;
-    const digest = await pushedDigest(registry.metadataFile);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
-}
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
-async function pushedDigest(metadataFile) {
-    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
-    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
-    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/source/image-source.js
-var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var from_build_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -31640,7 +31585,7 @@ var image_source_addDisposableResource = (undefined && undefined.__addDisposable
     }
     return value;
 };
-var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var from_build_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -31681,21 +31626,6 @@ var image_source_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
-/**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
- */
-function nearMisses(wanted, local) {
-    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
-    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
-    const same = local.filter((reference) => repository(reference) === repository(wanted));
-    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
-}
-function tagColon(reference) {
-    const colon = reference.lastIndexOf(':');
-    return colon > reference.lastIndexOf('/') ? colon : reference.length;
-}
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -31759,7 +31689,7 @@ async function requireSecretFile({ id, place }) {
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
@@ -31775,7 +31705,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = image_source_disposeResources(env_1);
+        const result_1 = from_build_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -31787,6 +31717,79 @@ async function removeUntagged({ engine, log }, imageId) {
     await engine.untag(imageId).catch((error) => {
         log.info(`The built image stays in the engine: ${String(error)}`);
     });
+}
+/**
+ * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
+ * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * @throws HandoverError `build-failed`
+ */
+async function buildAndPush(tools, request, secrets) {
+    const { build, platform, push } = request;
+    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const layout = { kind: 'oci-layout', ...request.layout };
+    if (push === undefined)
+        return { steps: (await run(build, [platform], [layout])).steps };
+    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
+    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const later = (failed) => ({
+        kind: 'to-do',
+        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
+    });
+    if (push.listedPlatforms.length > 0 || request.requireCache) {
+        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
+    }
+    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (pushFailure === undefined) {
+        const digest = await pushedDigest(registry.metadataFile);
+        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    }
+    tools.log.info('The image is built, but not pushed: it is handed over first.');
+    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
+    return { steps, push: later(pushFailure) };
+}
+// What was built once is not to be built anew, nor on another base: it would be another image.
+function outOfCache(build) {
+    return { ...build, noCache: false, pull: false };
+}
+async function pushOutOfCache(run, build, push, platform, registry) {
+    const several = push.listedPlatforms.length > 0;
+    // The handover's build has written the cache, but for the further platforms.
+    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
+    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
+    if (pushFailure !== undefined)
+        throw pushFailure;
+    const digest = await pushedDigest(registry.metadataFile);
+    if (digest !== undefined)
+        return digest;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+}
+/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+async function pushedDigest(metadataFile) {
+    const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+
+;// CONCATENATED MODULE: ./build/export-image/source/from-engine.js
+
+
+
+
+/**
+ * Local references that a reader may have meant: the same repository under another tag, or the same text in another
+ * case. Both sides are as docker prints them.
+ */
+function nearMisses(wanted, local) {
+    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
+    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
+    const same = local.filter((reference) => repository(reference) === repository(wanted));
+    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
+}
+function tagColon(reference) {
+    const colon = reference.lastIndexOf(':');
+    return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 /**
  * Saves an image of this engine into an OCI layout.
@@ -31827,6 +31830,7 @@ function missingHint(name, near) {
 
 
 
+
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
  * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
@@ -31840,7 +31844,7 @@ async function fillLayout(plan, tools, directory, kept) {
         requireCached(source.steps, plan, plan.source.build.context, tools.log);
     }
     const image = await readOciLayout(directory, plan.platform, source.replaced);
-    const references = [requireReference(plan.reference), ...plan.tags];
+    const references = [plan.reference, ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
     return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
 }
@@ -31851,8 +31855,6 @@ async function takeSource({ source, platform, push, requireCache, compression },
         const save = () => saveIntoLayout(tools, source.image, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
-    if (source.kind !== 'build')
-        throw new RangeError('a tarball is handed over as it is');
     const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
     return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
@@ -31875,11 +31877,6 @@ function requireCached(steps, plan, context, log) {
         `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
         'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
-}
-function requireReference(reference) {
-    if (reference === undefined)
-        throw new RangeError('a build is always planned with a reference');
-    return reference;
 }
 
 // EXTERNAL MODULE: external "node:fs"
@@ -32353,7 +32350,8 @@ const chunkBytes = 256 * 1024;
  * the classic store doesn't load the archive itself.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-async function openSourceTarball(path, plan, producer) {
+async function openSourceTarball(plan, producer) {
+    const { path } = plan.source;
     const size = await sizeOf(path);
     const compression = compressionOf(await head(path));
     const { kind, images } = await inspectFile(path, compression);
@@ -32366,7 +32364,7 @@ async function openSourceTarball(path, plan, producer) {
     if (image === undefined) {
         const file = { path, size, compression };
         const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => record };
+        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve(record) };
     }
     return repacked({ path, compression }, { image, references }, plan, producer);
 }
@@ -32396,18 +32394,14 @@ function recordOf({ path, size, compression }, image, references, producer) {
 }
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
 function repacked({ path, compression }, image, plan, producer) {
-    let written;
+    const written = Promise.withResolvers();
     const layers = layersOf(image.image, decompress(fileChunks(path), compression));
     const images = () => Promise.resolve([image]);
     return {
         size: undefined,
-        chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+        chunks: tarballChunks(layers, images, written.resolve),
         isNew: true,
-        unsealed: () => {
-            if (written === undefined)
-                throw new RangeError('the record comes behind the tarball');
-            return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
-        },
+        unsealed: async () => imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
     };
 }
 async function* layersOf(image, archive) {
@@ -32538,14 +32532,14 @@ async function exportImage(plan, tools) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log } = tools;
-        log.info(`Handing over ${(0,plan_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
+        log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
         for (const warning of plan.warnings)
             log.warning(warning);
         const claim = await claimFor(plan, tools);
-        if (plan.source.kind === 'tarball')
-            return handOverFile(plan, tools, plan.source.path, claim);
+        if (plan.kind === 'tarball')
+            return handOverFile(plan, tools, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tools.tempRoot), true);
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
@@ -32553,7 +32547,7 @@ async function exportImage(plan, tools) {
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
-        const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
+        const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: way } = await filled;
@@ -32583,19 +32577,19 @@ async function claimFor(plan, { store, producer }) {
         return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
     }
 }
-async function handOverFile(plan, tools, path, claim) {
+async function handOverFile(plan, tools, claim) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline } = tools;
-        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, path, log) : undefined, true);
+        const { path } = plan.source;
+        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)));
+        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
             log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
         const { size, chunks } = source;
         const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-        const unsealed = () => Promise.resolve(source.unsealed());
-        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, unsealed)));
+        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
         await file?.commit();
         log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
         return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
@@ -32610,10 +32604,10 @@ async function handOverFile(plan, tools, path, claim) {
             await result_2;
     }
 }
-async function newFile({ tarballPath }, source, log) {
-    if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source))
+async function newFile({ tarballPath, source }, log) {
+    if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source.path))
         return partialFile(tarballPath, spaceAdvice, log);
-    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
@@ -32692,23 +32686,22 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3076);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6948);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8562);
-/* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9270);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7804);
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8877);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(534);
-/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(4853);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(8842);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8814);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4853);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9717);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3076);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6948);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -32777,40 +32770,39 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .failedOutputs */ .KP)());
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)()));
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readExportInputs */ .k)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)());
-        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planExport */ .i)(inputs, context);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_0__/* .runStore */ .Z)({
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .failedOutputs */ .KP)());
+        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readExportInputs */ .k)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)());
+        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planExport */ .ie)(inputs, context);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({
             ...context,
             onRetry: log.info,
             progress: log.progress,
             onNotice: log.notice,
-            maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$,
+            maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l,
             signal,
         }), true);
-        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_10__/* .exportImage */ ._)(plan, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_1__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+        const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_0__/* .exportImage */ ._)(plan, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .containerEngine */ .w)(plan.engine, context.tempRoot, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
             onSteps: (steps) => {
-                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .stepOutputs */ .tH)(steps));
+                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .stepOutputs */ .tH)(steps));
             },
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .exportSummary */ .P)(result, times.spans()));
-        (0,_push_js__WEBPACK_IMPORTED_MODULE_13__/* .requirePushed */ .$L)(plan.push, result.push);
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .exportSummary */ .P)(result, times.spans()));
+        (0,_push_js__WEBPACK_IMPORTED_MODULE_3__/* .requirePushed */ .$L)(plan.push, result.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33011,232 +33003,24 @@ function exporterArguments(exporter) {
 
 /***/ }),
 
-/***/ 534:
+/***/ 6403:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  B: () => (/* binding */ describeSource),
-  i: () => (/* binding */ planExport)
+  B6: () => (/* binding */ describeSource),
+  ie: () => (/* binding */ planExport)
 });
 
+// UNUSED EXPORTS: withBranchLabel
+
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/image/engine-name.js
-
-
-/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
-function parseEngineName(text) {
-    const name = text.trim().toLowerCase();
-    if (name === 'docker' || name === 'podman')
-        return name;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`engine\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
-}
-/**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
- * @throws HandoverError `invalid-input` for another engine
- */
-function requireDocker(engine, what) {
-    if (engine === 'docker')
-        return;
-    throw new errors/* HandoverError */.Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/artifact-name.js
-
-
-/**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
- * @throws HandoverError `invalid-input`
- */
-function requireArtifactName(name) {
-    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
-    if (wrong === undefined && name.trim() !== '')
-        return name;
-    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
-}
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
-function isPattern(text) {
-    return /[*?]/.test(text);
-}
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
-function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
-    }
-    return /^\**$/.test(pattern.slice(at));
-}
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var base_json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
-
-
-// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
-function workflowEvent(facts) {
-    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
-    if (facts.name === '')
-        return none('there is no workflow event here');
-    if (facts.name === 'delete')
-        return none('the event is the deletion of a branch or tag');
-    if (facts.name === 'push' && payload['deleted'] === true)
-        return none('the push deleted its branch or tag');
-    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
-        return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
-    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
-        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
-    }
-    if (facts.name === 'merge_group')
-        return mergeGroup(facts, payload);
-    if (facts.name === 'workflow_run')
-        return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
-}
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
-function branchOf(event) {
-    if (event.kind === 'branch')
-        return event.name;
-    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
-}
-function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
-    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
-    const number = [request['number'], payload['number'], fromRef].find(isNumber);
-    const sha = firstCommit(head['sha']);
-    if (number === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
-    if (sha === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-}
-function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
-    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
-}
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
-function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
-    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
-    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
-    if (sha === undefined)
-        return none('the payload of workflow_run has no commit of the run that triggered it');
-    if (trigger === 'issue_comment')
-        return none('the run that triggered this one was for a comment, which names no commit');
-    if (trigger === 'release')
-        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
-    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
-    const number = request?.['number'];
-    if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
-    const isOurs = home !== undefined && head === home;
-    const isDefault = isDefaultBranch(trigger, payload);
-    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
-}
-function ofRef(ref, sha, isDefault) {
-    if (sha === undefined)
-        return none('the event names no commit');
-    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
-    if (kind === 'tags')
-        return { kind: 'tag', name, sha };
-    if (kind === 'heads') {
-        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
-        return queued === undefined
-            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
-            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
-    }
-    if (kind !== 'pull')
-        return { kind: 'commit', sha };
-    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
-    return isNumber(number)
-        ? { kind: 'pull-request', number, sha }
-        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
-}
-function refOf(facts, payload) {
-    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
-    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
-    if (given === '')
-        return released === '' ? '' : `refs/tags/${released}`;
-    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
-    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-}
-function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
-        return () => false;
-    // A schedule runs on the default branch only.
-    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
-}
-function firstCommit(...candidates) {
-    return candidates
-        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
-        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
-}
-function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,base_json/* isObject */.Gv)(found) ? found : {};
-}
-function none(reason) {
-    return { kind: 'none', reason };
-}
-
-// EXTERNAL MODULE: ./build/shared/image/runner.js
-var image_runner = __nccwpck_require__(3450);
-// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
-var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
@@ -33273,6 +33057,8 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
 }
 
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
 
 
@@ -33309,8 +33095,11 @@ function chooseOnFailure(text) {
     throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
 }
 
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
-
 
 
 
@@ -33472,34 +33261,191 @@ function noRepository() {
 function tags_noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
+
+;// CONCATENATED MODULE: ./build/shared/image/artifact-name.js
+
+
 /**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * @throws HandoverError `invalid-input`
  */
-function withBranchLabel(source, name, event, notices) {
-    if (name === undefined)
-        return source;
-    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
-        throw noLabel(name, source);
-    const { labels } = source.build;
-    if (labels.some((label) => label.startsWith(`${name}=`)))
-        return source;
-    const branch = branchOf(event);
-    if (branch === undefined) {
-        notices.push(`The label ${name} is left out: this run is for no branch.`);
-        return source;
-    }
-    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+function requireArtifactName(name) {
+    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
+    if (wrong === undefined && name.trim() !== '')
+        return name;
+    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
+    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-function noLabel(name, source) {
-    const why = source.kind === 'build'
-        ? 'a label needs a name without "=" and white space'
-        : 'only a build can be given a label, and the image has another source';
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+function isPattern(text) {
+    return /[*?]/.test(text);
+}
+/**
+ * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
+ * time in proportion to both lengths at most, whatever the pattern.
+ */
+function matchesPattern(pattern, name) {
+    let at = 0;
+    let position = 0;
+    // Where the last `*` stands, and up to where it has swallowed the name.
+    let star = -1;
+    let swallowed = 0;
+    while (position < name.length) {
+        if (pattern[at] === '*') {
+            star = at;
+            at += 1;
+            swallowed = position;
+        }
+        else if (pattern[at] === '?' || pattern[at] === name[position]) {
+            at += 1;
+            position += 1;
+        }
+        else if (star >= 0) {
+            swallowed += 1;
+            position = swallowed;
+            at = star + 1;
+        }
+        else {
+            return false;
+        }
+    }
+    return /^\**$/.test(pattern.slice(at));
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
+
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
+/** Says what the workflow runs for, or why that can't be known. Never throws. */
+function workflowEvent(facts) {
+    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
+    if (facts.name === '')
+        return none('there is no workflow event here');
+    if (facts.name === 'delete')
+        return none('the event is the deletion of a branch or tag');
+    if (facts.name === 'push' && payload['deleted'] === true)
+        return none('the push deleted its branch or tag');
+    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
+        return pullRequest(facts, payload);
+    const issue = member(payload, 'issue');
+    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
+        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
+    }
+    if (facts.name === 'merge_group')
+        return mergeGroup(facts, payload);
+    if (facts.name === 'workflow_run')
+        return triggeringRun(payload);
+    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+}
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+function branchOf(event) {
+    if (event.kind === 'branch')
+        return event.name;
+    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+function pullRequest(facts, payload) {
+    const request = member(payload, 'pull_request');
+    const head = member(request, 'head');
+    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+    const number = [request['number'], payload['number'], fromRef].find(isNumber);
+    const sha = firstCommit(head['sha']);
+    if (number === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
+    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    if (sha === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
+    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
+    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+function mergeGroup(facts, payload) {
+    const group = member(payload, 'merge_group');
+    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload) {
+    const run = member(payload, 'workflow_run');
+    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
+    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
+    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    if (sha === undefined)
+        return none('the payload of workflow_run has no commit of the run that triggered it');
+    if (trigger === 'issue_comment')
+        return none('the run that triggered this one was for a comment, which names no commit');
+    if (trigger === 'release')
+        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
+    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const number = request?.['number'];
+    if (isNumber(number))
+        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+    const isOurs = home !== undefined && head === home;
+    const isDefault = isDefaultBranch(trigger, payload);
+    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+function ofRef(ref, sha, isDefault) {
+    if (sha === undefined)
+        return none('the event names no commit');
+    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+    if (kind === 'tags')
+        return { kind: 'tag', name, sha };
+    if (kind === 'heads') {
+        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+        return queued === undefined
+            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+    }
+    if (kind !== 'pull')
+        return { kind: 'commit', sha };
+    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+    return isNumber(number)
+        ? { kind: 'pull-request', number, sha }
+        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
+}
+function refOf(facts, payload) {
+    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
+    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
+    if (given === '')
+        return released === '' ? '' : `refs/tags/${released}`;
+    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+function commitOf(facts, payload) {
+    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+}
+function isDefaultBranch(eventName, payload) {
+    const known = member(payload, 'repository')['default_branch'];
+    if (!branchEvents.some((name) => name === eventName))
+        return () => false;
+    // A schedule runs on the default branch only.
+    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+function firstCommit(...candidates) {
+    return candidates
+        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
+        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+function isNumber(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+function member(value, name) {
+    const found = value[name];
+    return (0,base_json/* isObject */.Gv)(found) ? found : {};
+}
+function none(reason) {
+    return { kind: 'none', reason };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
-
 
 
 
@@ -33520,37 +33466,40 @@ function planExport(inputs, facts) {
     const event = workflowEvent(facts.event);
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
     const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
-    const reference = chooseReference(inputs, source, taken);
+    const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
+    const what = source.kind === 'tarball'
+        ? { kind: 'tarball', source, reference: given }
+        : { kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
+    const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
     const push = planPush(inputs.push, tags, source.kind, platform);
     if (push !== undefined)
-        requireDocker(engine, '`push: true`');
+        (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
     notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
-    return {
-        source,
-        reference,
+    const further = chooseFurther(inputs.furtherImages, source, [reference, ...tags]);
+    const plan = {
         tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
         platform,
-        further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: requireArtifactName(inputs.artifactName),
         whenTaken: 'fail',
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
-        requireCache: inputs.requireCache,
-        compression: chooseCompression(inputs.compression, inputs.compressionLevel),
         engine,
         jobKey: inputs.jobKey ?? '',
-        push,
         notices,
         warnings,
     };
+    const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
+    return what.kind === 'tarball'
+        ? { ...plan, ...what, push: undefined }
+        : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
 }
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
@@ -33596,15 +33545,37 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
-function chooseReference(inputs, source, taken) {
-    if (inputs.image !== undefined)
-        return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
+/**
+ * The source with the label that records its branch; a label that the user sets stays.
+ * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ */
+function withBranchLabel(source, name, event, notices) {
+    if (name === undefined)
+        return source;
+    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
+        throw noLabel(name, source);
+    const { labels } = source.build;
+    if (labels.some((label) => label.startsWith(`${name}=`)))
+        return source;
+    const branch = branchOf(event);
+    if (branch === undefined) {
+        notices.push(`The label ${name} is left out: this run is for no branch.`);
+        return source;
+    }
+    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+}
+function noLabel(name, source) {
+    const why = source.kind === 'build'
+        ? 'a label needs a name without "=" and white space'
+        : 'only a build can be given a label, and the image has another source';
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+}
+/** What an image is called that nobody names. */
+function ownReference(source, sourceImage, taken) {
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
-    if (taken === undefined)
-        return undefined;
-    if (taken.reference === undefined)
-        throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+    if (taken?.reference === undefined)
+        throw noName(`image ID (${lines(sourceImage ?? '')[0] ?? ''})`);
     const { digest, ...named } = taken.reference;
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
@@ -33627,10 +33598,10 @@ function chooseFurther(given, source, taken) {
 }
 /** `native` is the runner's own platform. */
 function choosePlatform(text, runner) {
-    return text.trim() === 'native' ? (0,image_runner/* runnerPlatform */.G)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
+    return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
 function chooseEngine(text, source) {
-    const engine = parseEngineName(text);
+    const engine = (0,host/* parseEngineName */.D7)(text);
     if (engine === 'docker' || source.kind !== 'build')
         return engine;
     throw new errors/* HandoverError */.Cu('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
@@ -33817,16 +33788,16 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const guard = __addDisposableResource(env_1, guardTags(engine, log.warning), true);
-        const digests = [];
-        for (const reference of plan.references) {
+        const pushAs = async (reference) => {
             const name = (0,image_reference/* formatReference */.FH)(reference);
             await guard.tag(image, name);
-            digests.push(await registry.push(name));
-        }
-        const [first] = digests;
-        if (first === undefined)
-            throw new RangeError('a push is always planned with a reference');
-        return first;
+            return registry.push(name);
+        };
+        const [first, ...others] = plan.references;
+        const digest = await pushAs(first);
+        for (const reference of others)
+            await pushAs(reference);
+        return digest;
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33842,7 +33813,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 8842:
+/***/ 9717:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33871,6 +33842,17 @@ function code(text) {
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,base_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
 /** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
     if (spans.length === 0)
@@ -33890,21 +33872,6 @@ function gantt(spans) {
         ...tasks,
         '```',
     ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-table.js
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,base_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -35153,17 +35120,37 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
+    return fallbackStore(ownStore(options), run_store_explained(options), options.onNotice);
+}
+/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
+function run_store_explained(options) {
     const official = officialStore(options.tempRoot);
-    const explained = {
-        ...official,
-        upload: (request) => official.upload(request).catch((error) => {
-            // The official client tells the status in its message alone.
-            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(request.name, error);
-            throw transferFailed(`upload the artifact "${request.name}"`, error);
-        }),
+    const or = async (what, name, work) => {
+        try {
+            return await work;
+        }
+        catch (error) {
+            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+                throw notFound(name, error);
+            throw transferFailed(`${what} by way of the official client`, error);
+        }
     };
-    return fallbackStore(ownStore(options), explained, options.onNotice);
+    return {
+        list: () => or('list the artifacts of this run', '', official.list()),
+        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
+        upload: (request) => {
+            const uploading = official.upload(request).catch(async (error) => {
+                if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                    throw nameTaken(request.name, error);
+                const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+                await removeUnfinished(credentials, options, request.name, { unlessListed: true });
+                throw error;
+            });
+            return or(`upload the artifact "${request.name}"`, request.name, uploading);
+        },
+        remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
+    };
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -35190,9 +35177,16 @@ function ownStore(options) {
 async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
+    const what = `read the artifact "${artifact.name}"`;
+    let isOpen = false;
+    const sign = () => explain(what, async () => maskedUrl(await service.signDownload(listed), options.maskSecret)).catch((error) => {
+        // Nobody can take over what is being read already.
+        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+    });
     const { onRetry, progress, signal } = options;
-    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+    const content = await openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+    isOpen = true;
+    return content;
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -35200,12 +35194,19 @@ async function run_store_upload(http, service, credentials, options, request) {
     const create = () => service.create(name, expiresAt).catch((error) => {
         throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
     });
-    const url = await explain(`create the artifact "${name}"`, create);
+    const url = await explain(`create the artifact "${name}"`, create).catch(async (error) => {
+        // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
+        if (error instanceof UnknownAnswer)
+            await removeUnfinished(credentials, options, name, { unlessListed: true });
+        throw error;
+    });
     try {
         const zip = storedZip(request.files);
         const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
         const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service.finalize(name, blob.size, blob.digest);
+        const id = await service
+            .finalize(name, blob.size, blob.digest)
+            .catch((error) => listedId(service, name, blob, error));
         return { id, name, ...blob };
     }
     catch (error) {
@@ -35213,12 +35214,23 @@ async function run_store_upload(http, service, credentials, options, request) {
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, { proxied, onRetry }, name) {
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+async function listedId(service, name, sent, error) {
+    const artifacts = error instanceof UnknownAnswer ? await service.list(name) : [];
+    const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+    if (found === undefined)
+        throw error;
+    return found.id;
+}
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
+// isn't known that the name is ours, what is listed under it is another's: that has its content already.
+async function removeUnfinished(credentials, { proxied, onRetry }, name, { unlessListed = false } = {}) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxied, signal);
     try {
-        await resultsService(http, credentials, onRetry, signal).remove(name);
+        const service = resultsService(http, credentials, onRetry, signal);
+        if (!unlessListed || (await service.list(name)).length === 0)
+            await service.remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -35236,6 +35248,9 @@ async function explain(what, work) {
             throw error;
         throw transferFailed(what, error);
     }
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -35257,12 +35272,15 @@ function transferFailed(what, error) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
 /* harmony export */   bD: () => (/* binding */ messageOf),
 /* harmony export */   bY: () => (/* binding */ setupBuildxHint),
 /* harmony export */   c7: () => (/* binding */ systemCodeOf),
 /* harmony export */   zR: () => (/* binding */ asError)
 /* harmony export */ });
 /* unused harmony export errorCodes */
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
@@ -35319,6 +35337,27 @@ function asError(error) {
 }
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+/** A push or a pull that failed. */
+class RegistryFailure extends HandoverError {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
 
 
 /***/ }),
@@ -35370,41 +35409,6 @@ function stringMapOf(value) {
     if (!isObject(value))
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
-}
-
-
-/***/ }),
-
-/***/ 5122:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Y: () => (/* binding */ RegistryFailure)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
-
-
-/** A push or a pull that failed. */
-class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
-    /** Another try would fail in the same way: a wrong login, a missing image. */
-    permanent;
-    /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
-     */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
-    }
-}
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
-function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }
 
 
@@ -35917,10 +35921,7 @@ function seconds(update) {
 var docker_cli = __nccwpck_require__(8100);
 // EXTERNAL MODULE: ./build/shared/docker/registry.js
 var registry = __nccwpck_require__(6058);
-// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
-var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
-
 
 
 
@@ -35972,7 +35973,7 @@ async function build(cli, args, print, pushed) {
         return { steps, pushFailure: undefined };
     const failure = limit.exceeded() ?? progress.failure();
     if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
-        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
+        return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure) };
     }
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
@@ -36135,10 +36136,10 @@ var consumers_ = __nccwpck_require__(8321);
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -36641,18 +36642,16 @@ function parsePush(text) {
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
-/* harmony import */ var _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5122);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
-
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -36673,13 +36672,13 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y && !error.permanent,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
@@ -36688,7 +36687,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -36704,13 +36703,13 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
@@ -36722,31 +36721,31 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isIndex */ .nw)(found)) {
-        throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -36787,6 +36786,68 @@ function digestOf(bytes) {
 
 /***/ }),
 
+/***/ 8118:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   D7: () => (/* binding */ parseEngineName),
+/* harmony export */   GQ: () => (/* binding */ runnerPlatform),
+/* harmony export */   c1: () => (/* binding */ requireDocker),
+/* harmony export */   gQ: () => (/* binding */ explainRunner)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
+/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
+function parseEngineName(text) {
+    const name = text.trim().toLowerCase();
+    if (name === 'docker' || name === 'podman')
+        return name;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+}
+/**
+ * Registries are reached through docker alone.
+ * @param what the input that asks for one, with its value
+ * @throws HandoverError `invalid-input` for another engine
+ */
+function requireDocker(engine, what) {
+    if (engine === 'docker')
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+}
+
+
+/***/ }),
+
 /***/ 1889:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -36797,6 +36858,7 @@ function digestOf(bytes) {
 /* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   YG: () => (/* binding */ invalidLayout),
 /* harmony export */   _m: () => (/* binding */ isImageConfig),
 /* harmony export */   bW: () => (/* binding */ requireConfigSize),
 /* harmony export */   nw: () => (/* binding */ isIndex),
@@ -36931,6 +36993,10 @@ function parseDescriptorPlatform(value) {
 function invalid(where, expected, text) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function invalidLayout(message) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
 
 
 /***/ }),
@@ -37059,6 +37125,9 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
+    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    if (repository === 'sha256')
+        throw invalid(text, 'it would be an image ID, not a reference');
     return {
         repository,
         ...(tag === undefined ? {} : { tag }),
@@ -37138,49 +37207,6 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 3450:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ runnerPlatform),
-/* harmony export */   g: () => (/* binding */ explainRunner)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
 }
 
 
@@ -39283,8 +39309,8 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/runner/secrets.js
-var secrets = __nccwpck_require__(9270);
+// EXTERNAL MODULE: ./build/shared/runner/outputs.js
+var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
 
 
@@ -39293,7 +39319,7 @@ var secrets = __nccwpck_require__(9270);
 
 
 /** @param mask keeps a text out of the log */
-function actionInputs(mask = secrets/* maskSecret */.$) {
+function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
@@ -39322,7 +39348,7 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
             const items = rows(read(name))?.map((row) => row.join(','));
             // Before anything can fail: an error, too, is in the log.
             for (const item of items ?? read(name).split('\n'))
-                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+                (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
             return items.filter((item) => item.trim() !== '');
@@ -39330,13 +39356,13 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
         secretFiles: (name) => {
             const items = lines(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+                (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
             return items;
         },
         secretEnvs: (name) => {
             const items = list(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+                (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
             return items;
         },
     };
@@ -39423,8 +39449,10 @@ function invalid(name, value, expected, hint) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ addSummary),
-/* harmony export */   n: () => (/* binding */ setOutputs)
+/* harmony export */   $l: () => (/* binding */ maskSecret),
+/* harmony export */   S0: () => (/* binding */ addSummary),
+/* harmony export */   n0: () => (/* binding */ setOutputs),
+/* harmony export */   sD: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
@@ -39444,6 +39472,22 @@ async function addSummary(markdown) {
     }
     catch (error) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/** Keeps a text out of the log. */
+function maskSecret(secret) {
+    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
     }
 }
 
@@ -39527,8 +39571,8 @@ function readPayload(path) {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/image/runner.js
-var runner = __nccwpck_require__(3450);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
@@ -39643,7 +39687,7 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await report(name, controller.signal.aborted ? reason : (0,runner/* explainRunner */.g)(error, context.runner));
+        await report(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(error, context.runner));
         process.exit(1);
     }
 }
@@ -39655,42 +39699,13 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
-}
-
-
-/***/ }),
-
-/***/ 9270:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret),
-/* harmony export */   s: () => (/* binding */ maskLines)
-/* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
-
-/** Keeps a text out of the log. */
-function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-}
-// Shorter ones stand in words and numbers of every kind.
-const shortestSecret = 4;
-/**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
- */
-function maskLines(secret, mask) {
-    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
-        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
-            mask(line);
-    }
+    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
 }
 
 

@@ -30270,159 +30270,18 @@ function exporterArguments(exporter) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  B: () => (/* binding */ describeSource),
-  i: () => (/* binding */ planExport)
+  B6: () => (/* binding */ describeSource),
+  ie: () => (/* binding */ planExport)
 });
 
+// UNUSED EXPORTS: withBranchLabel
+
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/engine-name.js
-var engine_name = __nccwpck_require__(1408);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var base_json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
-
-
-// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
-function workflowEvent(facts) {
-    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
-    if (facts.name === '')
-        return none('there is no workflow event here');
-    if (facts.name === 'delete')
-        return none('the event is the deletion of a branch or tag');
-    if (facts.name === 'push' && payload['deleted'] === true)
-        return none('the push deleted its branch or tag');
-    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
-        return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
-    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
-        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
-    }
-    if (facts.name === 'merge_group')
-        return mergeGroup(facts, payload);
-    if (facts.name === 'workflow_run')
-        return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
-}
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
-function branchOf(event) {
-    if (event.kind === 'branch')
-        return event.name;
-    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
-}
-function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
-    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
-    const number = [request['number'], payload['number'], fromRef].find(isNumber);
-    const sha = firstCommit(head['sha']);
-    if (number === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
-    if (sha === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-}
-function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
-    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
-}
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
-function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
-    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
-    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
-    if (sha === undefined)
-        return none('the payload of workflow_run has no commit of the run that triggered it');
-    if (trigger === 'issue_comment')
-        return none('the run that triggered this one was for a comment, which names no commit');
-    if (trigger === 'release')
-        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
-    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
-    const number = request?.['number'];
-    if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
-    const isOurs = home !== undefined && head === home;
-    const isDefault = isDefaultBranch(trigger, payload);
-    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
-}
-function ofRef(ref, sha, isDefault) {
-    if (sha === undefined)
-        return none('the event names no commit');
-    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
-    if (kind === 'tags')
-        return { kind: 'tag', name, sha };
-    if (kind === 'heads') {
-        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
-        return queued === undefined
-            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
-            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
-    }
-    if (kind !== 'pull')
-        return { kind: 'commit', sha };
-    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
-    return isNumber(number)
-        ? { kind: 'pull-request', number, sha }
-        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
-}
-function refOf(facts, payload) {
-    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
-    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
-    if (given === '')
-        return released === '' ? '' : `refs/tags/${released}`;
-    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
-    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-}
-function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
-        return () => false;
-    // A schedule runs on the default branch only.
-    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
-}
-function firstCommit(...candidates) {
-    return candidates
-        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
-        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
-}
-function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,base_json/* isObject */.Gv)(found) ? found : {};
-}
-function none(reason) {
-    return { kind: 'none', reason };
-}
-
-// EXTERNAL MODULE: ./build/shared/image/runner.js
-var image_runner = __nccwpck_require__(3450);
-// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
-var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
@@ -30459,6 +30318,8 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
 }
 
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
 
 
@@ -30495,8 +30356,11 @@ function chooseOnFailure(text) {
     throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
 }
 
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
-
 
 
 
@@ -30658,34 +30522,143 @@ function noRepository() {
 function tags_noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
-/**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
- */
-function withBranchLabel(source, name, event, notices) {
-    if (name === undefined)
-        return source;
-    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
-        throw noLabel(name, source);
-    const { labels } = source.build;
-    if (labels.some((label) => label.startsWith(`${name}=`)))
-        return source;
-    const branch = branchOf(event);
-    if (branch === undefined) {
-        notices.push(`The label ${name} is left out: this run is for no branch.`);
-        return source;
+
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
+
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
+/** Says what the workflow runs for, or why that can't be known. Never throws. */
+function workflowEvent(facts) {
+    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
+    if (facts.name === '')
+        return none('there is no workflow event here');
+    if (facts.name === 'delete')
+        return none('the event is the deletion of a branch or tag');
+    if (facts.name === 'push' && payload['deleted'] === true)
+        return none('the push deleted its branch or tag');
+    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
+        return pullRequest(facts, payload);
+    const issue = member(payload, 'issue');
+    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
+        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
     }
-    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+    if (facts.name === 'merge_group')
+        return mergeGroup(facts, payload);
+    if (facts.name === 'workflow_run')
+        return triggeringRun(payload);
+    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
 }
-function noLabel(name, source) {
-    const why = source.kind === 'build'
-        ? 'a label needs a name without "=" and white space'
-        : 'only a build can be given a label, and the image has another source';
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+function branchOf(event) {
+    if (event.kind === 'branch')
+        return event.name;
+    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+function pullRequest(facts, payload) {
+    const request = member(payload, 'pull_request');
+    const head = member(request, 'head');
+    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+    const number = [request['number'], payload['number'], fromRef].find(isNumber);
+    const sha = firstCommit(head['sha']);
+    if (number === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
+    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    if (sha === undefined)
+        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
+    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
+    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+function mergeGroup(facts, payload) {
+    const group = member(payload, 'merge_group');
+    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload) {
+    const run = member(payload, 'workflow_run');
+    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
+    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
+    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    if (sha === undefined)
+        return none('the payload of workflow_run has no commit of the run that triggered it');
+    if (trigger === 'issue_comment')
+        return none('the run that triggered this one was for a comment, which names no commit');
+    if (trigger === 'release')
+        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
+    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const number = request?.['number'];
+    if (isNumber(number))
+        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+    const isOurs = home !== undefined && head === home;
+    const isDefault = isDefaultBranch(trigger, payload);
+    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+function ofRef(ref, sha, isDefault) {
+    if (sha === undefined)
+        return none('the event names no commit');
+    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+    if (kind === 'tags')
+        return { kind: 'tag', name, sha };
+    if (kind === 'heads') {
+        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+        return queued === undefined
+            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+    }
+    if (kind !== 'pull')
+        return { kind: 'commit', sha };
+    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+    return isNumber(number)
+        ? { kind: 'pull-request', number, sha }
+        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
+}
+function refOf(facts, payload) {
+    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
+    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
+    if (given === '')
+        return released === '' ? '' : `refs/tags/${released}`;
+    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+function commitOf(facts, payload) {
+    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+}
+function isDefaultBranch(eventName, payload) {
+    const known = member(payload, 'repository')['default_branch'];
+    if (!branchEvents.some((name) => name === eventName))
+        return () => false;
+    // A schedule runs on the default branch only.
+    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+function firstCommit(...candidates) {
+    return candidates
+        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
+        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+function isNumber(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+function member(value, name) {
+    const found = value[name];
+    return (0,base_json/* isObject */.Gv)(found) ? found : {};
+}
+function none(reason) {
+    return { kind: 'none', reason };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
-
 
 
 
@@ -30706,37 +30679,40 @@ function planExport(inputs, facts) {
     const event = workflowEvent(facts.event);
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
     const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
-    const reference = chooseReference(inputs, source, taken);
+    const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
+    const what = source.kind === 'tarball'
+        ? { kind: 'tarball', source, reference: given }
+        : { kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
+    const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
     const push = planPush(inputs.push, tags, source.kind, platform);
     if (push !== undefined)
-        (0,engine_name/* requireDocker */.c)(engine, '`push: true`');
+        (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
     // Outside a workflow nobody asked for a tag of the event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
     notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
-    return {
-        source,
-        reference,
+    const further = chooseFurther(inputs.furtherImages, source, [reference, ...tags]);
+    const plan = {
         tags: tags.filter((tag) => (0,image_reference/* formatReference */.FH)(tag) !== own),
         immutableTag: immutableTag(event),
         platform,
-        further: chooseFurther(inputs.furtherImages, source, [reference, ...tags]),
         tarballPath: inputs.tarball,
         artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName),
         whenTaken: 'fail',
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
-        requireCache: inputs.requireCache,
-        compression: chooseCompression(inputs.compression, inputs.compressionLevel),
         engine,
         jobKey: inputs.jobKey ?? '',
-        push,
         notices,
         warnings,
     };
+    const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
+    return what.kind === 'tarball'
+        ? { ...plan, ...what, push: undefined }
+        : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
 }
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
@@ -30782,15 +30758,37 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
-function chooseReference(inputs, source, taken) {
-    if (inputs.image !== undefined)
-        return (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
+/**
+ * The source with the label that records its branch; a label that the user sets stays.
+ * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ */
+function withBranchLabel(source, name, event, notices) {
+    if (name === undefined)
+        return source;
+    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
+        throw noLabel(name, source);
+    const { labels } = source.build;
+    if (labels.some((label) => label.startsWith(`${name}=`)))
+        return source;
+    const branch = branchOf(event);
+    if (branch === undefined) {
+        notices.push(`The label ${name} is left out: this run is for no branch.`);
+        return source;
+    }
+    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
+}
+function noLabel(name, source) {
+    const why = source.kind === 'build'
+        ? 'a label needs a name without "=" and white space'
+        : 'only a build can be given a label, and the image has another source';
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+}
+/** What an image is called that nobody names. */
+function ownReference(source, sourceImage, taken) {
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
-    if (taken === undefined)
-        return undefined;
-    if (taken.reference === undefined)
-        throw noName(`image ID (${lines(inputs.sourceImage ?? '')[0] ?? ''})`);
+    if (taken?.reference === undefined)
+        throw noName(`image ID (${lines(sourceImage ?? '')[0] ?? ''})`);
     const { digest, ...named } = taken.reference;
     if (digest === undefined || named.tag !== undefined)
         return { ...named, tag: named.tag ?? 'latest' };
@@ -30813,10 +30811,10 @@ function chooseFurther(given, source, taken) {
 }
 /** `native` is the runner's own platform. */
 function choosePlatform(text, runner) {
-    return text.trim() === 'native' ? (0,image_runner/* runnerPlatform */.G)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
+    return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
 function chooseEngine(text, source) {
-    const engine = (0,engine_name/* parseEngineName */.D)(text);
+    const engine = (0,host/* parseEngineName */.D7)(text);
     if (engine === 'docker' || source.kind !== 'build')
         return engine;
     throw new errors/* HandoverError */.Cu('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
@@ -30959,16 +30957,16 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning), true);
-        const digests = [];
-        for (const reference of plan.references) {
+        const pushAs = async (reference) => {
             const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference);
             await guard.tag(image, name);
-            digests.push(await registry.push(name));
-        }
-        const [first] = digests;
-        if (first === undefined)
-            throw new RangeError('a push is always planned with a reference');
-        return first;
+            return registry.push(name);
+        };
+        const [first, ...others] = plan.references;
+        const digest = await pushAs(first);
+        for (const reference of others)
+            await pushAs(reference);
+        return digest;
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -30984,7 +30982,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 3485:
+/***/ 6076:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31193,6 +31191,82 @@ var image_record = __nccwpck_require__(9621);
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+
+
+
+
+
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+function blobPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+}
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+async function readOciLayout(layout, platform, replaced = new Map()) {
+    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
+        throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
+    });
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
+    const manifestBytes = await readJsonBlob(layout, descriptor);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
+    const configBytes = await readJsonBlob(layout, manifest.config);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
+    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+    }
+    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    const unchanged = {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: descriptor.digest,
+        manifestBytes,
+        manifestMediaType: descriptor.mediaType,
+        layers,
+    };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
+}
+async function findManifest(layout, descriptors, platform) {
+    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
+    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
+    const only = images.length === 1 ? images[0] : undefined;
+    const found = match ?? only;
+    if (found === undefined) {
+        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
+        throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
+    }
+    if (!(0,image_manifest/* isIndex */.nw)(found))
+        return found;
+    const bytes = await readJsonBlob(layout, found);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
+}
+async function readJsonBlob(layout, descriptor) {
+    await requireBlob(layout, descriptor);
+    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
+    const actual = (0,image_digest/* digestOf */.ol)(bytes);
+    if (actual !== descriptor.digest)
+        throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+    return bytes;
+}
+async function requireBlob(layout, descriptor) {
+    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
+    if (found?.size === descriptor.size)
+        return;
+    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+    throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/tar/header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
@@ -31288,92 +31362,7 @@ function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
-
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
-function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
-
-
-
-
-
-
-
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
-function blobPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
-}
-/**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
- */
-async function readOciLayout(layout, platform, replaced = new Map()) {
-    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
-        throw invalidLayout(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
-    });
-    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
-    const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
-    (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
-    const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
-    if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
-    }
-    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
-    const unchanged = {
-        configDigest: manifest.config.digest,
-        configBytes,
-        config,
-        manifestDigest: descriptor.digest,
-        manifestBytes,
-        manifestMediaType: descriptor.mediaType,
-        layers,
-    };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
-}
-async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
-    const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
-    const only = images.length === 1 ? images[0] : undefined;
-    const found = match ?? only;
-    if (found === undefined) {
-        const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
-        throw invalidLayout(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
-    }
-    if (!(0,image_manifest/* isIndex */.nw)(found))
-        return found;
-    const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
-}
-async function readJsonBlob(layout, descriptor) {
-    await requireBlob(layout, descriptor);
-    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
-    const actual = (0,image_digest/* digestOf */.ol)(bytes);
-    if (actual !== descriptor.digest)
-        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
-    return bytes;
-}
-async function requireBlob(layout, descriptor) {
-    const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
-    if (found?.size === descriptor.size)
-        return;
-    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
-    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
-
 
 
 
@@ -31436,7 +31425,7 @@ async function* growingFileChunks(growing, written) {
         // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
         if (await becomes(file, wholePath, written))
             return false;
-        throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`${wholePath} isn't the file that was read while it was written.`);
     };
     yield* exactly(size, wholePath, (0,files/* transientFileChunks */.jx)(file, grows));
 }
@@ -31459,7 +31448,7 @@ async function* exactly(size, path, chunks) {
         yield chunk;
     }
     if (read !== size)
-        throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
 }
 const lookEveryMs = 25;
 /**
@@ -31532,7 +31521,6 @@ async function begun(items) {
 
 
 
-
 /**
  * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
  * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
@@ -31594,7 +31582,7 @@ function archiveEntries(images) {
 function requireLayers(images, written) {
     const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
     if (missing !== undefined)
-        throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 function describe(image, references) {
     const { platform } = image.config;
@@ -31627,7 +31615,6 @@ function json(value) {
 // EXTERNAL MODULE: ./build/export-image/push.js
 var export_image_push = __nccwpck_require__(6475);
 ;// CONCATENATED MODULE: ./build/export-image/hand-over.js
-
 
 
 
@@ -31702,23 +31689,27 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, su
  * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
  * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
  */
-async function uploadFilling(plan, tools, layout) {
+async function uploadLayout(plan, tools, layout) {
     const { directory, filled, file, claim } = layout;
     // What is judged when the build is over must not be uploaded before.
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
     const images = async () => (await filled).images;
-    let written;
+    const written = Promise.withResolvers();
     const fitting = whileItFits(layers, plan.tarballPath);
-    const chunks = file.tee(tarballChunks(fitting, images, (facts) => (written = facts)));
+    const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
     const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
     const unsealed = async () => {
-        if (written === undefined)
-            throw new RangeError('the record comes behind the tarball');
         const { images: named, push } = await filled;
         const [first, ...further] = named;
-        const facts = { ...first, further, tarball: written, path: plan.tarballPath, producer: tools.producer };
+        const facts = {
+            ...first,
+            further,
+            tarball: await written.promise,
+            path: plan.tarballPath,
+            producer: tools.producer,
+        };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
@@ -31754,8 +31745,11 @@ async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
             await drain(chunks);
     }
     if (record === undefined)
-        throw new RangeError('the upload ended before the record was written');
+        throw unfinished(name);
     return { record, artifact };
+}
+function unfinished(name) {
+    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`, 'Re-run the job.');
 }
 /** Whether the name is another job's, and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
@@ -31825,8 +31819,8 @@ async function ownerOf(store, artifact) {
 var plan_plan = __nccwpck_require__(4811);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
-// EXTERNAL MODULE: ./build/shared/docker/buildx.js + 2 modules
-var buildx = __nccwpck_require__(2219);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -32226,72 +32220,8 @@ function partialPath(layout, digest) {
     return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var base_json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
-
-
-
-
-
-
-
-/**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
- * @throws HandoverError `build-failed`
- */
-async function buildAndPush(tools, request, secrets) {
-    const { build, platform, push } = request;
-    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
-    const layout = { kind: 'oci-layout', ...request.layout };
-    if (push === undefined)
-        return { steps: (await run(build, [platform], [layout])).steps };
-    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
-    const later = (failed) => ({
-        kind: 'to-do',
-        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
-    });
-    if (push.listedPlatforms.length > 0 || request.requireCache) {
-        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
-    }
-    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
-    if (pushFailure === undefined) {
-        const digest = await pushedDigest(registry.metadataFile);
-        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
-    }
-    tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
-    await run(outOfCache(build), [platform], [layout]);
-    return { steps, push: later(pushFailure) };
-}
-// What was built once is not to be built anew, nor on another base: it would be another image.
-function outOfCache(build) {
-    return { ...build, noCache: false, pull: false };
-}
-async function pushOutOfCache(run, build, push, platform, registry) {
-    const several = push.listedPlatforms.length > 0;
-    // The handover's build has written the cache, but for the further platforms.
-    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
-    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
-    if (pushFailure !== undefined)
-        throw pushFailure;
-    const digest = await pushedDigest(registry.metadataFile);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
-}
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
-async function pushedDigest(metadataFile) {
-    const metadata = (0,base_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
-    const digest = (0,base_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
-    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/source/image-source.js
-var image_source_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+var from_build_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -32313,7 +32243,7 @@ var image_source_addDisposableResource = (undefined && undefined.__addDisposable
     }
     return value;
 };
-var image_source_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var from_build_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -32354,21 +32284,6 @@ var image_source_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
-/**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
- */
-function nearMisses(wanted, local) {
-    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
-    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
-    const same = local.filter((reference) => repository(reference) === repository(wanted));
-    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
-}
-function tagColon(reference) {
-    const colon = reference.lastIndexOf(':');
-    return colon > reference.lastIndexOf('/') ? colon : reference.length;
-}
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -32432,7 +32347,7 @@ async function requireSecretFile({ id, place }) {
 async function saveOnce(tools, imageId, { layout, push }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = image_source_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const kept = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         kept.defer(() => removeUntagged(tools, imageId));
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
@@ -32448,7 +32363,7 @@ async function saveOnce(tools, imageId, { layout, push }) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = image_source_disposeResources(env_1);
+        const result_1 = from_build_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -32460,6 +32375,79 @@ async function removeUntagged({ engine, log }, imageId) {
     await engine.untag(imageId).catch((error) => {
         log.info(`The built image stays in the engine: ${String(error)}`);
     });
+}
+/**
+ * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
+ * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * @throws HandoverError `build-failed`
+ */
+async function buildAndPush(tools, request, secrets) {
+    const { build, platform, push } = request;
+    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const layout = { kind: 'oci-layout', ...request.layout };
+    if (push === undefined)
+        return { steps: (await run(build, [platform], [layout])).steps };
+    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
+    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const later = (failed) => ({
+        kind: 'to-do',
+        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
+    });
+    if (push.listedPlatforms.length > 0 || request.requireCache) {
+        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
+    }
+    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (pushFailure === undefined) {
+        const digest = await pushedDigest(registry.metadataFile);
+        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    }
+    tools.log.info('The image is built, but not pushed: it is handed over first.');
+    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
+    return { steps, push: later(pushFailure) };
+}
+// What was built once is not to be built anew, nor on another base: it would be another image.
+function outOfCache(build) {
+    return { ...build, noCache: false, pull: false };
+}
+async function pushOutOfCache(run, build, push, platform, registry) {
+    const several = push.listedPlatforms.length > 0;
+    // The handover's build has written the cache, but for the further platforms.
+    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
+    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
+    if (pushFailure !== undefined)
+        throw pushFailure;
+    const digest = await pushedDigest(registry.metadataFile);
+    if (digest !== undefined)
+        return digest;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+}
+/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+async function pushedDigest(metadataFile) {
+    const metadata = (0,base_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
+    const digest = (0,base_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+
+;// CONCATENATED MODULE: ./build/export-image/source/from-engine.js
+
+
+
+
+/**
+ * Local references that a reader may have meant: the same repository under another tag, or the same text in another
+ * case. Both sides are as docker prints them.
+ */
+function nearMisses(wanted, local) {
+    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
+    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
+    const same = local.filter((reference) => repository(reference) === repository(wanted));
+    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
+}
+function tagColon(reference) {
+    const colon = reference.lastIndexOf(':');
+    return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 /**
  * Saves an image of this engine into an OCI layout.
@@ -32500,6 +32488,7 @@ function missingHint(name, near) {
 
 
 
+
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
  * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
@@ -32513,7 +32502,7 @@ async function fillLayout(plan, tools, directory, kept) {
         requireCached(source.steps, plan, plan.source.build.context, tools.log);
     }
     const image = await readOciLayout(directory, plan.platform, source.replaced);
-    const references = [requireReference(plan.reference), ...plan.tags];
+    const references = [plan.reference, ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
     return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
 }
@@ -32524,8 +32513,6 @@ async function takeSource({ source, platform, push, requireCache, compression },
         const save = () => saveIntoLayout(tools, source.image, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
-    if (source.kind !== 'build')
-        throw new RangeError('a tarball is handed over as it is');
     const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
     return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
@@ -32548,11 +32535,6 @@ function requireCached(steps, plan, context, log) {
         `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
         'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
-}
-function requireReference(reference) {
-    if (reference === undefined)
-        throw new RangeError('a build is always planned with a reference');
-    return reference;
 }
 
 // EXTERNAL MODULE: external "node:fs"
@@ -33026,7 +33008,8 @@ const chunkBytes = 256 * 1024;
  * the classic store doesn't load the archive itself.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-async function openSourceTarball(path, plan, producer) {
+async function openSourceTarball(plan, producer) {
+    const { path } = plan.source;
     const size = await sizeOf(path);
     const compression = compressionOf(await head(path));
     const { kind, images } = await inspectFile(path, compression);
@@ -33039,7 +33022,7 @@ async function openSourceTarball(path, plan, producer) {
     if (image === undefined) {
         const file = { path, size, compression };
         const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => record };
+        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve(record) };
     }
     return repacked({ path, compression }, { image, references }, plan, producer);
 }
@@ -33069,18 +33052,14 @@ function recordOf({ path, size, compression }, image, references, producer) {
 }
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
 function repacked({ path, compression }, image, plan, producer) {
-    let written;
+    const written = Promise.withResolvers();
     const layers = layersOf(image.image, decompress(fileChunks(path), compression));
     const images = () => Promise.resolve([image]);
     return {
         size: undefined,
-        chunks: tarballChunks(layers, images, (facts) => (written = facts)),
+        chunks: tarballChunks(layers, images, written.resolve),
         isNew: true,
-        unsealed: () => {
-            if (written === undefined)
-                throw new RangeError('the record comes behind the tarball');
-            return imageRecord({ ...image, further: [], tarball: written, path: plan.tarballPath, producer });
-        },
+        unsealed: async () => imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
     };
 }
 async function* layersOf(image, archive) {
@@ -33211,14 +33190,14 @@ async function exportImage(plan, tools) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log } = tools;
-        log.info(`Handing over ${(0,plan_plan/* describeSource */.B)(plan.source)} as the artifact "${plan.artifactName}"`);
+        log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
         for (const notice of plan.notices)
             log.notice(notice);
         for (const warning of plan.warnings)
             log.warning(warning);
         const claim = await claimFor(plan, tools);
-        if (plan.source.kind === 'tarball')
-            return handOverFile(plan, tools, plan.source.path, claim);
+        if (plan.kind === 'tarball')
+            return handOverFile(plan, tools, claim);
         const temp = export_image_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tools.tempRoot), true);
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
@@ -33226,7 +33205,7 @@ async function exportImage(plan, tools) {
         const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
-        const uploaded = uploadFilling(plan, tools, { directory, filled, file, claim });
+        const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: way } = await filled;
@@ -33256,19 +33235,19 @@ async function claimFor(plan, { store, producer }) {
         return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
     }
 }
-async function handOverFile(plan, tools, path, claim) {
+async function handOverFile(plan, tools, claim) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline } = tools;
-        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(path, plan, tools.producer)));
-        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, path, log) : undefined, true);
+        const { path } = plan.source;
+        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)));
+        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
             log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
         const { size, chunks } = source;
         const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-        const unsealed = () => Promise.resolve(source.unsealed());
-        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, unsealed)));
+        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
         await file?.commit();
         log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
         return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
@@ -33283,10 +33262,10 @@ async function handOverFile(plan, tools, path, claim) {
             await result_2;
     }
 }
-async function newFile({ tarballPath }, source, log) {
-    if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source))
+async function newFile({ tarballPath, source }, log) {
+    if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source.path))
         return partialFile(tarballPath, spaceAdvice, log);
-    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
@@ -33311,7 +33290,7 @@ var artifact_name = __nccwpck_require__(2704);
  * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
  */
 async function identifyByRange(content, record) {
-    const images = [record, ...(record.further ?? [])];
+    const images = (0,image_record/* imagesOf */.IC)(record);
     if (record.tarballCompression !== 'none')
         return undefined;
     const places = images
@@ -34089,7 +34068,7 @@ function ownNames(image) {
 }
 /** The images that the record names, which have to be what it says of them. */
 function recordedImages(images, record, reference) {
-    return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }) => {
         const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
         if (image === undefined) {
             const there = images.map(({ configDigest }) => configDigest).join(', ');
@@ -34253,7 +34232,8 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
         names.use(fetched);
         arrived.push({ name: fetched.name, identity, references });
     }
-    return arrived;
+    const [first, ...further] = arrived;
+    return first === undefined ? undefined : [first, ...further];
 }
 async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
     const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
@@ -34267,10 +34247,11 @@ async function asWhole({ engine, log }, { content, record, info, reference, tee 
                 await untag(engine, log, loadedAs);
         });
         const loaded = await engine.load(tarball.chunks, () => undefined);
-        const images = tarball.images();
-        if (images.length === 0)
+        const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
+        const [first, ...further] = images;
+        if (first === undefined)
             throw nothingLoaded(engine, loaded);
-        return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
+        return [first, ...further];
     });
 }
 /** What the log calls it when bytes of the artifact pass to the engine. */
@@ -34422,6 +34403,15 @@ async function proveAndName({ engine, log, info }, { name, identity, references,
         log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
     return named;
 }
+/**
+ * Looks once more whether each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+async function requireNames({ engine, info }, images) {
+    for (const { identity, references } of images)
+        for (const name of references.map(image_reference/* formatReference */.FH))
+            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
 async function inspect(engine, name) {
     const image = await engine.inspect(name);
     if (image !== undefined)
@@ -34493,6 +34483,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
@@ -34511,56 +34502,64 @@ async function loadImage(plan, tools) {
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadHandover(plan, tools, handover, info) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { engine, log, timeline } = tools;
-        const { content, record, known } = handover;
-        const [claimed] = known?.map(({ identity }) => identity) ?? (record === undefined ? [] : [record]);
-        // What is only claimed may be reason enough to load nothing; never to load it.
-        if (claimed !== undefined)
-            requireExpected(plan, claimed, info.platform);
-        const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
-        const here = await alreadyHere(plan, { ...tools, info }, handover);
-        if (here !== undefined) {
+    const { engine, log, timeline } = tools;
+    const { content, record, known } = handover;
+    const claimed = claimedImage(handover, plan.reference);
+    // What is only claimed may be reason enough to load nothing; never to load it.
+    if (claimed !== undefined)
+        requireExpected(plan, claimed, info.platform);
+    const here = await alreadyHere(plan, { ...tools, info }, handover);
+    if (here !== undefined) {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
             const result = await finish(plan, { ...tools, info }, handover, here, guard);
             guard.keep();
             return result;
         }
-        await requireSpace(plan, content, info);
-        return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
-            const env_2 = { stack: [], error: void 0, hasError: false };
-            try {
-                const path = plan.tarballPath;
-                const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
-                const { reference, overlap } = plan;
-                const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
-                const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
-                const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
-                const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
-                await kept?.commit();
-                guard.keep();
-                return result;
-            }
-            catch (e_2) {
-                env_2.error = e_2;
-                env_2.hasError = true;
-            }
-            finally {
-                const result_2 = load_image_disposeResources(env_2);
-                if (result_2)
-                    await result_2;
-            }
-        }));
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
+        }
+        finally {
+            const result_1 = load_image_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = load_image_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    await requireSpace(plan, content, info);
+    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
+        const env_2 = { stack: [], error: void 0, hasError: false };
+        try {
+            const path = plan.tarballPath;
+            const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
+            const { reference, overlap } = plan;
+            const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+            const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
+            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
+            const guard = load_image_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
+            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+            await kept?.commit();
+            guard.keep();
+            return result;
+        }
+        catch (e_2) {
+            env_2.error = e_2;
+            env_2.hasError = true;
+        }
+        finally {
+            const result_2 = load_image_disposeResources(env_2);
+            if (result_2)
+                await result_2;
+        }
+    }));
+}
+/** The image that is meant, as far as it is known before anything is loaded. */
+function claimedImage({ known, record }, reference) {
+    if (known !== undefined)
+        return chooseRecorded(known, reference)[0]?.chosen.identity;
+    return record === undefined ? undefined : chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference)[0]?.chosen;
 }
 /** The images, if this engine has all of them already. */
 async function alreadyHere(plan, { engine, log, info }, { content, known }) {
@@ -34573,9 +34572,12 @@ async function alreadyHere(plan, { engine, log, info }, { content, known }) {
             return undefined;
         images.push({ name, identity: chosen.identity, references });
     }
+    const [first, ...further] = images;
+    if (first === undefined)
+        return undefined;
     for (const { name } of images)
         log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-    return { images, loaded: false, size: content.downloaded() ?? 0 };
+    return { images: [first, ...further], loaded: false, size: content.downloaded() ?? 0 };
 }
 async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
     const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
@@ -34584,19 +34586,19 @@ async function finish(plan, tools, { origin, content, record }, { images, loaded
         const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
         requireExpected(expectations, identity, tools.info.platform);
     }
-    const named = [];
-    for (const image of images) {
-        const proved = await proveAndName(tools, image, what, guard);
-        named.push({ reference: firstOf(image.references), identity: image.identity, image: proved });
-    }
-    const [first, ...further] = named;
-    if (first === undefined)
-        throw new Error('an artifact has at least one image');
+    const [first, ...others] = images;
+    const image = await proveAndName(tools, first, what, guard);
+    for (const other of others)
+        await proveAndName(tools, other, what, guard);
+    // Of two images that claim one name, the last one has it.
+    if (others.length > 0)
+        await requireNames(tools, images);
     const artifact = origin === 'artifact' ? content.artifact : undefined;
-    return { ...first, source: loaded ? origin : 'engine', artifact, record, size, loaded, further };
+    const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
+    return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };
 }
-function firstOf(references) {
-    return (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If);
+function nameOf({ references, identity }) {
+    return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If), identity };
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
 function spaceNeeded(info, size) {
@@ -34617,8 +34619,6 @@ async function requireSpace(plan, content, info) {
     await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 
-// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
-var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/load-image/from/registry.js
 var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -34672,7 +34672,6 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
-
 
 
 
@@ -34767,7 +34766,7 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
         return await registry.configDigest(source, image.platform);
     }
     catch (error) {
-        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || isNeeded)
+        if (!(error instanceof errors/* RegistryFailure */.Yp) || isNeeded)
             throw error;
         log.info(`The config digest is not known: ${error.message}`);
         return undefined;
@@ -35120,22 +35119,21 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(666);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3286);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6948);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8562);
-/* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9270);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7804);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(3485);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9936);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9914);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6076);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7705);
+/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(666);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3286);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6948);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -35205,27 +35203,26 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_12__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_8__/* .actionInputs */ .e)()));
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readHandoverInputs */ .D)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_8__/* .actionInputs */ .e)());
-        const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .i)(inputs.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_5__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_3__/* .runStore */ .Z)({
+        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)()));
+        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readHandoverInputs */ .D)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)());
+        const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .ie)(inputs.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .planLoad */ .Oj)(inputs.load) };
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({
             ...context,
             onRetry: log.info,
             progress: log.progress,
             onNotice: log.notice,
-            maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$,
+            maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .maskSecret */ .$l,
             signal,
         }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_13__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_6__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerBuildx */ .x)(cli),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_2__/* .handover */ .c)(plans, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             store,
             log,
             timeline: times,
@@ -35234,8 +35231,8 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__/* .run */ .e)('imag
             tempRoot: context.tempRoot,
             onSteps: () => undefined,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_9__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .handoverOutputs */ .O)(result));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_9__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_15__/* .handoverSummary */ .M)(result, plans.load.artifactName, times.spans()));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_3__/* .handoverOutputs */ .O)(result));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .handoverSummary */ .M)(result, plans.load.artifactName, times.spans()));
         if (result.kind !== 'loaded')
             (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_1__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
@@ -35284,7 +35281,7 @@ function handoverOutputs(result) {
 
 /***/ }),
 
-/***/ 9914:
+/***/ 7705:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35313,6 +35310,17 @@ function markdown_code(text) {
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        markdown_code(shortDigest(layer.digest)),
+        (0,base_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdown_markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
 /** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function markdown_gantt(spans) {
     if (spans.length === 0)
@@ -35332,21 +35340,6 @@ function markdown_gantt(spans) {
         ...tasks,
         '```',
     ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-table.js
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        markdown_code(shortDigest(layer.digest)),
-        (0,base_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdown_markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -35599,11 +35592,11 @@ function requireNoneOf(inputs, names, why) {
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1408);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
 
 
 
@@ -35614,26 +35607,26 @@ function requireNoneOf(inputs, names, why) {
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
-const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
+const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
 function planLoad(inputs) {
-    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
+    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
 }
 /** @throws HandoverError `invalid-input` */
 function planEach(inputs) {
-    const engine = (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .parseEngineName */ .D)(inputs.engine);
+    const engine = (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .parseEngineName */ .D7)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
-        (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
+        (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .requireDocker */ .c1)(engine, `\`from: ${from}\``);
     return {
-        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
+        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)(inputs.image),
         tarballPath: inputs.tarball,
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         overlap: inputs.overlap,
         from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
         engine,
     };
 }
@@ -35646,7 +35639,7 @@ function choosePlace(text) {
 function expectedDigest(text) {
     if (text === undefined)
         return undefined;
-    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)(text);
+    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .parseDigest */ .m)(text);
     if (digest !== undefined)
         return digest;
     throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
@@ -35656,7 +35649,7 @@ function expectedDigest(text) {
  * @throws HandoverError `image-not-found` listing the files
  */
 function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
+    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__/* .recordName */ .xD);
     const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
@@ -36861,17 +36854,37 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
+    return fallbackStore(ownStore(options), run_store_explained(options), options.onNotice);
+}
+/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
+function run_store_explained(options) {
     const official = officialStore(options.tempRoot);
-    const explained = {
-        ...official,
-        upload: (request) => official.upload(request).catch((error) => {
-            // The official client tells the status in its message alone.
-            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(request.name, error);
-            throw transferFailed(`upload the artifact "${request.name}"`, error);
-        }),
+    const or = async (what, name, work) => {
+        try {
+            return await work;
+        }
+        catch (error) {
+            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+                throw notFound(name, error);
+            throw transferFailed(`${what} by way of the official client`, error);
+        }
     };
-    return fallbackStore(ownStore(options), explained, options.onNotice);
+    return {
+        list: () => or('list the artifacts of this run', '', official.list()),
+        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
+        upload: (request) => {
+            const uploading = official.upload(request).catch(async (error) => {
+                if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                    throw nameTaken(request.name, error);
+                const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+                await removeUnfinished(credentials, options, request.name, { unlessListed: true });
+                throw error;
+            });
+            return or(`upload the artifact "${request.name}"`, request.name, uploading);
+        },
+        remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
+    };
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -36898,9 +36911,16 @@ function ownStore(options) {
 async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => maskedUrl(await service.signDownload(listed), options.maskSecret));
+    const what = `read the artifact "${artifact.name}"`;
+    let isOpen = false;
+    const sign = () => explain(what, async () => maskedUrl(await service.signDownload(listed), options.maskSecret)).catch((error) => {
+        // Nobody can take over what is being read already.
+        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+    });
     const { onRetry, progress, signal } = options;
-    return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+    const content = await openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
+    isOpen = true;
+    return content;
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -36908,12 +36928,19 @@ async function run_store_upload(http, service, credentials, options, request) {
     const create = () => service.create(name, expiresAt).catch((error) => {
         throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
     });
-    const url = await explain(`create the artifact "${name}"`, create);
+    const url = await explain(`create the artifact "${name}"`, create).catch(async (error) => {
+        // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
+        if (error instanceof UnknownAnswer)
+            await removeUnfinished(credentials, options, name, { unlessListed: true });
+        throw error;
+    });
     try {
         const zip = storedZip(request.files);
         const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
         const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service.finalize(name, blob.size, blob.digest);
+        const id = await service
+            .finalize(name, blob.size, blob.digest)
+            .catch((error) => listedId(service, name, blob, error));
         return { id, name, ...blob };
     }
     catch (error) {
@@ -36921,12 +36948,23 @@ async function run_store_upload(http, service, credentials, options, request) {
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, { proxied, onRetry }, name) {
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+async function listedId(service, name, sent, error) {
+    const artifacts = error instanceof UnknownAnswer ? await service.list(name) : [];
+    const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+    if (found === undefined)
+        throw error;
+    return found.id;
+}
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
+// isn't known that the name is ours, what is listed under it is another's: that has its content already.
+async function removeUnfinished(credentials, { proxied, onRetry }, name, { unlessListed = false } = {}) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxied, signal);
     try {
-        await resultsService(http, credentials, onRetry, signal).remove(name);
+        const service = resultsService(http, credentials, onRetry, signal);
+        if (!unlessListed || (await service.list(name)).length === 0)
+            await service.remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -36944,6 +36982,9 @@ async function explain(what, work) {
             throw error;
         throw transferFailed(what, error);
     }
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -36965,12 +37006,15 @@ function transferFailed(what, error) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
 /* harmony export */   bD: () => (/* binding */ messageOf),
 /* harmony export */   bY: () => (/* binding */ setupBuildxHint),
 /* harmony export */   c7: () => (/* binding */ systemCodeOf),
 /* harmony export */   zR: () => (/* binding */ asError)
 /* harmony export */ });
 /* unused harmony export errorCodes */
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
@@ -37027,6 +37071,27 @@ function asError(error) {
 }
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+/** A push or a pull that failed. */
+class RegistryFailure extends HandoverError {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
 
 
 /***/ }),
@@ -37078,41 +37143,6 @@ function stringMapOf(value) {
     if (!isObject(value))
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
-}
-
-
-/***/ }),
-
-/***/ 5122:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Y: () => (/* binding */ RegistryFailure)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
-
-
-/** A push or a pull that failed. */
-class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
-    /** Another try would fail in the same way: a wrong login, a missing image. */
-    permanent;
-    /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
-     */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
-    }
-}
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
-function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }
 
 
@@ -37625,10 +37655,7 @@ function seconds(update) {
 var docker_cli = __nccwpck_require__(8100);
 // EXTERNAL MODULE: ./build/shared/docker/registry.js
 var registry = __nccwpck_require__(6058);
-// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
-var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
-
 
 
 
@@ -37680,7 +37707,7 @@ async function build(cli, args, print, pushed) {
         return { steps, pushFailure: undefined };
     const failure = limit.exceeded() ?? progress.failure();
     if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
-        return { steps, pushFailure: new registry_failure/* RegistryFailure */.Y('The push', pushed, failure) };
+        return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure) };
     }
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
@@ -37843,10 +37870,10 @@ var consumers_ = __nccwpck_require__(8321);
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -38349,18 +38376,16 @@ function parsePush(text) {
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
-/* harmony import */ var _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5122);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
-
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -38381,13 +38406,13 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y && !error.permanent,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
@@ -38396,7 +38421,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -38412,13 +38437,13 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
@@ -38430,31 +38455,31 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isIndex */ .nw)(found)) {
-        throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -38603,17 +38628,47 @@ function digestOf(bytes) {
 
 /***/ }),
 
-/***/ 1408:
+/***/ 8118:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D: () => (/* binding */ parseEngineName),
-/* harmony export */   c: () => (/* binding */ requireDocker)
+/* harmony export */   D7: () => (/* binding */ parseEngineName),
+/* harmony export */   GQ: () => (/* binding */ runnerPlatform),
+/* harmony export */   c1: () => (/* binding */ requireDocker),
+/* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
 function parseEngineName(text) {
     const name = text.trim().toLowerCase();
@@ -38645,6 +38700,7 @@ function requireDocker(engine, what) {
 /* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   YG: () => (/* binding */ invalidLayout),
 /* harmony export */   _m: () => (/* binding */ isImageConfig),
 /* harmony export */   bW: () => (/* binding */ requireConfigSize),
 /* harmony export */   nw: () => (/* binding */ isIndex),
@@ -38779,6 +38835,10 @@ function parseDescriptorPlatform(value) {
 function invalid(where, expected, text) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function invalidLayout(message) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
 
 
 /***/ }),
@@ -38851,6 +38911,7 @@ function isKnown({ architecture }) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
+/* harmony export */   IC: () => (/* binding */ imagesOf),
 /* harmony export */   bM: () => (/* binding */ formatRecord),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
@@ -38893,6 +38954,10 @@ function corrupt(why, cause) {
 const maxRecordBytes = 2 * _manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .maxJsonBytes */ .ou;
 const maxLayers = 1000;
 const maxImages = 100;
+/** All images of a record, the first one first. */
+function imagesOf(record) {
+    return [record, ...(record.further ?? [])];
+}
 /**
  * The record as the text that goes into the artifact.
  * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
@@ -38930,7 +38995,7 @@ function parseRecord(text) {
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
     const record = {
         ...image(value),
-        ...(value['further'] === undefined ? {} : { further: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['further']).slice(0, maxImages).map(image) }),
+        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
@@ -38941,6 +39006,15 @@ function parseRecord(text) {
     };
     requireInside(record);
     return record;
+}
+function furtherImages(value) {
+    const items = Array.isArray(value) ? value : [value];
+    if (items.length > maxImages)
+        throw corrupt(`it lists ${String(items.length)} further images`);
+    // One that is left out would be an image that nobody misses.
+    if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv))
+        throw corrupt('a further image in it is not a JSON object');
+    return items.map(image);
 }
 function image(value) {
     return {
@@ -39003,7 +39077,7 @@ function layers(value) {
 }
 function requireInside(record) {
     const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
-    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+    for (const { layers, configAt, manifestAt } of imagesOf(record)) {
         const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
         if (outside !== undefined)
             throw corrupt(`layer ${outside.digest} lies outside the tarball`);
@@ -39115,6 +39189,9 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
+    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    if (repository === 'sha256')
+        throw invalid(text, 'it would be an image ID, not a reference');
     return {
         repository,
         ...(tag === undefined ? {} : { tag }),
@@ -39194,49 +39271,6 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
-}
-
-
-/***/ }),
-
-/***/ 3450:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ runnerPlatform),
-/* harmony export */   g: () => (/* binding */ explainRunner)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
 }
 
 
@@ -41339,8 +41373,8 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/runner/secrets.js
-var secrets = __nccwpck_require__(9270);
+// EXTERNAL MODULE: ./build/shared/runner/outputs.js
+var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
 
 
@@ -41349,7 +41383,7 @@ var secrets = __nccwpck_require__(9270);
 
 
 /** @param mask keeps a text out of the log */
-function actionInputs(mask = secrets/* maskSecret */.$) {
+function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
@@ -41378,7 +41412,7 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
             const items = rows(read(name))?.map((row) => row.join(','));
             // Before anything can fail: an error, too, is in the log.
             for (const item of items ?? read(name).split('\n'))
-                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+                (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
             return items.filter((item) => item.trim() !== '');
@@ -41386,13 +41420,13 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
         secretFiles: (name) => {
             const items = lines(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+                (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
             return items;
         },
         secretEnvs: (name) => {
             const items = list(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+                (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
             return items;
         },
     };
@@ -41479,8 +41513,10 @@ function invalid(name, value, expected, hint) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ addSummary),
-/* harmony export */   n: () => (/* binding */ setOutputs)
+/* harmony export */   $l: () => (/* binding */ maskSecret),
+/* harmony export */   S0: () => (/* binding */ addSummary),
+/* harmony export */   n0: () => (/* binding */ setOutputs),
+/* harmony export */   sD: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
@@ -41500,6 +41536,22 @@ async function addSummary(markdown) {
     }
     catch (error) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/** Keeps a text out of the log. */
+function maskSecret(secret) {
+    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
     }
 }
 
@@ -41583,8 +41635,8 @@ function readPayload(path) {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/image/runner.js
-var runner = __nccwpck_require__(3450);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
@@ -41699,7 +41751,7 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await report(name, controller.signal.aborted ? reason : (0,runner/* explainRunner */.g)(error, context.runner));
+        await report(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(error, context.runner));
         process.exit(1);
     }
 }
@@ -41711,42 +41763,13 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
-}
-
-
-/***/ }),
-
-/***/ 9270:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret),
-/* harmony export */   s: () => (/* binding */ maskLines)
-/* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
-
-/** Keeps a text out of the log. */
-function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-}
-// Shorter ones stand in words and numbers of every kind.
-const shortestSecret = 4;
-/**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
- */
-function maskLines(secret, mask) {
-    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
-        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
-            mask(line);
-    }
+    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
 }
 
 

@@ -30232,23 +30232,22 @@ function taken(name, held) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4819);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9491);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6948);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8978);
-/* harmony import */ var _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9270);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7804);
-/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6658);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(4823);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(4115);
-/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(5562);
-/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(2904);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9824);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
+/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6658);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
+/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
+/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5811);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(103);
+/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4819);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9491);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6948);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30317,33 +30316,32 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_7__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_5__/* .actionInputs */ .e)();
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_9__/* .readTimeLimit */ .p)(inputs));
-        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readImagesInputs */ .I)(inputs);
-        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_11__/* .planImages */ .y)(given, context.maxRetentionDays);
-        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_12__/* .planRun */ .n)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)();
+        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__/* .readTimeLimit */ .p)(inputs));
+        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readImagesInputs */ .I)(inputs);
+        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)(given, context.maxRetentionDays);
+        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
         const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_1__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal });
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__/* .timeline */ .I)();
+        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l, signal });
         const store = __addDisposableResource(env_1, other === undefined
             ? ownStore()
-            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_0__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_secrets_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$, signal }), true);
+            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l, signal }), true);
         const pauseMs = given.registryRetrySeconds * 1000;
-        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_13__/* .loadImages */ .z)(plan, fallback, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_3__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_4__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
+        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_3__/* .loadImages */ .z)(plan, fallback, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
             store,
             ownStore,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .setOutputs */ .n)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_10__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_6__/* .addSummary */ .S)((0,_summary_js__WEBPACK_IMPORTED_MODULE_14__/* .imagesSummary */ .l)(result, times.spans()));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .imagesSummary */ .l)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -30521,11 +30519,11 @@ function requireNoneOf(inputs, names, why) {
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1408);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9621);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9621);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
 
 
 
@@ -30536,26 +30534,26 @@ function requireNoneOf(inputs, names, why) {
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
-const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)('charon:local');
+const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
 function planLoad(inputs) {
-    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_3__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
+    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
 }
 /** @throws HandoverError `invalid-input` */
 function planEach(inputs) {
-    const engine = (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .parseEngineName */ .D)(inputs.engine);
+    const engine = (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .parseEngineName */ .D7)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
-        (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireDocker */ .c)(engine, `\`from: ${from}\``);
+        (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .requireDocker */ .c1)(engine, `\`from: ${from}\``);
     return {
-        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseTaggedReference */ .$R)(inputs.image),
+        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)(inputs.image),
         tarballPath: inputs.tarball,
         expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         overlap: inputs.overlap,
         from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
         engine,
     };
 }
@@ -30568,7 +30566,7 @@ function choosePlace(text) {
 function expectedDigest(text) {
     if (text === undefined)
         return undefined;
-    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)(text);
+    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .parseDigest */ .m)(text);
     if (digest !== undefined)
         return digest;
     throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
@@ -30578,7 +30576,7 @@ function expectedDigest(text) {
  * @throws HandoverError `image-not-found` listing the files
  */
 function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_5__/* .recordName */ .xD);
+    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__/* .recordName */ .xD);
     const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
@@ -30599,8 +30597,8 @@ function chooseTarball(artifactName, names) {
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1408);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
 
 
 
@@ -30665,11 +30663,11 @@ function planFallback({ fallbackImage }, images) {
         throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
     }
     const { tarballPath, engine } = images.plan;
-    (0,_shared_image_engine_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireDocker */ .c)(engine, '`fallback-image`');
+    (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .requireDocker */ .c1)(engine, '`fallback-image`');
     if (tarballPath !== undefined) {
         throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
     }
-    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .parseReference */ .F2)(fallbackImage);
+    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .parseReference */ .F2)(fallbackImage);
     return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
 }
 function invalid(message, hint = 'Correct it under `with:`.') {
@@ -30679,7 +30677,7 @@ function invalid(message, hint = 'Correct it under `with:`.') {
 
 /***/ }),
 
-/***/ 2904:
+/***/ 5811:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30799,7 +30797,7 @@ var image_platform = __nccwpck_require__(4851);
  * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
  */
 async function identifyByRange(content, record) {
-    const images = [record, ...(record.further ?? [])];
+    const images = (0,image_record/* imagesOf */.IC)(record);
     if (record.tarballCompression !== 'none')
         return undefined;
     const places = images
@@ -31312,15 +31310,7 @@ function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/layout-error.js
-
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
-function layout_error_invalidLayout(message) {
-    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
-}
-
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
-
 
 
 
@@ -32560,7 +32550,7 @@ function ownNames(image) {
 }
 /** The images that the record names, which have to be what it says of them. */
 function recordedImages(images, record, reference) {
-    return chooseRecorded([record, ...(record.further ?? [])], reference).map(({ chosen, references }) => {
+    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }) => {
         const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
         if (image === undefined) {
             const there = images.map(({ configDigest }) => configDigest).join(', ');
@@ -32724,7 +32714,8 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
         names.use(fetched);
         arrived.push({ name: fetched.name, identity, references });
     }
-    return arrived;
+    const [first, ...further] = arrived;
+    return first === undefined ? undefined : [first, ...further];
 }
 async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
     const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
@@ -32738,10 +32729,11 @@ async function asWhole({ engine, log }, { content, record, info, reference, tee 
                 await untag(engine, log, loadedAs);
         });
         const loaded = await engine.load(tarball.chunks, () => undefined);
-        const images = tarball.images();
-        if (images.length === 0)
+        const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
+        const [first, ...further] = images;
+        if (first === undefined)
             throw nothingLoaded(engine, loaded);
-        return images.map(({ loadedAs, identity, references }) => ({ name: loadedAs, identity, references }));
+        return [first, ...further];
     });
 }
 /** What the log calls it when bytes of the artifact pass to the engine. */
@@ -32893,6 +32885,15 @@ async function proveAndName({ engine, log, info }, { name, identity, references,
         log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
     return named;
 }
+/**
+ * Looks once more whether each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+async function requireNames({ engine, info }, images) {
+    for (const { identity, references } of images)
+        for (const name of references.map(image_reference/* formatReference */.FH))
+            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
 async function inspect(engine, name) {
     const image = await engine.inspect(name);
     if (image !== undefined)
@@ -32964,6 +32965,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
@@ -32982,56 +32984,64 @@ async function loadImage(plan, tools) {
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadHandover(plan, tools, handover, info) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { engine, log, timeline } = tools;
-        const { content, record, known } = handover;
-        const [claimed] = known?.map(({ identity }) => identity) ?? (record === undefined ? [] : [record]);
-        // What is only claimed may be reason enough to load nothing; never to load it.
-        if (claimed !== undefined)
-            requireExpected(plan, claimed, info.platform);
-        const guard = load_image_addDisposableResource(env_1, guardTags(engine, log.warning), true);
-        const here = await alreadyHere(plan, { ...tools, info }, handover);
-        if (here !== undefined) {
+    const { engine, log, timeline } = tools;
+    const { content, record, known } = handover;
+    const claimed = claimedImage(handover, plan.reference);
+    // What is only claimed may be reason enough to load nothing; never to load it.
+    if (claimed !== undefined)
+        requireExpected(plan, claimed, info.platform);
+    const here = await alreadyHere(plan, { ...tools, info }, handover);
+    if (here !== undefined) {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            const guard = load_image_addDisposableResource(env_1, guardTags(engine, log.warning), true);
             const result = await finish(plan, { ...tools, info }, handover, here, guard);
             guard.keep();
             return result;
         }
-        await requireSpace(plan, content, info);
-        return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
-            const env_2 = { stack: [], error: void 0, hasError: false };
-            try {
-                const path = plan.tarballPath;
-                const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, log), true);
-                const { reference, overlap } = plan;
-                const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
-                const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
-                const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
-                const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
-                await kept?.commit();
-                guard.keep();
-                return result;
-            }
-            catch (e_2) {
-                env_2.error = e_2;
-                env_2.hasError = true;
-            }
-            finally {
-                const result_2 = load_image_disposeResources(env_2);
-                if (result_2)
-                    await result_2;
-            }
-        }));
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
+        }
+        finally {
+            const result_1 = load_image_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = load_image_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    await requireSpace(plan, content, info);
+    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
+        const env_2 = { stack: [], error: void 0, hasError: false };
+        try {
+            const path = plan.tarballPath;
+            const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, log), true);
+            const { reference, overlap } = plan;
+            const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+            const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
+            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
+            const guard = load_image_addDisposableResource(env_2, guardTags(engine, log.warning), true);
+            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
+            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+            await kept?.commit();
+            guard.keep();
+            return result;
+        }
+        catch (e_2) {
+            env_2.error = e_2;
+            env_2.hasError = true;
+        }
+        finally {
+            const result_2 = load_image_disposeResources(env_2);
+            if (result_2)
+                await result_2;
+        }
+    }));
+}
+/** The image that is meant, as far as it is known before anything is loaded. */
+function claimedImage({ known, record }, reference) {
+    if (known !== undefined)
+        return chooseRecorded(known, reference)[0]?.chosen.identity;
+    return record === undefined ? undefined : chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference)[0]?.chosen;
 }
 /** The images, if this engine has all of them already. */
 async function alreadyHere(plan, { engine, log, info }, { content, known }) {
@@ -33044,9 +33054,12 @@ async function alreadyHere(plan, { engine, log, info }, { content, known }) {
             return undefined;
         images.push({ name, identity: chosen.identity, references });
     }
+    const [first, ...further] = images;
+    if (first === undefined)
+        return undefined;
     for (const { name } of images)
         log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-    return { images, loaded: false, size: content.downloaded() ?? 0 };
+    return { images: [first, ...further], loaded: false, size: content.downloaded() ?? 0 };
 }
 async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
     const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
@@ -33055,19 +33068,19 @@ async function finish(plan, tools, { origin, content, record }, { images, loaded
         const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
         requireExpected(expectations, identity, tools.info.platform);
     }
-    const named = [];
-    for (const image of images) {
-        const proved = await proveAndName(tools, image, what, guard);
-        named.push({ reference: firstOf(image.references), identity: image.identity, image: proved });
-    }
-    const [first, ...further] = named;
-    if (first === undefined)
-        throw new Error('an artifact has at least one image');
+    const [first, ...others] = images;
+    const image = await proveAndName(tools, first, what, guard);
+    for (const other of others)
+        await proveAndName(tools, other, what, guard);
+    // Of two images that claim one name, the last one has it.
+    if (others.length > 0)
+        await requireNames(tools, images);
     const artifact = origin === 'artifact' ? content.artifact : undefined;
-    return { ...first, source: loaded ? origin : 'engine', artifact, record, size, loaded, further };
+    const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
+    return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };
 }
-function firstOf(references) {
-    return (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If);
+function nameOf({ references, identity }) {
+    return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If), identity };
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
 function spaceNeeded(info, size) {
@@ -33088,8 +33101,6 @@ async function requireSpace(plan, content, info) {
     await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
 
-// EXTERNAL MODULE: ./build/shared/base/registry-failure.js
-var registry_failure = __nccwpck_require__(5122);
 ;// CONCATENATED MODULE: ./build/load-image/from/registry.js
 var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -33143,7 +33154,6 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
-
 
 
 
@@ -33238,7 +33248,7 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
         return await registry.configDigest(source, image.platform);
     }
     catch (error) {
-        if (!(error instanceof registry_failure/* RegistryFailure */.Y) || isNeeded)
+        if (!(error instanceof errors/* RegistryFailure */.Yp) || isNeeded)
             throw error;
         log.info(`The config digest is not known: ${error.message}`);
         return undefined;
@@ -33574,7 +33584,7 @@ async function requireStillThere({ engine }, info, result) {
 
 /***/ }),
 
-/***/ 9824:
+/***/ 103:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33605,6 +33615,17 @@ function code(text) {
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,base_text/* formatBytes */.z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
 /** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
     if (spans.length === 0)
@@ -33624,21 +33645,6 @@ function gantt(spans) {
         ...tasks,
         '```',
     ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./build/shared/image/layer-table.js
-
-
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,base_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -34982,17 +34988,37 @@ const cleanupMs = 5000;
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
+    return fallbackStore(ownStore(options), explained(options), options.onNotice);
+}
+/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
+function explained(options) {
     const official = officialStore(options.tempRoot);
-    const explained = {
-        ...official,
-        upload: (request) => official.upload(request).catch((error) => {
-            // The official client tells the status in its message alone.
-            if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(request.name, error);
-            throw transferFailed(`upload the artifact "${request.name}"`, error);
-        }),
+    const or = async (what, name, work) => {
+        try {
+            return await work;
+        }
+        catch (error) {
+            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+                throw notFound(name, error);
+            throw transferFailed(`${what} by way of the official client`, error);
+        }
     };
-    return fallbackStore(ownStore(options), explained, options.onNotice);
+    return {
+        list: () => or('list the artifacts of this run', '', official.list()),
+        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
+        upload: (request) => {
+            const uploading = official.upload(request).catch(async (error) => {
+                if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
+                    throw nameTaken(request.name, error);
+                const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+                await removeUnfinished(credentials, options, request.name, { unlessListed: true });
+                throw error;
+            });
+            return or(`upload the artifact "${request.name}"`, request.name, uploading);
+        },
+        remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
+    };
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -35019,9 +35045,16 @@ function ownStore(options) {
 async function run_store_open({ http, service, folders }, options, artifact, listed) {
     if (listed === undefined)
         throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const sign = () => explain(`read the artifact "${artifact.name}"`, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret));
+    const what = `read the artifact "${artifact.name}"`;
+    let isOpen = false;
+    const sign = () => explain(what, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret)).catch((error) => {
+        // Nobody can take over what is being read already.
+        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+    });
     const { onRetry, progress, signal } = options;
-    return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
+    const content = await (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
+    isOpen = true;
+    return content;
 }
 async function run_store_upload(http, service, credentials, options, request) {
     const { name } = request;
@@ -35029,12 +35062,19 @@ async function run_store_upload(http, service, credentials, options, request) {
     const create = () => service.create(name, expiresAt).catch((error) => {
         throw error instanceof artifacts_http/* HttpError */.j$ && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
     });
-    const url = await explain(`create the artifact "${name}"`, create);
+    const url = await explain(`create the artifact "${name}"`, create).catch(async (error) => {
+        // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
+        if (error instanceof results_service/* UnknownAnswer */.b)
+            await removeUnfinished(credentials, options, name, { unlessListed: true });
+        throw error;
+    });
     try {
         const zip = storedZip(request.files);
         const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
         const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service.finalize(name, blob.size, blob.digest);
+        const id = await service
+            .finalize(name, blob.size, blob.digest)
+            .catch((error) => listedId(service, name, blob, error));
         return { id, name, ...blob };
     }
     catch (error) {
@@ -35042,12 +35082,23 @@ async function run_store_upload(http, service, credentials, options, request) {
         throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
     }
 }
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled.
-async function removeUnfinished(credentials, { proxied, onRetry }, name) {
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+async function listedId(service, name, sent, error) {
+    const artifacts = error instanceof results_service/* UnknownAnswer */.b ? await service.list(name) : [];
+    const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+    if (found === undefined)
+        throw error;
+    return found.id;
+}
+// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
+// isn't known that the name is ours, what is listed under it is another's: that has its content already.
+async function removeUnfinished(credentials, { proxied, onRetry }, name, { unlessListed = false } = {}) {
     const signal = AbortSignal.timeout(cleanupMs);
     const http = (0,artifacts_http/* httpClient */.ok)(proxied, signal);
     try {
-        await (0,results_service/* resultsService */.U)(http, credentials, onRetry, signal).remove(name);
+        const service = (0,results_service/* resultsService */.U)(http, credentials, onRetry, signal);
+        if (!unlessListed || (await service.list(name)).length === 0)
+            await service.remove(name);
     }
     catch {
         // The error that led here is the one to report.
@@ -35065,6 +35116,9 @@ async function explain(what, work) {
             throw error;
         throw transferFailed(what, error);
     }
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -35544,11 +35598,14 @@ async function* noChunks() {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
 /* harmony export */   bD: () => (/* binding */ messageOf),
 /* harmony export */   c7: () => (/* binding */ systemCodeOf),
 /* harmony export */   zR: () => (/* binding */ asError)
 /* harmony export */ });
 /* unused harmony exports errorCodes, setupBuildxHint */
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
@@ -35605,6 +35662,27 @@ function asError(error) {
 }
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+/** A push or a pull that failed. */
+class RegistryFailure extends HandoverError {
+    /** Another try would fail in the same way: a wrong login, a missing image. */
+    permanent;
+    /**
+     * @param work what was tried, such as `The pull`
+     * @param references what it was tried with
+     * @param said the client's last words
+     */
+    constructor(work, references, said) {
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.');
+        this.permanent = permanent.test(withoutNames(said, references));
+    }
+}
+// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
+const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
+// A repository may be called anything, "denied" too.
+function withoutNames(said, references) {
+    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
 
 
 /***/ }),
@@ -35656,41 +35734,6 @@ function stringMapOf(value) {
     if (!isObject(value))
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
-}
-
-
-/***/ }),
-
-/***/ 5122:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Y: () => (/* binding */ RegistryFailure)
-/* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
-
-
-/** A push or a pull that failed. */
-class RegistryFailure extends _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu {
-    /** Another try would fail in the same way: a wrong login, a missing image. */
-    permanent;
-    /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
-     */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
-    }
-}
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
-function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }
 
 
@@ -36216,10 +36259,10 @@ var consumers_ = __nccwpck_require__(8321);
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -36721,18 +36764,16 @@ function parsePush(text) {
 /* harmony export */   og: () => (/* binding */ dockerRegistry)
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry, registryLimit */
-/* harmony import */ var _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5122);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8760);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3552);
-
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8760);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -36753,13 +36794,13 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y && !error.permanent,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
@@ -36768,7 +36809,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -36784,13 +36825,13 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_8__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
@@ -36802,31 +36843,31 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .parseJson */ .qF)(manifest);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_10__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isIndex */ .nw)(found)) {
-        throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
-    throw new _base_registry_failure_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Y('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
 }
 
 
@@ -36929,17 +36970,47 @@ function digestOf(bytes) {
 
 /***/ }),
 
-/***/ 1408:
+/***/ 8118:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D: () => (/* binding */ parseEngineName),
-/* harmony export */   c: () => (/* binding */ requireDocker)
+/* harmony export */   D7: () => (/* binding */ parseEngineName),
+/* harmony export */   c1: () => (/* binding */ requireDocker),
+/* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
+/* unused harmony export runnerPlatform */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
+ * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
 function parseEngineName(text) {
     const name = text.trim().toLowerCase();
@@ -36978,6 +37049,7 @@ function requireDocker(engine, what) {
 /* harmony export */   ou: () => (/* binding */ maxJsonBytes),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
+/* unused harmony export invalidLayout */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
@@ -37105,6 +37177,10 @@ function parseDescriptorPlatform(value) {
 function invalid(where, expected, text) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
+/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+function invalidLayout(message) {
+    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+}
 
 
 /***/ }),
@@ -37177,6 +37253,7 @@ function isKnown({ architecture }) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
+/* harmony export */   IC: () => (/* binding */ imagesOf),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
@@ -37218,6 +37295,10 @@ function corrupt(why, cause) {
 const maxRecordBytes = 2 * _manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .maxJsonBytes */ .ou;
 const maxLayers = 1000;
 const maxImages = 100;
+/** All images of a record, the first one first. */
+function imagesOf(record) {
+    return [record, ...(record.further ?? [])];
+}
 /**
  * The record as the text that goes into the artifact.
  * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
@@ -37255,7 +37336,7 @@ function parseRecord(text) {
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
     const record = {
         ...image(value),
-        ...(value['further'] === undefined ? {} : { further: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['further']).slice(0, maxImages).map(image) }),
+        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
@@ -37266,6 +37347,15 @@ function parseRecord(text) {
     };
     requireInside(record);
     return record;
+}
+function furtherImages(value) {
+    const items = Array.isArray(value) ? value : [value];
+    if (items.length > maxImages)
+        throw corrupt(`it lists ${String(items.length)} further images`);
+    // One that is left out would be an image that nobody misses.
+    if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv))
+        throw corrupt('a further image in it is not a JSON object');
+    return items.map(image);
 }
 function image(value) {
     return {
@@ -37328,7 +37418,7 @@ function layers(value) {
 }
 function requireInside(record) {
     const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
-    for (const { layers, configAt, manifestAt } of [record, ...(record.further ?? [])]) {
+    for (const { layers, configAt, manifestAt } of imagesOf(record)) {
         const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
         if (outside !== undefined)
             throw corrupt(`layer ${outside.digest} lies outside the tarball`);
@@ -37439,6 +37529,9 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
+    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    if (repository === 'sha256')
+        throw invalid(text, 'it would be an image ID, not a reference');
     return {
         repository,
         ...(tag === undefined ? {} : { tag }),
@@ -39620,8 +39713,8 @@ const parse = function (data, opts = {}) {
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/runner/secrets.js
-var secrets = __nccwpck_require__(9270);
+// EXTERNAL MODULE: ./build/shared/runner/outputs.js
+var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
 
 
@@ -39630,7 +39723,7 @@ var secrets = __nccwpck_require__(9270);
 
 
 /** @param mask keeps a text out of the log */
-function actionInputs(mask = secrets/* maskSecret */.$) {
+function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
         const value = optional(name);
@@ -39659,7 +39752,7 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
             const items = rows(read(name))?.map((row) => row.join(','));
             // Before anything can fail: an error, too, is in the log.
             for (const item of items ?? read(name).split('\n'))
-                (0,secrets/* maskLines */.s)(inputs_valueOf(item), mask);
+                (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
             return items.filter((item) => item.trim() !== '');
@@ -39667,13 +39760,13 @@ function actionInputs(mask = secrets/* maskSecret */.$) {
         secretFiles: (name) => {
             const items = lines(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(smallFile(inputs_valueOf(item)), mask);
+                (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
             return items;
         },
         secretEnvs: (name) => {
             const items = list(name);
             for (const item of items)
-                (0,secrets/* maskLines */.s)(process.env[inputs_valueOf(item)] ?? '', mask);
+                (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
             return items;
         },
     };
@@ -39760,8 +39853,10 @@ function invalid(name, value, expected, hint) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ addSummary),
-/* harmony export */   n: () => (/* binding */ setOutputs)
+/* harmony export */   $l: () => (/* binding */ maskSecret),
+/* harmony export */   S0: () => (/* binding */ addSummary),
+/* harmony export */   n0: () => (/* binding */ setOutputs),
+/* harmony export */   sD: () => (/* binding */ maskLines)
 /* harmony export */ });
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
@@ -39783,11 +39878,27 @@ async function addSummary(markdown) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
     }
 }
+/** Keeps a text out of the log. */
+function maskSecret(secret) {
+    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
+}
+// Shorter ones stand in words and numbers of every kind.
+const shortestSecret = 4;
+/**
+ * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
+ * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ */
+function maskLines(secret, mask) {
+    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
+        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
+            mask(line);
+    }
+}
 
 
 /***/ }),
 
-/***/ 8978:
+/***/ 8562:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39864,38 +39975,8 @@ function readPayload(path) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/runner.js
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof errors/* HandoverError */.Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new errors/* HandoverError */.Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
-}
-
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
@@ -40010,7 +40091,7 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await report(name, controller.signal.aborted ? reason : explainRunner(error, context.runner));
+        await report(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(error, context.runner));
         process.exit(1);
     }
 }
@@ -40022,42 +40103,13 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
-}
-
-
-/***/ }),
-
-/***/ 9270:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ maskSecret),
-/* harmony export */   s: () => (/* binding */ maskLines)
-/* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3838);
-
-/** Keeps a text out of the log. */
-function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
-}
-// Shorter ones stand in words and numbers of every kind.
-const shortestSecret = 4;
-/**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
- */
-function maskLines(secret, mask) {
-    for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
-        if (line.length >= shortestSecret && line !== 'true' && line !== 'false')
-            mask(line);
-    }
+    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
 }
 
 
