@@ -197,6 +197,14 @@ describe('a layer that grows', () => {
     await expect(reading).rejects.toThrow('no disk');
   });
 
+  test('whose writing failed before anybody looked ends with that failure', async () => {
+    const layout = new Layout('broken-before');
+    await layout.begin(digest, bytes(5), '9');
+    const layer = await next(layout.layers());
+    layout.fail(new Error('no disk'));
+    await expect(read(layer)).rejects.toThrow('no disk');
+  });
+
   test('that is whole but never got its name is tarball-invalid', async () => {
     const layout = new Layout('unnamed');
     await layout.begin(digest, bytes(9), '9');

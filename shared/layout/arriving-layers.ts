@@ -19,7 +19,10 @@ export function untilWritten(written: Promise<unknown>, waitMs: number): () => P
   const end = (): void => void (isOver = true);
   written.then(end, end);
   return async () => {
-    if (isLast) return false;
+    if (isLast) {
+      await written;
+      return false;
+    }
     if (!isFirst) await Promise.race([sleep(waitMs), written]);
     isFirst = false;
     isLast = isOver;
