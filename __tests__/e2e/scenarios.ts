@@ -30,8 +30,8 @@ export const scenarios: readonly Scenario[] = [
 
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
 export const notRunHere: Readonly<Record<string, string>> = {
-  'README.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
-  'README.md#Use arm64 runners': 'there is one machine, and it has one architecture',
+  'docs/recipes.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
+  'docs/recipes.md#Use arm64 runners': 'there is one machine, and it has one architecture',
   'TROUBLESHOOTING.md#builder-unsupported': 'its one step is in nearly every scenario',
   'TROUBLESHOOTING.md#run-not-found': 'act knows no permissions',
   'a job that is cancelled': 'act ends the whole run; __tests__/faults/ has the actions’ side',

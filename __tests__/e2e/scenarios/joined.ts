@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-const joinedAction = 'README.md#Have the image here, whoever builds it';
+const joinedAction = 'docs/recipes.md#Have the image here, whoever builds it';
 
 export const joined: Scenario = {
   name: 'joined',

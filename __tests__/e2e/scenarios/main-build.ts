@@ -4,7 +4,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 // What users' Dockerfiles have: with the folder .git in the context, another context is another image.
 const copiesAll = 'FROM scratch\nCOPY rootfs /\nCOPY . /src\nARG VERSION=dev\nRUN echo "$VERSION" > /version\n';
-const recipe = 'README.md#Export the image of the main build, not a second one';
+const recipe = 'docs/recipes.md#Export the image of the main build, not a second one';
 
 const start = `
       - uses: actions/checkout@v5

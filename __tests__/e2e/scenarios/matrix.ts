@@ -3,7 +3,7 @@ import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
 const components = ['engine', 'operate-ui', 'runtime'];
-const perLeg = 'README.md#Hand over one image per leg of a matrix';
+const perLeg = 'docs/recipes.md#Hand over one image per leg of a matrix';
 const digests = 'load-image/README.md#Give later jobs the digests only';
 const load = 'load-image/README.md#Load several images of a matrix';
 

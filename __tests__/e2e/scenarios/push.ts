@@ -4,9 +4,9 @@ import { startRegistry } from '../../../dev/docker-registry.ts';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-const fromRegistry = 'README.md#Take the image from the registry, or from whichever has it';
+const fromRegistry = 'docs/recipes.md#Take the image from the registry, or from whichever has it';
 
-const pushRecipe = 'README.md#Push the image from the same build';
+const pushRecipe = 'docs/recipes.md#Push the image from the same build';
 // Two platforms are built without an emulator where nothing is run.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY app/charon.sh /charon\nCMD ["sh"]\n';
 
