@@ -30725,8 +30725,10 @@ function untilWritten(written, waitMs) {
     const end = () => void (isOver = true);
     written.then(end, end);
     return async () => {
-        if (isLast)
+        if (isLast) {
+            await written;
             return false;
+        }
         if (!isFirst)
             await Promise.race([(0,external_node_timers_promises_.setTimeout)(waitMs), written]);
         isFirst = false;
