@@ -256,6 +256,27 @@ test('cancelled while the engine fetches layers: its name for them is taken away
   expect(docker.state().images).toEqual([]);
 });
 
+test('cancelled among the tags of an image: those that were set are gone, and one that was moved is back (S0.5)', async () => {
+  const { handOver, loads, docker } = await begin();
+  const names = Array.from({ length: 30 }, (_, at) => `app:${String(at + 1)}`);
+  await handOver({ tags: names.join('\n') });
+  const others = { diffIds: [`sha256:${'1'.repeat(64)}`], architecture: 'amd64', labels: {} };
+  const before = [{ ...others, imageId: `sha256:${'2'.repeat(64)}`, tags: ['app:2', 'app:old'] }];
+  docker.set({ images: before, calls: [] });
+  const cancel = new AbortController();
+  const running = loads({}, { signal: cancel.signal });
+  const tagged = (): number => docker.state().calls.filter(([, verb]) => verb === 'tag').length;
+  while (tagged() < 5) await sleep(10);
+  cancel.abort();
+  const outcome = await running;
+  expect(errorCode(outcome)).toBe('cancelled');
+  expect(outcome.log).not.toContain('could not be taken back');
+  const { images } = docker.state();
+  expect(images.map(({ imageId, tags }) => ({ imageId, tags: [...tags].sort() }))).toEqual([
+    { imageId: before[0]?.imageId, tags: ['app:2', 'app:old'] },
+  ]);
+});
+
 // Not a shell: it would drop variables with a hyphen in their names, as inputs have.
 const mountThenRun = `
   const { spawnSync } = require('node:child_process');

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { runnerCommands } from '../fixtures/runner-commands.ts';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
@@ -60,6 +61,18 @@ describe('a build', () => {
     const build = docker.state().calls.find(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
     expect(build).toEqual(expect.arrayContaining(['--platform', 'linux/amd64', '--provenance=false', '--sbom=false']));
     expect(outcome.leftInTemp).toEqual([]);
+  });
+
+  test('what a RUN prints is no command to the runner, and run-integration stays true (S0.6)', async () => {
+    const said = 'all well\n##[add-mask]true\n\r::stop-commands::x\r::add-mask::true\n';
+    const log = JSON.stringify({ logs: [{ vertex: 'sha256:2', data: Buffer.from(said).toString('base64') }] });
+    const { exports } = await begin({ docker: { progress: [...progress, log] } });
+    const outcome = await exports();
+    expect(outcome.log).toContain('stop-commands');
+    // The signed URLs of the upload are masked by the step itself.
+    const commands = runnerCommands(outcome.log.replaceAll(/^::add-mask::(?!true).*$/gm, ''));
+    expect(commands.filter((name) => name !== 'group' && name !== 'endgroup')).toEqual([]);
+    expect(outcome.outputs['run-integration']).toBe('true');
   });
 
   test('the log names the tag, the path, the size, and how many steps were cached (S2.8, S0.3)', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { HandoverError } from '../../shared/base/errors.ts';
-import type { CliOutput } from '../../shared/docker/cli.ts';
+import type { CliOutput, DockerCli } from '../../shared/docker/cli.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 import { podmanEngine } from '../../shared/docker/podman-engine.ts';
 import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/docker/podman-engine.ts';
@@ -122,7 +122,17 @@ describe('taking tags back', () => {
       );
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
-    const cli = { program: 'podman', query, cleanUp: query, start, signal: new AbortController().signal } as const;
+    const { signal } = new AbortController();
+    const forCleanUp: DockerCli = {
+      program: 'podman',
+      query,
+      start,
+      signal,
+      get forCleanUp() {
+        return forCleanUp;
+      },
+    };
+    const cli: DockerCli = { ...forCleanUp, forCleanUp };
     return { engine: podmanEngine(cli, '/nowhere'), list };
   };
 

@@ -30237,7 +30237,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
 /* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5811);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(103);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4819);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9491);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
@@ -31177,26 +31177,37 @@ function unwritable(path, why, cause) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
+
+// A cancelled step has little time for it.
+const atOnce = 8;
 /** @param onTrouble told of a reference that couldn't be put back */
 function guardTags(engine, onTrouble) {
     const changes = [];
     let keepsAll = false;
-    const idOf = async (reference) => (await engine.inspect(reference))?.imageId;
+    const { forCleanUp } = engine;
+    const idOf = async (reference, asked) => (await asked.inspect(reference))?.imageId;
     const putBack = async ({ reference, before, after }) => {
-        if (before === after || (await idOf(reference)) !== after)
+        if (before === after || (await idOf(reference, forCleanUp)) !== after)
             return;
         if (before !== undefined)
-            await engine.tag(before, reference);
+            await forCleanUp.tag(before, reference);
         else
-            await engine.untag(reference);
+            await forCleanUp.untag(reference);
+    };
+    const putBackAll = async (reference) => {
+        for (const change of changes.filter((one) => one.reference === reference).reverse()) {
+            await putBack(change).catch((error) => {
+                onTrouble(`The tag ${reference} could not be taken back: ${(0,errors/* messageOf */.bD)(error)}`);
+            });
+        }
     };
     const during = async (reference, work) => {
-        const before = await idOf(reference);
+        const before = await idOf(reference, engine);
         try {
             await work();
         }
         finally {
-            changes.push({ reference, before, after: await idOf(reference) });
+            changes.push({ reference, before, after: await idOf(reference, forCleanUp) });
         }
     };
     return {
@@ -31206,10 +31217,9 @@ function guardTags(engine, onTrouble) {
         [Symbol.asyncDispose]: async () => {
             if (keepsAll)
                 return;
-            for (const change of changes.reverse()) {
-                await putBack(change).catch((error) => {
-                    onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
-                });
+            const references = [...new Set(changes.map(({ reference }) => reference))];
+            for (let at = 0; at < references.length; at += atOnce) {
+                await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
             }
         },
     };
@@ -33258,7 +33268,7 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
 // with it: so it stays where there is one.
 async function removePinned({ engine, log }, source) {
     const pinned = (0,image_reference/* formatReference */.FH)(source);
-    const image = await engine.inspect(pinned);
+    const image = await engine.forCleanUp.inspect(pinned);
     if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`)))
         return;
     await engine.untag(pinned).catch((error) => {
@@ -33584,74 +33594,17 @@ async function requireStillThere({ engine }, info, result) {
 
 /***/ }),
 
-/***/ 103:
+/***/ 9137:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  l: () => (/* binding */ imagesSummary)
-});
-
-// UNUSED EXPORTS: loadSummary
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/base/markdown.js
-
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
-}
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
-}
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
-}
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
-/** The layers with their sizes, folded under one line of a job summary. */
-function layerTable(layers) {
-    const rows = layers.map((layer, position) => [
-        String(position + 1),
-        code(shortDigest(layer.digest)),
-        (0,base_text/* formatBytes */.z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
-    ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
-}
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
-    if (spans.length === 0)
-        return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,base_text/* formatDuration */.a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
-    return [
-        '```mermaid',
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ].join('\n');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
-;// CONCATENATED MODULE: ./build/load-image/summary.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   l: () => (/* binding */ imagesSummary)
+/* harmony export */ });
+/* unused harmony export loadSummary */
+/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9079);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 
 
 
@@ -33668,36 +33621,36 @@ function loadSummary(result, spans) {
     const { artifact, record, identity, fallback } = result;
     const from = record?.producer;
     const facts = [
-        ['Image', code(result.reference)],
-        ['Image ID here', code(result.image.imageId)],
-        ['Config digest', identity.configDigest === undefined ? 'unknown' : code(identity.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
+        ['Image', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.reference)],
+        ['Image ID here', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.image.imageId)],
+        ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(identity.configDigest)],
+        ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(identity.platform)],
         ['Layers', String(identity.diffIds.length)],
         ['Source', sources[result.source]],
         ...(fallback === undefined
             ? []
             : [
-                ['Pulled from', code(fallback.reference)],
+                ['Pulled from', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(fallback.reference)],
                 ['Why not the artifact', fallback.reason],
             ]),
         ...(artifact === undefined
             ? []
             : [
-                ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`],
+                ['Artifact', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`],
                 ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
                 ['Downloaded', downloaded(result)],
             ]),
         ...(from === undefined
             ? []
-            : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+            : [['Built from', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
         ['Checked against', checkedAgainst(result)],
     ];
-    const layers = record === undefined ? [] : [layerTable(record.layers)];
+    const layers = record === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .layerTable */ ._N)(record.layers)];
     return [
-        `### ${title(result)} ${code(result.reference)}`,
-        markdownTable(['', ''], facts),
+        `### ${title(result)} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.reference)}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
         ...layers,
-        gantt(spans),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
         '',
     ].join('\n\n');
 }
@@ -33706,7 +33659,7 @@ function downloaded({ size, record, loaded, source }) {
         return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
     const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
     const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return `${(0,base_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
+    return `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
 function title({ fallback, loaded }) {
     if (fallback !== undefined)
@@ -33724,27 +33677,27 @@ function checkedAgainst({ record, artifact, fallback }) {
 function imagesSummary(result, spans) {
     const { images, loaded, digests } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined ? '' : `The digests are ${code(images_plan/* digestsFileName */.t)} in the artifact ${code(digests.name)}.\n\n`;
+    const uploaded = digests === undefined ? '' : `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .digestsFileName */ .t)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(digests.name)}.\n\n`;
     if (only !== undefined)
         return loadSummary(only, spans) + uploaded;
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
-        code(image.name),
-        code(image.reference),
-        code(image.configDigest),
-        image.manifestDigest === '' ? '' : code(image.manifestDigest),
-        image.pushedReference === '' ? '' : code(image.pushedReference),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.name),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.reference),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.configDigest),
+        image.manifestDigest === '' ? '' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.manifestDigest),
+        image.pushedReference === '' ? '' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.pushedReference),
         image.platform,
-        (0,base_text/* formatBytes */.z3)(image.size),
+        (0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(image.size),
         ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
     return [
         `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
-        markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-        `${uploaded}${gantt(spans)}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)([...head, ...(known ? [] : ['Here'])], rows),
+        `${uploaded}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans)}`,
         '',
     ].join('\n\n');
 }
@@ -35739,6 +35692,80 @@ function stringMapOf(value) {
 
 /***/ }),
 
+/***/ 9079:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Qj: () => (/* binding */ markdownTable),
+/* harmony export */   VM: () => (/* binding */ gantt),
+/* harmony export */   _N: () => (/* binding */ layerTable),
+/* harmony export */   aY: () => (/* binding */ code),
+/* harmony export */   pj: () => (/* binding */ plain)
+/* harmony export */ });
+/* unused harmony export shortDigest */
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
+/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+function cell(text) {
+    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+}
+/** Text in code style that can't break out of it. */
+function code(text) {
+    return `\`${text.replaceAll('`', "'")}\``;
+}
+/**
+ * A message as Markdown: code spans between single backticks stay, all else is text. Whoever's words are in it can't put links,
+ * pictures, HTML or headings into a job summary.
+ */
+function plain(message) {
+    const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
+    return spans
+        .map((part, position) => position % 2 === 1 ? part : part.replace(/[\\<>[\]&]/g, (char) => `&#${String(char.charCodeAt(0))};`))
+        .join('');
+}
+/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+function shortDigest(digest) {
+    return digest.slice(0, 'sha256:'.length + 12);
+}
+/** The layers with their sizes, folded under one line of a job summary. */
+function layerTable(layers) {
+    const rows = layers.map((layer, position) => [
+        String(position + 1),
+        code(shortDigest(layer.digest)),
+        (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size),
+        layer.mediaType.split('.').at(-1) ?? '',
+    ]);
+    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
+    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+}
+/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
+    if (spans.length === 0)
+        return '';
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        const name = span.name.replace(/[:;#,]/g, ' ');
+        return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const longest = Math.max(...spans.map((span) => span.endMs));
+    return [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        ...tasks,
+        '```',
+    ].join('\n');
+}
+
+
+/***/ }),
+
 /***/ 8760:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35782,6 +35809,7 @@ function backoff(firstMs, maxMs) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   a3: () => (/* binding */ formatDuration),
+/* harmony export */   vL: () => (/* binding */ harmlessLines),
 /* harmony export */   xS: () => (/* binding */ quoteForeign),
 /* harmony export */   z3: () => (/* binding */ formatBytes)
 /* harmony export */ });
@@ -35811,6 +35839,17 @@ function quoteForeign(text, limit = 300) {
     // eslint-disable-next-line no-control-regex -- control characters are what is being removed
     const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
+}
+/**
+ * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
+ * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
+ * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ */
+function harmlessLines(text) {
+    return text
+        .split(/\r\n|[\r\n]/)
+        .map((line) => line.replaceAll('##[', '## [').replace(/^(?=[\s\u0085]*::)/, '> '))
+        .join('\n');
 }
 
 
@@ -36141,31 +36180,88 @@ var base_text = __nccwpck_require__(1453);
 
 
 
+// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). A short command may end first, and all
+// that puts things back has to end within that time.
+const cancelGraceMs = 1000;
+const cleanUpMs = 5500;
+// Where nothing was cancelled: to remove a large image takes a while.
+const answerMs = 60_000;
 /** @param signal ends running commands when it is aborted */
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
-    const toEnd = async (args) => (0,exec/* getExecOutput */.H)(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-    return {
+    const cliUntil = (ends, query) => ({
         program: name,
-        signal,
-        query: async (args) => {
-            signal.throwIfAborted();
-            return toEnd(args);
-        },
-        cleanUp: toEnd,
+        signal: ends,
+        query,
         start: async (args, tempDir) => {
-            signal.throwIfAborted();
+            ends.throwIfAborted();
             const path = await program();
+            // It may have been aborted meanwhile: nobody would end a command that is started now.
+            ends.throwIfAborted();
             // `env` becomes the command: the child is the command itself, and is ended like it.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, signal);
+            return running(name, child, ends);
+        },
+    });
+    const ask = async (args, ends, graceMs) => {
+        ends.throwIfAborted();
+        const asked = program().then((path) => (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true }));
+        return unlessAborted(asked, ends, graceMs);
+    };
+    const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
+    const cleaning = {
+        ...cliUntil(late, (args) => ask(args, AbortSignal.any([late, after(answerMs, noAnswer(name, answerMs))]), 0)),
+        get forCleanUp() {
+            return cleaning;
         },
     };
+    return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
+}
+/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort. */
+async function unlessAborted(work, signal, graceMs) {
+    const { promise, reject } = Promise.withResolvers();
+    const stop = () => {
+        setTimeout(() => {
+            reject((0,errors/* asError */.zR)(signal.reason));
+        }, graceMs);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+        return await Promise.race([work, promise]);
+    }
+    finally {
+        signal.removeEventListener('abort', stop);
+    }
+}
+/** Aborted so many ms from now. */
+function after(ms, reason) {
+    const controller = new AbortController();
+    setTimeout(() => {
+        controller.abort(reason);
+    }, ms).unref();
+    return controller.signal;
+}
+/** Aborted so many ms after another signal. */
+function afterAbort(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => {
+        setTimeout(() => {
+            controller.abort(reason);
+        }, ms).unref();
+    };
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
+}
+function noAnswer(name, ms) {
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} info.`);
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
@@ -36180,6 +36276,9 @@ function running(name, child, signal) {
         setTimeout(() => child.kill('SIGKILL'), 5000).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
+    // While it was being started.
+    if (signal.aborted)
+        stop();
     // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
@@ -36277,6 +36376,9 @@ function dockerEngine(cli) {
     const socket = () => (found ??= engineSocket(cli));
     return {
         program: cli.program,
+        get forCleanUp() {
+            return dockerEngine(cli.forCleanUp);
+        },
         nameOf: (reference) => reference,
         info: () => info(cli),
         inspect: (image) => inspect(cli, socket, image),
@@ -36300,7 +36402,7 @@ async function must(cli, args, code) {
 /** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
 async function removeReference(cli, name) {
     const args = ['image', 'rm', name];
-    const output = await cli.cleanUp(args);
+    const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
@@ -36540,6 +36642,9 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 function podmanEngine(cli, tempRoot) {
     return {
         program: cli.program,
+        get forCleanUp() {
+            return podmanEngine(cli.forCleanUp, tempRoot);
+        },
         nameOf: podmanName,
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
@@ -39911,6 +40016,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 var core = __nccwpck_require__(3838);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
@@ -40030,9 +40137,13 @@ function share(bytes, total) {
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
+// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
+function tellLines(message) {
+    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
+}
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 const runnerLog = {
-    info: core/* info */.pq,
+    info: tellLines,
     notice: (message) => {
         (0,core/* notice */.lm)(message);
     },
@@ -40040,7 +40151,7 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress: progressTo(core/* info */.pq),
+    progress: progressTo(tellLines),
 };
 
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
@@ -40048,6 +40159,7 @@ var outputs = __nccwpck_require__(197);
 // EXTERNAL MODULE: ./build/shared/runner/time-limit.js
 var time_limit = __nccwpck_require__(7804);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
+
 
 
 
@@ -40099,17 +40211,17 @@ async function report(name, error) {
     if (!(error instanceof errors/* HandoverError */.Cu)) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
-            (0,core/* info */.pq)(stack);
+            runnerLog.info(stack);
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,errors/* messageOf */.bD)(error)}\n`);
+        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,markdown/* plain */.pj)((0,errors/* messageOf */.bD)(error))}\n`);
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${(0,markdown/* plain */.pj)(error.message)}\n\n**Next step:** ${(0,markdown/* plain */.pj)(error.hint)}\n`);
 }
 
 

@@ -126,7 +126,7 @@ async function saveOnce(
 }
 
 async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {
-  const image = await engine.inspect(imageId);
+  const image = await engine.forCleanUp.inspect(imageId);
   if (image?.repoTags.length !== 0) return;
   await engine.untag(imageId).catch((error: unknown) => {
     log.info(`The built image stays in the engine: ${String(error)}`);

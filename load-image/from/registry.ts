@@ -128,7 +128,7 @@ async function configDigestOf(
 // with it: so it stays where there is one.
 async function removePinned({ engine, log }: Tools, source: PinnedReference): Promise<void> {
   const pinned = formatReference(source);
-  const image = await engine.inspect(pinned);
+  const image = await engine.forCleanUp.inspect(pinned);
   if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`))) return;
   await engine.untag(pinned).catch((error: unknown) => {
     log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);

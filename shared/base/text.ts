@@ -25,3 +25,15 @@ export function quoteForeign(text: string, limit = 300): string {
   const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
   return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
+
+/**
+ * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
+ * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
+ * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ */
+export function harmlessLines(text: string): string {
+  return text
+    .split(/\r\n|[\r\n]/)
+    .map((line) => line.replaceAll('##[', '## [').replace(/^(?=[\s\u0085]*::)/, '> '))
+    .join('\n');
+}

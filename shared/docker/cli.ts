@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { EngineName } from '../image/host.ts';
 
@@ -33,8 +33,8 @@ export interface DockerCli {
   readonly signal: AbortSignal;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
   query(args: readonly string[]): Promise<CliOutput>;
-  /** The same, also when all else has been cancelled. */
-  cleanUp(args: readonly string[]): Promise<CliOutput>;
+  /** The same command for what puts things back: it works when all else has been cancelled, with little time for each question. */
+  readonly forCleanUp: DockerCli;
   /**
    * Starts a long command. Throws `docker-unavailable` when docker can't be started.
    * @param tempDir where the command is to put its temporary files, if that matters
@@ -42,32 +42,96 @@ export interface DockerCli {
   start(args: readonly string[], tempDir?: string): Promise<RunningCli>;
 }
 
+// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). A short command may end first, and all
+// that puts things back has to end within that time.
+const cancelGraceMs = 1000;
+const cleanUpMs = 5500;
+// Where nothing was cancelled: to remove a large image takes a while.
+const answerMs = 60_000;
+
 /** @param signal ends running commands when it is aborted */
 export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
-  const toEnd = async (args: readonly string[]): Promise<CliOutput> =>
-    getExecOutput(quoteProgram(await program()), [...args], { silent: true, ignoreReturnCode: true });
-  return {
+  const cliUntil = (ends: AbortSignal, query: DockerCli['query']): Omit<DockerCli, 'forCleanUp'> => ({
     program: name,
-    signal,
-    query: async (args) => {
-      signal.throwIfAborted();
-      return toEnd(args);
-    },
-    cleanUp: toEnd,
+    signal: ends,
+    query,
     start: async (args, tempDir) => {
-      signal.throwIfAborted();
+      ends.throwIfAborted();
       const path = await program();
+      // It may have been aborted meanwhile: nobody would end a command that is started now.
+      ends.throwIfAborted();
       // `env` becomes the command: the child is the command itself, and is ended like it.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
       const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
       await once(child, 'spawn').catch((error: unknown) => {
         throw unavailable(name, messageOf(error), error);
       });
-      return running(name, child, signal);
+      return running(name, child, ends);
+    },
+  });
+  const ask = async (args: readonly string[], ends: AbortSignal, graceMs: number): Promise<CliOutput> => {
+    ends.throwIfAborted();
+    const asked = program().then((path) =>
+      getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true }),
+    );
+    return unlessAborted(asked, ends, graceMs);
+  };
+  const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
+  const cleaning: DockerCli = {
+    ...cliUntil(late, (args) => ask(args, AbortSignal.any([late, after(answerMs, noAnswer(name, answerMs))]), 0)),
+    get forCleanUp() {
+      return cleaning;
     },
   };
+  return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
+}
+
+/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, graceMs: number): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const stop = (): void => {
+    setTimeout(() => {
+      reject(asError(signal.reason));
+    }, graceMs);
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** Aborted so many ms from now. */
+function after(ms: number, reason: HandoverError): AbortSignal {
+  const controller = new AbortController();
+  setTimeout(() => {
+    controller.abort(reason);
+  }, ms).unref();
+  return controller.signal;
+}
+
+/** Aborted so many ms after another signal. */
+function afterAbort(signal: AbortSignal, ms: number, reason: HandoverError): AbortSignal {
+  const controller = new AbortController();
+  const begin = (): void => {
+    setTimeout(() => {
+      controller.abort(reason);
+    }, ms).unref();
+  };
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return controller.signal;
+}
+
+function noAnswer(name: EngineName, ms: number): HandoverError {
+  return new HandoverError(
+    'docker-unavailable',
+    `${name} gave no answer within ${String(ms / 1000)} s.`,
+    `Look at the engine on this runner: ${name} info.`,
+  );
 }
 
 // @actions/exec splits its first argument at spaces.
@@ -83,6 +147,8 @@ function running(name: EngineName, child: ChildProcess, signal: AbortSignal): Ru
     setTimeout(() => child.kill('SIGKILL'), 5000).unref();
   };
   signal.addEventListener('abort', stop, { once: true });
+  // While it was being started.
+  if (signal.aborted) stop();
   // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
   stdin.on('error', () => undefined);
   const exit = new Promise<number>((resolve) => {

@@ -56,6 +56,8 @@ export interface Engine {
   untag(reference: string): Promise<void>;
   /** All local references, each with the image ID it stands for. */
   references(): Promise<ReadonlyMap<string, string>>;
+  /** The same engine for what puts things back: it works when all else has been cancelled, with little time for each question. */
+  readonly forCleanUp: Engine;
 }
 
 export function dockerEngine(cli: DockerCli): Engine {
@@ -63,6 +65,9 @@ export function dockerEngine(cli: DockerCli): Engine {
   const socket = (): Promise<string | undefined> => (found ??= engineSocket(cli));
   return {
     program: cli.program,
+    get forCleanUp() {
+      return dockerEngine(cli.forCleanUp);
+    },
     nameOf: (reference) => reference,
     info: () => info(cli),
     inspect: (image) => inspect(cli, socket, image),
@@ -91,7 +96,7 @@ export async function must(
 /** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
 export async function removeReference(cli: DockerCli, name: string): Promise<void> {
   const args = ['image', 'rm', name];
-  const output = await cli.cleanUp(args);
+  const output = await cli.forCleanUp.query(args);
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
 }
 

@@ -25,6 +25,9 @@ import { type EngineInfo, type InspectedImage, inspectedImage } from './output.t
 export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
   return {
     program: cli.program,
+    get forCleanUp() {
+      return podmanEngine(cli.forCleanUp, tempRoot);
+    },
     nameOf: podmanName,
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),

@@ -1,4 +1,8 @@
+import { messageOf } from '../base/errors.ts';
 import type { Engine } from './engine.ts';
+
+// A cancelled step has little time for it.
+const atOnce = 8;
 
 /**
  * Sets references, and puts each back where it was unless all turns out well: no wrong image stays under a tag, and none that
@@ -24,18 +28,27 @@ interface Change {
 export function guardTags(engine: Engine, onTrouble: (message: string) => void): TagGuard {
   const changes: Change[] = [];
   let keepsAll = false;
-  const idOf = async (reference: string): Promise<string | undefined> => (await engine.inspect(reference))?.imageId;
+  const { forCleanUp } = engine;
+  const idOf = async (reference: string, asked: Engine): Promise<string | undefined> =>
+    (await asked.inspect(reference))?.imageId;
   const putBack = async ({ reference, before, after }: Change): Promise<void> => {
-    if (before === after || (await idOf(reference)) !== after) return;
-    if (before !== undefined) await engine.tag(before, reference);
-    else await engine.untag(reference);
+    if (before === after || (await idOf(reference, forCleanUp)) !== after) return;
+    if (before !== undefined) await forCleanUp.tag(before, reference);
+    else await forCleanUp.untag(reference);
+  };
+  const putBackAll = async (reference: string): Promise<void> => {
+    for (const change of changes.filter((one) => one.reference === reference).reverse()) {
+      await putBack(change).catch((error: unknown) => {
+        onTrouble(`The tag ${reference} could not be taken back: ${messageOf(error)}`);
+      });
+    }
   };
   const during: TagGuard['during'] = async (reference, work) => {
-    const before = await idOf(reference);
+    const before = await idOf(reference, engine);
     try {
       await work();
     } finally {
-      changes.push({ reference, before, after: await idOf(reference) });
+      changes.push({ reference, before, after: await idOf(reference, forCleanUp) });
     }
   };
   return {
@@ -44,10 +57,9 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
     keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {
       if (keepsAll) return;
-      for (const change of changes.reverse()) {
-        await putBack(change).catch((error: unknown) => {
-          onTrouble(`The tag ${change.reference} could not be taken back: ${String(error)}`);
-        });
+      const references = [...new Set(changes.map(({ reference }) => reference))];
+      for (let at = 0; at < references.length; at += atOnce) {
+        await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
       }
     },
   };

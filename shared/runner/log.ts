@@ -1,6 +1,6 @@
 import { group, info, notice, warning } from '@actions/core';
 import type { Log, TotalBytes } from '../base/log.ts';
-import { formatBytes, formatDuration } from '../base/text.ts';
+import { formatBytes, formatDuration, harmlessLines } from '../base/text.ts';
 
 const everyMs = 5000;
 
@@ -47,9 +47,14 @@ function percent(bytes: number, total: number): string {
   return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
 
+// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
+function tellLines(message: string): void {
+  info(harmlessLines(message));
+}
+
 /** The log of a workflow step: chapters fold, notices and warnings become annotations. */
 export const runnerLog: Log = {
-  info,
+  info: tellLines,
   notice: (message) => {
     notice(message);
   },
@@ -57,5 +62,5 @@ export const runnerLog: Log = {
     warning(message);
   },
   chapter: group,
-  progress: progressTo(info),
+  progress: progressTo(tellLines),
 };

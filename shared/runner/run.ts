@@ -1,6 +1,7 @@
-import { error as annotate, info } from '@actions/core';
+import { error as annotate } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { plain } from '../base/markdown.ts';
 import { type JobContext, jobContext } from './context.ts';
 import { explainRunner } from '../image/host.ts';
 import { runnerLog } from './log.ts';
@@ -59,15 +60,17 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
 async function report(name: string, error: unknown): Promise<void> {
   if (!(error instanceof HandoverError)) {
     const stack = error instanceof Error ? error.stack : undefined;
-    if (stack !== undefined) info(stack);
+    if (stack !== undefined) runnerLog.info(stack);
     annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
       title: `${name}: unexpected error`,
     });
-    await addSummary(`### ❌ ${name} failed\n\n${messageOf(error)}\n`);
+    await addSummary(`### ❌ ${name} failed\n\n${plain(messageOf(error))}\n`);
     return;
   }
   annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
     title: `${name}: ${error.code}`,
   });
-  await addSummary(`### ❌ ${name}: \`${error.code}\`\n\n${error.message}\n\n**Next step:** ${error.hint}\n`);
+  await addSummary(
+    `### ❌ ${name}: \`${error.code}\`\n\n${plain(error.message)}\n\n**Next step:** ${plain(error.hint)}\n`,
+  );
 }

@@ -1,0 +1,48 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { plain } from '../../shared/base/markdown.ts';
+import { harmlessLines } from '../../shared/base/text.ts';
+import { runnerCommands } from '../fixtures/runner-commands.ts';
+
+describe('what others write into the log', () => {
+  test.each([
+    '::add-mask::true',
+    '  ::stop-commands::x',
+    '\u0085::error::x',
+    'step 1\r::set-env name=A::b',
+    '#5 0.3 ##[add-mask]true',
+    '##[group]##[add-mask]true',
+    '###[warning]x',
+    'a\r\n::warning::b\n::debug::c',
+  ])('%j is no command any more (S0.6)', (text) => {
+    expect(runnerCommands(text)).not.toEqual([]);
+    expect(runnerCommands(harmlessLines(text))).toEqual([]);
+  });
+
+  test('text without commands stays as it is (S0.6)', () => {
+    for (const text of ['', 'a::b', '#1 [2/3] RUN a', 'x\ny', '# [x]']) expect(harmlessLines(text)).toBe(text);
+  });
+
+  test('whatever is put together (S0.6)', () => {
+    const pieces = ['::', ':', '#', '##[', '[', ']', 'add-mask', ' ', '\t', '\r', '\n', '\u0085', '\u2028', '> ', 'x'];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 12 }), (parts) => {
+        expect(runnerCommands(harmlessLines(parts.join('')))).toEqual([]);
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});
+
+describe('what others write into the job summary', () => {
+  test.each([
+    ['see [this](https://example.com)', 'see &#91;this&#93;(https://example.com)'],
+    ['<img src=x>', '&#60;img src=x&#62;'],
+    ['![x](y)', '!&#91;x&#93;(y)'],
+    ['Set `tarball` to <path>', 'Set `tarball` to &#60;path&#62;'],
+    ['`a``b`<img>`c`', "`a'b`&#60;img&#62;`c`"],
+    ['a ` b <img>', 'a ` b &#60;img&#62;'],
+  ])('%j is text (S0.6)', (message, markdown) => {
+    expect(plain(message)).toBe(markdown);
+  });
+});
