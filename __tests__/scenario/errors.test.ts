@@ -1,4 +1,6 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
@@ -255,6 +257,23 @@ test('cancelled while the engine fetches layers: its name for them is taken away
   expect(commands().at(-1)).toMatch(/^image rm 127\.0\.0\.1:\d+\/handover-/);
   expect(docker.state().images).toEqual([]);
 });
+
+test('a step whose log nobody reads any more comes to its end', async () => {
+  const { directory } = await begin();
+  const summary = join(directory, 'summary.md');
+  await writeFile(summary, '');
+  const child = spawn(process.execPath, [join('dist', 'load-image', 'index.js')], {
+    env: { ...process.env, RUNNER_TEMP: directory, GITHUB_STEP_SUMMARY: summary },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  child.stdout.destroy();
+  try {
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await readFile(summary, 'utf8')).toContain('invalid-input');
+  } finally {
+    child.kill('SIGKILL');
+  }
+}, 20_000);
 
 test('cancelled among the tags of an image: those that were set are gone, and one that was moved is back (S0.5)', async () => {
   const { handOver, loads, docker } = await begin();

@@ -39791,6 +39791,8 @@ async function run(name, step) {
     const escaped = (error) => {
         void report(name, error).finally(() => process.exit(1));
     };
+    // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+    process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
     process.on('unhandledRejection', escaped);
     process.on('SIGINT', cancel);

@@ -42,6 +42,8 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   const escaped = (error: unknown): void => {
     void report(name, error).finally(() => process.exit(1));
   };
+  // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+  process.stdout.on('error', () => undefined);
   process.on('uncaughtException', escaped);
   process.on('unhandledRejection', escaped);
   process.on('SIGINT', cancel);
