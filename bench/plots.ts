@@ -53,7 +53,9 @@ export function glancePlot(races: readonly Race[]): string {
       .filter(({ ms }) => !Number.isNaN(ms)),
   }));
   const most = Math.max(1, ...bars.flatMap(({ times }) => times.map(({ ms }) => ms)));
-  const parts = ['<text x="10" y="22" fill="#59636e">1 GB image, 100 MB/s link, two cores: seconds, less is better</text>'];
+  const parts = [
+    '<text x="10" y="22" fill="#59636e">1 GB image, 100 MB/s link, two cores: seconds, less is better</text>',
+  ];
   let y = 38;
   for (const { title, times } of bars) {
     parts.push(`<text x="10" y="${String(y + 15)}" font-weight="bold" font-size="14">${escape(title)}</text>`);

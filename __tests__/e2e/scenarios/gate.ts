@@ -19,7 +19,7 @@ jobs:
     outputs:
       run-integration: \${{ steps.export.outputs.run-integration }}
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - id: export
         uses: org/image-handover/export-image@v1

@@ -7,7 +7,7 @@ const copiesAll = 'FROM scratch\nCOPY rootfs /\nCOPY . /src\nARG VERSION=dev\nRU
 const recipe = 'docs/recipes.md#Export the image of the main build, not a second one';
 
 const start = `
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4`;
 
 export const mainBuild: Scenario = {
@@ -23,7 +23,7 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
 ${indented(text(recipe), 6)}
 `,
       { repository },

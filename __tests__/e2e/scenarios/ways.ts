@@ -54,7 +54,7 @@ const ways: readonly Way[] = [
 const jobs = ({ id, recipe, before = '' }: Way, text: (id: string) => string): string => `  build-${id}:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
 ${indented(before, 6)}
 ${withName(indented(text(recipe), 6), id)}
