@@ -8,6 +8,7 @@ import { writeLargeContext } from '../dev/test-images.ts';
 import { buildAnew, emptyEngine, removeOutputs } from './clean-slate.ts';
 import {
   type Arena,
+  cacheAndRebuild,
   compressions,
   type Contender,
   consumers,
@@ -15,6 +16,7 @@ import {
   loopbackPull,
   outputsOf,
   producers,
+  pushCache,
   rivalTrees,
   tarballOf,
   withoutOverlap,
@@ -38,6 +40,7 @@ import { sh, startService } from './world.ts';
 //   --races producer,consumer,present,layers
 //   --only 'ours|docs'                 the contenders with such names
 //   --builder containerd               the store of the engine that builds; otherwise the same as the one that loads
+//   --redraw                           measures nothing, and makes the README's table and plot anew
 //   --against DIR                      ours against another built tree of this project instead, or several of them; only prints
 
 const { values } = parseArgs({
@@ -51,6 +54,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     against: { type: 'string', multiple: true },
     builder: { type: 'string' },
+    redraw: { type: 'boolean', default: false },
   },
 });
 const { quick, against } = values;
@@ -67,6 +71,10 @@ const limited = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, late
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 const results = new Results(quick ? 'quick' : 'full');
+if (values.redraw) {
+  results.draw();
+  process.exit();
+}
 const registry = await startRegistry();
 try {
   if (rivals === undefined) results.footprint(await footprint());
@@ -151,9 +159,9 @@ async function benchLink(
   // There and back: at that size the disk has a say.
   const loading = { ...about, rounds: Math.max(2, rounds), what: 'Consumer', tarball };
   if (races.includes('consumer')) {
-    const linked = consume.some(({ name }) => name === linkedPull)
-      ? await startLinkedRegistry(registry.address, join(folder, 'linked'), limits)
-      : undefined;
+    const overLink = consume.some(({ name }) => name === linkedPull || name === cacheAndRebuild);
+    if (consume.some(({ name }) => name === cacheAndRebuild)) await pushCache(producing);
+    const linked = overLink ? await startLinkedRegistry(registry.address, join(folder, 'linked'), limits) : undefined;
     add(await race(loading, consume, { ...consuming, linkedRegistry: linked?.address }, empty));
     await linked?.stop();
   }

@@ -62,6 +62,9 @@ async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
   await sh(arena.engine.env, 'docker', 'save', 'charon:local', '-o', file);
 }
 
+/** What Docker's documentation shows: the docker exporter, actions/upload-artifact, actions/download-artifact, `docker load`. */
+export const docsRecipe = 'docs recipe (zip level 6)';
+
 const recipe =
   (level: number) =>
   async (arena: Arena, round: string): Promise<undefined> => {
@@ -104,7 +107,7 @@ const ours = exportBy(thisTree);
 /** From "build is cached" to "artifact finalised". */
 export const producers: readonly Contender[] = [
   ours,
-  { name: 'docs recipe (zip level 6)', run: recipe(6) },
+  { name: docsRecipe, run: recipe(6) },
   { name: 'tuned recipe (zip level 0)', run: recipe(0) },
   {
     name: 'docker save, zstd, raw upload',
@@ -170,6 +173,8 @@ export const withoutOverlap = 'ours with `overlap: false`';
 export const loopbackPull = 'docker pull from a loopback registry';
 /** From a registry that is as far away as the artifacts are. */
 export const linkedPull = 'docker pull over the same link';
+/** No handover: each job builds again, out of a cache in that registry. */
+export const cacheAndRebuild = 'cache in a registry over the same link, build again';
 /** The engine's own work, from page cache. */
 export const loadFloor = 'floor: docker load of our tarball';
 
@@ -211,7 +216,7 @@ const load =
 /** From the start of the step to "a container can run". */
 export const consumers: readonly Contender[] = [
   { name: 'ours', run: load(thisTree, true) },
-  { name: 'docs recipe (zip level 6)', run: download(6) },
+  { name: docsRecipe, run: download(6) },
   { name: 'tuned recipe (zip level 0)', run: download(0) },
   { name: loopbackPull, run: (arena) => pull(arena, arena.registry) },
   {
@@ -224,7 +229,24 @@ export const consumers: readonly Contender[] = [
   },
   { name: withoutOverlap, run: load(thisTree, false) },
   { name: linkedPull, run: (arena) => pull(arena, arena.linkedRegistry ?? '') },
+  {
+    name: cacheAndRebuild,
+    run: async (arena) => {
+      const cache = ['--cache-from', `type=registry,ref=${arena.linkedRegistry ?? ''}/charon:cached`];
+      const args = buildArguments(arena.context, '-t', 'charon:local', '--load', ...cache);
+      const said = await sh(arena.engine.env, 'docker', ...args.slice(0, 2), '--progress=plain', ...args.slice(2));
+      if (!said.includes('CACHED')) throw new Error(`Nothing came from the cache:\n${said}`);
+      await createContainer(arena, 'charon:local');
+      return undefined;
+    },
+  },
 ];
+
+/** Pushes the image with the cache that `cacheAndRebuild` reads: within the image, as every builder can. */
+export async function pushCache({ engine, context, registry }: Arena): Promise<void> {
+  const args = ['-t', `${registry}/charon:cached`, '--push', '--cache-to', 'type=inline'];
+  await sh(engine.env, 'docker', ...buildArguments(context, ...args));
+}
 
 /**
  * This tree and others, to see what a change wins: each exports, and loads what it has exported.

@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { isObject, type JsonObject, objectsOf, parseJson } from '../shared/base/json.ts';
 import type { Footprint } from './footprint.ts';
 import type { Heading, Race, Sample } from './measured.ts';
-import { barsPlot, slopePlot } from './plots.ts';
-import { footprintTable, raceTable, summaryTable } from './tables.ts';
+import { barsPlot, glancePlot, slopePlot } from './plots.ts';
+import { footprintTable, raceTable, readmeTable, summaryTable, waysTable } from './tables.ts';
 
 const orders = {
   what: ['Producer', 'Consumer', 'Consumer that has it', 'New layers, from build to test'],
@@ -54,6 +54,17 @@ export class Results {
     this.#save();
   }
 
+  /** Writes what the README shows. */
+  draw(): void {
+    this.#write('-readme.md', `${readmeTable(this.#races)}\n`);
+    this.#write('-ways.md', `${waysTable(this.#races)}\n`);
+    this.#write('-glance.svg', glancePlot(this.#races));
+  }
+
+  #write(suffix: string, text: string): void {
+    writeFileSync(this.#path(suffix), text);
+  }
+
   #path(suffix: string): string {
     return join(fileURLToPath(new URL('results/', import.meta.url)), `${this.#name}${suffix}`);
   }
@@ -61,8 +72,9 @@ export class Results {
   #save(): void {
     mkdirSync(dirname(this.#path('')), { recursive: true });
     const write = (suffix: string, text: string): void => {
-      writeFileSync(this.#path(suffix), text);
+      this.#write(suffix, text);
     };
+    this.draw();
     const head =
       'Each race is one run: its contenders take turns, side by side, on a machine with two cores; medians. ' +
       'The slow link gives 100 MB/s in all, 60 MB/s a connection, and takes 10 ms. ' +

@@ -1,4 +1,13 @@
-import { bareExport, linkAlone, linkedPull, loadFloor, loopbackPull, withoutOverlap } from './contenders.ts';
+import {
+  bareExport,
+  cacheAndRebuild,
+  docsRecipe,
+  linkAlone,
+  linkedPull,
+  loadFloor,
+  loopbackPull,
+  withoutOverlap,
+} from './contenders.ts';
 import type { Footprint } from './footprint.ts';
 import { type Heading, median, type Race, type Sample, timeOf } from './measured.ts';
 
@@ -63,7 +72,7 @@ export function summaryTable(races: readonly Race[]): string {
     const cells = [
       titleOf(race.heading),
       `${seconds(ours)} s`,
-      part(timeOf(race, 'docs recipe (zip level 6)')),
+      part(timeOf(race, docsRecipe)),
       part(timeOf(race, 'tuned recipe (zip level 0)')),
       part(timeOf(race, loopbackPull)),
       part(timeOf(race, linkedPull)),
@@ -83,6 +92,70 @@ export function summaryTable(races: readonly Race[]): string {
   ];
   const names = ['', 'Ours', ...others.map((name) => `of ${name}`), 'Downloaded', 'Peak memory'];
   return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
+}
+
+/** The race that the README shows: 1 GB, into the containerd store, over the slow link; present images move nothing over a link. */
+function shown(races: readonly Race[], what: string): Race | undefined {
+  const link = what === 'Consumer that has it' ? 'unlimited' : 'limited';
+  return races.find(
+    ({ heading }) =>
+      heading.what === what && heading.megabytes === 1000 && heading.store === 'containerd' && heading.link === link,
+  );
+}
+
+/** What the README says of the speed: one row, ours and the docs recipe. */
+export function readmeTable(races: readonly Race[]): string {
+  const cells = ['Producer', 'Consumer', 'Consumer that has it'].map((what) => {
+    const race = shown(races, what);
+    return race === undefined
+      ? ''
+      : `**${seconds(timeOf(race, 'ours'))} s** instead of ${seconds(timeOf(race, docsRecipe))} s`;
+  });
+  const names = ['1 GB image', 'The build job hands it over', 'A test job loads it', 'A test job that has it already'];
+  return table(names, [['this, instead of the recipe in Docker’s documentation', ...cells]]);
+}
+
+/** The four ways to share an image between jobs, with what a test job waits for as measured, and what speaks for and against each. */
+export function waysTable(races: readonly Race[]): string {
+  const race = shown(races, 'Consumer');
+  const wait = (name: string): string => {
+    const ms = race === undefined ? Number.NaN : timeOf(race, name);
+    return Number.isNaN(ms) ? 'not measured' : `${seconds(ms)} s`;
+  };
+  return table(
+    ['Way', 'A test job waits', 'For it', 'Against it'],
+    [
+      [
+        'Registry: push, then pull',
+        wait(linkedPull),
+        'moves only missing layers; outlives the run',
+        'a login in each job, so no forks; rate limits; tags to clean up',
+      ],
+      [
+        'Build cache: build again in each job',
+        wait(cacheAndRebuild),
+        'nothing to hand over',
+        'nothing says that it is the same image; a miss is a full build; the cache has a limit of 10 GB',
+      ],
+      [
+        'Artifact, by this project',
+        wait('ours'),
+        'no login; the very image, proved; gone after a day',
+        'the whole image is uploaded in each run',
+      ],
+      ['Artifact, by hand (zip, `docker load`)', wait(docsRecipe), 'no third action', 'slow, and nothing is checked'],
+      [
+        'Matrix: each job builds for itself',
+        'a whole build',
+        'simplest',
+        'n builds, and each job tests another image than the one that ships',
+      ],
+    ],
+  );
+}
+
+function table(names: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [names, names.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
 /** Start-up and size of the bundles. */

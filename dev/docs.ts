@@ -8,7 +8,13 @@ import { updateCoverage } from './requirements-coverage.ts';
 // and figures from what the benchmark wrote, `<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const documents = ['README.md', 'export-image/README.md', 'load-image/README.md', 'docs/performance.md'] as const;
+const documents = [
+  'README.md',
+  'export-image/README.md',
+  'load-image/README.md',
+  'handover/README.md',
+  'docs/performance.md',
+] as const;
 const section = /<!-- (inputs|outputs|results): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;
 
 interface Entry {

@@ -98,7 +98,15 @@ describe('error codes', () => {
 
 describe('examples and snippets', () => {
   const yaml = /```yaml\n([\s\S]*?)```/g;
-  const documents = ['README.md', 'export-image/README.md', 'load-image/README.md', 'TROUBLESHOOTING.md'];
+  const documents = [
+    'README.md',
+    'docs/recipes.md',
+    'docs/how-it-works.md',
+    'export-image/README.md',
+    'load-image/README.md',
+    'handover/README.md',
+    'TROUBLESHOOTING.md',
+  ];
   const texts = [
     ...documents.flatMap((path) => [...read(path).matchAll(yaml)].map(([, text = '']) => text)),
     ...readdirSync(join(projectRoot, 'examples'), { recursive: true, encoding: 'utf8' })

@@ -23,10 +23,12 @@ interface Job {
   readonly steps: readonly Step[];
 }
 
-/** The jobs of each workflow that the README shows in full, of the examples, and of our own CI. */
+/** The jobs of each workflow that the README and the recipes show in full, of the examples, and of our own CI. */
 const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] = [
-  ...[...read('README.md').matchAll(/```yaml\n((?:[^`]*\n)?jobs:\n[\s\S]*?)```/g)].map(
-    ([, text = ''], at) => [`README.md, workflow ${String(at + 1)}`, parse(text).jobs] as const,
+  ...['README.md', 'docs/recipes.md'].flatMap((file) =>
+    [...read(file).matchAll(/```yaml\n((?:[^`]*\n)?jobs:\n[\s\S]*?)```/g)].map(
+      ([, text = ''], at) => [`${file}, workflow ${String(at + 1)}`, parse(text).jobs] as const,
+    ),
   ),
   ...['examples/**/*.yml', '.github/workflows/*.yml']
     .flatMap((pattern) => globSync(pattern, { cwd: projectRoot }))
@@ -112,10 +114,10 @@ test('no job that loads an artifact logs in to a registry or pulls (S0.5)', () =
 });
 
 describe('what is held against artifacts (S4.3)', () => {
-  const rows = /## What is held against artifacts\n([\s\S]*?)\n## /.exec(read('README.md'))?.[1] ?? '';
+  const rows = /## What is held against artifacts\n([\s\S]*?)\n## /.exec(read('docs/how-it-works.md'))?.[1] ?? '';
 
   test.each(['Names clash in parallel runs', 'Large artifacts', 'Slow zip', 'No reuse of layers'])(
-    'the README answers "%s" (S4.3)',
+    'docs/how-it-works.md answers "%s" (S4.3)',
     (drawback) => {
       const answer = rows.split('\n').find((row) => row.startsWith(`| ${drawback} |`)) ?? '';
       expect(answer.length).toBeGreaterThan(80);

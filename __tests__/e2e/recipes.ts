@@ -5,7 +5,15 @@ import { projectRoot } from '../../dev/action-runner.ts';
 
 // The documentation's YAML snippets, each known by the file and the heading that it stands under.
 
-const documents = ['README.md', 'export-image/README.md', 'load-image/README.md', 'TROUBLESHOOTING.md'] as const;
+const documents = [
+  'README.md',
+  'docs/recipes.md',
+  'docs/how-it-works.md',
+  'export-image/README.md',
+  'load-image/README.md',
+  'handover/README.md',
+  'TROUBLESHOOTING.md',
+] as const;
 
 /** All headings that have a YAML snippet, as `file#heading`. */
 export function recipeIds(): readonly string[] {

@@ -30,12 +30,16 @@ export const scenarios: readonly Scenario[] = [
 
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
 export const notRunHere: Readonly<Record<string, string>> = {
-  'README.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
-  'README.md#Use arm64 runners': 'there is one machine, and it has one architecture',
+  'docs/recipes.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
+  'docs/recipes.md#Use arm64 runners': 'there is one machine, and it has one architecture',
+  'README.md#Load while the job sets itself up':
+    'act doesn’t know background steps: __tests__/integration/side-by-side.test.ts starts them as the runner does',
+  'handover/README.md#The joined action': 'its two steps are in the scenario joined',
   'TROUBLESHOOTING.md#builder-unsupported': 'its one step is in nearly every scenario',
   'TROUBLESHOOTING.md#run-not-found': 'act knows no permissions',
   'a job that is cancelled': 'act ends the whole run; __tests__/faults/ has the actions’ side',
-  'parallel steps (background, wait, cancel)': 'act doesn’t know them',
+  'parallel steps (background, wait, cancel)':
+    'act doesn’t know them; __tests__/integration/side-by-side.test.ts has the actions’ side',
   'jobs in containers': 'act runs on this machine itself here',
   'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts plays them',
   'the permissions of a fork’s pull request': 'act knows no permissions',

@@ -3,7 +3,7 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import type { LayerFormat } from '../../shared/image/manifest.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
-/** What `auto` is: see docs/decisions.md for the figures. */
+/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
 const automatic: LayerCompression = { format: 'zstd', level: 1 };
 
 // The lowest and the highest level that both BuildKit and Node take.

@@ -32,7 +32,7 @@ const zstdChunkBytes = 2304 * 1024;
 
 /**
  * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
- * busy (docs/decisions.md).
+ * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
  * @param level undefined for the compressor's own default
  */
 export function zstdCompressor(level: number | undefined): FrameCompressor {

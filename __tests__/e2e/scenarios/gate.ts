@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-const skip = 'README.md#Skip the build of a commit that needs none';
+const skip = 'docs/recipes.md#Skip the build of a commit that needs none';
 
 export const gate: Scenario = {
   name: 'gate',
@@ -19,7 +19,7 @@ jobs:
     outputs:
       run-integration: \${{ steps.export.outputs.run-integration }}
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - id: export
         uses: org/image-handover/export-image@v1

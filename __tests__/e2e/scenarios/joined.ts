@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-const joinedAction = 'README.md#Have the image here, whoever builds it';
+const joinedAction = 'docs/recipes.md#Have the image here, whoever builds it';
 
 export const joined: Scenario = {
   name: 'joined',
@@ -14,7 +14,7 @@ export const joined: Scenario = {
     const steps = indented(recipe(joinedAction), 6).replace('uses: org/image-handover@v1', own);
     assert.ok(steps.includes(own));
     const job = (id: string, needs = ''): string =>
-      `  ${id}:\n${needs}    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v5\n${steps}\n`;
+      `  ${id}:\n${needs}    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v7\n${steps}\n`;
     // So slow that neither can find the other's.
     const repository = world.repository({
       Dockerfile: 'FROM scratch\nCOPY rootfs /\nRUN sleep 4 && echo built > /built\nCMD ["cat", "/built"]\n',

@@ -3,11 +3,11 @@ import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
 const built = 'export-image/README.md#export-image';
-const labelled = 'README.md#Tag with what docker/metadata-action says';
+const labelled = 'docs/recipes.md#Tag with what docker/metadata-action says';
 const ways = {
   plain: 'load-image/README.md#load-image',
-  whole: 'README.md#Let docker load do it all',
-  fresh: 'README.md#Check that the image is of this commit',
+  whole: 'docs/how-it-works.md#Unpacked while it downloads',
+  fresh: 'docs/recipes.md#Check that the image is of this commit',
 } as const;
 
 /** A job that exports, and one of each way to load, each on an engine that has nothing of it. */
@@ -16,13 +16,13 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
 ${exporting}
   ${name}:
     needs: build
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
 ${loading}
       - run: scripts/waf_integration.sh
 `;

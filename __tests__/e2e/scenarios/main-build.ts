@@ -4,10 +4,10 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 // What users' Dockerfiles have: with the folder .git in the context, another context is another image.
 const copiesAll = 'FROM scratch\nCOPY rootfs /\nCOPY . /src\nARG VERSION=dev\nRUN echo "$VERSION" > /version\n';
-const recipe = 'README.md#Export the image of the main build, not a second one';
+const recipe = 'docs/recipes.md#Export the image of the main build, not a second one';
 
 const start = `
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4`;
 
 export const mainBuild: Scenario = {
@@ -23,7 +23,7 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
 ${indented(text(recipe), 6)}
 `,
       { repository },

@@ -15,7 +15,7 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - run: for image in ${images.join(' ')}; do docker build --network=host --build-arg VERSION=$image --tag $image .; done
 ${indented(recipe(several), 6)}
   load:

@@ -3,7 +3,7 @@ import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
 const components = ['engine', 'operate-ui', 'runtime'];
-const perLeg = 'README.md#Hand over one image per leg of a matrix';
+const perLeg = 'docs/recipes.md#Hand over one image per leg of a matrix';
 const digests = 'load-image/README.md#Give later jobs the digests only';
 const load = 'load-image/README.md#Load several images of a matrix';
 
@@ -16,7 +16,7 @@ const readsDigests = `
     runs-on: ubuntu-latest
     steps:
       - run: test "\${{ fromJSON(needs.digests.outputs.images).docker-image-runtime.reference }}" = runtime:local
-      - uses: actions/download-artifact@v5
+      - uses: actions/download-artifact@v8
         with:
           name: docker-image-digests
       - run: cat docker-image-digests.json
@@ -69,7 +69,7 @@ jobs:
       matrix:
         component: [${components.join(', ')}]
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
 ${indented(recipe(perLeg), 6)}
   load:

@@ -11,13 +11,13 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - run: |
           docker build --network=host --build-arg VERSION=theirs --tag charon:local .
           docker save --output theirs.tar charon:local
           docker image rm charon:local
-      - uses: actions/upload-artifact@v5
+      - uses: actions/upload-artifact@v7
         with:
           name: theirs
           path: theirs.tar
@@ -29,7 +29,7 @@ jobs:
     needs: build
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: org/image-handover/load-image@v1
         with:
           artifact-name: theirs
@@ -38,8 +38,8 @@ jobs:
     needs: [build, load-theirs]
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
-      - uses: actions/download-artifact@v5
+      - uses: actions/checkout@v7
+      - uses: actions/download-artifact@v8
         with:
           name: ours
           path: download

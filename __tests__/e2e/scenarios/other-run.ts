@@ -4,7 +4,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 const triggered = 'load-image/README.md#Take the image of another run';
 const nightlyRecipe = "load-image/README.md#Nightly tests on main's latest image";
-const latest = 'README.md#Load the image of another run';
+const latest = 'docs/recipes.md#Load the image of another run';
 
 export const otherRun: Scenario = {
   name: 'other-run',
@@ -17,7 +17,7 @@ jobs:
   build:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - uses: org/image-handover/export-image@v1
 `,

@@ -4,9 +4,9 @@ import { startRegistry } from '../../../dev/docker-registry.ts';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-const fromRegistry = 'README.md#Take the image from the registry, or from whichever has it';
+const fromRegistry = 'docs/recipes.md#Take the image from the registry, or from whichever has it';
 
-const pushRecipe = 'README.md#Push the image from the same build';
+const pushRecipe = 'docs/recipes.md#Push the image from the same build';
 // Two platforms are built without an emulator where nothing is run.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY app/charon.sh /charon\nCMD ["sh"]\n';
 
@@ -19,7 +19,7 @@ jobs:
       pushed-reference: \${{ steps.export.outputs.pushed-reference }}
       config-digest: \${{ steps.export.outputs.config-digest }}
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - id: export
         uses: org/image-handover/export-image@v1
@@ -33,7 +33,7 @@ jobs:
     if: always() && needs.build.outputs.run-integration == 'true'
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
 ${load}
       - run: scripts/waf_integration.sh
 `;
@@ -90,7 +90,7 @@ jobs:
     outputs:
       pushed-reference: \${{ steps.export.outputs.pushed-reference }}
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
 ${meta}${indented(steps, 6)}
       - run: docker buildx imagetools inspect "\${{ steps.export.outputs.pushed-reference }}"

@@ -4,7 +4,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 const build = (id: string, version: string): string => `  ${id}:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
       - uses: org/image-handover/export-image@v1
         with:
@@ -13,7 +13,7 @@ const build = (id: string, version: string): string => `  ${id}:
 const integration = (needs: string): string => `  integration:
 ${needs}    runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: org/image-handover/load-image@v1
       - run: scripts/waf_integration.sh
       - run: test "$GITHUB_RUN_ATTEMPT" -gt 1   # a flaky test

@@ -21,13 +21,13 @@ const meta = `- id: meta
 const ways: readonly Way[] = [
   {
     id: 'engine',
-    recipe: 'README.md#Hand over an image that is in the engine already',
+    recipe: 'docs/recipes.md#Hand over an image that is in the engine already',
     before: meta,
     references: () => ['charon:local'],
   },
   {
     id: 'event-tags',
-    recipe: 'README.md#Tag by event',
+    recipe: 'docs/recipes.md#Tag by event',
     references: (sha) => [
       'charon:local',
       ...[`main-${sha}`, 'latest', `sha-${sha}`].map((tag) => `ghcr.io/org/charon:${tag}`),
@@ -35,17 +35,17 @@ const ways: readonly Way[] = [
   },
   {
     id: 'metadata-tags',
-    recipe: 'README.md#Tag with what docker/metadata-action says',
+    recipe: 'docs/recipes.md#Tag with what docker/metadata-action says',
     references: () => ['charon:local', 'ghcr.io/org/charon:main'],
   },
   {
     id: 'branch-label',
-    recipe: 'README.md#Record the branch in the image',
+    recipe: 'docs/recipes.md#Record the branch in the image',
     references: () => ['charon:local'],
   },
   {
     id: 'tarball',
-    recipe: 'README.md#Hand over a tarball that you have',
+    recipe: 'docs/recipes.md#Hand over a tarball that you have',
     before: '- run: docker build --network=host --tag app:test .\n',
     references: () => ['charon:local'],
   },
@@ -54,7 +54,7 @@ const ways: readonly Way[] = [
 const jobs = ({ id, recipe, before = '' }: Way, text: (id: string) => string): string => `  build-${id}:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v5
+      - uses: actions/checkout@v7
       - uses: docker/setup-buildx-action@v4
 ${indented(before, 6)}
 ${withName(indented(text(recipe), 6), id)}

@@ -1,0 +1,57 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { projectRoot } from '../../dev/action-runner.ts';
+
+const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
+const files = globSync('.github/workflows/*.yml', { cwd: projectRoot }).sort();
+
+interface Step {
+  readonly uses?: string;
+  readonly with?: Readonly<Record<string, unknown>>;
+}
+
+interface Job {
+  readonly permissions?: unknown;
+  readonly 'timeout-minutes'?: unknown;
+  readonly steps: readonly Step[];
+}
+
+const jobsOf = (path: string): readonly (readonly [string, Job])[] => Object.entries(parse(read(path)).jobs);
+
+test('the repository has what somebody who must trust it looks for', () => {
+  expect(files.map((path) => path.replace(/.*\//, ''))).toEqual(
+    expect.arrayContaining(['ci.yml', 'codeql.yml', 'probe.yml', 'release.yml']),
+  );
+  for (const { cooldown } of parse(read('.github/dependabot.yml')).updates)
+    expect(cooldown['default-days']).toBeGreaterThanOrEqual(7);
+});
+
+describe.each(files)('%s', (path) => {
+  test('has no permission but those that each job names, and a limit of time for each', () => {
+    expect(parse(read(path)).permissions).toEqual({});
+    for (const [name, job] of jobsOf(path)) {
+      expect([name, job.permissions]).toEqual([name, expect.any(Object)]);
+      expect([name, job['timeout-minutes']]).toEqual([name, expect.any(Number)]);
+    }
+  });
+
+  test('pins each action of others by its commit, with the version beside it', () => {
+    const used = [...read(path).matchAll(/uses: (\S+)(.*)$/gm)].map(([, action = '', rest = '']) => ({ action, rest }));
+    const others = used.filter(({ action }) => !action.startsWith('./') && !action.startsWith('org/image-handover'));
+    for (const { action, rest } of others) {
+      expect(action).toMatch(/@[0-9a-f]{40}$/);
+      expect([action, rest]).toEqual([action, expect.stringMatching(/^ # v\d+\.\d+\.\d+$/)]);
+    }
+  });
+
+  test('leaves no token in the clone', () => {
+    for (const [name, { steps }] of jobsOf(path)) {
+      for (const { uses = '', with: inputs } of steps) {
+        if (uses.startsWith('actions/checkout@'))
+          expect([name, inputs?.['persist-credentials']]).toEqual([name, false]);
+      }
+    }
+  });
+});

@@ -1,0 +1,66 @@
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+
+// What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => void (engines = await startEngines()), 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+afterEach(() => service.close());
+
+async function handOver(name: string): Promise<void> {
+  const context = join(engines.directory, name);
+  rmSync(context, { recursive: true, force: true });
+  cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+  writeFileSync(join(context, 'app.txt'), name);
+  const steps = 'COPY rootfs /\nCOPY app.txt /app.txt\nCMD ["cat", "/app.txt"]\n';
+  writeFileSync(join(context, 'Dockerfile'), `FROM scratch\n${steps}`);
+  const tarball = join(engines.directory, `${name}.tar`);
+  const inputs = { context, image: `${name}:local`, tarball, 'artifact-name': name };
+  expect((await stepOn(service, engines.containerd, 'export-image', inputs)).exitCode).toBe(0);
+  engines.containerd.docker('image', 'rm', '-f', `${name}:local`);
+}
+
+test.each(['classic', 'containerd'] as const)(
+  'four loads at once into one %s engine, two of them of one artifact, one of them cancelled: each ends right (B.7)',
+  async (store) => {
+    const { docker, env } = engines[store];
+    const temp = join(engines.directory, `temp-${store}`);
+    mkdirSync(temp);
+    for (const name of ['one', 'two']) await handOver(name);
+    const before = docker('image', 'ls', '--all', '--no-trunc');
+    const start = (inputs: Inputs, cancel?: AbortController): Promise<StepOutcome> =>
+      runStep({
+        action: 'load-image',
+        inputs,
+        env: { ...service.env({ jobId: 'integration' }), ...env, RUNNER_TEMP: temp },
+        ...(cancel === undefined ? {} : { signal: cancel.signal, onOutput: () => cancel.abort() }),
+      });
+    const [first, twin, other, cancelled] = await Promise.all([
+      start({ 'artifact-name': 'one' }),
+      start({ 'artifact-name': 'one' }),
+      start({ 'artifact-name': 'two' }),
+      start({ 'artifact-name': 'two', image: 'cancelled:local' }, new AbortController()),
+    ]);
+    for (const { exitCode, log, annotations } of [first, twin, other]) {
+      expect([exitCode, annotations]).toEqual([0, []]);
+      expect(log).toMatch(/^Verified: (one|two):local is the image/m);
+    }
+    expect([cancelled.exitCode, cancelled.annotations.map(({ title }) => title)]).toEqual([
+      1,
+      ['load-image: cancelled'],
+    ]);
+    for (const name of ['one', 'two']) expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
+    expect(readdirSync(temp)).toEqual([]);
+    docker('image', 'rm', '-f', 'one:local', 'two:local');
+    expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
+    rmSync(temp, { recursive: true });
+  },
+  180_000,
+);
