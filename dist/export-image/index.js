@@ -31350,7 +31350,7 @@ function gzipCompressor(frameBytes, level) {
 const zstdChunkBytes = 2304 * 1024;
 /**
  * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
- * busy (docs/decisions.md).
+ * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
  * @param level undefined for the compressor's own default
  */
 function zstdCompressor(level) {
@@ -33026,7 +33026,7 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
-/** What `auto` is: see docs/decisions.md for the figures. */
+/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
 const automatic = { format: 'zstd', level: 1 };
 // The lowest and the highest level that both BuildKit and Node take.
 const levels = {

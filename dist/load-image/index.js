@@ -31648,7 +31648,8 @@ async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
 
 /**
  * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
- * are offered unpacked (docs/decisions.md); a containerd store keeps the layers as the manifest names them.
+ * are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md); a containerd store keeps the layers
+ * as the manifest names them.
  * @throws HandoverError `transfer-failed`, `artifact-expired`
  */
 async function offerImage(ranged, store, watch) {
