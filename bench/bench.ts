@@ -38,7 +38,7 @@ import { sh, startService } from './world.ts';
 //   --sizes 1000,250,4000              of the images, in MB, unpacked
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
 //   --races producer,consumer,present,layers
-//   --only 'ours|docs'                 the contenders with such names
+//   --only 'ours|docs'                 the contenders with such names; the results have a file of their own, limits.md
 //   --builder containerd               the store of the engine that builds; otherwise the same as the one that loads
 //   --redraw                           measures nothing, and makes the README's table and plot anew
 //   --against DIR                      ours against another built tree of this project instead, or several of them; only prints
@@ -49,7 +49,7 @@ const { values } = parseArgs({
     sizes: { type: 'string' },
     stores: { type: 'string' },
     links: { type: 'string' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string' },
     races: { type: 'string', default: 'producer,consumer,present,layers' },
     only: { type: 'string', default: '' },
     against: { type: 'string', multiple: true },
@@ -70,7 +70,8 @@ const only = new RegExp(values.only);
 const limited = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, latencyMs: 10 };
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
-const results = new Results(quick ? 'quick' : 'full');
+// Some contenders alone don't take the place of a race of all of them.
+const results = new Results(quick ? 'quick' : values.only === '' ? 'full' : 'limits');
 if (values.redraw) {
   results.draw();
   process.exit();
@@ -132,7 +133,7 @@ async function benchLink(
   const inRace = ({ name }: Contender): boolean =>
     only.test(name) && (!isLarge || inSlope.test(name) || name === withoutOverlap);
   const { produce, consume } = rivals ?? { produce: producers.filter(inRace), consume: consumers.filter(inRace) };
-  const rounds = isLarge && rivals === undefined ? 1 : Number(values.rounds);
+  const rounds = Number(values.rounds ?? (isLarge && rivals === undefined ? 1 : 5));
   const about = { megabytes, store: consumer.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
   removeOutputs(producing);
@@ -188,7 +189,7 @@ async function benchCompressions(
 ): Promise<void> {
   const service = await startService(link === 'limited' ? limited : {});
   const arena = { service, registry: registry.address, context, folder, engine };
-  const heading = { megabytes, store: engine.store, link, rounds: Number(values.rounds), tarball: 0 };
+  const heading = { megabytes, store: engine.store, link, rounds: Number(values.rounds ?? 5), tarball: 0 };
   const anew = async (): Promise<void> => {
     removeOutputs(arena);
     await service.forget();

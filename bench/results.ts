@@ -74,7 +74,7 @@ export class Results {
     const write = (suffix: string, text: string): void => {
       this.#write(suffix, text);
     };
-    this.draw();
+    if (this.#name === 'full') this.draw();
     const head =
       'Each race is one run: its contenders take turns, side by side, on a machine with two cores; medians. ' +
       'The slow link gives 100 MB/s in all, 60 MB/s a connection, and takes 10 ms. ' +
