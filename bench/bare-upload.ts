@@ -8,7 +8,7 @@ import { serviceCredentials } from '../shared/artifacts/service-credentials.ts';
 const [, , name = '', path = ''] = process.argv;
 const blockBytes = 4 * 1024 * 1024;
 const { signal } = new AbortController();
-const http = httpClient(false, signal);
+const http = httpClient({ except: '' }, signal);
 const env = (variable: string): string => process.env[variable] ?? '';
 const credentials = serviceCredentials(env('ACTIONS_RUNTIME_TOKEN'), env('ACTIONS_RESULTS_URL'));
 const service = resultsService(http, credentials, console.error, signal);

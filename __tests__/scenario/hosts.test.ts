@@ -13,6 +13,49 @@ const runner = (os: string, architecture: string): Readonly<Record<string, strin
 
 describe('unsupported-host', () => {
   test.each([
+    ['isn’t set', undefined, 'GITHUB_OUTPUT isn’t set'],
+    ['is a folder', '/', '"/"'],
+    ['isn’t there', '/nowhere/output', '"/nowhere/output"'],
+    ['takes no bytes', '/dev/full', '"/dev/full"'],
+  ])('outputs that can’t be set, where GITHUB_OUTPUT %s, are told before anything is done', async (_, path, told) => {
+    const { exports, loads, handOver, docker, service } = await begin();
+    await handOver();
+    const before = docker.state();
+    for (const outcome of [
+      await exports({ 'artifact-name': 'other' }, { env: { GITHUB_OUTPUT: path } }),
+      await loads({}, { env: { GITHUB_OUTPUT: path } }),
+    ]) {
+      expect(outcome.exitCode).toBe(1);
+      expect(errorCode(outcome)).toBe('unsupported-host');
+      expect(errorMessage(outcome)).toContain(told);
+    }
+    expect(docker.state()).toEqual(before);
+    expect(service.artifacts).toHaveLength(1);
+  });
+
+  test('a RUNNER_TEMP that isn’t there is named', async () => {
+    const { exports, loads } = await begin();
+    for (const step of [exports, loads]) {
+      const outcome = await step({}, { env: { RUNNER_TEMP: '/nowhere/temp' } });
+      expect(errorCode(outcome)).toBe('unsupported-host');
+      expect(errorMessage(outcome)).toContain('RUNNER_TEMP is "/nowhere/temp"');
+    }
+  });
+
+  test.each([
+    ['socks5://127.0.0.1:1080', 'socks5://127.0.0.1:1080'],
+    ['http://user:secret@', 'http://***@'],
+    ['proxy.example:99999', 'proxy.example:99999'],
+  ])('the proxy %s is named with its variable, without its password', async (value, shown) => {
+    const { exports, loads } = await begin();
+    for (const step of [exports, loads]) {
+      const outcome = await step({}, { env: { HTTPS_PROXY: value } });
+      expect(errorCode(outcome)).toBe('unsupported-host');
+      expect(errorMessage(outcome)).toContain(`HTTPS_PROXY names the proxy "${shown}"`);
+    }
+  });
+
+  test.each([
     ['windows', 'x86_64', 'windows/amd64'],
     ['linux', 's390x', 'linux/s390x'],
     ['linux', 'armv7l', 'linux/arm'],

@@ -102,6 +102,13 @@ describe('the arguments of buildx build', () => {
     ]);
   });
 
+  test('and one with a quotation mark', () => {
+    const list = buildArguments(plain, [platform], [{ ...layout, directory: '/tmp/the "fast" disk' }], []);
+    expect(valuesOf('--output', list)).toEqual([
+      'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/the ""fast"" disk"',
+    ]);
+  });
+
   test('secrets are passed as files and variables, in the order of their inputs', () => {
     const list = argumentsOf({}, [
       { id: 'token', from: 'src', place: '/tmp/s/0' },

@@ -30163,7 +30163,7 @@ function parseSecrets(build, warnings) {
 /** The item as `--secret` takes it, which is CSV. */
 function formatSecret({ id, from, place }) {
     const field = `${from}=${place}`;
-    return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+    return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
 }
 function pairs(items, input, what, warnings) {
     return items.flatMap((item, position) => {
@@ -30253,12 +30253,16 @@ function exporterArguments(exporter) {
     const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
     // The value is CSV: a path with a comma, or a list of names, has to be quoted.
     if (exporter.kind === 'oci-layout') {
-        return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+        return ['--output', ['type=oci,tar=false', ...compression, quoted(`dest=${exporter.directory}`)].join(',')];
     }
     // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
-    const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+    const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+// A field of CSV.
+function quoted(text) {
+    return `"${text.replaceAll('"', '""')}"`;
 }
 
 
@@ -31070,6 +31074,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+const remainsMs = 24 * 60 * 60_000;
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
  * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
@@ -31105,19 +31110,23 @@ async function lockPath(path) {
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
  * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written
+ * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
  */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const partial = `${path}.partial-${String(process.pid)}`;
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
         await makeFolder(path);
         const lock = await lockPath(path);
         if (lock === undefined)
             log.warning(contested(path));
         opening.use(lock);
-        const file = await (0,promises_.open)(partial, 'w').catch((error) => {
+        const locks = await lockScope();
+        if (lock !== undefined)
+            await removeRemains(path, locks);
+        const partial = `${path}.partial-${locks}-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`;
+        // Nobody can have put a link there: the name is random, and must not exist.
+        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         });
         const held = opening.move();
@@ -31169,6 +31178,41 @@ async function makeFolder(path) {
     await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
         throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     });
+    const [there, folder, uid] = [
+        await (0,promises_.lstat)(path).catch(() => undefined),
+        await (0,promises_.stat)((0,external_node_path_.dirname)(path)),
+        process.getuid?.(),
+    ];
+    if (there === undefined || uid === undefined || uid === 0)
+        return;
+    // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+    if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
+        throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+}
+/** Names what a lock of `lockPath` holds for: this boot and network namespace. */
+async function lockScope() {
+    const parts = [
+        (0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
+        (0,promises_.readlink)('/proc/self/ns/net').catch(() => ''),
+    ];
+    return (0,external_node_crypto_.createHash)('sha256')
+        .update((await Promise.all(parts)).join())
+        .digest('hex')
+        .slice(0, 8);
+}
+// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
+async function removeRemains(path, locks) {
+    const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
+    for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
+        if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length)))
+            continue;
+        const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
+        if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
+            continue;
+        const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
+        if (isDead || Date.now() - file.mtimeMs > remainsMs)
+            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
+    }
 }
 // Not refused: what is uploaded or loaded is right in each of them.
 function contested(path) {
@@ -35898,11 +35942,14 @@ function missing(artifact, name, members) {
 
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
+// EXTERNAL MODULE: ./build/shared/base/proxies.js
+var base_proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/retry.js
 var retry = __nccwpck_require__(3830);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
 
 
 
@@ -35927,17 +35974,30 @@ class HttpError extends Error {
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-function httpClient(proxied, signal) {
+function httpClient(proxies, signal) {
     const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const dispatcher = proxied ? new undici.EnvHttpProxyAgent(options) : new undici.Agent(options);
+    const direct = new undici.Agent(options);
+    const through = (proxy) => {
+        if (proxy === undefined)
+            return direct;
+        const url = (0,base_proxies/* proxyUrl */.s)(proxy);
+        return new undici.EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+    };
+    const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers, body }) => Buffer.isBuffer(body)
-            ? (0,undici.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-            : (0,undici.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
-        close: () => dispatcher.destroy(),
+        send: ({ method, url, headers, body }) => {
+            const dispatcher = url.startsWith('https:') ? secure : plain;
+            return Buffer.isBuffer(body)
+                ? (0,undici.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
+                : (0,undici.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) });
+        },
+        close: async () => {
+            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        },
     };
 }
 function withLength(headers, body) {
@@ -36843,7 +36903,7 @@ function run_store_explained(options) {
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = httpClient(options.proxied, options.signal);
+    const http = httpClient(options.proxies, options.signal);
     const service = resultsService(http, credentials, options.onRetry, options.signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
@@ -36913,9 +36973,9 @@ async function listedId(service, name, sent, error) {
 }
 // A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
 // isn't known that the name is ours, what is listed under it is another's: that has its content already.
-async function removeUnfinished(credentials, { proxied, onRetry }, name, { unlessListed = false } = {}) {
+async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false } = {}) {
     const signal = AbortSignal.timeout(cleanupMs);
-    const http = httpClient(proxied, signal);
+    const http = httpClient(proxies, signal);
     try {
         const service = resultsService(http, credentials, onRetry, signal);
         if (!unlessListed || (await service.list(name)).length === 0)
@@ -37172,6 +37232,47 @@ function gantt(spans) {
         ...tasks,
         '```',
     ].join('\n');
+}
+
+
+/***/ }),
+
+/***/ 4820:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   _: () => (/* binding */ proxiesOf),
+/* harmony export */   s: () => (/* binding */ proxyUrl)
+/* harmony export */ });
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
+function proxiesOf(variable) {
+    const first = (...names) => {
+        const name = names.find((each) => variable(each).trim() !== '');
+        return name === undefined ? undefined : { variable: name, value: variable(name) };
+    };
+    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+    return {
+        ...(http === undefined ? {} : { http }),
+        ...(https === undefined ? {} : { https }),
+        except: variable('no_proxy') || variable('NO_PROXY'),
+    };
+}
+/**
+ * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
+ * (actions/toolkit, http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it is none that can be used
+ */
+function proxyUrl({ variable, value }) {
+    const text = value.trim();
+    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    if (url !== null && ['http:', 'https:'].includes(url.protocol))
+        return url.href;
+    const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
+    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
 }
 
 
@@ -41697,7 +41798,14 @@ var external_node_fs_ = __nccwpck_require__(3024);
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/proxies.js
+var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
+
+
 
 
 
@@ -41714,7 +41822,7 @@ function jobContext(env = process.env) {
         runtimeToken,
         resultsUrl,
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        proxied: ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some((name) => variable(name) !== ''),
+        proxies: (0,proxies/* proxiesOf */._)(variable),
         producer: {
             repository,
             runId,
@@ -41730,6 +41838,35 @@ function jobContext(env = process.env) {
         event: eventFacts(variable),
         metadata: metadataOf(env),
     };
+}
+/**
+ * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * @throws HandoverError `unsupported-host`
+ */
+function requireRunnerFiles(env = process.env) {
+    const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
+    if (output !== '')
+        requirePath('GITHUB_OUTPUT', output, 'file');
+    else if (isRunner === 'true')
+        throw unfit('GITHUB_OUTPUT isn’t set, so the outputs of this step would be lost.', 'GITHUB_OUTPUT');
+    if (temp !== '')
+        requirePath('RUNNER_TEMP', temp, 'folder');
+}
+function requirePath(variable, path, kind) {
+    const told = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
+    try {
+        const found = (0,external_node_fs_.statSync)(path);
+        if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
+            throw unfit(`${told}: it is no ${kind}.`, variable);
+        (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
+    }
+    catch (error) {
+        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${told}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+    }
+}
+function unfit(message, variable, cause) {
+    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
+        'look at the owner of what it names.', cause);
 }
 function metadataOf(env) {
     return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : []));
@@ -41757,8 +41894,6 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
@@ -41842,24 +41977,27 @@ var time_limit = __nccwpck_require__(7804);
 
 // What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
 const graceMs = 15_000;
+// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+const cancelMs = 7_000;
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
  * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
+    const end = (error, withinMs) => {
+        if (controller.signal.aborted)
+            return;
+        controller.abort(error);
+        setTimeout(() => void report(name, error).finally(() => process.exit(1)), withinMs).unref();
+    };
     const limit = (minutes) => {
-        const end = () => {
-            if (controller.signal.aborted)
-                return;
-            const error = (0,time_limit/* timedOut */.i)(minutes);
-            controller.abort(error);
-            setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
-        };
-        setTimeout(end, minutes * 60_000).unref();
+        setTimeout(() => {
+            end((0,time_limit/* timedOut */.i)(minutes), graceMs);
+        }, minutes * 60_000).unref();
     };
     const cancel = (signal) => {
-        controller.abort(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
+        end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
     // What escapes every promise must not end the step without a word.
     const escaped = (error) => {
@@ -41873,6 +42011,7 @@ async function run(name, step) {
     process.on('SIGTERM', cancel);
     const context = jobContext();
     try {
+        requireRunnerFiles();
         await step({ context, log: runnerLog, signal: controller.signal, limit });
         process.exit(0);
     }

@@ -34,7 +34,7 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
 /** The item as `--secret` takes it, which is CSV. */
 export function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
-  return `id=${id},${/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field}`;
+  return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
 }
 
 function pairs(
@@ -174,10 +174,15 @@ function exporterArguments(exporter: Exporter): readonly string[] {
   const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
   // The value is CSV: a path with a comma, or a list of names, has to be quoted.
   if (exporter.kind === 'oci-layout') {
-    return ['--output', ['type=oci,tar=false', ...compression, `"dest=${exporter.directory}"`].join(',')];
+    return ['--output', ['type=oci,tar=false', ...compression, quoted(`dest=${exporter.directory}`)].join(',')];
   }
   // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
   const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
-  const output = [...image, `"name=${exporter.references.join(',')}"`].join(',');
+  const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+
+// A field of CSV.
+function quoted(text: string): string {
+  return `"${text.replaceAll('"', '""')}"`;
 }

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
+import { type Proxies, type Proxy, proxyUrl } from '../base/proxies.ts';
 import { backoff, retry } from '../base/retry.ts';
 import { formatDuration } from '../base/text.ts';
 
@@ -40,18 +41,29 @@ const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 
 /**
- * @param proxied whether the environment names a proxy (`https_proxy` and its kin), which is then used
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-export function httpClient(proxied: boolean, signal: AbortSignal): Http {
+export function httpClient(proxies: Proxies, signal: AbortSignal): Http {
   const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-  const dispatcher = proxied ? new EnvHttpProxyAgent(options) : new Agent(options);
+  const direct = new Agent(options);
+  const through = (proxy: Proxy | undefined): Dispatcher => {
+    if (proxy === undefined) return direct;
+    const url = proxyUrl(proxy);
+    return new EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+  };
+  const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers, body }) =>
-      Buffer.isBuffer(body)
+    send: ({ method, url, headers, body }) => {
+      const dispatcher = url.startsWith('https:') ? secure : plain;
+      return Buffer.isBuffer(body)
         ? request(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-        : request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) }),
-    close: () => dispatcher.destroy(),
+        : request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) });
+    },
+    close: async () => {
+      await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+    },
   };
 }
 

@@ -1,3 +1,4 @@
+import type { Proxies } from '../base/proxies.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -17,8 +18,7 @@ export interface OtherRunOptions {
   readonly apiUrl: string;
   /** Needs `actions: read` in that repository. */
   readonly token: string;
-  /** Whether the environment names an HTTP proxy. */
-  readonly proxied: boolean;
+  readonly proxies: Proxies;
   /** Told which run is taken, which are passed over, and what is tried again. */
   readonly say: (message: string) => void;
   readonly progress: Log['progress'];
@@ -33,7 +33,7 @@ export interface OtherRunOptions {
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
   const folders = tempDirs(options.tempRoot);
-  const http = httpClient(options.proxied, signal);
+  const http = httpClient(options.proxies, signal);
   const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
   const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
     work().catch((error: unknown) => {

@@ -1,3 +1,4 @@
+import type { Proxies } from '../base/proxies.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type TempDirs, tempDirs } from '../bytes/files.ts';
@@ -17,8 +18,7 @@ export interface RunStoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
-  /** Whether the environment names an HTTP proxy. */
-  readonly proxied: boolean;
+  readonly proxies: Proxies;
   /** Told of each request that is made again, in one line. */
   readonly onRetry: (message: string) => void;
   /** Told when the official client takes over. */
@@ -72,7 +72,7 @@ function explained(options: RunStoreOptions): ArtifactStore {
 
 function ownStore(options: RunStoreOptions): ArtifactStore {
   const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-  const http = httpClient(options.proxied, options.signal);
+  const http = httpClient(options.proxies, options.signal);
   const service = resultsService(http, credentials, options.onRetry, options.signal);
   const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
@@ -162,12 +162,12 @@ async function listedId(service: ResultsService, name: string, sent: UploadedBlo
 // isn't known that the name is ours, what is listed under it is another's: that has its content already.
 async function removeUnfinished(
   credentials: ServiceCredentials,
-  { proxied, onRetry }: RunStoreOptions,
+  { proxies, onRetry }: RunStoreOptions,
   name: string,
   { unlessListed = false } = {},
 ): Promise<void> {
   const signal = AbortSignal.timeout(cleanupMs);
-  const http = httpClient(proxied, signal);
+  const http = httpClient(proxies, signal);
   try {
     const service = resultsService(http, credentials, onRetry, signal);
     if (!unlessListed || (await service.list(name)).length === 0) await service.remove(name);

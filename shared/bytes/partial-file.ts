@@ -1,13 +1,15 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { basename, dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
 import { writeAll } from './files.ts';
+
+const remainsMs = 24 * 60 * 60_000;
 
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
@@ -40,7 +42,10 @@ export async function lockPath(path: string): Promise<AsyncDisposable | undefine
   };
 }
 
-/** A file that appears under its name only when it is whole. Leaving its scope before `commit` removes it. */
+/**
+ * A file that appears under its name only when it is whole, and that its owner alone can read, as `docker save -o` has it.
+ * Leaving its scope before `commit` removes it; what a killed step left of one, the next step that writes there removes.
+ */
 export interface PartialFile extends AsyncDisposable {
   /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
   readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
@@ -51,16 +56,19 @@ export interface PartialFile extends AsyncDisposable {
  * @param path where the file is to be in the end; its folder is made
  * @param advice what to do when the disk is full
  * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written
+ * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
  */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
-  const partial = `${path}.partial-${String(process.pid)}`;
   await using opening = new AsyncDisposableStack();
   await makeFolder(path);
   const lock = await lockPath(path);
   if (lock === undefined) log.warning(contested(path));
   opening.use(lock);
-  const file = await open(partial, 'w').catch((error: unknown) => {
+  const locks = await lockScope();
+  if (lock !== undefined) await removeRemains(path, locks);
+  const partial = `${path}.partial-${locks}-${randomBytes(8).toString('hex')}`;
+  // Nobody can have put a link there: the name is random, and must not exist.
+  const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
   });
   const held = opening.move();
@@ -101,6 +109,40 @@ async function makeFolder(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
   });
+  const [there, folder, uid] = [
+    await lstat(path).catch(() => undefined),
+    await stat(dirname(path)),
+    process.getuid?.(),
+  ];
+  if (there === undefined || uid === undefined || uid === 0) return;
+  // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+  if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
+    throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+}
+
+/** Names what a lock of `lockPath` holds for: this boot and network namespace. */
+async function lockScope(): Promise<string> {
+  const parts = [
+    readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
+    readlink('/proc/self/ns/net').catch(() => ''),
+  ];
+  return createHash('sha256')
+    .update((await Promise.all(parts)).join())
+    .digest('hex')
+    .slice(0, 8);
+}
+
+// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
+async function removeRemains(path: string, locks: string): Promise<void> {
+  const [folder, prefix] = [dirname(path), `${basename(path)}.partial-`];
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length))) continue;
+    const file = await lstat(join(folder, name)).catch(() => undefined);
+    if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid)) continue;
+    const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
+    if (isDead || Date.now() - file.mtimeMs > remainsMs)
+      await rm(join(folder, name), { force: true }).catch(() => undefined);
+  }
 }
 
 // Not refused: what is uploaded or loaded is right in each of them.

@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { parseJson } from '../base/json.ts';
+import { type Proxies, proxiesOf } from '../base/proxies.ts';
 import type { Producer } from '../image/record.ts';
+import { quoteForeign } from '../base/text.ts';
 import type { EventFacts } from '../image/workflow-event.ts';
 import type { Runner } from '../image/host.ts';
 
@@ -13,7 +16,7 @@ export interface JobContext {
   readonly resultsUrl: string;
   /** Whether BuildKit's `gha` cache has a service to talk to. */
   readonly hasCacheService: boolean;
-  readonly proxied: boolean;
+  readonly proxies: Proxies;
   readonly producer: Omit<Producer, 'jobKey'>;
   /** Id of the job in the workflow; all legs of its matrix share it. */
   readonly jobId: string;
@@ -42,7 +45,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runtimeToken,
     resultsUrl,
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-    proxied: ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some((name) => variable(name) !== ''),
+    proxies: proxiesOf(variable),
     producer: {
       repository,
       runId,
@@ -59,6 +62,39 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     event: eventFacts(variable),
     metadata: metadataOf(env),
   };
+}
+
+/**
+ * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * @throws HandoverError `unsupported-host`
+ */
+export function requireRunnerFiles(env: Readonly<Record<string, string | undefined>> = process.env): void {
+  const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
+  if (output !== '') requirePath('GITHUB_OUTPUT', output, 'file');
+  else if (isRunner === 'true')
+    throw unfit('GITHUB_OUTPUT isn't set, so the outputs of this step would be lost.', 'GITHUB_OUTPUT');
+  if (temp !== '') requirePath('RUNNER_TEMP', temp, 'folder');
+}
+
+function requirePath(variable: string, path: string, kind: 'file' | 'folder'): void {
+  const told = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
+  try {
+    const found = statSync(path);
+    if (!(kind === 'file' ? found.isFile() : found.isDirectory())) throw unfit(`${told}: it is no ${kind}.`, variable);
+    accessSync(path, constants.W_OK);
+  } catch (error) {
+    throw error instanceof HandoverError ? error : unfit(`${told}: ${messageOf(error)}.`, variable, error);
+  }
+}
+
+function unfit(message: string, variable: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'unsupported-host',
+    message,
+    `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
+      'look at the owner of what it names.',
+    cause,
+  );
 }
 
 function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {

@@ -2,7 +2,7 @@ import { error as annotate } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { plain } from '../base/markdown.ts';
-import { type JobContext, jobContext } from './context.ts';
+import { type JobContext, jobContext, requireRunnerFiles } from './context.ts';
 import { explainRunner } from '../image/host.ts';
 import { runnerLog } from './log.ts';
 import { addSummary } from './outputs.ts';
@@ -19,6 +19,8 @@ export interface Step {
 
 // What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
 const graceMs = 15_000;
+// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+const cancelMs = 7_000;
 
 /**
  * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
@@ -26,17 +28,18 @@ const graceMs = 15_000;
  */
 export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
   const controller = new AbortController();
+  const end = (error: HandoverError, withinMs: number): void => {
+    if (controller.signal.aborted) return;
+    controller.abort(error);
+    setTimeout(() => void report(name, error).finally(() => process.exit(1)), withinMs).unref();
+  };
   const limit = (minutes: number): void => {
-    const end = (): void => {
-      if (controller.signal.aborted) return;
-      const error = timedOut(minutes);
-      controller.abort(error);
-      setTimeout(() => void report(name, error).finally(() => process.exit(1)), graceMs).unref();
-    };
-    setTimeout(end, minutes * 60_000).unref();
+    setTimeout(() => {
+      end(timedOut(minutes), graceMs);
+    }, minutes * 60_000).unref();
   };
   const cancel = (signal: NodeJS.Signals): void => {
-    controller.abort(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'));
+    end(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
   };
   // What escapes every promise must not end the step without a word.
   const escaped = (error: unknown): void => {
@@ -50,6 +53,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   process.on('SIGTERM', cancel);
   const context = jobContext();
   try {
+    requireRunnerFiles();
     await step({ context, log: runnerLog, signal: controller.signal, limit });
     process.exit(0);
   } catch (error) {

@@ -1,0 +1,29 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { describe, expect, test } from '@jest/globals';
+import { projectRoot } from '../../dev/action-runner.ts';
+
+describe('a step that is cancelled', () => {
+  test.each([['SIGINT'], ['SIGTERM']] as const)(
+    'ends after %s, whatever stands still in it',
+    async (signal) => {
+      const script =
+        "import { run } from './shared/runner/run.ts';" +
+        "await run('a-step', () => { console.log('begun'); return new Promise(() => { setInterval(() => undefined, 1000); }); });";
+      const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+        cwd: projectRoot,
+        env: { PATH: process.env['PATH'] },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const log = text(child.stdout);
+      await once(child.stdout, 'data');
+      child.kill(signal);
+      const [code, killed]: readonly unknown[] = await once(child, 'exit');
+      expect([code, killed]).toEqual([1, null]);
+      expect(await log).toContain(`a-step%3A cancelled`);
+      expect(await log).toContain(`The step was cancelled (${signal}).`);
+    },
+    30_000,
+  );
+});

@@ -1,0 +1,48 @@
+import { HandoverError } from './errors.ts';
+import { quoteForeign } from './text.ts';
+
+/** A proxy as the environment names it. */
+export interface Proxy {
+  /** The variable, as it is spelt there. */
+  readonly variable: string;
+  readonly value: string;
+}
+
+/** The proxies of the environment, each for the URLs of its scheme; none where a scheme has none. */
+export interface Proxies {
+  readonly http?: Proxy;
+  readonly https?: Proxy;
+  /** The hosts that are reached without one, as `no_proxy` lists them. */
+  readonly except: string;
+}
+
+/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
+export function proxiesOf(variable: (name: string) => string): Proxies {
+  const first = (...names: readonly string[]): Proxies['http'] => {
+    const name = names.find((each) => variable(each).trim() !== '');
+    return name === undefined ? undefined : { variable: name, value: variable(name) };
+  };
+  const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+  return {
+    ...(http === undefined ? {} : { http }),
+    ...(https === undefined ? {} : { https }),
+    except: variable('no_proxy') || variable('NO_PROXY'),
+  };
+}
+
+/**
+ * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
+ * (actions/toolkit, http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it is none that can be used
+ */
+export function proxyUrl({ variable, value }: Proxy): string {
+  const text = value.trim();
+  const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+  if (url !== null && ['http:', 'https:'].includes(url.protocol)) return url.href;
+  const shown = quoteForeign(text.replace(/\/\/.*@/, '//***@'), 100);
+  throw new HandoverError(
+    'unsupported-host',
+    `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`,
+    `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`,
+  );
+}
