@@ -39774,7 +39774,7 @@ function requireRunnerFiles(env = process.env) {
     if (output !== '')
         requirePath('GITHUB_OUTPUT', output, 'file');
     else if (isRunner === 'true')
-        throw unfit('GITHUB_OUTPUT isn’t set, so the outputs of this step would be lost.', 'GITHUB_OUTPUT');
+        throw unfit("GITHUB_OUTPUT isn't set, so the outputs of this step would be lost.", 'GITHUB_OUTPUT');
     if (temp !== '')
         requirePath('RUNNER_TEMP', temp, 'folder');
 }

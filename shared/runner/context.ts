@@ -72,7 +72,7 @@ export function requireRunnerFiles(env: Readonly<Record<string, string | undefin
   const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
   if (output !== '') requirePath('GITHUB_OUTPUT', output, 'file');
   else if (isRunner === 'true')
-    throw unfit('GITHUB_OUTPUT isn't set, so the outputs of this step would be lost.', 'GITHUB_OUTPUT');
+    throw unfit("GITHUB_OUTPUT isn't set, so the outputs of this step would be lost.", 'GITHUB_OUTPUT');
   if (temp !== '') requirePath('RUNNER_TEMP', temp, 'folder');
 }
 
