@@ -19,6 +19,8 @@ export interface StepRequest {
   /** Sees the log while it comes. */
   readonly onOutput?: (text: string) => void;
   readonly signal?: AbortSignal;
+  /** What the step gets when `signal` is aborted; otherwise SIGINT, as the runner sends it first. */
+  readonly killWith?: NodeJS.Signals;
   /** A command that runs node for us, such as `unshare`. */
   readonly wrapper?: readonly string[];
 }
@@ -49,6 +51,8 @@ export async function runStep(request: StepRequest): Promise<StepOutcome> {
     const definition = await readAction(request.action);
     const { exitCode, log, peakMemoryKb } = await runNode(definition.main, request, {
       ...process.env,
+      // Of the job that runs the tests.
+      ACTIONS_ORCHESTRATION_ID: undefined,
       GITHUB_ACTIONS: 'true',
       GITHUB_OUTPUT: outputFile,
       GITHUB_STEP_SUMMARY: summaryFile,
@@ -117,7 +121,7 @@ function runNode(
     env: present,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  request.signal?.addEventListener('abort', () => child.kill('SIGINT'), { once: true });
+  request.signal?.addEventListener('abort', () => child.kill(request.killWith ?? 'SIGINT'), { once: true });
   const chunks: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {

@@ -37,7 +37,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     store,
     log,
     timeline: times,
-    producer: { ...context.producer, jobKey: `${context.jobId}/${plan.jobKey}` },
+    producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
     onSteps: (steps) => {
       setOutputs(stepOutputs(steps));

@@ -1,4 +1,4 @@
-import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { type Artifact, type ArtifactStore, isUnreadable } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import { parseRecord, type Producer, recordName } from '../shared/image/record.ts';
 
@@ -17,7 +17,7 @@ export async function claimName(store: ArtifactStore, name: string, producer: Pr
   if (existing === undefined) return { release: () => Promise.resolve() };
   const owner = await ownerOf(store, existing);
   if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
-    return { release: () => store.remove(name) };
+    return { release: () => store.remove(existing) };
   }
   throw nameTaken(existing, owner, producer);
 }
@@ -63,8 +63,9 @@ async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Produc
   try {
     const text = await (await store.open(artifact)).text(recordName);
     return text === undefined ? undefined : parseRecord(text).producer;
-  } catch {
-    // Unreadable or not ours: then it isn't an earlier attempt of this job.
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+    // Not ours: then it isn't an earlier attempt of this job.
     return undefined;
   }
 }

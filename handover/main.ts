@@ -37,7 +37,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     store,
     log,
     timeline: times,
-    producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
+    producer: { ...context.producer, jobKey: `${context.jobPath}/${plans.export.jobKey}` },
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
     onSteps: () => undefined,

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { type Artifact, type ArtifactStore, isUnreadable } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import { isObject, parseJson } from '../shared/base/json.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
@@ -107,7 +107,7 @@ export async function claimDigests(
   return {
     upload: async (images) => {
       const text = Buffer.from(`${formatMapping(images, 2)}\n`);
-      if (existing !== undefined) await store.remove(name);
+      if (existing !== undefined) await store.remove(existing);
       const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
       return store.upload({ name, retentionDays, files: Readable.from([file]), onBytes: () => undefined });
     },
@@ -121,7 +121,8 @@ async function mappedNames(store: ArtifactStore, artifact: Artifact): Promise<re
     if (content.files.length !== 1) return undefined;
     const mapping = parseJson((await content.text(digestsFileName)) ?? '');
     return isObject(mapping) ? Object.keys(mapping) : undefined;
-  } catch {
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
     return undefined;
   }
 }

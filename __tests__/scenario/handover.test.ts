@@ -45,7 +45,7 @@ test('after the artifact has expired, a re-run builds it again', async () => {
   scenario = await startScenario();
   await have('a');
   scenario.service.expire('docker-image');
-  await scenario.store().remove('docker-image');
+  await scenario.removeArtifacts('docker-image');
   const again = await have('a', { attempt: 2 });
   expect(again.log).not.toContain('::error');
   expect(again.outputs['source']).toBe('build');
@@ -199,7 +199,7 @@ test('pushes what it builds; a failed push is told when the image is here (S1.1,
   const push = { push: 'true', tags: 'ghcr.io/org/charon:1', 'registry-retry-seconds': '0' };
   const pushed = await have('a', {}, scenario.docker, push);
   expect(pushed.outputs).toMatchObject({ source: 'build', 'pushed-reference': `ghcr.io/org/charon@${digest}` });
-  await scenario.store().remove('docker-image');
+  await scenario.removeArtifacts('docker-image');
   scenario.docker.set({ images: [], registry: { ...registry, failures: ['denied'] } });
   const failed = await have('a', {}, scenario.docker, push);
   expect(errorCode(failed)).toBe('registry-failed');

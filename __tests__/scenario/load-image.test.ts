@@ -270,7 +270,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     const real = await scenario.store().list();
     const record = await readRecord();
     const other = savedTarball(makeImage({ layers: 2 }), ['charon:local']);
-    await scenario.store().remove(real[0]?.name ?? '');
+    await scenario.removeArtifacts(real[0]?.name ?? '');
     const { tarballName } = JSON.parse(record);
     const swapped = { ...JSON.parse(record), tarballSize: other.length };
     await uploadForeign('docker-image', { [tarballName]: other, [recordName]: Buffer.from(JSON.stringify(swapped)) });

@@ -30,12 +30,12 @@ test.each([
   [
     'put-block',
     'status',
-    /^Bytes 0-\d+ of the upload: HTTP 503 \(\w[\w ]*\); attempt 1 of 5, the next in \d+(?:\.\d)? m?s\.$/m,
+    /^Bytes 0-\d+ of the upload: HTTP 503 \(\w[\w ]*\); attempt 1 of 6, the next in \d+(?:\.\d)? m?s\.$/m,
   ],
   [
     'put-block-list',
     'status',
-    /^The end of the upload: HTTP 503 \(\w[\w ]*\); attempt 1 of 5, the next in \d+(?:\.\d)? m?s\.$/m,
+    /^The end of the upload: HTTP 503 \(\w[\w ]*\); attempt 1 of 6, the next in \d+(?:\.\d)? m?s\.$/m,
   ],
 ] as const)('a call of %s that is made again (%s) is one line of the log', async (on, kind, line) => {
   const effect = kind === 'reset' ? { kind, afterBytes: 0 } : { kind, status: 503 };

@@ -30986,7 +30986,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 6076:
+/***/ 3377:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31007,12 +31007,10 @@ var disk_space = __nccwpck_require__(356);
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -31073,38 +31071,17 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 const remainsMs = 24 * 60 * 60_000;
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file. The lock is a socket in Linux' abstract namespace (unix(7)): it is gone with the
- * process, however that ends, and leaves no file behind. Elsewhere, and between containers, nothing is locked.
+ * runners may write one file.
  * @param path of a file whose folder exists
  * @returns what gives it back, or undefined when another process has it
  */
 async function lockPath(path) {
-    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
-    if (process.platform !== 'linux')
-        return free;
     // Containers can share the network, and thereby the namespace, but not the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const server = (0,external_node_net_.createServer)();
-    server.listen(`\0image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? undefined : free;
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
-        }),
-    };
+    return (0,locks/* lockKey */.T)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
 }
 /**
  * @param path where the file is to be in the end; its folder is made
@@ -31807,7 +31784,16 @@ async function drain(chunks) {
         ;
 }
 
+;// CONCATENATED MODULE: ./build/shared/artifacts/store.js
+
+/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+function isUnreadable(error) {
+    return error instanceof errors/* HandoverError */.Cu && unreadable.includes(error.code);
+}
+const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
+
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
+
 
 
 /**
@@ -31820,7 +31806,7 @@ async function claimName(store, name, producer) {
         return { release: () => Promise.resolve() };
     const owner = await ownerOf(store, existing);
     if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
-        return { release: () => store.remove(name) };
+        return { release: () => store.remove(existing) };
     }
     throw nameTaken(existing, owner, producer);
 }
@@ -31855,8 +31841,10 @@ async function ownerOf(store, artifact) {
         const text = await (await store.open(artifact)).text(image_record/* recordName */.xD);
         return text === undefined ? undefined : (0,image_record/* parseRecord */.Hh)(text).producer;
     }
-    catch {
-        // Unreadable or not ours: then it isn't an earlier attempt of this job.
+    catch (error) {
+        if (!isUnreadable(error))
+            throw error;
+        // Not ours: then it isn't an earlier attempt of this job.
         return undefined;
     }
 }
@@ -33584,6 +33572,8 @@ function selectArtifacts(wanted, artifacts) {
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -35166,7 +35156,7 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6076);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3377);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3930);
@@ -35273,7 +35263,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('imag
             store,
             log,
             timeline: times,
-            producer: { ...context.producer, jobKey: `${context.jobId}/${plans.export.jobKey}` },
+            producer: { ...context.producer, jobKey: `${context.jobPath}/${plans.export.jobKey}` },
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
             onSteps: () => undefined,
@@ -35669,10 +35659,14 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
+// EXTERNAL MODULE: external "node:timers/promises"
+var promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
@@ -36008,9 +36002,24 @@ function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
+// Of answers that are read as text. A listing of a thousand artifacts has half a megabyte.
+const mostTextBytes = 16 * 1024 * 1024;
+/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
+async function textOf(response) {
+    const chunks = [];
+    let size = 0;
+    const body = response.body;
+    for await (const chunk of body) {
+        size += chunk.length;
+        if (size > mostTextBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(mostTextBytes)}`);
+        chunks.push(chunk);
+    }
+    return Buffer.concat(chunks).toString();
+}
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 async function http_readText(response) {
-    const text = await response.body.text();
+    const text = await textOf(response);
     if (response.statusCode < 300)
         return text;
     throw httpError(response, text);
@@ -36024,18 +36033,34 @@ function httpError(response, text) {
     const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
     return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
 }
-const retryableStatus = [408, 429, 500, 502, 503, 504];
+const transientStatus = [408, 429, 500, 502, 503, 504];
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
+// request, the certificate or this machine.
+const transientCodes = [
+    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
 /** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof HttpError)
-        return retryableStatus.includes(error.status);
-    const code = (0,errors/* systemCodeOf */.c7)(error);
-    return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
+        return transientStatus.includes(error.status);
+    return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
 }
-/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
-function http_again(request, options) {
-    const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
-    const doubling = (0,retry/* backoff */.J)(...pauseMs);
+/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
+const policies = {
+    /** A question to a service. */
+    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+    /** A part of a blob, up or down: there are many, and each starts anew. */
+    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+};
+/**
+ * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
+ * deadline, the signal's. Throws the last error.
+ */
+function http_again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
+    const { attempts, firstMs, longestMs } = policies[policy];
+    const doubling = (0,retry/* backoff */.J)(firstMs, longestMs);
     return (0,retry/* retry */.L)(request, {
         attempts,
         delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
@@ -36062,7 +36087,7 @@ const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
+ * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
  */
 async function uploadBlob(target, chunks, onBytes) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
@@ -36148,13 +36173,7 @@ async function put({ http, url, onRetry, signal }, query, body, headers, what) {
         headers: { 'x-ms-version': apiVersion, ...headers },
         body,
     };
-    await http_again(async () => http_readText(await http.send(request)), {
-        what: () => what,
-        attempts: 5,
-        pauseMs: [500, 15_000],
-        onRetry,
-        signal,
-    });
+    await http_again('part', async () => http_readText(await http.send(request)), { what: () => what, onRetry, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -36175,33 +36194,31 @@ var image_digest = __nccwpck_require__(3968);
 class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
 }
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+}
 const service = 'github.actions.results.api.v1.ArtifactService';
 // 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
 const formatVersion = 7;
 /** @param onRetry told of each call that is made again, in one line */
 function resultsService(http, credentials, onRetry, signal) {
-    const ids = {
-        workflow_run_backend_id: credentials.runBackendId,
-        workflow_job_run_backend_id: credentials.jobBackendId,
-    };
-    const call = (method, body) => http_again(() => post(http, credentials, method, { ...ids, ...body }), {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    const call = (method, body) => http_again('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
         what: () => method,
-        attempts: 5,
-        pauseMs: [1000, 15_000],
         onRetry,
         signal,
     });
     return {
+        self: credentials,
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
             return listed(answer).sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
-            const owner = {
-                workflow_run_backend_id: artifact.runBackendId,
-                workflow_job_run_backend_id: artifact.jobBackendId,
-            };
-            const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
             return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
@@ -36211,13 +36228,13 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         finalize: async (name, size, digest) => {
             const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = Number(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && Number.isSafeInteger(id))
+            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
                 return id;
             throw new UnknownAnswer('FinalizeArtifact: no artifact id');
         },
-        remove: async (name) => {
-            await call('DeleteArtifact', { name });
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
         },
     };
 }
@@ -36238,9 +36255,14 @@ function field(from, snake, camel) {
     return from[snake] ?? from[camel];
 }
 function url(value, method) {
-    if (typeof value !== 'string' || !URL.canParse(value))
-        throw new UnknownAnswer(`${method}: no signed URL`);
-    return value;
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** A number as protobuf's JSON has it: 64 bits come as a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
 }
 function listed(answer) {
     const items = answer['artifacts'];
@@ -36249,13 +36271,16 @@ function listed(answer) {
         throw new UnknownAnswer('ListArtifacts: no list of artifacts');
     if (items === undefined && Object.keys(answer).length > 0)
         throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* objectsOf */.iZ)(items).map(listedArtifact);
+    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
 }
 function listedArtifact(item) {
-    const id = Number(field(item, 'database_id', 'databaseId'));
-    const size = Number(item['size']);
+    if (!(0,json/* isObject */.Gv)(item))
+        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
     const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
+    if (id === undefined || size === undefined || name === '') {
         throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
     }
     const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
@@ -36297,7 +36322,7 @@ function fallbackStore(own, official, say) {
         list: () => either((store) => store.list()),
         open: (artifact) => either((store) => store.open(artifact)),
         upload: (request) => either((store) => store.upload(request)),
-        remove: (name) => either((store) => store.remove(name)),
+        remove: (artifact) => either((store) => store.remove(artifact)),
         [Symbol.asyncDispose]: async () => {
             await own[Symbol.asyncDispose]();
             await official[Symbol.asyncDispose]();
@@ -36308,7 +36333,7 @@ function fallbackStore(own, official, say) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+var external_node_fs_promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -36329,7 +36354,7 @@ function officialStore(tempRoot) {
         list,
         open: async (artifact) => official_store_open(artifact, await folders.make()),
         upload: async (request) => upload(request, await folders.make()),
-        remove: async (name) => {
+        remove: async ({ name }) => {
             await (await client()).deleteArtifact(name);
         },
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
@@ -36362,13 +36387,13 @@ async function official_store_open(artifact, path) {
     if (digestMismatch === true) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
     }
-    const names = await (0,promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    const names = await (0,external_node_fs_promises_.readdir)(path);
+    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
     return {
         artifact,
         downloaded: () => artifact.size,
         files,
-        text: async (name) => (names.includes(name) ? (0,promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
+        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
         read: (name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
@@ -36379,11 +36404,11 @@ async function upload(request, folder) {
         const path = (0,external_node_path_.join)(folder, file.name);
         await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,promises_.stat)(path)).size);
+        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays: request.retentionDays };
     const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
     if (id === undefined) {
         throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
     }
@@ -36440,7 +36465,6 @@ var disk_space = __nccwpck_require__(356);
 
 
 
-const attempts = 6;
 function signedBlob(options) {
     let url;
     return {
@@ -36454,13 +36478,10 @@ function signedBlob(options) {
         },
         persist: async (work, reached, end) => {
             try {
-                await http_again(work, {
+                await http_again('part', work, {
                     what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    attempts,
-                    pauseMs: [500, 10_000],
                     onRetry: options.onRetry,
                     signal: options.signal,
-                    isRetryable: (error) => isTransient(error) || error instanceof CutShort,
                     isAtOnce: (error) => {
                         if (!isExpired(error))
                             return false;
@@ -36475,11 +36496,11 @@ function signedBlob(options) {
         },
     };
 }
-/** The connection ended in good order before all bytes had come. */
+/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
 class CutShort extends Error {
     code = 'CUT_SHORT';
-    constructor(at, end) {
-        super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
     }
 }
 /** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
@@ -36512,6 +36533,7 @@ function explained(error, at, options) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
 
 
 
@@ -36580,11 +36602,15 @@ async function request(blob, options, start, end) {
         throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
     }
     if (response.statusCode !== 206) {
-        const text = await response.body.text();
+        const text = await textOf(response);
         throw httpError(response, text);
     }
     try {
-        requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+        const range = String(response.headers['content-range'] ?? '');
+        const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
+        requireListedSize(Number(size), options);
+        if (Number(from) !== start)
+            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
     }
     catch (error) {
         await discard(response);
@@ -36674,11 +36700,11 @@ async function fetchWhole(options) {
 async function writeWhole(blob, options, path, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
-        throw httpError(response, await response.body.text());
+        throw httpError(response, await textOf(response));
     const announced = response.headers['content-length'];
     const hash = (0,external_node_crypto_.createHash)('sha256');
     let size = 0;
-    const file = await (0,promises_.open)(path, 'w');
+    const file = await (0,external_node_fs_promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
@@ -36850,6 +36876,60 @@ function zip64End(count, size, offset) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
 
 
 
@@ -36863,7 +36943,10 @@ function zip64End(count, size, offset) {
 
 
 const dayMs = 24 * 60 * 60 * 1000;
-const cleanupMs = 5000;
+// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
+const answerMs = 2000;
+const cleanupMs = 4500;
+const latePauseMs = 500;
 /**
  * The artifacts of the workflow run that this job belongs to.
  * @throws HandoverError `unsupported-host` outside a runner
@@ -36897,7 +36980,7 @@ function run_store_explained(options) {
             });
             return or(`upload the artifact "${request.name}"`, request.name, uploading);
         },
-        remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+        remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
         [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
     };
 }
@@ -36916,7 +36999,7 @@ function ownStore(options) {
         }),
         open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
         upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
         [Symbol.asyncDispose]: async () => {
             await http.close();
             await folders[Symbol.asyncDispose]();
@@ -36937,52 +37020,133 @@ async function run_store_open({ http, service, folders }, options, artifact, lis
     isOpen = true;
     return content;
 }
+async function removeListed(service, known, { id, name }) {
+    const listed = known.get(id);
+    if (listed === undefined)
+        throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+    await service.remove(name, listed).catch((error) => {
+        if (!(error instanceof HttpError) || error.status !== 404)
+            throw error;
+    });
+}
 async function run_store_upload(http, service, credentials, options, request) {
-    const { name } = request;
-    const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-    const create = () => service.create(name, expiresAt).catch((error) => {
-        throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : (0,errors/* asError */.zR)(error);
-    });
-    const url = await explain(`create the artifact "${name}"`, create).catch(async (error) => {
-        // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
-        if (error instanceof UnknownAnswer)
-            await removeUnfinished(credentials, options, name, { unlessListed: true });
-        throw error;
-    });
+    const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const zip = storedZip(request.files);
-        const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-        const blob = await uploadBlob(target, zip, request.onBytes);
-        const id = await service
-            .finalize(name, blob.size, blob.digest)
-            .catch((error) => listedId(service, name, blob, error));
-        return { id, name, ...blob };
+        const { name } = request;
+        // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
+        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.T)(`artifact ${credentials.jobBackendId} ${name}`), true);
+        const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+        const isAlone = lock !== undefined;
+        const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
+        try {
+            const zip = storedZip(request.files);
+            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
+            const blob = await uploadBlob(target, zip, request.onBytes);
+            const id = await service
+                .finalize(name, blob.size, blob.digest)
+                .catch((error) => listedId(service, name, blob, error));
+            return { id, name, ...blob };
+        }
+        catch (error) {
+            await removeUnfinished(credentials, options, name);
+            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+        }
     }
-    catch (error) {
-        await removeUnfinished(credentials, options, name);
-        throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
 }
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+/**
+ * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
+ * nobody could have the name any more, the next attempt of this step included.
+ */
+async function reserve(credentials, options, { name, expiresAt, isAlone }) {
+    const patient = later(options.signal, answerMs);
+    const http = httpClient(options.proxies, patient);
+    const service = resultsService(http, credentials, options.onRetry, patient);
+    const isFree = async (lateMs) => isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
+    try {
+        const url = await service.create(name, expiresAt).catch(async (error) => {
+            // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
+            if (!isTaken(error) || !(await isFree(0)))
+                throw error;
+            return service.create(name, expiresAt);
+        });
+        if (!options.signal.aborted)
+            return url;
+        await removeUnfinished(credentials, options, name);
+        throw (0,errors/* asError */.zR)(options.signal.reason);
+    }
+    catch (error) {
+        if (isTaken(error))
+            throw nameTaken(name, error);
+        // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
+        if (!(error instanceof HttpError && error.status < 500))
+            await isFree(answerMs);
+        throw error;
+    }
+    finally {
+        await http.close();
+    }
+}
+function isTaken(error) {
+    return error instanceof HttpError && error.status === 409;
+}
+/** Aborted so many ms after another signal. */
+function later(signal, ms) {
+    const controller = new AbortController();
+    const begin = () => {
+        setTimeout(() => {
+            controller.abort(signal.reason);
+        }, ms).unref();
+    };
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
+}
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
-    const artifacts = error instanceof UnknownAnswer ? await service.list(name) : [];
-    const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+    const artifacts = await service.list(name).catch(() => []);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
     if (found === undefined)
         throw error;
     return found.id;
 }
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
-// isn't known that the name is ours, what is listed under it is another's: that has its content already.
-async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false } = {}) {
+/**
+ * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
+ * @returns whether there was something
+ */
+async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false, lateMs = 0 } = {}) {
+    const giveUpAt = Date.now() + lateMs;
     const signal = AbortSignal.timeout(cleanupMs);
     const http = httpClient(proxies, signal);
     try {
         const service = resultsService(http, credentials, onRetry, signal);
-        if (!unlessListed || (await service.list(name)).length === 0)
-            await service.remove(name);
+        const isOurs = (artifact) => isOwnedBy(artifact, service.self);
+        if (unlessListed && (await service.list(name)).some(isOurs))
+            return false;
+        for (;;) {
+            const isGone = await service.remove(name, service.self).then(() => true, (error) => {
+                if (error instanceof HttpError && error.status === 404)
+                    return false;
+                throw error;
+            });
+            if (isGone || Date.now() >= giveUpAt)
+                return isGone;
+            await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
+        }
     }
     catch {
         // The error that led here is the one to report.
+        return false;
     }
     finally {
         await http.close();
@@ -37004,13 +37168,17 @@ function notFound(name, error) {
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
     const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, authorization
-        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
+        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        : authorization
+            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -37120,10 +37288,10 @@ function withoutNames(said, references) {
 /* harmony export */   JI: () => (/* binding */ stringOr),
 /* harmony export */   iZ: () => (/* binding */ objectsOf),
 /* harmony export */   iw: () => (/* binding */ stringsOf),
+/* harmony export */   jk: () => (/* binding */ arrayOf),
 /* harmony export */   pn: () => (/* binding */ stringMapOf),
 /* harmony export */   qF: () => (/* binding */ parseJson)
 /* harmony export */ });
-/* unused harmony export arrayOf */
 /** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
 function parseJson(text) {
     try {
@@ -37647,6 +37815,51 @@ async function makeTempDir(root) {
     return {
         path,
         [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
+    };
+}
+
+
+/***/ }),
+
+/***/ 2792:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ lockKey)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7030);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+
+
+
+
+/**
+ * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
+ * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
+ * and between containers, nothing is locked.
+ * @returns what gives it back, or undefined when another process has it
+ */
+async function lockKey(key) {
+    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+    if (process.platform !== 'linux')
+        return free;
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_2__.createServer)();
+    server.listen(`\0image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+    try {
+        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+    }
+    server.unref();
+    return {
+        [Symbol.asyncDispose]: () => new Promise((resolve) => {
+            server.close(() => {
+                resolve();
+            });
+        }),
     };
 }
 
@@ -41829,7 +42042,7 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
-        jobId: variable('GITHUB_JOB'),
+        jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
         runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
@@ -41838,6 +42051,11 @@ function jobContext(env = process.env) {
         event: eventFacts(variable),
         metadata: metadataOf(env),
     };
+}
+// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
+// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+function jobPath(orchestration) {
+    return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 /**
  * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.

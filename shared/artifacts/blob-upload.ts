@@ -27,7 +27,7 @@ export interface UploadedBlob {
 /**
  * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
  * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried 5 times; whatever `chunks` throws
+ * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
  */
 export async function uploadBlob(
   target: UploadTarget,
@@ -132,13 +132,7 @@ async function put(
     headers: { 'x-ms-version': apiVersion, ...headers },
     body,
   } as const;
-  await again(async () => readText(await http.send(request)), {
-    what: () => what,
-    attempts: 5,
-    pauseMs: [500, 15_000],
-    onRetry,
-    signal,
-  });
+  await again('part', async () => readText(await http.send(request)), { what: () => what, onRetry, signal });
 }
 
 function withQuery(url: string, query: Readonly<Record<string, string>>): string {

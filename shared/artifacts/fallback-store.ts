@@ -26,7 +26,7 @@ export function fallbackStore(
     list: () => either((store) => store.list()),
     open: (artifact: Artifact): Promise<ArtifactContent> => either((store) => store.open(artifact)),
     upload: (request) => either((store) => store.upload(request)),
-    remove: (name) => either((store) => store.remove(name)),
+    remove: (artifact) => either((store) => store.remove(artifact)),
     [Symbol.asyncDispose]: async () => {
       await own[Symbol.asyncDispose]();
       await official[Symbol.asyncDispose]();

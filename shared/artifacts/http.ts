@@ -3,7 +3,7 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
 import { type Proxies, type Proxy, proxyUrl } from '../base/proxies.ts';
 import { backoff, retry } from '../base/retry.ts';
-import { formatDuration } from '../base/text.ts';
+import { formatBytes, formatDuration } from '../base/text.ts';
 
 /** A request to the artifact service or its blob store that was answered with something other than success. */
 export class HttpError extends Error {
@@ -77,9 +77,26 @@ function inPieces(body: Buffer): Readable {
   return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
 
+// Of answers that are read as text. A listing of a thousand artifacts has half a megabyte.
+const mostTextBytes = 16 * 1024 * 1024;
+
+/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
+export async function textOf(response: Dispatcher.ResponseData): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  const body: AsyncIterable<Buffer> = response.body;
+  for await (const chunk of body) {
+    size += chunk.length;
+    if (size > mostTextBytes)
+      throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${formatBytes(mostTextBytes)}`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 export async function readText(response: Dispatcher.ResponseData): Promise<string> {
-  const text = await response.body.text();
+  const text = await textOf(response);
   if (response.statusCode < 300) return text;
   throw httpError(response, text);
 }
@@ -99,22 +116,33 @@ export function httpError(response: Dispatcher.ResponseData, text: string): Http
   );
 }
 
-const retryableStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
+const transientStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
+
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
+// request, the certificate or this machine.
+const transientCodes: readonly string[] = [
+  ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+  ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+  ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
 
 /** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof HttpError) return retryableStatus.includes(error.status);
-  const code = systemCodeOf(error);
-  return code !== undefined && (code.startsWith('UND_ERR_') || /^(E[A-Z_]+)$/.test(code)) && code !== 'UND_ERR_ABORTED';
+  if (error instanceof HttpError) return transientStatus.includes(error.status);
+  return transientCodes.includes(systemCodeOf(error) ?? '');
 }
+
+/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
+const policies = {
+  /** A question to a service. */
+  call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+  /** A part of a blob, up or down: there are many, and each starts anew. */
+  part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+} as const;
 
 export interface AgainOptions {
   /** What is asked for, as the log names it. */
   readonly what: () => string;
-  /** How often it is asked for in all. */
-  readonly attempts: number;
-  /** The first pause and the longest one, in ms, where the service asks for none. */
-  readonly pauseMs: readonly [number, number];
   /** Told of each request that is made again, in one line. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
@@ -124,10 +152,17 @@ export interface AgainOptions {
   readonly isAtOnce?: (error: unknown) => boolean;
 }
 
-/** Makes a request until it succeeds, with pauses that double, and never in silence. Throws the last error. */
-export function again<T>(request: () => Promise<T>, options: AgainOptions): Promise<T> {
-  const { what, attempts, pauseMs, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false } = options;
-  const doubling = backoff(...pauseMs);
+/**
+ * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
+ * deadline, the signal's. Throws the last error.
+ */
+export function again<T>(
+  policy: keyof typeof policies,
+  request: () => Promise<T>,
+  { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }: AgainOptions,
+): Promise<T> {
+  const { attempts, firstMs, longestMs } = policies[policy];
+  const doubling = backoff(firstMs, longestMs);
   return retry(request, {
     attempts,
     delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),

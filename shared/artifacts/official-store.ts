@@ -16,7 +16,7 @@ export function officialStore(tempRoot: string): ArtifactStore {
     list,
     open: async (artifact) => open(artifact, await folders.make()),
     upload: async (request) => upload(request, await folders.make()),
-    remove: async (name) => {
+    remove: async ({ name }) => {
       await (await client()).deleteArtifact(name);
     },
     [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),

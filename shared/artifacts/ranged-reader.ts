@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
-import { httpError } from './http.ts';
+import { quoteForeign } from '../base/text.ts';
+import { httpError, textOf } from './http.ts';
 import {
   CutShort,
   discard,
@@ -100,11 +101,14 @@ async function request(blob: SignedBlob, options: RangedReaderOptions, start: nu
     throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
   }
   if (response.statusCode !== 206) {
-    const text = await response.body.text();
+    const text = await textOf(response);
     throw httpError(response, text);
   }
   try {
-    requireListedSize(Number(/\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1]), options);
+    const range = String(response.headers['content-range'] ?? '');
+    const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
+    requireListedSize(Number(size), options);
+    if (Number(from) !== start) throw new CutShort(start, end, `the answer is "${quoteForeign(range, 80)}"`);
   } catch (error) {
     await discard(response);
     throw error;

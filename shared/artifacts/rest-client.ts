@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
-import { again, type Http, HttpError, isTransient } from './http.ts';
+import { again, type Http, HttpError, isTransient, textOf } from './http.ts';
 
 /** The answer to one GET. */
 export interface RestPage {
@@ -39,7 +39,7 @@ export function restClient(options: RestClientOptions): RestClient {
   const { apiUrl } = options;
   const get = async (url: string): Promise<RestPage> => {
     const response = await send(options, url);
-    const body = parseJson(await response.body.text());
+    const body = parseJson(await textOf(response));
     if (!isObject(body)) throw new HttpError(response.statusCode, 'malformed', 'the answer is not a JSON object');
     return { body, next: nextPage(response, apiUrl) };
   };
@@ -70,12 +70,10 @@ function send(options: RestClientOptions, url: string): Promise<Dispatcher.Respo
   const attempt = async (): Promise<Dispatcher.ResponseData> => {
     const response = await sendOnce(options, url);
     if (response.statusCode < 400) return response;
-    throw restError(response, await response.body.text());
+    throw restError(response, await textOf(response));
   };
-  return again(attempt, {
+  return again('call', attempt, {
     what: () => "GitHub's REST API",
-    attempts: 5,
-    pauseMs: [1000, 15_000],
     onRetry: options.onRetry,
     signal: options.signal,
     isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : isTransient(error)),

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
+import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { again, type Http, readText } from './http.ts';
 import type { ServiceCredentials } from './service-credentials.ts';
@@ -28,7 +28,17 @@ export interface ResultsService {
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  remove(name: string): Promise<void>;
+  /** Removes the artifact of a name that a job has: each attempt of a job has ids of its own. Throws `HttpError` 404 without one. */
+  remove(name: string, owner: ArtifactOwner): Promise<void>;
+  /** Who this job is. */
+  readonly self: ArtifactOwner;
+}
+
+/** An attempt of a job, as the service knows it. */
+export type ArtifactOwner = Pick<ListedArtifact, 'runBackendId' | 'jobBackendId'>;
+
+export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
+  return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
@@ -42,29 +52,24 @@ export function resultsService(
   onRetry: (line: string) => void,
   signal: AbortSignal,
 ): ResultsService {
-  const ids = {
-    workflow_run_backend_id: credentials.runBackendId,
-    workflow_job_run_backend_id: credentials.jobBackendId,
-  };
+  const idsOf = ({ runBackendId, jobBackendId }: ArtifactOwner): JsonObject => ({
+    workflow_run_backend_id: runBackendId,
+    workflow_job_run_backend_id: jobBackendId,
+  });
   const call = (method: string, body: JsonObject): Promise<JsonObject> =>
-    again(() => post(http, credentials, method, { ...ids, ...body }), {
+    again('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
       what: () => method,
-      attempts: 5,
-      pauseMs: [1000, 15_000],
       onRetry,
       signal,
     });
   return {
+    self: credentials,
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
       return listed(answer).sort((one, other) => other.id - one.id);
     },
     signDownload: async (artifact) => {
-      const owner = {
-        workflow_run_backend_id: artifact.runBackendId,
-        workflow_job_run_backend_id: artifact.jobBackendId,
-      };
-      const answer = await call('GetSignedArtifactURL', { ...owner, name: artifact.name });
+      const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
       return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
@@ -74,12 +79,12 @@ export function resultsService(
     },
     finalize: async (name, size, digest) => {
       const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-      const id = Number(field(answer, 'artifact_id', 'artifactId'));
-      if (answer['ok'] === true && Number.isSafeInteger(id)) return id;
+      const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+      if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
-    remove: async (name) => {
-      await call('DeleteArtifact', { name });
+    remove: async (name, owner) => {
+      await call('DeleteArtifact', { ...idsOf(owner), name });
     },
   };
 }
@@ -107,8 +112,14 @@ function field(from: JsonObject, snake: string, camel: string): unknown {
 }
 
 function url(value: unknown, method: string): string {
-  if (typeof value !== 'string' || !URL.canParse(value)) throw new UnknownAnswer(`${method}: no signed URL`);
-  return value;
+  if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
+  throw new UnknownAnswer(`${method}: no signed URL`);
+}
+
+/** A number as protobuf's JSON has it: 64 bits come as a string. */
+function wholeNumber(value: unknown): number | undefined {
+  const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+  return isByteCount(number) ? number : undefined;
 }
 
 function listed(answer: JsonObject): ListedArtifact[] {
@@ -116,14 +127,16 @@ function listed(answer: JsonObject): ListedArtifact[] {
   // An empty list may be left out in protobuf's JSON; any other form is news to us.
   if (items !== undefined && !Array.isArray(items)) throw new UnknownAnswer('ListArtifacts: no list of artifacts');
   if (items === undefined && Object.keys(answer).length > 0) throw new UnknownAnswer('ListArtifacts: unknown fields');
-  return objectsOf(items).map(listedArtifact);
+  return arrayOf(items).map(listedArtifact);
 }
 
-function listedArtifact(item: JsonObject): ListedArtifact {
-  const id = Number(field(item, 'database_id', 'databaseId'));
-  const size = Number(item['size']);
+function listedArtifact(item: unknown): ListedArtifact {
+  if (!isObject(item)) throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+  const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+  // Protobuf's JSON leaves out a zero.
+  const size = wholeNumber(item['size'] ?? 0);
   const name = stringOr(item['name'], '');
-  if (!Number.isSafeInteger(id) || !Number.isSafeInteger(size) || name === '') {
+  if (id === undefined || size === undefined || name === '') {
     throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
   }
   const digest = parseDigest(stringOr(item['digest'], ''));

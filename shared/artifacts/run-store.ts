@@ -1,13 +1,21 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Proxies } from '../base/proxies.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type TempDirs, tempDirs } from '../bytes/files.ts';
+import { lockKey } from '../bytes/locks.ts';
 import { openArtifact } from './artifact-content.ts';
 import { uploadBlob, type UploadedBlob } from './blob-upload.ts';
 import { fallbackStore } from './fallback-store.ts';
 import { type Http, httpClient, HttpError } from './http.ts';
 import { officialStore } from './official-store.ts';
-import { type ListedArtifact, type ResultsService, resultsService, UnknownAnswer } from './results-service.ts';
+import {
+  isOwnedBy,
+  type ListedArtifact,
+  type ResultsService,
+  resultsService,
+  UnknownAnswer,
+} from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
 import { maskedUrl } from './signed-url.ts';
 import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
@@ -32,7 +40,10 @@ export interface RunStoreOptions {
 }
 
 const dayMs = 24 * 60 * 60 * 1000;
-const cleanupMs = 5000;
+// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
+const answerMs = 2000;
+const cleanupMs = 4500;
+const latePauseMs = 500;
 
 /**
  * The artifacts of the workflow run that this job belongs to.
@@ -65,7 +76,7 @@ function explained(options: RunStoreOptions): ArtifactStore {
       });
       return or(`upload the artifact "${request.name}"`, request.name, uploading);
     },
-    remove: (name) => or(`delete the artifact "${name}"`, name, official.remove(name)),
+    remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
     [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
   };
 }
@@ -85,7 +96,8 @@ function ownStore(options: RunStoreOptions): ArtifactStore {
       }),
     open: (artifact) => open({ http, service, folders }, options, artifact, known.get(artifact.id)),
     upload: (request) => upload(http, service, credentials, options, request),
-    remove: (name) => explain(`delete the artifact "${name}"`, () => service.remove(name)),
+    remove: (artifact) =>
+      explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
     [Symbol.asyncDispose]: async () => {
       await http.close();
       await folders[Symbol.asyncDispose]();
@@ -118,6 +130,18 @@ async function open(
   return content;
 }
 
+async function removeListed(
+  service: ResultsService,
+  known: ReadonlyMap<number, ListedArtifact>,
+  { id, name }: Artifact,
+): Promise<void> {
+  const listed = known.get(id);
+  if (listed === undefined) throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+  await service.remove(name, listed).catch((error: unknown) => {
+    if (!(error instanceof HttpError) || error.status !== 404) throw error;
+  });
+}
+
 async function upload(
   http: Http,
   service: ResultsService,
@@ -126,16 +150,13 @@ async function upload(
   request: UploadRequest,
 ): Promise<Artifact> {
   const { name } = request;
+  // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
+  await using lock = await lockKey(`artifact ${credentials.jobBackendId} ${name}`);
   const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
-  const create = (): Promise<string> =>
-    service.create(name, expiresAt).catch((error: unknown) => {
-      throw error instanceof HttpError && error.status === 409 ? nameTaken(name, error) : asError(error);
-    });
-  const url = await explain(`create the artifact "${name}"`, create).catch(async (error: unknown) => {
-    // A success, whatever else it says: the name may be reserved for us, and whoever takes over couldn't have it.
-    if (error instanceof UnknownAnswer) await removeUnfinished(credentials, options, name, { unlessListed: true });
-    throw error;
-  });
+  const isAlone = lock !== undefined;
+  const url = await explain(`create the artifact "${name}"`, () =>
+    reserve(credentials, options, { name, expiresAt, isAlone }),
+  );
   try {
     const zip = storedZip(request.files);
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
@@ -150,29 +171,111 @@ async function upload(
   }
 }
 
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was unknown. */
+interface Reservation {
+  readonly name: string;
+  readonly expiresAt: Date;
+  /** Whether no other step of this job is uploading under the name. */
+  readonly isAlone: boolean;
+}
+
+/**
+ * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
+ * nobody could have the name any more, the next attempt of this step included.
+ */
+async function reserve(
+  credentials: ServiceCredentials,
+  options: RunStoreOptions,
+  { name, expiresAt, isAlone }: Reservation,
+): Promise<string> {
+  const patient = later(options.signal, answerMs);
+  const http = httpClient(options.proxies, patient);
+  const service = resultsService(http, credentials, options.onRetry, patient);
+  const isFree = async (lateMs: number): Promise<boolean> =>
+    isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
+  try {
+    const url = await service.create(name, expiresAt).catch(async (error: unknown) => {
+      // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
+      if (!isTaken(error) || !(await isFree(0))) throw error;
+      return service.create(name, expiresAt);
+    });
+    if (!options.signal.aborted) return url;
+    await removeUnfinished(credentials, options, name);
+    throw asError(options.signal.reason);
+  } catch (error) {
+    if (isTaken(error)) throw nameTaken(name, error);
+    // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
+    if (!(error instanceof HttpError && error.status < 500)) await isFree(answerMs);
+    throw error;
+  } finally {
+    await http.close();
+  }
+}
+
+function isTaken(error: unknown): boolean {
+  return error instanceof HttpError && error.status === 409;
+}
+
+/** Aborted so many ms after another signal. */
+function later(signal: AbortSignal, ms: number): AbortSignal {
+  const controller = new AbortController();
+  const begin = (): void => {
+    setTimeout(() => {
+      controller.abort(signal.reason);
+    }, ms).unref();
+  };
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return controller.signal;
+}
+
+/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
 async function listedId(service: ResultsService, name: string, sent: UploadedBlob, error: unknown): Promise<number> {
-  const artifacts = error instanceof UnknownAnswer ? await service.list(name) : [];
-  const found = artifacts.find(({ size, digest }) => size === sent.size && digest === sent.digest);
+  const artifacts = await service.list(name).catch(() => []);
+  const found = artifacts.find(
+    (artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest,
+  );
   if (found === undefined) throw error;
   return found.id;
 }
 
-// A reserved name without content would block the next attempt. It has its own connection: ours may be cancelled. Where it
-// isn't known that the name is ours, what is listed under it is another's: that has its content already.
+interface RemovalOptions {
+  /** Whether an artifact that is listed stays: it is finished, and another step's of this job. */
+  readonly unlessListed?: boolean;
+  /** How long a reservation may still be on its way, in ms. */
+  readonly lateMs?: number;
+}
+
+/**
+ * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
+ * @returns whether there was something
+ */
 async function removeUnfinished(
   credentials: ServiceCredentials,
   { proxies, onRetry }: RunStoreOptions,
   name: string,
-  { unlessListed = false } = {},
-): Promise<void> {
+  { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
+): Promise<boolean> {
+  const giveUpAt = Date.now() + lateMs;
   const signal = AbortSignal.timeout(cleanupMs);
   const http = httpClient(proxies, signal);
   try {
     const service = resultsService(http, credentials, onRetry, signal);
-    if (!unlessListed || (await service.list(name)).length === 0) await service.remove(name);
+    const isOurs = (artifact: ListedArtifact): boolean => isOwnedBy(artifact, service.self);
+    if (unlessListed && (await service.list(name)).some(isOurs)) return false;
+    for (;;) {
+      const isGone = await service.remove(name, service.self).then(
+        () => true,
+        (error: unknown) => {
+          if (error instanceof HttpError && error.status === 404) return false;
+          throw error;
+        },
+      );
+      if (isGone || Date.now() >= giveUpAt) return isGone;
+      await sleep(latePauseMs, undefined, { signal });
+    }
   } catch {
     // The error that led here is the one to report.
+    return false;
   } finally {
     await http.close();
   }
@@ -205,15 +308,20 @@ function nameTaken(name: string, error: unknown): HandoverError {
   );
 }
 
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+
 function transferFailed(what: string, error: unknown): Error {
   if (error instanceof HandoverError) return error;
   const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
   return new HandoverError(
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
-    authorization
-      ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-      : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    quota.test(messageOf(error))
+      ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+      : authorization
+        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
     error,
   );
 }

@@ -1,9 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import { again, type Http, HttpError, isTransient } from './http.ts';
+import { again, type Http, HttpError } from './http.ts';
 import { UnknownAnswer } from './results-service.ts';
-
-const attempts = 6;
 
 export interface SignedBlobOptions {
   readonly http: Http;
@@ -42,13 +40,10 @@ export function signedBlob(options: SignedBlobOptions): SignedBlob {
     },
     persist: async (work, reached, end) => {
       try {
-        await again(work, {
+        await again('part', work, {
           what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-          attempts,
-          pauseMs: [500, 10_000],
           onRetry: options.onRetry,
           signal: options.signal,
-          isRetryable: (error) => isTransient(error) || error instanceof CutShort,
           isAtOnce: (error) => {
             if (!isExpired(error)) return false;
             url = undefined;
@@ -62,11 +57,11 @@ export function signedBlob(options: SignedBlobOptions): SignedBlob {
   };
 }
 
-/** The connection ended in good order before all bytes had come. */
+/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
 export class CutShort extends Error {
   readonly code = 'CUT_SHORT';
-  constructor(at: number, end: number) {
-    super(`the answer ended at byte ${String(at)} of ${String(end)}`);
+  constructor(at: number, end: number, why = 'the answer ended') {
+    super(`${why} at byte ${String(at)} of ${String(end)}`);
   }
 }
 

@@ -18,8 +18,8 @@ export interface JobContext {
   readonly hasCacheService: boolean;
   readonly proxies: Proxies;
   readonly producer: Omit<Producer, 'jobKey'>;
-  /** Id of the job in the workflow; all legs of its matrix share it. */
-  readonly jobId: string;
+  /** Names the job in its run, the same in each attempt; legs of a matrix may share it, calls of a reusable workflow don't. */
+  readonly jobPath: string;
   readonly runUrl: string;
   /** Base of the REST API without a slash at its end; on GitHub Enterprise it has a path. */
   readonly apiUrl: string;
@@ -52,7 +52,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
       commit: variable('GITHUB_SHA'),
     },
-    jobId: variable('GITHUB_JOB'),
+    jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
     runUrl:
       repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
@@ -62,6 +62,12 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     event: eventFacts(variable),
     metadata: metadataOf(env),
   };
+}
+
+// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
+// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+function jobPath(orchestration: string): string | undefined {
+  return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 
 /**

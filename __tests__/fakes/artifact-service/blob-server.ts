@@ -66,7 +66,7 @@ export async function serveBlob(
     return;
   }
   if (reading) return get(parts, name, url, request, response, fault);
-  if (operation === 'put-block-list') return putBlockList(parts, name, request, response);
+  if (operation === 'put-block-list') return putBlockList(parts, name, request, response, fault);
   return putBytes(parts, name, url, request, response, fault);
 }
 
@@ -97,7 +97,7 @@ async function get(
     return;
   }
   const range = String(request.headers['x-ms-range'] ?? request.headers.range ?? '');
-  const match = parts.ignoresRanges ? null : /^bytes=(\d+)-(\d*)$/.exec(range);
+  const match = parts.ignoresRanges || fault?.kind === 'whole' ? null : /^bytes=(\d+)-(\d*)$/.exec(range);
   const start = match === null ? 0 : Number(match[1]);
   const end = match?.[2] === undefined || match[2] === '' ? size : Math.min(size, Number(match[2]) + 1);
   if (start >= size && size > 0) {
@@ -110,13 +110,19 @@ async function get(
     'accept-ranges': 'bytes',
     etag: `"${name}"`,
     'content-disposition': url.searchParams.get('rscd') ?? '',
-    ...(match === null ? {} : { 'content-range': `bytes ${String(start)}-${String(end - 1)}/${String(size)}` }),
+    ...(match === null ? {} : { 'content-range': contentRange(start, end, size, fault) }),
   });
   if (request.method === 'HEAD') {
     response.end();
     return;
   }
-  await sendBody(parts, response, parts.blobs.read(name, start, end), fault, range);
+  const from = fault?.kind === 'elsewhere' ? Math.max(0, Math.min(start + fault.offset, size - (end - start))) : start;
+  await sendBody(parts, response, parts.blobs.read(name, from, from + end - start), fault, range);
+}
+
+function contentRange(start: number, end: number, size: number, fault: Fault['effect'] | undefined): string {
+  const from = fault?.kind === 'wrong-range' ? start + 1 : start;
+  return `bytes ${String(from)}-${String(from + end - start - 1)}/${String(size)}`;
 }
 
 async function sendBody(
@@ -127,9 +133,12 @@ async function sendBody(
   range: string,
 ): Promise<void> {
   let sent = 0;
+  const isSlow = parts.link.limited || fault?.kind === 'trickle';
   for await (const whole of chunks) {
-    for (const chunk of portions(whole, parts.link.limited)) {
+    for (const chunk of portions(whole, isSlow)) {
       if (response.destroyed) return;
+      if (fault?.kind === 'trickle')
+        await sleep((1000 * chunk.length) / fault.bytesPerSecond, undefined, { ref: false });
       if (fault?.kind === 'reset' && sent + chunk.length > fault.afterBytes) {
         response.write(chunk.subarray(0, fault.afterBytes - sent), () => response.socket?.resetAndDestroy());
         return;
@@ -189,6 +198,7 @@ async function putBytes(
   const id = url.searchParams.get('blockid');
   if (id !== null) parts.blobs.putBlock(name, id, { path, size });
   else parts.blobs.putWhole(name, { path, size }, contentTypeOf(request));
+  if (fault?.kind === 'lost-answer') return void request.socket.resetAndDestroy();
   response.writeHead(201).end();
 }
 
@@ -197,6 +207,7 @@ async function putBlockList(
   name: string,
   request: IncomingMessage,
   response: ServerResponse,
+  fault: Fault['effect'] | undefined,
 ): Promise<void> {
   const ids = [...(await text(request)).matchAll(/<(?:Latest|Uncommitted|Committed)>([^<]+)</g)].map(
     ([, id]) => id ?? '',
@@ -205,6 +216,7 @@ async function putBlockList(
     fail(response, 400, 'InvalidBlockList');
     return;
   }
+  if (fault?.kind === 'lost-answer') return void request.socket.resetAndDestroy();
   response.writeHead(201).end();
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { BlobStore } from './blobs.ts';
 import type { Faults } from './faults.ts';
 import type { UrlSigner } from './signed-url.ts';
@@ -58,12 +59,15 @@ export async function serveControlPlane(
     return;
   }
   if (fault?.kind === 'reset') return void request.socket.resetAndDestroy();
+  if (fault?.kind === 'hang') await sleep(fault.ms, undefined, { ref: false });
   const answer = await text(request)
     .then((body) => handle(parts, method, request, body))
     .catch((error: unknown) => {
       if (!(error instanceof TwirpError)) throw error;
       return { status: error.status, body: { code: error.code, msg: error.message } };
     });
+  if (fault?.kind === 'late') await sleep(fault.ms, undefined, { ref: false });
+  if (fault?.kind === 'lost-answer') return void request.socket.resetAndDestroy();
   response.writeHead(answer.status, { 'content-type': 'application/json' });
   const isUnknown = fault?.kind === 'unknown-answer' && answer.status === 200;
   response.end(isUnknown ? fault.body : JSON.stringify(answer.body));
@@ -79,12 +83,20 @@ function handle(
   const job = parts.tokens.verify(token);
   if (job === undefined) throw new TwirpError(401, 'unauthenticated', 'invalid token');
   const body = snakeCase(JSON.parse(text));
-  if (method !== 'GetSignedArtifactURL' && body['workflow_run_backend_id'] !== job.runBackendId) {
-    throw new TwirpError(403, 'permission_denied', 'the token is for another run');
-  }
+  requireOwnRun(parts, method, job, body);
   const handler = handlers[method];
   if (handler === undefined) throw new TwirpError(404, 'bad_route', `no handler for ${method}`);
   return { status: 200, body: handler(parts, job, body) };
+}
+
+// Every call names a run's and a job's backend ids. To write, they are the token's own; to list, the run is. What reads or
+// deletes an artifact names the ids that the list gave for it, which may be those of an earlier attempt of the same run.
+function requireOwnRun(parts: ControlPlaneParts, method: string, job: JobIdentity, body: Body): void {
+  const named = str(body['workflow_run_backend_id']);
+  const isOwn = named === job.runBackendId;
+  const ofThisRun = isOwn || parts.artifacts.some(({ job: by }) => by.runBackendId === named && by.runId === job.runId);
+  if (method === 'GetSignedArtifactURL' || method === 'DeleteArtifact' ? ofThisRun : isOwn) return;
+  throw new TwirpError(403, 'permission_denied', 'the token is for another run');
 }
 
 // The official client sends camelCase or snake_case, depending on its version.
@@ -100,7 +112,7 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     const name = str(body['name']);
     if (name === '' || forbidden.test(name))
       throw new TwirpError(400, 'invalid_argument', 'the artifact name is not valid');
-    if (inRun(parts, job).some((artifact) => artifact.name === name)) {
+    if (inAttempt(parts, job).some((artifact) => artifact.name === name)) {
       throw new TwirpError(409, 'already_exists', 'an artifact with this name already exists on the workflow run');
     }
     const blob = randomUUID();
@@ -122,7 +134,7 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     };
   },
   FinalizeArtifact: (parts, job, body) => {
-    const artifact = inRun(parts, job).find((item) => item.name === body['name'] && !item.finalised);
+    const artifact = parts.artifacts.find((item) => isOf(job, item) && item.name === body['name'] && !item.finalised);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     const size = parts.blobs.size(artifact.blob);
     if (size === undefined || String(size) !== str(body['size'])) {
@@ -144,15 +156,15 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
       .filter((item) => body['id_filter'] === undefined || String(item.id) === str(body['id_filter']));
     return { artifacts: found.map(listed) };
   },
-  GetSignedArtifactURL: (parts, job, body) => {
-    const artifact = inRun(parts, job).findLast((item) => item.finalised && item.name === body['name']);
+  GetSignedArtifactURL: (parts, _, body) => {
+    const artifact = named(parts, body).findLast(({ finalised }) => finalised);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     return {
       signed_url: parts.signer.sign(parts.blobOrigin(), artifact.blob, 'r', parts.lifetimeMs, `${artifact.name}.zip`),
     };
   },
-  DeleteArtifact: (parts, job, body) => {
-    const artifact = inRun(parts, job).find((item) => item.name === body['name']);
+  DeleteArtifact: (parts, _, body) => {
+    const artifact = named(parts, body)[0];
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     // The entry stays under a name that nobody can ask for, so that ids keep growing.
     Object.assign(artifact, { name: `\u0000deleted`, finalised: false });
@@ -165,8 +177,25 @@ function str(value: unknown, otherwise = ''): string {
   return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
 }
 
+// A listing spans the attempts of a run; a name is taken within one attempt, by whichever job.
 function inRun(parts: ControlPlaneParts, job: JobIdentity): readonly StoredArtifact[] {
+  return parts.artifacts.filter((artifact) => artifact.job.runId === job.runId);
+}
+
+function inAttempt(parts: ControlPlaneParts, job: JobIdentity): readonly StoredArtifact[] {
   return parts.artifacts.filter((artifact) => artifact.job.runBackendId === job.runBackendId);
+}
+
+function isOf({ runBackendId, jobBackendId }: JobIdentity, { job }: StoredArtifact): boolean {
+  return job.runBackendId === runBackendId && job.jobBackendId === jobBackendId;
+}
+
+/** The artifacts of the job whose ids a request names. */
+function named({ artifacts }: ControlPlaneParts, body: Body): readonly StoredArtifact[] {
+  const [run, job] = [str(body['workflow_run_backend_id']), str(body['workflow_job_run_backend_id'])];
+  return artifacts.filter(
+    (item) => item.name === body['name'] && isOf({ ...item.job, runBackendId: run, jobBackendId: job }, item),
+  );
 }
 
 function listed(artifact: StoredArtifact): unknown {

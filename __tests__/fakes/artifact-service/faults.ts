@@ -19,7 +19,20 @@ export interface Fault {
       }
     /** The control plane does what it is asked, and says so in words that nobody knows. */
     | { readonly kind: 'unknown-answer'; readonly body: string }
+    /** Nothing is done for so long. */
     | { readonly kind: 'hang'; readonly ms: number }
+    /** The control plane does what it is asked, and says so only after so long. */
+    | { readonly kind: 'late'; readonly ms: number }
+    /** The control plane does what it is asked; the connection is reset before it can say so. */
+    | { readonly kind: 'lost-answer' }
+    /** Bytes of another place of the blob come, as if they were those asked for. */
+    | { readonly kind: 'elsewhere'; readonly offset: number }
+    /** The answer to a request for a part says that it is another part. */
+    | { readonly kind: 'wrong-range' }
+    /** A request for a part is answered with the whole. */
+    | { readonly kind: 'whole' }
+    /** The body comes drop by drop. */
+    | { readonly kind: 'trickle'; readonly bytesPerSecond: number }
     /** A byte of the body is wrong. */
     | { readonly kind: 'flip'; readonly offset: number };
 }

@@ -52,7 +52,6 @@ export interface RestParts {
   readonly faults: Faults;
   readonly lifetimeMs: number;
   readonly origin: () => string;
-  readonly runBackendId: (runId: string) => string;
 }
 
 export const restPath = '/api/v3';
@@ -172,7 +171,7 @@ function listArtifacts(parts: RestParts, url: URL, repository: string, id: strin
   if (getRun(parts, url, repository, id).status === 404) return notFound;
   const name = url.searchParams.get('name');
   const found = parts.artifacts
-    .filter((artifact) => artifact.finalised && artifact.job.runBackendId === parts.runBackendId(id))
+    .filter((artifact) => artifact.finalised && artifact.job.runId === id)
     .filter((artifact) => name === null || artifact.name === name);
   return paged(parts, url, found, (items) => ({
     total_count: found.length,

@@ -76,7 +76,6 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     artifacts,
     lifetimeMs: control.lifetimeMs,
     origin: () => url,
-    runBackendId: (runId: string) => identity({ runId }).runBackendId,
   };
   const onTraffic = (operation: string, bytes: number, range: string): void => {
     traffic[operation === 'get' ? 'down' : 'up'] += bytes;
@@ -119,8 +118,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
       artifacts.push(...seededArtifacts(run, identity({ runId: String(run.id) }), 1000 + artifacts.length));
     },
     expire: (name, runId) => {
-      const isOfRun = (job: JobIdentity): boolean =>
-        runId === undefined || job.runBackendId === identity({ runId }).runBackendId;
+      const isOfRun = (job: JobIdentity): boolean => runId === undefined || job.runId === runId;
       for (const artifact of artifacts.filter((item) => item.name === name && isOfRun(item.job)))
         Object.assign(artifact, { expiresAt: new Date(0).toISOString() });
     },
@@ -142,7 +140,11 @@ function listener(
 }
 
 function identity({ runId = '1', jobId = 'build', attempt = 1 }: Job): JobIdentity {
-  return { runBackendId: uuid(`run ${runId}`), jobBackendId: uuid(`job ${runId} ${jobId} ${String(attempt)}`) };
+  return {
+    runId,
+    runBackendId: uuid(`run ${runId} ${String(attempt)}`),
+    jobBackendId: uuid(`job ${runId} ${jobId} ${String(attempt)}`),
+  };
 }
 
 function uuid(text: string): string {

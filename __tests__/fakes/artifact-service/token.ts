@@ -1,7 +1,9 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-/** Who a job is to the artifact service. */
+/** Who a job is to the artifact service: each attempt of a run has ids of its own. */
 export interface JobIdentity {
+  /** The run, over all its attempts. */
+  readonly runId: string;
   readonly runBackendId: string;
   readonly jobBackendId: string;
 }
