@@ -19,10 +19,6 @@ describe('a name that is reserved without a word', () => {
   test.each<[string, Fault]>([
     ['the answer to CreateArtifact is lost', { on: 'CreateArtifact', effect: { kind: 'lost-answer' } }],
     ['the answer to FinalizeArtifact is lost', { on: 'FinalizeArtifact', effect: { kind: 'lost-answer' } }],
-    [
-      'all answers to CreateArtifact but the last are lost',
-      { on: 'CreateArtifact', times: 1, effect: { kind: 'lost-answer' } },
-    ],
     ['the answer to a block is lost', { on: 'put-block', effect: { kind: 'lost-answer' } }],
     ['the answer to the block list is lost', { on: 'put-block-list', effect: { kind: 'lost-answer' } }],
   ])('%s: handed over all the same', async (_, fault) => {

@@ -10,6 +10,7 @@ afterEach(() => scenario.end());
 
 // 30 MB: several parts of a download, several blocks of an upload.
 const image = makeImage({ layers: 3, layerBytes: 10_000_000, gzip: false });
+const small = makeImage({ layers: 1, layerBytes: 1000, gzip: false });
 const garbage = { kind: 'status', status: 200, body: '<html>maintenance</html>' } as const;
 const unknown = { kind: 'unknown-answer', body: '{"items":[]}' } as const;
 const renamed = { kind: 'status', status: 200, body: '{"items":[]}' } as const;
@@ -48,6 +49,42 @@ describe('a download goes on where it broke', () => {
     const slow = await begin({ image, service: { signedUrlLifetimeMs: 60_000, link } });
     await slow.handOver();
     expect((await slow.loads()).outputs['loaded']).toBe('true');
+  });
+
+  test.each<[string, Fault['effect']]>([
+    ['trickles', { kind: 'trickle', bytesPerSecond: 10_000 }],
+    ['stands still', { kind: 'hang', ms: 25_000 }],
+  ])('one connection %s: its part is asked for once more, and the first to come is taken', async (_, effect) => {
+    const { handOver, loads, service } = await begin({ image });
+    await handOver();
+    const before = service.traffic.down;
+    service.faults.add({ on: 'get', after: 6, times: 2, effect });
+    const outcome = await loads();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['loaded']).toBe('true');
+    const again = outcome.log.match(/^Bytes \d+-\d+ of the download take far longer than those beside them/gm) ?? [];
+    expect([1, 2]).toContain(again.length);
+    expect(service.traffic.down - before).toBeLessThan(30_200_000 + 2 * 2_200_000);
+    // At 10 kB/s, or after 25 s, those two parts would not have come by now.
+    expect(outcome.log).not.toContain('attempt 1 of 6');
+  });
+
+  test.each<[string, Fault['effect']]>([
+    ['come from another place', { kind: 'elsewhere', offset: 3_000_000 }],
+    ['say so', { kind: 'wrong-range' }],
+    ['are the whole blob', { kind: 'whole' }],
+  ])('bytes of another part that %s never reach the engine as if they were right', async (_, effect) => {
+    const { handOver, loads, service, docker } = await begin({ image });
+    await handOver();
+    service.faults.add({ on: 'get', after: 4, times: 1, effect });
+    const outcome = await loads();
+    if (outcome.exitCode === 0) expect(outcome.outputs['config-digest']).toBe(image.configDigest);
+    else {
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(docker.state().images).toEqual([]);
+    }
+    expect(outcome.log).not.toContain('defect');
+    expect((await loads()).outputs['loaded']).toBeDefined();
   });
 
   test('wrong bytes on the way: artifact-corrupt, no tag, no file', async () => {
@@ -155,6 +192,45 @@ describe('where the official client doesn’t understand the service either', ()
       expect(errorCode(outcome)).toBe('transfer-failed');
       service.faults.clear();
       expect((await handOver()).outputs['run-integration']).toBe('true');
+    },
+  );
+});
+
+// What a proxy or a maintenance page says, and what is nothing that a service would: the unit tests have more of it.
+const broken = [
+  '',
+  '{"artifacts": [null, 5]}',
+  '{"ok": true, "signed_upload_url": 5, "signed_url": "file:///etc/passwd"}',
+];
+
+describe('whatever the service answers', () => {
+  test.each(
+    broken.flatMap((body) => ['ListArtifacts', 'GetSignedArtifactURL'].map((method) => [method, body] as const)),
+  )('a load that gets from %s: %s ends with a code and a next step, and leaves nothing', async (method, body) => {
+    const { handOver, loads, service, docker } = await begin({ image: small });
+    await handOver();
+    service.faults.add({ on: method, times: 100, effect: { kind: 'status', status: 200, body } });
+    const outcome = await loads();
+    expect(outcome.exitCode).toBe(1);
+    expect(outcome.log).not.toContain('defect');
+    expect(['transfer-failed', 'artifact-not-found']).toContain(errorCode(outcome));
+    expect(outcome.log).toContain('Next step: ');
+    expect([docker.state().images, outcome.leftInTemp]).toEqual([[], []]);
+  });
+
+  test.each(broken.flatMap((body) => ['CreateArtifact', 'FinalizeArtifact'].map((method) => [method, body] as const)))(
+    'an export that gets from %s: %s ends so, too',
+    async (method, body) => {
+      const { handOver, service } = await begin({ image: small });
+      service.faults.add({ on: method, times: 100, effect: { kind: 'unknown-answer', body } });
+      const outcome = await handOver();
+      expect(outcome.log).not.toContain('defect');
+      const isThere = service.artifacts.some(({ finalised }) => finalised);
+      expect([outcome.exitCode === 0, outcome.outputs['run-integration']]).toEqual([isThere, String(isThere)]);
+      if (!isThere) expect(['transfer-failed', 'artifact-name-taken']).toContain(errorCode(outcome));
+      expect(outcome.leftInTemp).toEqual([]);
+      service.faults.clear();
+      if (!isThere) expect((await handOver()).outputs['run-integration']).toBe('true');
     },
   );
 });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { makeImage } from '../fixtures/image.ts';
+import type { FakeDocker } from '../fakes/docker/fake-docker.ts';
 import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
@@ -220,11 +221,23 @@ describe('during the work', () => {
   });
 
   test('timed-out: a docker that never answers doesn’t keep the step from ending', async () => {
-    const { loads } = await begin({ docker: { fail: 'hang-info' } });
+    const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
     const outcome = await loads({ 'timeout-minutes': '0.01' });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('timed-out');
     expect(outcome.annotations).toHaveLength(1);
+    expect(await processesOf(docker)).toEqual([]);
+  });
+
+  test('cancelled: a docker that never answers doesn’t outlive the step', async () => {
+    const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
+    const cancel = new AbortController();
+    const running = loads({}, { signal: cancel.signal });
+    while (docker.state().calls.length === 0) await sleep(20);
+    expect(await processesOf(docker)).not.toEqual([]);
+    cancel.abort();
+    expect(errorCode(await running)).toBe('cancelled');
+    expect(await processesOf(docker)).toEqual([]);
   });
 
   test('cancelled in the middle of an upload: the reserved name is given back', async () => {
@@ -295,6 +308,19 @@ test('cancelled among the tags of an image: those that were set are gone, and on
     { imageId: before[0]?.imageId, tags: ['app:2', 'app:old'] },
   ]);
 });
+
+/** Command lines of the fake commands that are running. */
+async function processesOf({ directory }: FakeDocker): Promise<readonly string[]> {
+  const running = await Promise.all(
+    (await readdir('/proc'))
+      .filter((pid) => /^\d+$/.test(pid))
+      .map(async (pid) => {
+        const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '');
+        return (await read('environ')).includes(`FAKE_DOCKER_STATE=${directory}`) ? read('cmdline') : '';
+      }),
+  );
+  return running.filter((line) => line !== '' && !line.includes('/dist/'));
+}
 
 // Not a shell: it would drop variables with a hyphen in their names, as inputs have.
 const mountThenRun = `

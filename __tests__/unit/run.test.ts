@@ -27,3 +27,21 @@ describe('a step that is cancelled', () => {
     30_000,
   );
 });
+
+test('what went wrong first is what is told, not that its clean-up went wrong, too', async () => {
+  const script =
+    "import { run } from './shared/runner/run.ts';" +
+    "import { HandoverError } from './shared/base/errors.ts';" +
+    "const broken = { [Symbol.asyncDispose]: () => Promise.reject(new Error('the clean-up broke')) };" +
+    "await run('a-step', async () => { await using first = broken; await using second = broken;" +
+    " throw new HandoverError('load-failed', 'the engine went away', 'Look at it.'); });";
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: projectRoot,
+    env: { PATH: process.env['PATH'] },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const log = await text(child.stdout);
+  expect(log).toContain('::error title=a-step%3A load-failed::the engine went away');
+  expect(log.match(/^Cleaning up went wrong, too: the clean-up broke$/gm)).toHaveLength(2);
+  expect(log).not.toContain('unexpected error');
+});

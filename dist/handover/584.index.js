@@ -27415,7 +27415,7 @@ module.exports = setToArray;
 /***/ ((module, __unused_webpack_exports, __webpack_require__) => {
 
 var baseSetToString = __webpack_require__(4953),
-    shortOut = __webpack_require__(905);
+    shortOut = __webpack_require__(3286);
 
 /**
  * Sets the `toString` method of `func` to return `string`.
@@ -27432,7 +27432,7 @@ module.exports = setToString;
 
 /***/ }),
 
-/***/ 905:
+/***/ 3286:
 /***/ ((module) => {
 
 /** Used to detect hot functions by number of calls within a span of milliseconds. */

@@ -33995,11 +33995,18 @@ function httpClient(proxies, signal) {
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers, body }) => {
+        send: ({ method, url, headers, body, signal: own }) => {
+            const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
             return Buffer.isBuffer(body)
-                ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-                : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) });
+                ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
+                : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, {
+                    dispatcher,
+                    method,
+                    signal: ends,
+                    headers: headers ?? {},
+                    ...(body === undefined ? {} : { body }),
+                });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -34327,8 +34334,8 @@ function nextPage({ headers }, apiUrl) {
 
 // EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
 var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
-var whole_blob = __nccwpck_require__(665);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 3 modules
+var whole_blob = __nccwpck_require__(5352);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
@@ -34890,8 +34897,8 @@ function unsupported(why) {
 
 // EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
 var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 2 modules
-var whole_blob = __nccwpck_require__(665);
+// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 3 modules
+var whole_blob = __nccwpck_require__(5352);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
@@ -35462,7 +35469,7 @@ async function* holdBack(chunks, bytes) {
 
 /***/ }),
 
-/***/ 665:
+/***/ 5352:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35500,12 +35507,13 @@ var results_service = __nccwpck_require__(2332);
 function signedBlob(options) {
     let url;
     return {
-        get: async (headers) => {
+        get: async (headers, signal) => {
             url ??= options.sign();
             return options.http.send({
                 method: 'GET',
                 url: await url,
                 headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
             });
         },
         persist: async (work, reached, end) => {
@@ -35564,7 +35572,99 @@ function explained(error, at, options) {
     return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
+// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
+const lookEveryMs = 100;
+/** So much longer than parts take in the middle, and at least so long. */
+const slowFactor = 4;
+const slowMs = 1000;
+/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
+const oneIn = 20;
+const beyond = 2;
+function parts() {
+    const open = new WeakMap();
+    const lastMs = [];
+    let [come, askedAgain] = [0, 0];
+    const took = (ms) => {
+        come += 1;
+        lastMs.push(ms);
+        if (lastMs.length > 16)
+            lastMs.shift();
+    };
+    const isSlow = (ms) => {
+        const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+        return ms > Math.max(slowMs, slowFactor * middle);
+    };
+    return {
+        ask: (first, again) => {
+            const part = begun(first, again, took);
+            open.set(part, part);
+            return part;
+        },
+        firstToCome: async (asked, neighbours) => {
+            const part = open.get(asked);
+            if (part === undefined)
+                return asked.arriving;
+            // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
+            const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
+            while (!part.ended.aborted) {
+                await (0,external_node_timers_promises_.setTimeout)(lookEveryMs, undefined, { signal: part.ended }).catch(() => undefined);
+                if (part.ended.aborted || !isSlow(performance.now() - part.askedAt) || !isAlone())
+                    continue;
+                if (askedAgain >= beyond + come / oneIn)
+                    continue;
+                askedAgain += 1;
+                return beside(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+function begun(first, again, took) {
+    const askedAt = performance.now();
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    let hasArrived = false;
+    const arriving = first(abandoned.signal);
+    arriving
+        .then(() => {
+        hasArrived = true;
+        took(performance.now() - askedAt);
+    }, () => undefined)
+        .finally(() => {
+        ended.abort();
+    });
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        askedAt,
+        again,
+        abandon: () => {
+            abandoned.abort();
+        },
+        ended: ended.signal,
+    };
+}
+async function beside({ arriving, again, abandon }) {
+    const second = new AbortController();
+    const asked = again(second.signal);
+    asked.catch(() => undefined);
+    const wins = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, async (error) => asked.catch(() => Promise.reject(error)));
+    const other = asked.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => wins);
+    return Promise.race([wins, other]);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+
 
 
 
@@ -35578,15 +35678,20 @@ const partsInFlight = 8;
 function rangedReader(options) {
     const { size } = options;
     const blob = signedBlob(options);
-    const readInto = (bytes, start) => readPart(blob, options, bytes, start);
+    const ask = (all, bytes, start) => all.ask((signal) => readPart(blob, options, bytes, start, signal), (signal) => {
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
+        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
+        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
+    });
+    const small = parts();
     return {
         size,
         downloaded: () => undefined,
-        read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-        stream: (start, end) => inParts(readInto, start, end, () => undefined),
+        read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
+        stream: (start, end) => inParts(ask, start, end, () => undefined),
         lend: async function* (start, end) {
             const free = [];
-            for await (const part of inParts(readInto, start, end, () => free.pop())) {
+            for await (const part of inParts(ask, start, end, () => free.pop())) {
                 yield part;
                 free.push(Buffer.from(part.buffer));
             }
@@ -35594,28 +35699,27 @@ function rangedReader(options) {
     };
 }
 /** @param memory asked for a buffer to use again */
-async function* inParts(readInto, start, end, memory) {
+async function* inParts(ask, start, end, memory) {
+    const all = parts();
     const queue = [];
     let next = start;
     while (next < end || queue.length > 0) {
         while (next < end && queue.length < partsInFlight) {
             const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-            const part = readInto(bytes.subarray(0, end - next), next);
-            part.catch(() => undefined); // reported when its turn comes
-            queue.push(part);
+            queue.push(ask(all, bytes.subarray(0, end - next), next));
             next = Math.min(end, next + partBytes);
         }
-        const part = await queue.shift();
+        const part = queue.shift();
         if (part !== undefined)
-            yield part;
+            yield await all.firstToCome(part, queue);
     }
 }
 /** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start) {
+async function readPart(blob, options, bytes, start, signal) {
     const end = start + bytes.length;
     let filled = 0;
     const attempt = async () => {
-        const body = await request(blob, options, start + filled, end);
+        const body = await request(blob, options, { start: start + filled, end, signal });
         // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
         body.on('data', (chunk) => {
             filled += chunk.copy(bytes, filled);
@@ -35627,8 +35731,8 @@ async function readPart(blob, options, bytes, start) {
     await blob.persist(attempt, () => start + filled, end);
     return bytes;
 }
-async function request(blob, options, start, end) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+async function request(blob, options, { start, end, signal }) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
     if (response.statusCode === 200) {
         await discard(response);
         throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
@@ -35782,6 +35886,47 @@ function fileReader(path, size) {
 }
 async function* noChunks() {
     // A file's stream reads one byte at least.
+}
+
+
+/***/ }),
+
+/***/ 7049:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   a: () => (/* binding */ killChildren)
+/* harmony export */ });
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+
+/**
+ * Kills child processes of this process: all of them, or those that were started with these last arguments. For what has been given
+ * up: a command that doesn't end by itself would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ */
+function killChildren(lastArguments = []) {
+    // In /proc, each argument ends with a zero byte.
+    const end = lastArguments.map((argument) => `${argument}\0`).join('');
+    for (const pid of ownChildren()) {
+        if (!attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
+            continue;
+        attempt(() => process.kill(pid, 'SIGKILL'), false);
+    }
+}
+function ownChildren() {
+    const tasks = attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)('/proc/self/task'), []);
+    return tasks.flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/self/task/${task}/children`, 'utf8'), '')
+        .split(' ')
+        .map(Number)
+        .filter((pid) => pid > 0));
+}
+/** Processes come and go while one looks. */
+function attempt(look, otherwise) {
+    try {
+        return look();
+    }
+    catch {
+        return otherwise;
+    }
 }
 
 
@@ -36490,11 +36635,14 @@ var consumers_ = __nccwpck_require__(8321);
 var exec = __nccwpck_require__(7187);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
 var io = __nccwpck_require__(8701);
+// EXTERNAL MODULE: ./build/shared/base/children.js
+var children = __nccwpck_require__(7049);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
+
 
 
 
@@ -36532,8 +36680,14 @@ function dockerCli(signal, name = 'docker') {
     });
     const ask = async (args, ends, graceMs) => {
         ends.throwIfAborted();
-        const asked = program().then((path) => (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true }));
-        return unlessAborted(asked, ends, graceMs);
+        const path = await program();
+        // It may have been aborted meanwhile.
+        ends.throwIfAborted();
+        const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+        return unlessAborted(asked, ends, graceMs, () => {
+            // @actions/exec can't be told to end what it runs.
+            (0,children/* killChildren */.a)(args);
+        });
     };
     const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
     const cleaning = {
@@ -36544,11 +36698,13 @@ function dockerCli(signal, name = 'docker') {
     };
     return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
 }
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort. */
-async function unlessAborted(work, signal, graceMs) {
+/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+async function unlessAborted(work, signal, graceMs, giveUp) {
     const { promise, reject } = Promise.withResolvers();
+    let timer;
     const stop = () => {
-        setTimeout(() => {
+        timer = setTimeout(() => {
+            giveUp();
             reject((0,errors/* asError */.zR)(signal.reason));
         }, graceMs);
     };
@@ -36557,6 +36713,7 @@ async function unlessAborted(work, signal, graceMs) {
         return await Promise.race([work, promise]);
     }
     finally {
+        clearTimeout(timer);
         signal.removeEventListener('abort', stop);
     }
 }
@@ -36794,14 +36951,17 @@ async function loadInto(cli, chunks, onLoaded, tempDir) {
 }
 async function load(cli, running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const state = { ended: false };
-    void running.exit.then(() => (state.ended = true));
+    const ended = new AbortController();
+    const { signal } = ended;
+    void running.exit.then(() => {
+        ended.abort();
+    });
     try {
         for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
-            if (state.ended)
+            if (signal.aborted)
                 break;
             if (!running.stdin.write(chunk))
-                await Promise.race([(0,external_node_events_.once)(running.stdin, 'drain'), running.exit]).catch(() => 0);
+                await (0,external_node_events_.once)(running.stdin, 'drain', { signal }).catch(() => undefined);
         }
     }
     catch (error) {
@@ -40336,6 +40496,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
+// EXTERNAL MODULE: ./build/shared/base/children.js
+var children = __nccwpck_require__(7049);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
@@ -40528,6 +40690,7 @@ var time_limit = __nccwpck_require__(7804);
 
 
 
+
 // What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
 const graceMs = 15_000;
 // A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
@@ -40542,7 +40705,7 @@ async function run(name, step) {
         if (controller.signal.aborted)
             return;
         controller.abort(error);
-        setTimeout(() => void report(name, error).finally(() => process.exit(1)), withinMs).unref();
+        setTimeout(() => void fail(name, error), withinMs).unref();
     };
     const limit = (minutes) => {
         setTimeout(() => {
@@ -40553,9 +40716,7 @@ async function run(name, step) {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
     // What escapes every promise must not end the step without a word.
-    const escaped = (error) => {
-        void report(name, error).finally(() => process.exit(1));
-    };
+    const escaped = (error) => void fail(name, error);
     // A log that nobody reads any more is no failure; to tell of it there would be the next one.
     process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
@@ -40570,9 +40731,25 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await report(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(error, context.runner));
+        await fail(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(firstError(error), context.runner));
+    }
+    return process.exit(1);
+}
+async function fail(name, error) {
+    try {
+        await report(name, error);
+    }
+    finally {
+        (0,children/* killChildren */.a)();
         process.exit(1);
     }
+}
+/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+function firstError(error) {
+    if (!(error instanceof SuppressedError))
+        return error;
+    runnerLog.info(`Cleaning up went wrong, too: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
+    return firstError(error.suppressed);
 }
 async function report(name, error) {
     if (!(error instanceof errors/* HandoverError */.Cu)) {

@@ -27,6 +27,8 @@ export interface HttpRequest {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | string;
+  /** Ends this request alone. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Http {
@@ -55,11 +57,18 @@ export function httpClient(proxies: Proxies, signal: AbortSignal): Http {
   };
   const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers, body }) => {
+    send: ({ method, url, headers, body, signal: own }) => {
+      const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
       const dispatcher = url.startsWith('https:') ? secure : plain;
       return Buffer.isBuffer(body)
-        ? request(url, { dispatcher, method, signal, headers: withLength(headers, body), body: inPieces(body) })
-        : request(url, { dispatcher, method, signal, headers: headers ?? {}, ...(body === undefined ? {} : { body }) });
+        ? request(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
+        : request(url, {
+            dispatcher,
+            method,
+            signal: ends,
+            headers: headers ?? {},
+            ...(body === undefined ? {} : { body }),
+          });
     },
     close: async () => {
       await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));

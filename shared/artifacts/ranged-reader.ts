@@ -12,6 +12,7 @@ import {
   signedBlob,
   type SignedBlobOptions,
 } from './signed-blob.ts';
+import { type AskedPart, type Parts, parts } from './slow-parts.ts';
 
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
@@ -39,15 +40,24 @@ export type RangedReaderOptions = SignedBlobOptions;
 export function rangedReader(options: RangedReaderOptions): RangedReader {
   const { size } = options;
   const blob = signedBlob(options);
-  const readInto = (bytes: Buffer, start: number): Promise<Buffer> => readPart(blob, options, bytes, start);
+  const ask: Ask = (all, bytes, start) =>
+    all.ask(
+      (signal) => readPart(blob, options, bytes, start, signal),
+      (signal) => {
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
+        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
+        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
+      },
+    );
+  const small = parts();
   return {
     size,
     downloaded: () => undefined,
-    read: (start, end) => readInto(Buffer.allocUnsafeSlow(end - start), start),
-    stream: (start, end) => inParts(readInto, start, end, () => undefined),
+    read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
+    stream: (start, end) => inParts(ask, start, end, () => undefined),
     lend: async function* (start, end): AsyncGenerator<LentChunk> {
       const free: Buffer[] = [];
-      for await (const part of inParts(readInto, start, end, () => free.pop())) {
+      for await (const part of inParts(ask, start, end, () => free.pop())) {
         yield part;
         free.push(Buffer.from(part.buffer));
       }
@@ -55,34 +65,42 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
   };
 }
 
+/** Asks for the bytes from `start` on that fill a memory, or other memory where that takes too long. */
+type Ask = (all: Parts, bytes: Buffer, start: number) => AskedPart;
+
 /** @param memory asked for a buffer to use again */
 async function* inParts(
-  readInto: (bytes: Buffer, start: number) => Promise<Buffer>,
+  ask: Ask,
   start: number,
   end: number,
   memory: () => Buffer | undefined,
 ): AsyncGenerator<Buffer> {
-  const queue: Promise<Buffer>[] = [];
+  const all = parts();
+  const queue: AskedPart[] = [];
   let next = start;
   while (next < end || queue.length > 0) {
     while (next < end && queue.length < partsInFlight) {
       const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-      const part = readInto(bytes.subarray(0, end - next), next);
-      part.catch(() => undefined); // reported when its turn comes
-      queue.push(part);
+      queue.push(ask(all, bytes.subarray(0, end - next), next));
       next = Math.min(end, next + partBytes);
     }
-    const part = await queue.shift();
-    if (part !== undefined) yield part;
+    const part = queue.shift();
+    if (part !== undefined) yield await all.firstToCome(part, queue);
   }
 }
 
 /** Fills `bytes` from `start` on. */
-async function readPart(blob: SignedBlob, options: RangedReaderOptions, bytes: Buffer, start: number): Promise<Buffer> {
+async function readPart(
+  blob: SignedBlob,
+  options: RangedReaderOptions,
+  bytes: Buffer,
+  start: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
   const end = start + bytes.length;
   let filled = 0;
   const attempt = async (): Promise<void> => {
-    const body = await request(blob, options, start + filled, end);
+    const body = await request(blob, options, { start: start + filled, end, signal });
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk: Buffer) => {
       filled += chunk.copy(bytes, filled);
@@ -94,8 +112,18 @@ async function readPart(blob: SignedBlob, options: RangedReaderOptions, bytes: B
   return bytes;
 }
 
-async function request(blob: SignedBlob, options: RangedReaderOptions, start: number, end: number): Promise<Readable> {
-  const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` });
+interface PartRequest {
+  readonly start: number;
+  readonly end: number;
+  readonly signal: AbortSignal;
+}
+
+async function request(
+  blob: SignedBlob,
+  options: RangedReaderOptions,
+  { start, end, signal }: PartRequest,
+): Promise<Readable> {
+  const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
   if (response.statusCode === 200) {
     await discard(response);
     throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);

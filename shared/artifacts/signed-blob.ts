@@ -16,8 +16,11 @@ export interface SignedBlobOptions {
 
 /** A blob behind signed URLs that run out. */
 export interface SignedBlob {
-  /** Asks for the blob; the body of the answer must be read to its end or destroyed. */
-  get(headers?: Readonly<Record<string, string>>): Promise<Dispatcher.ResponseData>;
+  /**
+   * Asks for the blob; the body of the answer must be read to its end or destroyed.
+   * @param signal ends this request alone
+   */
+  get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
   /**
    * Does the work until it succeeds, with a new URL where the last one has run out.
    * @param reached the byte that the work has come to
@@ -30,12 +33,13 @@ export interface SignedBlob {
 export function signedBlob(options: SignedBlobOptions): SignedBlob {
   let url: Promise<string> | undefined;
   return {
-    get: async (headers) => {
+    get: async (headers, signal) => {
       url ??= options.sign();
       return options.http.send({
         method: 'GET',
         url: await url,
         headers: { ...headers, 'accept-encoding': 'identity' },
+        ...(signal === undefined ? {} : { signal }),
       });
     },
     persist: async (work, reached, end) => {

@@ -4,6 +4,7 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
+import { killChildren } from '../base/children.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { EngineName } from '../image/host.ts';
@@ -73,10 +74,14 @@ export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): Doc
   });
   const ask = async (args: readonly string[], ends: AbortSignal, graceMs: number): Promise<CliOutput> => {
     ends.throwIfAborted();
-    const asked = program().then((path) =>
-      getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true }),
-    );
-    return unlessAborted(asked, ends, graceMs);
+    const path = await program();
+    // It may have been aborted meanwhile.
+    ends.throwIfAborted();
+    const asked = getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+    return unlessAborted(asked, ends, graceMs, () => {
+      // @actions/exec can't be told to end what it runs.
+      killChildren(args);
+    });
   };
   const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
   const cleaning: DockerCli = {
@@ -88,11 +93,18 @@ export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): Doc
   return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
 }
 
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, graceMs: number): Promise<T> {
+/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+async function unlessAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal,
+  graceMs: number,
+  giveUp: () => void,
+): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
+  let timer: NodeJS.Timeout | undefined;
   const stop = (): void => {
-    setTimeout(() => {
+    timer = setTimeout(() => {
+      giveUp();
       reject(asError(signal.reason));
     }, graceMs);
   };
@@ -100,6 +112,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, graceMs: 
   try {
     return await Promise.race([work, promise]);
   } finally {
+    clearTimeout(timer);
     signal.removeEventListener('abort', stop);
   }
 }

@@ -189,12 +189,15 @@ async function load(
   chunks: LentChunks,
 ): Promise<LoadReport & { readonly failure?: HandoverError }> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
-  const state = { ended: false };
-  void running.exit.then(() => (state.ended = true));
+  const ended = new AbortController();
+  const { signal } = ended;
+  void running.exit.then(() => {
+    ended.abort();
+  });
   try {
     for await (const chunk of streamableChunks(chunks)) {
-      if (state.ended) break;
-      if (!running.stdin.write(chunk)) await Promise.race([once(running.stdin, 'drain'), running.exit]).catch(() => 0);
+      if (signal.aborted) break;
+      if (!running.stdin.write(chunk)) await once(running.stdin, 'drain', { signal }).catch(() => undefined);
     }
   } catch (error) {
     // Killed before its input ends, so that the engine can't take what it has for a whole tarball.

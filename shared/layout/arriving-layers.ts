@@ -15,17 +15,29 @@ import type { ArrivingLayer } from '../tar/tarball-writer.ts';
  * @param written settles when nobody writes any more; its failure is thrown
  */
 export function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
-  let [isFirst, isLast, isOver] = [true, false, false];
-  const end = (): void => void (isOver = true);
-  written.then(end, end);
+  let [isFirst, isLast, hasFailed] = [true, false, false];
+  const over = new AbortController();
+  const { signal } = over;
+  const end = (failed: boolean): void => {
+    hasFailed = failed;
+    over.abort();
+  };
+  written.then(
+    () => {
+      end(false);
+    },
+    () => {
+      end(true);
+    },
+  );
   return async () => {
-    if (isLast) {
+    if (!isFirst && !isLast) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+    if (isLast || hasFailed) {
       await written;
       return false;
     }
-    if (!isFirst) await Promise.race([sleep(waitMs), written]);
     isFirst = false;
-    isLast = isOver;
+    isLast = signal.aborted;
     return true;
   };
 }

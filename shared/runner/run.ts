@@ -1,4 +1,5 @@
 import { error as annotate } from '@actions/core';
+import { killChildren } from '../base/children.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { plain } from '../base/markdown.ts';
@@ -31,7 +32,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   const end = (error: HandoverError, withinMs: number): void => {
     if (controller.signal.aborted) return;
     controller.abort(error);
-    setTimeout(() => void report(name, error).finally(() => process.exit(1)), withinMs).unref();
+    setTimeout(() => void fail(name, error), withinMs).unref();
   };
   const limit = (minutes: number): void => {
     setTimeout(() => {
@@ -42,9 +43,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
     end(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
   };
   // What escapes every promise must not end the step without a word.
-  const escaped = (error: unknown): void => {
-    void report(name, error).finally(() => process.exit(1));
-  };
+  const escaped = (error: unknown): void => void fail(name, error);
   // A log that nobody reads any more is no failure; to tell of it there would be the next one.
   process.stdout.on('error', () => undefined);
   process.on('uncaughtException', escaped);
@@ -58,9 +57,25 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
     process.exit(0);
   } catch (error) {
     const reason: unknown = controller.signal.reason;
-    await report(name, controller.signal.aborted ? reason : explainRunner(error, context.runner));
+    await fail(name, controller.signal.aborted ? reason : explainRunner(firstError(error), context.runner));
+  }
+  return process.exit(1);
+}
+
+async function fail(name: string, error: unknown): Promise<void> {
+  try {
+    await report(name, error);
+  } finally {
+    killChildren();
     process.exit(1);
   }
+}
+
+/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+function firstError(error: unknown): unknown {
+  if (!(error instanceof SuppressedError)) return error;
+  runnerLog.info(`Cleaning up went wrong, too: ${messageOf(firstError(error.error))}`);
+  return firstError(error.suppressed);
 }
 
 async function report(name: string, error: unknown): Promise<void> {

@@ -1,0 +1,119 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { type Http, httpClient, isTransient } from '../../shared/artifacts/http.ts';
+import { type ResultsService, resultsService } from '../../shared/artifacts/results-service.ts';
+
+let server: Server;
+let http: Http;
+let body = '';
+let service: ResultsService;
+
+beforeEach(async () => {
+  server = createServer((request, response) => {
+    request.resume();
+    response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const { signal } = new AbortController();
+  http = httpClient({ except: '' }, signal);
+  const credentials = { token: 't', origin: `http://127.0.0.1:${String(port)}`, runBackendId: 'r', jobBackendId: 'j' };
+  service = resultsService(http, credentials, () => undefined, signal);
+});
+afterEach(async () => {
+  await http.close();
+  server.close();
+});
+
+const listed = { id: 1, name: 'docker-image', size: 1, runBackendId: 'r', jobBackendId: 'j' };
+const digest = `sha256:${'0'.repeat(64)}` as const;
+const calls: Readonly<Record<string, () => Promise<unknown>>> = {
+  list: () => service.list(),
+  signDownload: () => service.signDownload(listed),
+  create: () => service.create('docker-image', new Date()),
+  finalize: () => service.finalize('docker-image', 1, digest),
+};
+
+// A name of the call, and what the answer to it can't be.
+const never = [
+  '<html>busy</html>',
+  '',
+  'null',
+  '[]',
+  '"text"',
+  '5',
+  'true',
+  '{"artifacts": [{"name": "docker-im',
+  '\u0000',
+];
+const notThis: Readonly<Record<string, readonly string[]>> = {
+  list: [
+    '{"artifacts": {}}',
+    '{"artifacts": "docker-image"}',
+    '{"items": []}',
+    '{"artifacts": [null]}',
+    '{"artifacts": [5]}',
+    '{"artifacts": [[]]}',
+    '{"artifacts": [{}]}',
+    ...['-5', '1.5', '', '9007199254740993', '1e3', '0x10'].map(
+      (size) => `{"artifacts": [{"name": "a", "database_id": "1", "size": "${size}"}]}`,
+    ),
+    ...['-1', 'null', '[]', '"x"', '1.5'].map(
+      (id) => `{"artifacts": [{"name": "a", "database_id": ${id}, "size": "1"}]}`,
+    ),
+    '{"artifacts": [{"name": 5, "database_id": "1", "size": "1"}]}',
+  ],
+  signDownload: [
+    '{}',
+    '{"signed_url": ""}',
+    '{"signed_url": 5}',
+    '{"signed_url": "file:///etc/passwd"}',
+    '{"signed_url": "/a"}',
+  ],
+  create: ['{}', '{"ok": true}', '{"signed_upload_url": null}', '{"signed_upload_url": "javascript:1"}'],
+  finalize: [
+    '{}',
+    '{"ok": true}',
+    '{"ok": false, "artifact_id": "1"}',
+    '{"ok": true, "artifact_id": "-1"}',
+    '{"ok": "true"}',
+  ],
+};
+
+describe('an answer of the artifact service that it can’t be is unknown, and never taken for another', () => {
+  test.each(
+    Object.keys(calls).flatMap((call) => [...never, ...(notThis[call] ?? [])].map((said) => [call, said] as const)),
+  )('%s: %s', async (call, said) => {
+    body = said;
+    await expect(calls[call]?.()).rejects.toMatchObject({ name: 'UnknownAnswer' });
+  });
+
+  test.each([
+    ['{}', []],
+    ['{"artifacts": []}', []],
+    ['{"artifacts": [{"name": "a", "database_id": "2"}, {"name": "a", "databaseId": 3, "size": 7}]}', [3, 2]],
+  ])('a list may leave out what is empty or zero, and say numbers as text: %s', async (said, ids) => {
+    body = said;
+    expect((await service.list()).map(({ id }) => id)).toEqual(ids);
+  });
+
+  test('an answer without an end is given up', async () => {
+    body = `"${'x'.repeat(17 * 1024 * 1024)}"`;
+    await expect(service.list()).rejects.toThrow('an answer of more than 16.8 MB');
+  });
+});
+
+describe('what another request may help against', () => {
+  const withCode = (code: string): Error => Object.assign(new Error(code), { code });
+  test.each(['ECONNRESET', 'ETIMEDOUT', 'EAI_AGAIN', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT'])('%s', (code) => {
+    expect(isTransient(withCode(code))).toBe(true);
+  });
+  test.each(['ERR_INVALID_ARG_TYPE', 'ENOSPC', 'EACCES', 'UND_ERR_ABORTED', 'UND_ERR_INVALID_ARG', 'CERT_HAS_EXPIRED'])(
+    'not %s',
+    (code) => {
+      expect(isTransient(withCode(code))).toBe(false);
+    },
+  );
+});
