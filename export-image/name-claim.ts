@@ -1,5 +1,5 @@
-import { type Artifact, type ArtifactStore, isUnreadable } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
 import { parseRecord, type Producer, recordName } from '../shared/image/record.ts';
 
 /** A name that this job may upload under. */

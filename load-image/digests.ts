@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
-import { type Artifact, type ArtifactStore, isUnreadable } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
 import { isObject, parseJson } from '../shared/base/json.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import type { Log, TotalBytes } from '../shared/base/log.ts';
@@ -7,7 +6,8 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import type { Identity, KnownImage } from './identity.ts';
-import { fetchOverlapped, untag } from './overlap/overlap.ts';
+import { type OwnNames, ownNames } from '../shared/docker/own-names.ts';
+import { fetchOverlapped } from './overlap/overlap.ts';
 import { chooseRecorded, wholeTarball } from './whole-tarball.ts';
 
 // How an artifact's images get into the engine: layer by layer where that can be done (overlap/), else as a whole tarball
@@ -60,22 +60,18 @@ export async function feed(tools: FeedTools, job: FeedJob): Promise<Arrival> {
   const onBytes = (bytes: number): void => {
     size += bytes;
   };
-  await using names = new AsyncDisposableStack();
+  await using held = new AsyncDisposableStack();
+  const names = held.use(await ownNames(tools));
   const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
-  const held = names.move();
-  return { images, size, [Symbol.asyncDispose]: () => held.disposeAsync() };
-}
-
-function newRepository(): string {
-  // No host is ever called so (RFC 2606, section 2).
-  return `image-handover.invalid/${randomBytes(16).toString('hex')}`;
+  const kept = held.move();
+  return { images, size, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
 /** @returns undefined when the whole tarball has to be sent */
 async function byLayers(
   { engine, log }: FeedTools,
   { content, record, known, info, reference, overlap, tee }: FeedJob,
-  names: AsyncDisposableStack,
+  names: OwnNames,
   onBytes: OnBytes,
 ): Promise<ArrivedImages | undefined> {
   // A file is wanted whole.
@@ -86,16 +82,10 @@ async function byLayers(
   for (const { chosen, references } of chooseRecorded(known, reference)) {
     const { contents, layers, identity } = chosen;
     if (contents === undefined || layers === undefined) return undefined;
-    const request = {
-      image: { contents, layers, read },
-      spareName: `${newRepository()}:1`,
-      word: wordFor(content),
-      onBytes,
-    };
-    const fetched = await fetchOverlapped({ engine, log, info }, request);
-    if (fetched === undefined) return undefined;
-    names.use(fetched);
-    arrived.push({ name: fetched.name, identity, references });
+    const request = { image: { contents, layers, read }, names, word: wordFor(content), onBytes };
+    const name = await fetchOverlapped({ engine, log, info }, request);
+    if (name === undefined) return undefined;
+    arrived.push({ name, identity, references });
   }
   const [first, ...further] = arrived;
   return first === undefined ? undefined : [first, ...further];
@@ -104,19 +94,20 @@ async function byLayers(
 async function asWhole(
   { engine, log }: FeedTools,
   { content, record, info, reference, tee }: FeedJob,
-  names: AsyncDisposableStack,
+  names: OwnNames,
   onBytes: OnBytes,
 ): Promise<ArrivedImages> {
-  const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
+  const request = { content, record, reference, platform: info.platform, repository: names.repository, tee };
   return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
     const tarball = wholeTarball(request, (bytes) => {
       onBytes(bytes);
       passed(bytes);
     });
-    names.defer(async () => {
-      for (const { loadedAs } of tarball.images()) await untag(engine, log, loadedAs);
-    });
-    const loaded = await engine.load(tarball.chunks, () => undefined);
+    const loaded = await engine
+      .load(tarball.chunks, () => undefined)
+      .finally(() => {
+        for (const { loadedAs } of tarball.images()) names.add(loadedAs);
+      });
     const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
     const [first, ...further] = images;
     if (first === undefined) throw nothingLoaded(engine, loaded);

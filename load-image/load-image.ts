@@ -13,6 +13,7 @@ import { type ArrivedImage, type ArrivedImages, feed } from './feed.ts';
 import { findHandover, type FindTools, type Handover } from './find.ts';
 import type { Identity } from './identity.ts';
 import { findHere, proveAndName, requireNames } from './name.ts';
+import { sweepNames } from '../shared/docker/own-names.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan/plan.ts';
 import { requireExpected } from './verify.ts';
 import { chooseRecorded } from './whole-tarball.ts';
@@ -79,6 +80,7 @@ export async function loadHandover(
     await using guard = guardTags(engine, log.warning);
     const result = await finish(plan, { ...tools, info }, handover, here, guard);
     guard.keep();
+    await sweepNames(tools, result.image.repoTags);
     return result;
   }
 

@@ -41,8 +41,8 @@ describe('the arguments of buildx build', () => {
   });
 
   test('into the engine: loaded, with the ID in a file, and no other output', () => {
-    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id' }], []);
-    expect(list).toEqual(expect.arrayContaining(['--load', '--iidfile', '/tmp/id']));
+    const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id', name: 'a.invalid/b:1' }], []);
+    expect(list).toEqual(expect.arrayContaining(['--load', '--tag', 'a.invalid/b:1', '--iidfile', '/tmp/id']));
     expect(list).not.toContain('--output');
   });
 

@@ -7,7 +7,7 @@ import {
   parseInspect,
   parseLoadOutput,
   parsePush,
-  parseReferences,
+  parseListing,
   parseWhole,
   saysNoSuchImage,
 } from '../../shared/docker/output.ts';
@@ -97,10 +97,20 @@ describe('what docker prints', () => {
     expect(parsePush(text)).toBe(told ? `sha256:${'a'.repeat(64)}` : undefined);
   });
 
-  test('ls: images without a name are left out', () => {
-    expect([...parseReferences('a:1 sha256:1\n<none>:<none> sha256:2\nb/c:x sha256:3\n')]).toEqual([
-      ['a:1', 'sha256:1'],
-      ['b/c:x', 'sha256:3'],
+  test('ls: images by tag, by digest alone, and without a name', () => {
+    const pulled = `127.0.0.1:5000/a:<none> sha256:${'d'.repeat(64)} sha256:4`;
+    const lines = [
+      'a:1 <none> sha256:1',
+      '<none>:<none> <none> sha256:2',
+      `b:5/c:x sha256:${'e'.repeat(64)} sha256:3`,
+      pulled,
+      '',
+    ];
+    expect(parseListing(lines.join('\n'))).toEqual([
+      { reference: 'a:1', imageId: 'sha256:1' },
+      { reference: undefined, imageId: 'sha256:2' },
+      { reference: 'b:5/c:x', imageId: 'sha256:3' },
+      { reference: `127.0.0.1:5000/a@sha256:${'d'.repeat(64)}`, imageId: 'sha256:4' },
     ]);
   });
 

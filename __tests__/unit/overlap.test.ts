@@ -40,7 +40,7 @@ describe('the registry on the loopback interface', () => {
   ]);
   let registry: LoopbackRegistry;
   const start = async (): Promise<string> => {
-    registry = await loopbackRegistry({ manifestDigest, blobs });
+    registry = await loopbackRegistry({ manifestDigest, blobs }, 'handover-test');
     const [, host, repository] = /^([^/]+)\/([^@]+)@/.exec(registry.reference) ?? [];
     return `http://${host ?? ''}/v2/${repository ?? ''}`;
   };

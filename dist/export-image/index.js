@@ -30124,7 +30124,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 4493:
+/***/ 1500:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30143,8 +30143,6 @@ var base_text = __nccwpck_require__(1453);
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js
@@ -30208,8 +30206,8 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 const remainsMs = 24 * 60 * 60_000;
+const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
  * runners may write one file.
@@ -30219,7 +30217,7 @@ const remainsMs = 24 * 60 * 60_000;
 async function lockPath(path) {
     // Containers can share the network, and thereby the namespace, but not the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    return (0,locks/* lockKey */.T)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
+    return (0,locks/* lockKey */.TL)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
 }
 /**
  * @param path where the file is to be in the end; its folder is made
@@ -30236,10 +30234,9 @@ async function partialFile(path, advice, log) {
         if (lock === undefined)
             log.warning(contested(path));
         opening.use(lock);
-        const locks = await lockScope();
-        if (lock !== undefined)
-            await removeRemains(path, locks);
-        const partial = `${path}.partial-${locks}-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`;
+        await removeRemains(path);
+        const own = opening.use(await (0,locks/* livingName */.$Q)());
+        const partial = `${path}.partial-${own.name}`;
         // Nobody can have put a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
@@ -30304,28 +30301,17 @@ async function makeFolder(path) {
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
-/** Names what a lock of `lockPath` holds for: this boot and network namespace. */
-async function lockScope() {
-    const parts = [
-        (0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-        (0,promises_.readlink)('/proc/self/ns/net').catch(() => ''),
-    ];
-    return (0,external_node_crypto_.createHash)('sha256')
-        .update((await Promise.all(parts)).join())
-        .digest('hex')
-        .slice(0, 8);
-}
-// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
-async function removeRemains(path, locks) {
+// Of what another host's or container's steps write it is known after a day.
+async function removeRemains(path) {
     const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
     for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
-        if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length)))
+        const owner = name.slice(prefix.length);
+        if (!name.startsWith(prefix) || !isLivingName.test(owner))
             continue;
         const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
         if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
             continue;
-        const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
-        if (isDead || Date.now() - file.mtimeMs > remainsMs)
+        if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
             await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
     }
 }
@@ -30340,6 +30326,8 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -30628,101 +30616,8 @@ async function requireBlob(layout, descriptor) {
     throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-function looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
-}
-
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
 
 
@@ -30767,8 +30662,8 @@ const growEveryMs = 10;
 async function wholeLayerSize(path) {
     const file = await (0,promises_.open)(path);
     try {
-        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-        return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
+        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
+        return (0,tar_header/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
     }
     finally {
         await file.close();
@@ -30910,26 +30805,26 @@ async function* tarballChunks(layers, images, told) {
         return chunk;
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count(tarHeader(folder, 0));
+        yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
     for await (const { digest, size, chunks } of layers) {
-        yield count(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
+        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
         offsets.set(digest, position);
         for await (const chunk of chunks())
             yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
+        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
     }
     const named = await images();
     requireLayers(named, offsets);
     for (const [name, bytes] of smallEntries(named)) {
-        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tarBlock);
+        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tar_header/* tarBlock */.TR);
         yield count(smallEntry(name, bytes));
     }
-    yield count(endOfArchive);
+    yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
 /** A whole entry of a tar. */
 function smallEntry(name, bytes) {
-    return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+    return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
 /** The entries beside the layers: configs, manifests, and what says which images there are. */
 function smallEntries(images) {
@@ -31222,13 +31117,13 @@ async function* tarEntries(chunks) {
     let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
-            if (isZero(block)) {
+            if ((0,tar_header/* isZero */.be)(block)) {
                 if (isEnded)
                     await bytes.skipAll();
                 isEnded = true;
                 continue;
             }
-            const header = readTarHeader(block);
+            const header = (0,tar_header/* readTarHeader */.RO)(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
             const { type } = header;
@@ -31239,12 +31134,12 @@ async function* tarEntries(chunks) {
                     ...extension,
                     ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
                 };
-                await bytes.skip(tarPadding(header.size));
+                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
             // What it says of all entries isn't asked for here.
             if (type === 'g') {
-                await bytes.skip(header.size + tarPadding(header.size));
+                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
             const end = bytes.position + size;
@@ -31253,7 +31148,7 @@ async function* tarEntries(chunks) {
             // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
             const isFile = ['0', '\0', '7'].includes(type);
             yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
-            await bytes.skip(end + tarPadding(size) - bytes.position);
+            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
         // Whoever sent it may have gone away between two entries.
@@ -31267,10 +31162,10 @@ async function* tarEntries(chunks) {
 function readExtension(type, content) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: textAt(content, 0, content.length) };
+        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
     if (type === 'K')
-        return { link: textAt(content, 0, content.length) };
-    const records = readPaxRecords(content);
+        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
     const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
     return {
         ...(path === undefined ? {} : { name: path }),
@@ -31304,7 +31199,7 @@ class ByteSource {
     }
     /** A block of its own, or undefined at the end. */
     async block() {
-        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
     }
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
@@ -31555,8 +31450,8 @@ async function write_layout_describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
-    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+    if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
         await placeBlob(layout, digest, all);
         return undefined;
     }
@@ -31847,7 +31742,7 @@ async function saveIntoLayout(tools, name, layout, push) {
     return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
 }
 async function notFound(engine, name) {
-    const local = [...(await engine.references()).keys()];
+    const local = (await engine.images()).flatMap(({ reference }) => reference?.includes('@') === false ? [reference] : []);
     const near = nearMisses(engine.nameOf(name), local);
     const shown = local.slice(0, 20).join(', ') || 'none';
     return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
@@ -32074,7 +31969,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return looksLikeJson(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -32095,7 +31990,7 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const told = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
         const packing = packingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
@@ -32725,7 +32620,7 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4493);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1500);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
@@ -33703,11 +33598,13 @@ function guardTags(engine, onTrouble) {
     let keepsAll = false;
     const { forCleanUp } = engine;
     const idOf = async (reference, asked) => (await asked.inspect(reference))?.imageId;
-    const putBack = async ({ reference, before, after }) => {
+    const putBack = async ({ reference, before, after, wasHere }) => {
         if (before === after || (await idOf(reference, forCleanUp)) !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
+        else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+            await forCleanUp.release(reference);
         else
             await forCleanUp.untag(reference);
     };
@@ -33718,18 +33615,22 @@ function guardTags(engine, onTrouble) {
             });
         }
     };
-    const during = async (reference, work) => {
+    const during = async (reference, work, wasHere) => {
         const before = await idOf(reference, engine);
         try {
             await work();
         }
         finally {
-            changes.push({ reference, before, after: await idOf(reference, forCleanUp) });
+            const after = await idOf(reference, forCleanUp);
+            changes.push({ reference, before, after, wasHere: wasHere(after) });
         }
     };
     return {
-        during,
-        tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+        during: async (reference, work) => {
+            const here = new Set((await engine.images()).map(({ imageId }) => imageId));
+            await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
+        },
+        tag: (image, reference) => during(reference, () => engine.tag(image, reference), () => true),
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
             if (keepsAll)
@@ -34816,6 +34717,7 @@ function explained(error, at, options) {
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
 
+
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
 // than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
 const lookEveryMs = 100;
@@ -34851,11 +34753,10 @@ function parts() {
                 return asked.arriving;
             // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
             const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            while (!part.ended.aborted) {
-                await (0,promises_.setTimeout)(lookEveryMs, undefined, { signal: part.ended }).catch(() => undefined);
-                if (part.ended.aborted || !isSlow(performance.now() - part.askedAt) || !isAlone())
-                    continue;
-                if (askedAgain >= beyond + come / oneIn)
+            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
+            // Until the wait is cut short.
+            while (await waited(part.ended)) {
+                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
                     continue;
                 askedAgain += 1;
                 return beside(part);
@@ -34863,6 +34764,9 @@ function parts() {
             return part.arriving;
         },
     };
+}
+function waited(ended) {
+    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 function begun(first, again, took) {
     const askedAt = performance.now();
@@ -34895,7 +34799,9 @@ async function beside({ arriving, again, abandon }) {
     const wins = arriving.then((bytes) => {
         second.abort();
         return bytes;
-    }, async (error) => asked.catch(() => Promise.reject(error)));
+    }, (error) => asked.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
     const other = asked.then((bytes) => {
         abandon();
         return bytes;
@@ -35410,7 +35316,7 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.T)(`artifact ${credentials.jobBackendId} ${name}`), true);
+        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(`artifact ${credentials.jobBackendId} ${name}`), true);
         const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
@@ -36159,7 +36065,9 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2792);
+
 
 
 
@@ -36206,7 +36114,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .viewOf */ .du)(chunk);
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_3__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
@@ -36226,13 +36134,35 @@ function tempDirs(root) {
         },
     };
 }
-/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingNamePattern */ .hd})$`);
+/**
+ * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * error when `root` can't be written.
+ */
 async function makeTempDir(root) {
-    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
+    await removeRemains(root);
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, `image-handover-${own.name}`);
+    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdir)(path, { mode: 0o700 });
     return {
         path,
-        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
+        [Symbol.asyncDispose]: async () => {
+            await removeTree(path);
+            await own[Symbol.asyncDispose]();
+        },
     };
+}
+async function removeRemains(root) {
+    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readdir)(root).catch(() => [])) {
+        const owner = isTempDir.exec(name)?.[1];
+        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .isDead */ .XU)(owner)))
+            continue;
+        // Another user's stays.
+        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, name)).catch(() => undefined);
+    }
+}
+function removeTree(path) {
+    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 
@@ -36242,12 +36172,17 @@ async function makeTempDir(root) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ lockKey)
+/* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   TL: () => (/* binding */ lockKey),
+/* harmony export */   XU: () => (/* binding */ isDead),
+/* harmony export */   hd: () => (/* binding */ livingNamePattern)
 /* harmony export */ });
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
-/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7030);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3205);
+
 
 
 
@@ -36262,13 +36197,13 @@ async function lockKey(key) {
     const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
     if (process.platform !== 'linux')
         return free;
-    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_2__.createServer)();
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_3__.createServer)();
     server.listen(`\0image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
     try {
         await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
     }
     server.unref();
     return {
@@ -36278,6 +36213,33 @@ async function lockKey(key) {
             });
         }),
     };
+}
+/** What a living name looks like, as part of a regular expression. */
+const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
+/** A new name: where a lock of it holds, and 128 random bits. */
+async function livingName() {
+    const name = `${await lockScope()}-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex')}`;
+    const lock = await lockKey(name);
+    return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+}
+/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+async function isDead(name) {
+    if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`))
+        return false;
+    const lock = await lockKey(name);
+    await lock?.[Symbol.asyncDispose]();
+    return lock !== undefined;
+}
+/** Names what a lock holds for: this boot and network namespace. */
+async function lockScope() {
+    const parts = [
+        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
+        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readlink)('/proc/self/ns/net').catch(() => ''),
+    ];
+    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256')
+        .update((await Promise.all(parts)).join())
+        .digest('hex')
+        .slice(0, 8);
 }
 
 
@@ -36718,7 +36680,10 @@ var bytes_chunks = __nccwpck_require__(4256);
 var docker_output = __nccwpck_require__(3552);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
 
 
 
@@ -36745,7 +36710,8 @@ function dockerEngine(cli) {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
         untag: (reference) => removeReference(cli, reference),
-        references: () => references(cli),
+        release: (reference) => releaseTag(cli, reference),
+        images: () => listImages(cli),
     };
 }
 /** Runs a short command that has to work. Throws `code` when it doesn't. */
@@ -36762,10 +36728,21 @@ async function removeReference(cli, name) {
     if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function releaseTag({ forCleanUp }, reference) {
+    const args = ['import', '-', reference];
+    const running = await forCleanUp.start(args);
+    running.stdin.end(header/* endOfArchive */.PG);
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
+    await removeReference(forCleanUp, reference);
+}
+/** All images with their names: docker and podman list them alike. */
+async function listImages(cli) {
+    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
+    const output = await must(cli, args, 'image-missing');
+    return (0,docker_output/* parseListing */._S)(output.stdout);
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
@@ -37015,7 +36992,10 @@ function podmanEngine(cli, tempRoot) {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
         },
         untag: (reference) => removeReference(cli, podmanName(reference)),
-        references: () => references(cli),
+        release: async (reference) => {
+            await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+        },
+        images: () => listImages(cli),
     };
 }
 async function podman_engine_info(cli) {
@@ -37117,12 +37097,12 @@ function containerEngine(name, tempRoot, signal) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   E7: () => (/* binding */ parseInspect),
-/* harmony export */   IO: () => (/* binding */ parseReferences),
 /* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Qn: () => (/* binding */ listingFormat),
 /* harmony export */   Y5: () => (/* binding */ parsePush),
 /* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   _S: () => (/* binding */ parseListing),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   jt: () => (/* binding */ referenceFormat),
 /* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
 /* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
@@ -37201,12 +37181,21 @@ function parseLoadOutput(text) {
     const unpackError = lines.find((line) => line.includes('Error unpacking image'));
     return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
 }
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+/** For `image ls --digests --format`. */
+const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
+/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+function parseListing(text) {
+    return text.split('\n').flatMap((line) => {
+        const [tagged = '', digest = '', imageId] = line.trim().split(' ');
+        if (imageId === undefined)
+            return [];
+        const repository = tagged.slice(0, tagged.lastIndexOf(':'));
+        if (!tagged.includes('<none>'))
+            return [{ reference: tagged, imageId }];
+        return [
+            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
+        ];
+    });
 }
 /** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
 function saysNoSuchImage(stderr) {
@@ -40383,6 +40372,118 @@ function readTimeLimit(inputs) {
 function timedOut(minutes) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
         'job again.');
+}
+
+
+/***/ }),
+
+/***/ 3783:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $6: () => (/* binding */ textAt),
+/* harmony export */   PG: () => (/* binding */ endOfArchive),
+/* harmony export */   RO: () => (/* binding */ readTarHeader),
+/* harmony export */   TR: () => (/* binding */ tarBlock),
+/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
+/* harmony export */   be: () => (/* binding */ isZero),
+/* harmony export */   gw: () => (/* binding */ looksLikeJson),
+/* harmony export */   lH: () => (/* binding */ looksLikeTar),
+/* harmony export */   pI: () => (/* binding */ tarHeader),
+/* harmony export */   vr: () => (/* binding */ tarPadding)
+/* harmony export */ });
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
 

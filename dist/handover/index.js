@@ -30986,7 +30986,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 3377:
+/***/ 8315:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31005,8 +31005,6 @@ var base_text = __nccwpck_require__(1453);
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js
@@ -31070,8 +31068,8 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 const remainsMs = 24 * 60 * 60_000;
+const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
  * runners may write one file.
@@ -31081,7 +31079,7 @@ const remainsMs = 24 * 60 * 60_000;
 async function lockPath(path) {
     // Containers can share the network, and thereby the namespace, but not the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    return (0,locks/* lockKey */.T)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
+    return (0,locks/* lockKey */.TL)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
 }
 /**
  * @param path where the file is to be in the end; its folder is made
@@ -31098,10 +31096,9 @@ async function partialFile(path, advice, log) {
         if (lock === undefined)
             log.warning(contested(path));
         opening.use(lock);
-        const locks = await lockScope();
-        if (lock !== undefined)
-            await removeRemains(path, locks);
-        const partial = `${path}.partial-${locks}-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`;
+        await removeRemains(path);
+        const own = opening.use(await (0,locks/* livingName */.$Q)());
+        const partial = `${path}.partial-${own.name}`;
         // Nobody can have put a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
@@ -31166,28 +31163,17 @@ async function makeFolder(path) {
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
-/** Names what a lock of `lockPath` holds for: this boot and network namespace. */
-async function lockScope() {
-    const parts = [
-        (0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-        (0,promises_.readlink)('/proc/self/ns/net').catch(() => ''),
-    ];
-    return (0,external_node_crypto_.createHash)('sha256')
-        .update((await Promise.all(parts)).join())
-        .digest('hex')
-        .slice(0, 8);
-}
-// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
-async function removeRemains(path, locks) {
+// Of what another host's or container's steps write it is known after a day.
+async function removeRemains(path) {
     const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
     for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
-        if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length)))
+        const owner = name.slice(prefix.length);
+        if (!name.startsWith(prefix) || !isLivingName.test(owner))
             continue;
         const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
         if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
             continue;
-        const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
-        if (isDead || Date.now() - file.mtimeMs > remainsMs)
+        if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
             await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
     }
 }
@@ -31202,6 +31188,8 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -31288,101 +31276,8 @@ async function requireBlob(layout, descriptor) {
     throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
-}
-/** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
-function looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
-}
-
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
 
 
@@ -31427,8 +31322,8 @@ const growEveryMs = 10;
 async function wholeLayerSize(path) {
     const file = await (0,promises_.open)(path);
     try {
-        const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-        return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
+        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
+        return (0,tar_header/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
     }
     finally {
         await file.close();
@@ -31570,26 +31465,26 @@ async function* tarballChunks(layers, images, told) {
         return chunk;
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
-        yield count(tarHeader(folder, 0));
+        yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
     for await (const { digest, size, chunks } of layers) {
-        yield count(tarHeader((0,image_digest/* blobName */.PF)(digest), size));
+        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
         offsets.set(digest, position);
         for await (const chunk of chunks())
             yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
+        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
     }
     const named = await images();
     requireLayers(named, offsets);
     for (const [name, bytes] of smallEntries(named)) {
-        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tarBlock);
+        offsets.set((0,image_digest/* digestOf */.ol)(bytes), position + tar_header/* tarBlock */.TR);
         yield count(smallEntry(name, bytes));
     }
-    yield count(endOfArchive);
+    yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
 /** A whole entry of a tar. */
 function smallEntry(name, bytes) {
-    return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+    return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
 /** The entries beside the layers: configs, manifests, and what says which images there are. */
 function smallEntries(images) {
@@ -31884,13 +31779,13 @@ async function* tarEntries(chunks) {
     let isEnded = false;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
-            if (isZero(block)) {
+            if ((0,tar_header/* isZero */.be)(block)) {
                 if (isEnded)
                     await bytes.skipAll();
                 isEnded = true;
                 continue;
             }
-            const header = readTarHeader(block);
+            const header = (0,tar_header/* readTarHeader */.RO)(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
             const { type } = header;
@@ -31901,12 +31796,12 @@ async function* tarEntries(chunks) {
                     ...extension,
                     ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
                 };
-                await bytes.skip(tarPadding(header.size));
+                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
             // What it says of all entries isn't asked for here.
             if (type === 'g') {
-                await bytes.skip(header.size + tarPadding(header.size));
+                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
             const end = bytes.position + size;
@@ -31915,7 +31810,7 @@ async function* tarEntries(chunks) {
             // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
             const isFile = ['0', '\0', '7'].includes(type);
             yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
-            await bytes.skip(end + tarPadding(size) - bytes.position);
+            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
         // Whoever sent it may have gone away between two entries.
@@ -31929,10 +31824,10 @@ async function* tarEntries(chunks) {
 function readExtension(type, content) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: textAt(content, 0, content.length) };
+        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
     if (type === 'K')
-        return { link: textAt(content, 0, content.length) };
-    const records = readPaxRecords(content);
+        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
     const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
     return {
         ...(path === undefined ? {} : { name: path }),
@@ -31966,7 +31861,7 @@ class ByteSource {
     }
     /** A block of its own, or undefined at the end. */
     async block() {
-        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
     }
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
@@ -32217,8 +32112,8 @@ async function write_layout_describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
-    if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+    if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
         await placeBlob(layout, digest, all);
         return undefined;
     }
@@ -32509,7 +32404,7 @@ async function saveIntoLayout(tools, name, layout, push) {
     return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
 }
 async function notFound(engine, name) {
-    const local = [...(await engine.references()).keys()];
+    const local = (await engine.images()).flatMap(({ reference }) => reference?.includes('@') === false ? [reference] : []);
     const near = nearMisses(engine.nameOf(name), local);
     const shown = local.slice(0, 20).join(', ') || 'none';
     return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
@@ -32736,7 +32631,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return looksLikeJson(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -32757,7 +32652,7 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const told = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tarBlock);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
         const packing = packingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
@@ -33581,6 +33476,69 @@ function selectArtifacts(wanted, artifacts) {
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
+;// CONCATENATED MODULE: ./build/load-image/own-names.js
+
+// No host is ever called so (RFC 2606, section 2).
+const host = 'image-handover.invalid';
+const loopback = 'handover-';
+const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
+/** @throws HandoverError `image-missing` when the engine can't list its images */
+async function ownNames({ engine, log }) {
+    const before = await engine.images();
+    await sweep({ engine, log }, own_names_namesOf(before));
+    const here = new Set(before.map(({ imageId }) => imageId));
+    const own = await (0,locks/* livingName */.$Q)();
+    const added = [];
+    return {
+        repository: `${host}/${own.name}`,
+        loopbackName: `${loopback}${own.name}`,
+        add: (name) => void added.push(name),
+        [Symbol.asyncDispose]: async () => {
+            for (const name of added.splice(0).reverse()) {
+                await takeAway(engine, here, name).catch((error) => {
+                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                });
+            }
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+async function takeAway({ forCleanUp }, here, name) {
+    const image = await forCleanUp.inspect(name);
+    if (image === undefined)
+        return;
+    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
+        return forCleanUp.untag(name);
+    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    if (!name.includes('@'))
+        return forCleanUp.release(name);
+    const tag = `${name.replace(/@.*/, '')}:1`;
+    await forCleanUp.tag(name, tag);
+    await forCleanUp.untag(name);
+    if ((await forCleanUp.inspect(tag)) !== undefined)
+        await forCleanUp.release(tag);
+}
+/**
+ * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
+ * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ */
+async function sweepNames(tools, found) {
+    const listed = await tools.engine.images().catch(() => []);
+    await sweep(tools, [...found, ...own_names_namesOf(listed)]);
+}
+function own_names_namesOf(images) {
+    return images.flatMap(({ reference }) => reference ?? []);
+}
+async function sweep({ engine, log }, names) {
+    for (const name of new Set(names)) {
+        const left = owner.exec(name)?.[1];
+        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
+            continue;
+        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        await engine.untag(name).catch(() => undefined);
+    }
+}
+
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
@@ -33597,10 +33555,11 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 /**
  * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
  * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
+ * gets anything; whoever may see this machine's processes while they run can read it there.
+ * @param name what the repository's name begins with
  */
-async function loopbackRegistry(image) {
-    const repository = `handover-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+async function loopbackRegistry(image, name) {
+    const repository = `${name}-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
     const reached = Promise.withResolvers();
     const failed = Promise.withResolvers();
     const server = (0,external_node_http_.createServer)((request, response) => {
@@ -33887,7 +33846,7 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 /**
  * Lets the engine fetch an image from this step.
- * @returns undefined when that can't be done: then the tarball has to be loaded as a whole
+ * @returns what the engine knows it by, one of the names; undefined when that can't be done: then the tarball has to be loaded as a whole
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
 async function fetchOverlapped(tools, request) {
@@ -33909,79 +33868,58 @@ async function fetchOverlapped(tools, request) {
         return undefined;
     }
 }
-async function fetchImage({ engine, log, info }, { image, spareName }, onBytes) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const asked = new Set();
-        const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
-            onAsked: (digest) => void asked.add(digest),
-            onBytes,
-        });
-        // What the image is called until it has its own name goes at the end.
-        const names = overlap_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        let name;
-        {
-            const env_2 = { stack: [], error: void 0, hasError: false };
-            try {
-                const registry = overlap_addDisposableResource(env_2, await loopbackRegistry(offered), true);
-                name = registry.reference;
-                names.defer(() => untag(engine, log, registry.reference));
-                await engine.pull?.(registry.reference, registry);
-            }
-            catch (e_1) {
-                env_2.error = e_1;
-                env_2.hasError = true;
-            }
-            finally {
-                const result_1 = overlap_disposeResources(env_2);
-                if (result_1)
-                    await result_1;
-            }
+async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
+    const asked = new Set();
+    const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
+        onAsked: (digest) => void asked.add(digest),
+        onBytes,
+    });
+    let name;
+    {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            const registry = overlap_addDisposableResource(env_1, await loopbackRegistry(offered, names.loopbackName), true);
+            name = registry.reference;
+            names.add(name);
+            await engine.pull?.(name, registry);
         }
-        const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
-        tellLayers(log, image, {
-            skipped,
-            unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
-            asked: asked.size,
-        });
-        // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
-        // (field-notes M19): it is given those that it didn't ask for.
-        if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
-            log.info('The engine has those layers in another form than this image: it gets them all the same.');
-            names.defer(() => untag(engine, log, spareName));
-            await engine.load(completing(image, skipped, spareName, onBytes), () => undefined);
-            name = spareName;
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
         }
-        const held = names.move();
-        return { name, [Symbol.asyncDispose]: () => held.disposeAsync() };
+        finally {
+            const result_1 = overlap_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
     }
-    catch (e_2) {
-        env_1.error = e_2;
-        env_1.hasError = true;
+    const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
+    tellLayers(log, image, {
+        skipped,
+        unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
+        asked: asked.size,
+    });
+    // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
+    // (field-notes M19): it is given those that it didn't ask for.
+    if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
+        log.info('The engine has those layers in another form than this image: it gets them all the same.');
+        name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
+        names.add(name);
+        await engine.load(completing(image, skipped, name, onBytes), () => undefined);
     }
-    finally {
-        const result_2 = overlap_disposeResources(env_1);
-        if (result_2)
-            await result_2;
-    }
+    return name;
 }
 /** A tarball that completes an image whose other layers the engine has. */
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const { digest, size, offset = 0 } of layers) {
-        yield tarHeader((0,image_digest/* blobName */.PF)(digest), size);
+        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
         yield* read(offset, offset + size, onBytes);
-        yield Buffer.alloc(tarPadding(size));
+        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
     for (const [path, bytes] of named)
         yield smallEntry(path, bytes);
-    yield endOfArchive;
-}
-/** Takes a name of ours back; a failed pull may not have set it. */
-async function untag(engine, log, name) {
-    await engine.untag(name).catch((error) => {
-        log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
-    });
+    yield tar_header/* endOfArchive */.PG;
 }
 function tellLayers(log, image, { skipped, unpacked, asked }) {
     if (unpacked > 0) {
@@ -34091,24 +34029,24 @@ async function* rewritten(plain, request, told) {
     told(passed);
     for (const [name, bytes] of entries)
         yield smallEntry(name, bytes);
-    yield endOfArchive;
+    yield tar_header/* endOfArchive */.PG;
 }
 async function* wholeEntry({ name, size, chunks }) {
-    yield tarHeader(name, size);
+    yield (0,tar_header/* tarHeader */.pI)(name, size);
     yield* chunks;
-    yield Buffer.alloc(tarPadding(size));
+    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
 }
 /** Without a wish all images that have a name, else the one that is meant. */
 function chooseImages(images, { reference, platform }) {
     if (reference !== undefined)
         return [{ image: chooseImage(images, reference, platform), references: [reference] }];
     if (!images.every(({ references }) => references.length > 0))
-        return [ownNames(chooseImage(images, undefined, platform))];
+        return [whole_tarball_ownNames(chooseImage(images, undefined, platform))];
     const firsts = images.flatMap((image) => image.references.slice(0, 1));
     const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
-    return [...distinct.values()].map((first) => ownNames(chooseImage(images, first, platform)));
+    return [...distinct.values()].map((first) => whole_tarball_ownNames(chooseImage(images, first, platform)));
 }
-function ownNames(image) {
+function whole_tarball_ownNames(image) {
     const own = image.references.filter(({ tag }) => tag !== undefined);
     return { image, references: own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If] };
 }
@@ -34234,10 +34172,11 @@ async function feed_feed(tools, job) {
         const onBytes = (bytes) => {
             size += bytes;
         };
-        const names = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const held = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const names = held.use(await ownNames(tools));
         const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
-        const held = names.move();
-        return { images, size, [Symbol.asyncDispose]: () => held.disposeAsync() };
+        const kept = held.move();
+        return { images, size, [Symbol.asyncDispose]: () => kept.disposeAsync() };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34248,10 +34187,6 @@ async function feed_feed(tools, job) {
         if (result_1)
             await result_1;
     }
-}
-function newRepository() {
-    // No host is ever called so (RFC 2606, section 2).
-    return `image-handover.invalid/${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
 }
 /** @returns undefined when the whole tarball has to be sent */
 async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee }, names, onBytes) {
@@ -34266,33 +34201,28 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
         const { contents, layers, identity } = chosen;
         if (contents === undefined || layers === undefined)
             return undefined;
-        const request = {
-            image: { contents, layers, read },
-            spareName: `${newRepository()}:1`,
-            word: wordFor(content),
-            onBytes,
-        };
-        const fetched = await fetchOverlapped({ engine, log, info }, request);
-        if (fetched === undefined)
+        const request = { image: { contents, layers, read }, names, word: wordFor(content), onBytes };
+        const name = await fetchOverlapped({ engine, log, info }, request);
+        if (name === undefined)
             return undefined;
-        names.use(fetched);
-        arrived.push({ name: fetched.name, identity, references });
+        arrived.push({ name, identity, references });
     }
     const [first, ...further] = arrived;
     return first === undefined ? undefined : [first, ...further];
 }
 async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
-    const request = { content, record, reference, platform: info.platform, repository: newRepository(), tee };
+    const request = { content, record, reference, platform: info.platform, repository: names.repository, tee };
     return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
         const tarball = wholeTarball(request, (bytes) => {
             onBytes(bytes);
             passed(bytes);
         });
-        names.defer(async () => {
+        const loaded = await engine
+            .load(tarball.chunks, () => undefined)
+            .finally(() => {
             for (const { loadedAs } of tarball.images())
-                await untag(engine, log, loadedAs);
+                names.add(loadedAs);
         });
-        const loaded = await engine.load(tarball.chunks, () => undefined);
         const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
         const [first, ...further] = images;
         if (first === undefined)
@@ -34530,6 +34460,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
@@ -34561,6 +34492,7 @@ async function loadHandover(plan, tools, handover, info) {
             const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
             const result = await finish(plan, { ...tools, info }, handover, here, guard);
             guard.keep();
+            await sweepNames(tools, result.image.repoTags);
             return result;
         }
         catch (e_1) {
@@ -35165,7 +35097,7 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3377);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8315);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3930);
@@ -36551,6 +36483,7 @@ function explained(error, at, options) {
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
 
+
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
 // than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
 const lookEveryMs = 100;
@@ -36586,11 +36519,10 @@ function parts() {
                 return asked.arriving;
             // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
             const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            while (!part.ended.aborted) {
-                await (0,promises_.setTimeout)(lookEveryMs, undefined, { signal: part.ended }).catch(() => undefined);
-                if (part.ended.aborted || !isSlow(performance.now() - part.askedAt) || !isAlone())
-                    continue;
-                if (askedAgain >= beyond + come / oneIn)
+            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
+            // Until the wait is cut short.
+            while (await waited(part.ended)) {
+                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
                     continue;
                 askedAgain += 1;
                 return beside(part);
@@ -36598,6 +36530,9 @@ function parts() {
             return part.arriving;
         },
     };
+}
+function waited(ended) {
+    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 function begun(first, again, took) {
     const askedAt = performance.now();
@@ -36630,7 +36565,9 @@ async function beside({ arriving, again, abandon }) {
     const wins = arriving.then((bytes) => {
         second.abort();
         return bytes;
-    }, async (error) => asked.catch(() => Promise.reject(error)));
+    }, (error) => asked.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
     const other = asked.then((bytes) => {
         abandon();
         return bytes;
@@ -37145,7 +37082,7 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.T)(`artifact ${credentials.jobBackendId} ${name}`), true);
+        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(`artifact ${credentials.jobBackendId} ${name}`), true);
         const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
@@ -37894,7 +37831,9 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2792);
+
 
 
 
@@ -37941,7 +37880,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .viewOf */ .du)(chunk);
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_3__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
@@ -37961,13 +37900,35 @@ function tempDirs(root) {
         },
     };
 }
-/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingNamePattern */ .hd})$`);
+/**
+ * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * error when `root` can't be written.
+ */
 async function makeTempDir(root) {
-    const path = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdtemp)((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, 'image-handover-'));
+    await removeRemains(root);
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, `image-handover-${own.name}`);
+    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdir)(path, { mode: 0o700 });
     return {
         path,
-        [Symbol.asyncDispose]: () => (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 }),
+        [Symbol.asyncDispose]: async () => {
+            await removeTree(path);
+            await own[Symbol.asyncDispose]();
+        },
     };
+}
+async function removeRemains(root) {
+    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readdir)(root).catch(() => [])) {
+        const owner = isTempDir.exec(name)?.[1];
+        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .isDead */ .XU)(owner)))
+            continue;
+        // Another user's stays.
+        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, name)).catch(() => undefined);
+    }
+}
+function removeTree(path) {
+    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 
@@ -37977,12 +37938,17 @@ async function makeTempDir(root) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ lockKey)
+/* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   TL: () => (/* binding */ lockKey),
+/* harmony export */   XU: () => (/* binding */ isDead),
+/* harmony export */   hd: () => (/* binding */ livingNamePattern)
 /* harmony export */ });
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
-/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7030);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3205);
+
 
 
 
@@ -37997,13 +37963,13 @@ async function lockKey(key) {
     const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
     if (process.platform !== 'linux')
         return free;
-    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_2__.createServer)();
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_3__.createServer)();
     server.listen(`\0image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
     try {
         await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
     }
     server.unref();
     return {
@@ -38013,6 +37979,33 @@ async function lockKey(key) {
             });
         }),
     };
+}
+/** What a living name looks like, as part of a regular expression. */
+const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
+/** A new name: where a lock of it holds, and 128 random bits. */
+async function livingName() {
+    const name = `${await lockScope()}-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex')}`;
+    const lock = await lockKey(name);
+    return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+}
+/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+async function isDead(name) {
+    if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`))
+        return false;
+    const lock = await lockKey(name);
+    await lock?.[Symbol.asyncDispose]();
+    return lock !== undefined;
+}
+/** Names what a lock holds for: this boot and network namespace. */
+async function lockScope() {
+    const parts = [
+        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
+        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readlink)('/proc/self/ns/net').catch(() => ''),
+    ];
+    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256')
+        .update((await Promise.all(parts)).join())
+        .digest('hex')
+        .slice(0, 8);
 }
 
 
@@ -38453,7 +38446,10 @@ var bytes_chunks = __nccwpck_require__(4256);
 var docker_output = __nccwpck_require__(3552);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
+
 
 
 
@@ -38480,7 +38476,8 @@ function dockerEngine(cli) {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
         },
         untag: (reference) => removeReference(cli, reference),
-        references: () => references(cli),
+        release: (reference) => releaseTag(cli, reference),
+        images: () => listImages(cli),
     };
 }
 /** Runs a short command that has to work. Throws `code` when it doesn't. */
@@ -38497,10 +38494,21 @@ async function removeReference(cli, name) {
     if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-/** All local references with their image IDs: docker and podman list them alike. */
-async function references(cli) {
-    const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', docker_output/* referenceFormat */.jt], 'image-missing');
-    return (0,docker_output/* parseReferences */.IO)(output.stdout);
+// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function releaseTag({ forCleanUp }, reference) {
+    const args = ['import', '-', reference];
+    const running = await forCleanUp.start(args);
+    running.stdin.end(header/* endOfArchive */.PG);
+    const output = await (0,docker_cli/* outputOf */.jH)(running);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
+    await removeReference(forCleanUp, reference);
+}
+/** All images with their names: docker and podman list them alike. */
+async function listImages(cli) {
+    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
+    const output = await must(cli, args, 'image-missing');
+    return (0,docker_output/* parseListing */._S)(output.stdout);
 }
 async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
@@ -38750,7 +38758,10 @@ function podmanEngine(cli, tempRoot) {
             await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
         },
         untag: (reference) => removeReference(cli, podmanName(reference)),
-        references: () => references(cli),
+        release: async (reference) => {
+            await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+        },
+        images: () => listImages(cli),
     };
 }
 async function podman_engine_info(cli) {
@@ -38852,12 +38863,12 @@ function containerEngine(name, tempRoot, signal) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   E7: () => (/* binding */ parseInspect),
-/* harmony export */   IO: () => (/* binding */ parseReferences),
 /* harmony export */   JU: () => (/* binding */ parseLoadOutput),
+/* harmony export */   Qn: () => (/* binding */ listingFormat),
 /* harmony export */   Y5: () => (/* binding */ parsePush),
 /* harmony export */   YL: () => (/* binding */ parseInfo),
+/* harmony export */   _S: () => (/* binding */ parseListing),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   jt: () => (/* binding */ referenceFormat),
 /* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
 /* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
@@ -38936,12 +38947,21 @@ function parseLoadOutput(text) {
     const unpackError = lines.find((line) => line.includes('Error unpacking image'));
     return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
 }
-/** For `docker image ls`: a line per reference. */
-const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
-/** Reads `docker image ls` in that format; images without a name are left out. */
-function parseReferences(text) {
-    const pairs = text.split('\n').map((line) => line.trim().split(' '));
-    return new Map(pairs.flatMap(([reference, id]) => reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]]));
+/** For `image ls --digests --format`. */
+const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
+/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+function parseListing(text) {
+    return text.split('\n').flatMap((line) => {
+        const [tagged = '', digest = '', imageId] = line.trim().split(' ');
+        if (imageId === undefined)
+            return [];
+        const repository = tagged.slice(0, tagged.lastIndexOf(':'));
+        if (!tagged.includes('<none>'))
+            return [{ reference: tagged, imageId }];
+        return [
+            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
+        ];
+    });
 }
 /** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
 function saysNoSuchImage(stderr) {
@@ -39089,11 +39109,13 @@ function guardTags(engine, onTrouble) {
     let keepsAll = false;
     const { forCleanUp } = engine;
     const idOf = async (reference, asked) => (await asked.inspect(reference))?.imageId;
-    const putBack = async ({ reference, before, after }) => {
+    const putBack = async ({ reference, before, after, wasHere }) => {
         if (before === after || (await idOf(reference, forCleanUp)) !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
+        else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+            await forCleanUp.release(reference);
         else
             await forCleanUp.untag(reference);
     };
@@ -39104,18 +39126,22 @@ function guardTags(engine, onTrouble) {
             });
         }
     };
-    const during = async (reference, work) => {
+    const during = async (reference, work, wasHere) => {
         const before = await idOf(reference, engine);
         try {
             await work();
         }
         finally {
-            changes.push({ reference, before, after: await idOf(reference, forCleanUp) });
+            const after = await idOf(reference, forCleanUp);
+            changes.push({ reference, before, after, wasHere: wasHere(after) });
         }
     };
     return {
-        during,
-        tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+        during: async (reference, work) => {
+            const here = new Set((await engine.images()).map(({ imageId }) => imageId));
+            await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
+        },
+        tag: (image, reference) => during(reference, () => engine.tag(image, reference), () => true),
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
             if (keepsAll)
@@ -42459,6 +42485,118 @@ function readTimeLimit(inputs) {
 function timedOut(minutes) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
         'job again.');
+}
+
+
+/***/ }),
+
+/***/ 3783:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $6: () => (/* binding */ textAt),
+/* harmony export */   PG: () => (/* binding */ endOfArchive),
+/* harmony export */   RO: () => (/* binding */ readTarHeader),
+/* harmony export */   TR: () => (/* binding */ tarBlock),
+/* harmony export */   Wq: () => (/* binding */ readPaxRecords),
+/* harmony export */   be: () => (/* binding */ isZero),
+/* harmony export */   gw: () => (/* binding */ looksLikeJson),
+/* harmony export */   lH: () => (/* binding */ looksLikeTar),
+/* harmony export */   pI: () => (/* binding */ tarHeader),
+/* harmony export */   vr: () => (/* binding */ tarPadding)
+/* harmony export */ });
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar';
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (!Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
 }
 
 

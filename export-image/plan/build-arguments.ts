@@ -89,8 +89,8 @@ export function withoutGhaCache(caches: readonly string[]): {
 /** What the build writes, and how. */
 export type Exporter =
   | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
-  /** Into the engine, without a tag; the image's ID goes into a file. */
-  | { readonly kind: 'engine'; readonly idFile: string }
+  /** Into the engine, under a name of ours; the image's ID goes into a file. */
+  | { readonly kind: 'engine'; readonly idFile: string; readonly name: string }
   /** Into registries, under these references; facts about what was pushed go into a file. */
   | {
       readonly kind: 'registry';
@@ -169,7 +169,7 @@ export function buildArguments(
 }
 
 function exporterArguments(exporter: Exporter): readonly string[] {
-  if (exporter.kind === 'engine') return ['--load', '--iidfile', exporter.idFile];
+  if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
   const { format, level } = exporter.compression;
   const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
   // The value is CSV: a path with a comma, or a list of names, has to be quoted.

@@ -16,6 +16,7 @@ import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BuildOutcome } from '../../shared/docker/buildx.ts';
+import { ownNames } from '../../shared/docker/own-names.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import { formatReference } from '../../shared/image/reference.ts';
@@ -50,9 +51,13 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   requireOnePlatform(request.push);
   const build = withoutRemoteCaches(request.build, log);
   const idFile = join(tools.tempDir, 'image-id');
-  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
+  await using held = new AsyncDisposableStack();
+  const names = held.use(await ownNames(tools));
+  const name = `${names.repository}:built`;
+  names.add(name);
+  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
   const { steps } = await buildx.build(args, log.info);
-  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request)) };
+  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
 }
 
 function requireOnePlatform(push: PushPlan | undefined): void {
@@ -107,14 +112,14 @@ async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   });
 }
 
-// The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
+/** @param names the image's only one, which goes when all is done with it */
 async function saveOnce(
   tools: SourceTools,
   imageId: string,
   { layout, push }: BuildRequest,
+  names: AsyncDisposableStack,
 ): Promise<Omit<SourcedImage, 'steps'>> {
-  await using kept = new AsyncDisposableStack();
-  kept.defer(() => removeUntagged(tools, imageId));
+  await using kept = names;
   const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
   if (push !== undefined) {
     return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
@@ -123,14 +128,6 @@ async function saveOnce(
   const removed = kept.disposeAsync();
   removed.catch(() => undefined); // thrown when it is disposed of
   return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
-}
-
-async function removeUntagged({ engine, log }: SourceTools, imageId: string): Promise<void> {
-  const image = await engine.forCleanUp.inspect(imageId);
-  if (image?.repoTags.length !== 0) return;
-  await engine.untag(imageId).catch((error: unknown) => {
-    log.info(`The built image stays in the engine: ${String(error)}`);
-  });
 }
 
 type Build = (

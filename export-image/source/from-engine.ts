@@ -76,7 +76,9 @@ export async function saveIntoLayout(
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {
-  const local = [...(await engine.references()).keys()];
+  const local = (await engine.images()).flatMap(({ reference }) =>
+    reference?.includes('@') === false ? [reference] : [],
+  );
   const near = nearMisses(engine.nameOf(name), local);
   const shown = local.slice(0, 20).join(', ') || 'none';
   return new HandoverError(

@@ -32,10 +32,11 @@ export interface LoopbackRegistry extends AsyncDisposable {
 /**
  * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
  * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything.
+ * gets anything; whoever may see this machine's processes while they run can read it there.
+ * @param name what the repository's name begins with
  */
-export async function loopbackRegistry(image: OfferedImage): Promise<LoopbackRegistry> {
-  const repository = `handover-${randomBytes(16).toString('hex')}`;
+export async function loopbackRegistry(image: OfferedImage, name: string): Promise<LoopbackRegistry> {
+  const repository = `${name}-${randomBytes(16).toString('hex')}`;
   const reached = Promise.withResolvers<undefined>();
   const failed = Promise.withResolvers<unknown>();
   const server = createServer((request, response) => {

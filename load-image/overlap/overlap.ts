@@ -19,10 +19,12 @@ import { offerImage, type RangedImage } from './offer.ts';
 // layer that is asked for is read from the artifact by its byte range (offer.ts). What comes out has no name yet but that
 // random one; who it is, and what it is to be called, is for others to say.
 
-/** An image that the engine has fetched. It has but a name of ours, which goes when this is disposed of. */
-export interface FetchedImage extends AsyncDisposable {
-  /** What the engine knows it by. */
-  readonly name: string;
+/** What to call an image until it has its own name. */
+interface Names {
+  readonly repository: string;
+  readonly loopbackName: string;
+  /** Has a name taken away at the end. */
+  add(name: string): void;
 }
 
 interface Tools {
@@ -34,8 +36,7 @@ interface Tools {
 /** What is fetched, and who wants to know how it goes. */
 export interface FetchRequest {
   readonly image: RangedImage;
-  /** What to call the image where it takes a tag to complete it. */
-  readonly spareName: string;
+  readonly names: Names;
   /** What the log calls it when bytes pass: `Downloaded`. */
   readonly word: string;
   /** Of each part that was downloaded, in bytes. */
@@ -44,10 +45,10 @@ export interface FetchRequest {
 
 /**
  * Lets the engine fetch an image from this step.
- * @returns undefined when that can't be done: then the tarball has to be loaded as a whole
+ * @returns what the engine knows it by, one of the names; undefined when that can't be done: then the tarball has to be loaded as a whole
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<FetchedImage | undefined> {
+export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<string | undefined> {
   const { engine, log } = tools;
   const { image, word } = request;
   if (engine.pull === undefined) return undefined;
@@ -68,22 +69,20 @@ export async function fetchOverlapped(tools: Tools, request: FetchRequest): Prom
 
 async function fetchImage(
   { engine, log, info }: Tools,
-  { image, spareName }: FetchRequest,
+  { image, names }: FetchRequest,
   onBytes: (bytes: number) => void,
-): Promise<FetchedImage> {
+): Promise<string> {
   const asked = new Set<Digest>();
   const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
     onAsked: (digest) => void asked.add(digest),
     onBytes,
   });
-  // What the image is called until it has its own name goes at the end.
-  await using names = new AsyncDisposableStack();
   let name: string;
   {
-    await using registry = await loopbackRegistry(offered);
+    await using registry = await loopbackRegistry(offered, names.loopbackName);
     name = registry.reference;
-    names.defer(() => untag(engine, log, registry.reference));
-    await engine.pull?.(registry.reference, registry);
+    names.add(name);
+    await engine.pull?.(name, registry);
   }
   const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
   tellLayers(log, image, {
@@ -95,12 +94,11 @@ async function fetchImage(
   // (field-notes M19): it is given those that it didn't ask for.
   if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
     log.info('The engine has those layers in another form than this image: it gets them all the same.');
-    names.defer(() => untag(engine, log, spareName));
-    await engine.load(completing(image, skipped, spareName, onBytes), () => undefined);
-    name = spareName;
+    name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
+    names.add(name);
+    await engine.load(completing(image, skipped, name, onBytes), () => undefined);
   }
-  const held = names.move();
-  return { name, [Symbol.asyncDispose]: () => held.disposeAsync() };
+  return name;
 }
 
 /** A tarball that completes an image whose other layers the engine has. */
@@ -118,13 +116,6 @@ async function* completing(
   const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);
   for (const [path, bytes] of named) yield smallEntry(path, bytes);
   yield endOfArchive;
-}
-
-/** Takes a name of ours back; a failed pull may not have set it. */
-export async function untag(engine: Engine, log: Log, name: string): Promise<void> {
-  await engine.untag(name).catch((error: unknown) => {
-    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
-  });
 }
 
 interface Fetch {

@@ -1,4 +1,3 @@
-import { type ErrorCode, HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
 
@@ -78,10 +77,3 @@ export interface ArtifactStore extends ArtifactReader {
   /** Removes an artifact that this store has listed; one that is gone already is no trouble. */
   remove(artifact: Artifact): Promise<void>;
 }
-
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
-export function isUnreadable(error: unknown): boolean {
-  return error instanceof HandoverError && unreadable.includes(error.code);
-}
-
-const unreadable: readonly ErrorCode[] = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];

@@ -42,6 +42,13 @@ export class HandoverError extends Error {
   }
 }
 
+/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof HandoverError && unreadable.includes(error.code);
+}
+
+const unreadable: readonly ErrorCode[] = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
+
 /** The message of anything that was thrown, for use inside a sentence. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

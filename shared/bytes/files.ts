@@ -1,6 +1,7 @@
-import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type LentChunk, viewOf } from './chunks.ts';
+import { isDead, livingName, livingNamePattern } from './locks.ts';
 
 const chunkBytes = 1024 * 1024;
 
@@ -79,11 +80,35 @@ export function tempDirs(root: string): TempDirs {
   };
 }
 
-/** Makes a new folder below `root`. Throws the system's error when `root` can't be written. */
+const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
+
+/**
+ * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * error when `root` can't be written.
+ */
 export async function makeTempDir(root: string): Promise<TempDir> {
-  const path = await mkdtemp(join(root, 'image-handover-'));
+  await removeRemains(root);
+  const own = await livingName();
+  const path = join(root, `image-handover-${own.name}`);
+  await mkdir(path, { mode: 0o700 });
   return {
     path,
-    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true, maxRetries: 3 }),
+    [Symbol.asyncDispose]: async () => {
+      await removeTree(path);
+      await own[Symbol.asyncDispose]();
+    },
   };
+}
+
+async function removeRemains(root: string): Promise<void> {
+  for (const name of await readdir(root).catch(() => [])) {
+    const owner = isTempDir.exec(name)?.[1];
+    if (owner === undefined || !(await isDead(owner))) continue;
+    // Another user's stays.
+    await removeTree(join(root, name)).catch(() => undefined);
+  }
+}
+
+function removeTree(path: string): Promise<void> {
+  return rm(path, { recursive: true, force: true, maxRetries: 3 });
 }

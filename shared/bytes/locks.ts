@@ -1,5 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readFile, readlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { systemCodeOf } from '../base/errors.ts';
 
@@ -28,4 +29,39 @@ export async function lockKey(key: string): Promise<AsyncDisposable | undefined>
         });
       }),
   };
+}
+
+/** A name that nobody else has, until it is disposed of. Whether its process still runs can be told by the name alone. */
+export interface LivingName extends AsyncDisposable {
+  readonly name: string;
+}
+
+/** What a living name looks like, as part of a regular expression. */
+export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
+
+/** A new name: where a lock of it holds, and 128 random bits. */
+export async function livingName(): Promise<LivingName> {
+  const name = `${await lockScope()}-${randomBytes(16).toString('hex')}`;
+  const lock = await lockKey(name);
+  return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+}
+
+/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+export async function isDead(name: string): Promise<boolean> {
+  if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`)) return false;
+  const lock = await lockKey(name);
+  await lock?.[Symbol.asyncDispose]();
+  return lock !== undefined;
+}
+
+/** Names what a lock holds for: this boot and network namespace. */
+async function lockScope(): Promise<string> {
+  const parts = [
+    readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
+    readlink('/proc/self/ns/net').catch(() => ''),
+  ];
+  return createHash('sha256')
+    .update((await Promise.all(parts)).join())
+    .digest('hex')
+    .slice(0, 8);
 }

@@ -1,6 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm, stat } from 'node:fs/promises';
-import { lockKey } from './locks.ts';
+import { lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { isDead, livingName, livingNamePattern, lockKey } from './locks.ts';
 import { basename, dirname, join } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -9,6 +8,7 @@ import { explainDiskFull } from './disk-space.ts';
 import { writeAll } from './files.ts';
 
 const remainsMs = 24 * 60 * 60_000;
+const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
@@ -44,9 +44,9 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   const lock = await lockPath(path);
   if (lock === undefined) log.warning(contested(path));
   opening.use(lock);
-  const locks = await lockScope();
-  if (lock !== undefined) await removeRemains(path, locks);
-  const partial = `${path}.partial-${locks}-${randomBytes(8).toString('hex')}`;
+  await removeRemains(path);
+  const own = opening.use(await livingName());
+  const partial = `${path}.partial-${own.name}`;
   // Nobody can have put a link there: the name is random, and must not exist.
   const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
@@ -100,27 +100,15 @@ async function makeFolder(path: string): Promise<void> {
     throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
 
-/** Names what a lock of `lockPath` holds for: this boot and network namespace. */
-async function lockScope(): Promise<string> {
-  const parts = [
-    readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-    readlink('/proc/self/ns/net').catch(() => ''),
-  ];
-  return createHash('sha256')
-    .update((await Promise.all(parts)).join())
-    .digest('hex')
-    .slice(0, 8);
-}
-
-// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
-async function removeRemains(path: string, locks: string): Promise<void> {
+// Of what another host's or container's steps write it is known after a day.
+async function removeRemains(path: string): Promise<void> {
   const [folder, prefix] = [dirname(path), `${basename(path)}.partial-`];
   for (const name of await readdir(folder).catch(() => [])) {
-    if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length))) continue;
+    const owner = name.slice(prefix.length);
+    if (!name.startsWith(prefix) || !isLivingName.test(owner)) continue;
     const file = await lstat(join(folder, name)).catch(() => undefined);
     if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid)) continue;
-    const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
-    if (isDead || Date.now() - file.mtimeMs > remainsMs)
+    if (Date.now() - file.mtimeMs > remainsMs || (await isDead(owner)))
       await rm(join(folder, name), { force: true }).catch(() => undefined);
   }
 }

@@ -7,17 +7,19 @@ import { type CliOutput, type DockerCli, failedCommand, lastLine, outputOf, type
 import {
   type EngineInfo,
   type InspectedImage,
+  type ListedImage,
+  listingFormat,
   type LoadReport,
   parseInfo,
   parseInspect,
+  parseListing,
   parseLoadOutput,
-  parseReferences,
   parseWhole,
-  referenceFormat,
   saysNoSuchImage,
 } from './output.ts';
 import { formatPlatform } from '../image/platform.ts';
 import type { EngineName } from '../image/host.ts';
+import { endOfArchive } from '../tar/header.ts';
 
 /** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
 export interface WatchedRegistry {
@@ -54,8 +56,10 @@ export interface Engine {
    * Removes a reference, if it is there; the image goes with its last one. Works also when all else has been cancelled.
    */
   untag(reference: string): Promise<void>;
-  /** All local references, each with the image ID it stands for. */
-  references(): Promise<ReadonlyMap<string, string>>;
+  /** Takes a tag away, and leaves the image, with no name if it was its last. Works also when all else has been cancelled. */
+  release(reference: string): Promise<void>;
+  /** All images, those without a name included; an image with several names stands here several times. */
+  images(): Promise<readonly ListedImage[]>;
   /** The same engine for what puts things back: it works when all else has been cancelled, with little time for each question. */
   readonly forCleanUp: Engine;
 }
@@ -78,7 +82,8 @@ export function dockerEngine(cli: DockerCli): Engine {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
     },
     untag: (reference) => removeReference(cli, reference),
-    references: () => references(cli),
+    release: (reference) => releaseTag(cli, reference),
+    images: () => listImages(cli),
   };
 }
 
@@ -100,10 +105,21 @@ export async function removeReference(cli: DockerCli, name: string): Promise<voi
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
 }
 
-/** All local references with their image IDs: docker and podman list them alike. */
-export async function references(cli: DockerCli): Promise<ReadonlyMap<string, string>> {
-  const output = await must(cli, ['image', 'ls', '--no-trunc', '--format', referenceFormat], 'image-missing');
-  return parseReferences(output.stdout);
+// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise<void> {
+  const args = ['import', '-', reference];
+  const running = await forCleanUp.start(args);
+  running.stdin.end(endOfArchive);
+  const output = await outputOf(running);
+  if (output.exitCode !== 0) throw failedCommand(forCleanUp, 'image-missing', args, output);
+  await removeReference(forCleanUp, reference);
+}
+
+/** All images with their names: docker and podman list them alike. */
+export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
+  const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
+  const output = await must(cli, args, 'image-missing');
+  return parseListing(output.stdout);
 }
 
 async function info(cli: DockerCli): Promise<EngineInfo> {

@@ -119,17 +119,26 @@ export function parseLoadOutput(text: string): LoadReport {
   return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
 }
 
-/** For `docker image ls`: a line per reference. */
-export const referenceFormat = '{{.Repository}}:{{.Tag}} {{.ID}}';
+/** For `image ls --digests --format`. */
+export const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
 
-/** Reads `docker image ls` in that format; images without a name are left out. */
-export function parseReferences(text: string): ReadonlyMap<string, string> {
-  const pairs = text.split('\n').map((line): readonly string[] => line.trim().split(' '));
-  return new Map(
-    pairs.flatMap(([reference, id]): (readonly [string, string])[] =>
-      reference === undefined || id === undefined || reference.includes('<none>') ? [] : [[reference, id]],
-    ),
-  );
+/** A name of an image in an engine; undefined for an image that has none. */
+export interface ListedImage {
+  readonly reference: string | undefined;
+  readonly imageId: string;
+}
+
+/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+export function parseListing(text: string): readonly ListedImage[] {
+  return text.split('\n').flatMap((line) => {
+    const [tagged = '', digest = '', imageId] = line.trim().split(' ');
+    if (imageId === undefined) return [];
+    const repository = tagged.slice(0, tagged.lastIndexOf(':'));
+    if (!tagged.includes('<none>')) return [{ reference: tagged, imageId }];
+    return [
+      { reference: repository === '<none>' || !isDigest(digest) ? undefined : `${repository}@${digest}`, imageId },
+    ];
+  });
 }
 
 /** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */

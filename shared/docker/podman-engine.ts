@@ -9,9 +9,9 @@ import { type DockerCli, lastLine } from './cli.ts';
 import {
   type Engine,
   inspectWith,
+  listImages,
   loadInto,
   must,
-  references,
   removeReference,
   requireSupportedEngine,
   saveFrom,
@@ -39,7 +39,10 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
       await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
     },
     untag: (reference) => removeReference(cli, podmanName(reference)),
-    references: () => references(cli),
+    release: async (reference) => {
+      await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+    },
+    images: () => listImages(cli),
   };
 }
 

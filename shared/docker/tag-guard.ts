@@ -22,6 +22,8 @@ interface Change {
   /** Image IDs; undefined where there was, or is, none. */
   readonly before: string | undefined;
   readonly after: string | undefined;
+  /** Whether the image that has the reference now was in the engine before, by another name or by none. */
+  readonly wasHere: boolean;
 }
 
 /** @param onTrouble told of a reference that couldn't be put back */
@@ -31,9 +33,11 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
   const { forCleanUp } = engine;
   const idOf = async (reference: string, asked: Engine): Promise<string | undefined> =>
     (await asked.inspect(reference))?.imageId;
-  const putBack = async ({ reference, before, after }: Change): Promise<void> => {
+  const putBack = async ({ reference, before, after, wasHere }: Change): Promise<void> => {
     if (before === after || (await idOf(reference, forCleanUp)) !== after) return;
     if (before !== undefined) await forCleanUp.tag(before, reference);
+    else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+      await forCleanUp.release(reference);
     else await forCleanUp.untag(reference);
   };
   const putBackAll = async (reference: string): Promise<void> => {
@@ -43,17 +47,30 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
       });
     }
   };
-  const during: TagGuard['during'] = async (reference, work) => {
+  const during = async (
+    reference: string,
+    work: () => Promise<void>,
+    wasHere: (imageId: string | undefined) => boolean,
+  ): Promise<void> => {
     const before = await idOf(reference, engine);
     try {
       await work();
     } finally {
-      changes.push({ reference, before, after: await idOf(reference, forCleanUp) });
+      const after = await idOf(reference, forCleanUp);
+      changes.push({ reference, before, after, wasHere: wasHere(after) });
     }
   };
   return {
-    during,
-    tag: (image, reference) => during(reference, () => engine.tag(image, reference)),
+    during: async (reference, work) => {
+      const here = new Set((await engine.images()).map(({ imageId }) => imageId));
+      await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
+    },
+    tag: (image, reference) =>
+      during(
+        reference,
+        () => engine.tag(image, reference),
+        () => true,
+      ),
     keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {
       if (keepsAll) return;

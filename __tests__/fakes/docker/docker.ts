@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { extract } from 'tar-stream';
@@ -25,6 +26,7 @@ else if (command === 'pull' && (args.at(-1) ?? '').startsWith('127.0.0.1:')) awa
 else if (command === 'pull') pull(args.at(-1) ?? '');
 else if (command === 'load') await load();
 else if (command === 'save') process.stdout.write(readFileSync(state.saved ?? ''));
+else if (command === 'import') await importImage(args[2] ?? '');
 else if (command === 'image' && verb === 'inspect') inspect(args.at(-1) ?? '');
 else if (command === 'image' && verb === 'tag') tag(args[2] ?? '', args[3] ?? '');
 else if (command === 'image' && verb === 'rm') remove(args[2] ?? '');
@@ -96,7 +98,8 @@ async function build(): Promise<void> {
   const idFile = args[args.indexOf('--iidfile') + 1];
   if (args.includes('--iidfile') && idFile !== undefined) {
     writeFileSync(idFile, 'sha256:built');
-    const built = { imageId: 'sha256:built', tags: [], diffIds: [], architecture: 'amd64', labels: {} };
+    const tags = args.filter((_, position) => args[position - 1] === '--tag');
+    const built = { imageId: 'sha256:built', tags, diffIds: [], architecture: 'amd64', labels: {} };
     setImages((images) => [...images, built]);
   }
 }
@@ -375,5 +378,24 @@ function list(): void {
     for (const image of state.images) process.stdout.write(`${image.imageId}\n`);
     return;
   }
-  for (const image of state.images) for (const name of image.tags) process.stdout.write(`${name} ${image.imageId}\n`);
+  const line = (name: string, digest: string, { imageId }: FakeImage): void =>
+    void process.stdout.write(`${name} ${digest} ${imageId}\n`);
+  for (const image of state.images) {
+    const pinned = image.pinned ?? [];
+    for (const name of image.tags) line(name, '<none>', image);
+    for (const name of pinned) line(`${name.split('@')[0] ?? ''}:<none>`, name.split('@')[1] ?? '', image);
+    if (image.tags.length + pinned.length === 0) line('<none>:<none>', '<none>', image);
+  }
+}
+
+/** An image with nothing in it, under a name that may have been another's. */
+async function importImage(reference: string): Promise<void> {
+  process.stdin.resume();
+  await once(process.stdin, 'end');
+  const imageId = `sha256:${createHash('sha256').update(reference).digest('hex')}`;
+  setImages((images) => [
+    ...images.map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== reference) })),
+    { imageId, tags: [reference], diffIds: [], architecture: 'amd64', labels: {} },
+  ]);
+  process.stdout.write(`${imageId}\n`);
 }

@@ -1,0 +1,108 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import { runStep } from '../../dev/action-runner.ts';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { exported, publish } from '../fixtures/lying-artifact.ts';
+import { errorCode } from '../fixtures/scenario.ts';
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => void (engines = await startEngines()), 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService()));
+afterEach(async () => {
+  await service.close();
+  for (const engine of [engines.classic, engines.containerd]) {
+    const ids = engine.docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n');
+    for (const id of new Set(ids)) if (id !== '') engine.docker('image', 'rm', '--force', id);
+  }
+});
+
+const image = makeImage({
+  layers: 2,
+  layerBytes: 3_000_000,
+  labels: { 'org.opencontainers.image.revision': 'abc123' },
+});
+const everything = ({ docker }: DockerEngine): readonly string[] =>
+  docker('image', 'ls', '--all', '--no-trunc', '--digests', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '')
+    .sort();
+const load = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+  stepOn(service, engine, 'load-image', inputs);
+
+/** The image in the engine, without a name. */
+async function seedNameless(engine: DockerEngine): Promise<void> {
+  await publish(service, { tarball: savedTarball(image, ['seed:1']), record: undefined });
+  expect((await load(engine, { image: 'seed:1' })).exitCode).toBe(0);
+  // The other image takes the name over.
+  await publish(service, { tarball: savedTarball(makeImage(), ['other:1']), record: undefined });
+  expect((await load(engine, { image: 'other:1' })).exitCode).toBe(0);
+  engine.docker('image', 'tag', 'other:1', 'seed:1');
+  engine.docker('image', 'rm', 'other:1');
+  engine.docker('image', 'rm', 'seed:1');
+}
+
+describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => {
+  test.each([['true'], ['false']])(
+    'an image without a name that was here before stays when a load of it fails, overlap: %s',
+    async (overlap) => {
+      const engine = engines[store];
+      await seedNameless(engine);
+      const before = everything(engine);
+      expect(before).toEqual([expect.stringMatching(/^<none>:<none> sha256:/)]);
+      // A foreign tarball tells who it is only when it is loaded; a record tells it before.
+      for (const record of [
+        undefined,
+        (await exported(service, engines, savedTarball(image, ['charon:local']))).record,
+      ]) {
+        await publish(service, { tarball: savedTarball(image, ['charon:local']), record });
+        const outcome = await load(engine, { image: 'charon:local', overlap, 'expected-revision': 'other' });
+        expect(errorCode(outcome)).toBe('revision-mismatch');
+        expect(everything(engine)).toEqual(before);
+      }
+    },
+    120_000,
+  );
+
+  test('an image that the load has brought goes when it isn’t the one that is expected', async () => {
+    const engine = engines[store];
+    await publish(service, { tarball: savedTarball(image, ['charon:local']), record: undefined });
+    const outcome = await load(engine, { 'expected-revision': 'other' });
+    expect(errorCode(outcome)).toBe('revision-mismatch');
+    expect(everything(engine)).toEqual([]);
+  }, 60_000);
+
+  test('what a load that was killed left in the engine and in RUNNER_TEMP is gone with the next one', async () => {
+    const engine = engines[store];
+    const { tarball, record } = await exported(service, engines, savedTarball(image, ['charon:local']));
+    await publish(service, { tarball, record });
+    const temp = await mkdtemp(join(tmpdir(), 'kept-temp-'));
+    const env = { ...service.env(), ...engine.env, RUNNER_TEMP: temp };
+    // It is killed while it looks at the image that has come, which has but a name of ours then.
+    const killing = new AbortController();
+    const onOutput = (text: string): void => {
+      if (/^Downloaded: /m.test(text)) killing.abort();
+    };
+    for (let tries = 0; tries < 20 && !everything(engine).some((line) => line.includes('handover')); tries += 1) {
+      await runStep({ action: 'load-image', env, signal: killing.signal, killWith: 'SIGKILL', onOutput });
+      if (everything(engine).some((line) => line.startsWith('charon:local')))
+        engine.docker('image', 'rm', 'charon:local');
+    }
+    const left = everything(engine).filter((line) => line.includes('handover'));
+    expect(left).toHaveLength(1);
+    const outcome = await runStep({ action: 'load-image', env });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.log).toContain('A step that was killed left');
+    expect(everything(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
+    expect(await readdir(temp)).toEqual([]);
+    await rm(temp, { recursive: true, force: true });
+  }, 120_000);
+});
