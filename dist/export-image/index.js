@@ -30124,7 +30124,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 1500:
+/***/ 9383:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31028,16 +31028,7 @@ async function drain(chunks) {
         ;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/store.js
-
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
-function isUnreadable(error) {
-    return error instanceof errors/* HandoverError */.Cu && unreadable.includes(error.code);
-}
-const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
-
 
 
 /**
@@ -31086,7 +31077,7 @@ async function ownerOf(store, artifact) {
         return text === undefined ? undefined : parseRecord(text).producer;
     }
     catch (error) {
-        if (!isUnreadable(error))
+        if (!(0,errors/* isUnreadable */.GZ)(error))
             throw error;
         // Not ours: then it isn't an earlier attempt of this job.
         return undefined;
@@ -31097,6 +31088,69 @@ async function ownerOf(store, artifact) {
 var plan_plan = __nccwpck_require__(6403);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
+;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+
+// No host is ever called so (RFC 2606, section 2).
+const host = 'image-handover.invalid';
+const loopback = 'handover-';
+const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
+/** @throws HandoverError `image-missing` when the engine can't list its images */
+async function ownNames({ engine, log }) {
+    const before = await engine.images();
+    await sweep({ engine, log }, namesOf(before));
+    const here = new Set(before.map(({ imageId }) => imageId));
+    const own = await (0,locks/* livingName */.$Q)();
+    const added = [];
+    return {
+        repository: `${host}/${own.name}`,
+        loopbackName: `${loopback}${own.name}`,
+        add: (name) => void added.push(name),
+        [Symbol.asyncDispose]: async () => {
+            for (const name of added.splice(0).reverse()) {
+                await takeAway(engine, here, name).catch((error) => {
+                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                });
+            }
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+async function takeAway({ forCleanUp }, here, name) {
+    const image = await forCleanUp.inspect(name);
+    if (image === undefined)
+        return;
+    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
+        return forCleanUp.untag(name);
+    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    if (!name.includes('@'))
+        return forCleanUp.release(name);
+    const tag = `${name.replace(/@.*/, '')}:1`;
+    await forCleanUp.tag(name, tag);
+    await forCleanUp.untag(name);
+    if ((await forCleanUp.inspect(tag)) !== undefined)
+        await forCleanUp.release(tag);
+}
+/**
+ * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
+ * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ */
+async function sweepNames(tools, found) {
+    const listed = await tools.engine.images().catch(() => []);
+    await sweep(tools, [...found, ...namesOf(listed)]);
+}
+function namesOf(images) {
+    return images.flatMap(({ reference }) => reference ?? []);
+}
+async function sweep({ engine, log }, names) {
+    for (const name of new Set(names)) {
+        const left = owner.exec(name)?.[1];
+        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
+            continue;
+        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        await engine.untag(name).catch(() => undefined);
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31560,6 +31614,7 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -31567,22 +31622,38 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
  * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
-    const { buildx, log } = tools;
-    const secrets = await writeSecrets(tools.tempDir, request.secrets);
-    // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
-    const info = tools.engine.info();
-    info.catch(() => undefined);
-    const builder = await buildx.builder(request.build.builder);
-    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-    if (direct)
-        return buildAndPush(tools, request, secrets);
-    requireOnePlatform(request.push);
-    const build = withoutRemoteCaches(request.build, log);
-    const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-    const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile }], secrets);
-    const { steps } = await buildx.build(args, log.info);
-    return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request)) };
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { buildx, log } = tools;
+        const secrets = await writeSecrets(tools.tempDir, request.secrets);
+        // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
+        const info = tools.engine.info();
+        info.catch(() => undefined);
+        const builder = await buildx.builder(request.build.builder);
+        const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
+        log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
+        if (direct)
+            return buildAndPush(tools, request, secrets);
+        requireOnePlatform(request.push);
+        const build = withoutRemoteCaches(request.build, log);
+        const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
+        const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const names = held.use(await ownNames(tools));
+        const name = `${names.repository}:built`;
+        names.add(name);
+        const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
+        const { steps } = await buildx.build(args, log.info);
+        return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = from_build_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 function requireOnePlatform(push) {
     if (push === undefined || push.listedPlatforms.length === 0)
@@ -31619,12 +31690,11 @@ async function requireSecretFile({ id, place }) {
         throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
     });
 }
-// The build gave the image no tag: removing it by ID afterwards leaves the engine as it was.
-async function saveOnce(tools, imageId, { layout, push }) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
+/** @param names the image's only one, which goes when all is done with it */
+async function saveOnce(tools, imageId, { layout, push }, names) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const kept = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        kept.defer(() => removeUntagged(tools, imageId));
+        const kept = from_build_addDisposableResource(env_2, names, true);
         const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
@@ -31634,23 +31704,15 @@ async function saveOnce(tools, imageId, { layout, push }) {
         removed.catch(() => undefined); // thrown when it is disposed of
         return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        const result_1 = from_build_disposeResources(env_1);
-        if (result_1)
-            await result_1;
+        const result_2 = from_build_disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
-}
-async function removeUntagged({ engine, log }, imageId) {
-    const image = await engine.forCleanUp.inspect(imageId);
-    if (image?.repoTags.length !== 0)
-        return;
-    await engine.untag(imageId).catch((error) => {
-        log.info(`The built image stays in the engine: ${String(error)}`);
-    });
 }
 /**
  * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
@@ -32113,7 +32175,7 @@ function manifestsIn(indexText, seen) {
             if ((0,image_manifest/* isAttestation */.H3)(descriptor))
                 continue;
             const { digest } = descriptor;
-            const references = [...names, ...namesOf(descriptor)];
+            const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= maxDepth)
@@ -32146,7 +32208,7 @@ function where({ descriptor }) {
     return `manifest ${descriptor.digest}`;
 }
 // The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
-function namesOf({ annotations }) {
+function tarball_images_namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
     if (name === undefined)
@@ -32620,7 +32682,7 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1500);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9383);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
@@ -32921,7 +32983,7 @@ function buildArguments(build, platforms, exporters, secrets) {
 }
 function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
-        return ['--load', '--iidfile', exporter.idFile];
+        return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     const { format, level } = exporter.compression;
     const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
     // The value is CSV: a path with a comma, or a list of names, has to be quoted.
@@ -35512,6 +35574,7 @@ function attempt(look, otherwise) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   GZ: () => (/* binding */ isUnreadable),
 /* harmony export */   Yp: () => (/* binding */ RegistryFailure),
 /* harmony export */   bD: () => (/* binding */ messageOf),
 /* harmony export */   bY: () => (/* binding */ setupBuildxHint),
@@ -35558,6 +35621,11 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
+/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+function isUnreadable(error) {
+    return error instanceof HandoverError && unreadable.includes(error.code);
+}
+const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
     if (!(error instanceof Error))

@@ -30131,40 +30131,21 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 3972:
+/***/ 1448:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  sh: () => (/* binding */ claimDigests),
-  C4: () => (/* binding */ formatMapping),
-  aE: () => (/* binding */ mappedImages),
-  W9: () => (/* binding */ mappedLoad)
-});
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
-;// CONCATENATED MODULE: ./build/shared/artifacts/store.js
-
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
-function isUnreadable(error) {
-    return error instanceof errors/* HandoverError */.Cu && unreadable.includes(error.code);
-}
-const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
-;// CONCATENATED MODULE: ./build/load-image/digests.js
-
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   C4: () => (/* binding */ formatMapping),
+/* harmony export */   W9: () => (/* binding */ mappedLoad),
+/* harmony export */   aE: () => (/* binding */ mappedImages),
+/* harmony export */   sh: () => (/* binding */ claimDigests)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4115);
 
 
 
@@ -30180,7 +30161,7 @@ function mappedLoad(name, result) {
 function mappedImages(artifact, record, images) {
     const named = images.map(({ identity, references }) => ({
         identity,
-        reference: references.map(image_reference/* formatReference */.FH)[0] ?? '',
+        reference: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)[0] ?? '',
     }));
     return listed(artifact.name, artifact, record, named);
 }
@@ -30191,8 +30172,8 @@ function listed(name, artifact, record, images) {
         reference,
         configDigest: identity.configDigest ?? '',
         manifestDigest: identity.manifestDigest ?? '',
-        pushedReference: position > 0 || record?.pushedReference === undefined ? '' : (0,image_reference/* formatReference */.FH)(record.pushedReference),
-        platform: (0,platform/* formatPlatform */.Bq)(identity.platform),
+        pushedReference: position > 0 || record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(record.pushedReference),
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(identity.platform),
         size: artifact?.size ?? 0,
     }));
 }
@@ -30228,8 +30209,8 @@ async function claimDigests(store, { artifactName: name, retentionDays }, names)
             const text = Buffer.from(`${formatMapping(images, 2)}\n`);
             if (existing !== undefined)
                 await store.remove(existing);
-            const file = { name: images_plan/* digestsFileName */.t, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
-            return store.upload({ name, retentionDays, files: external_node_stream_.Readable.from([file]), onBytes: () => undefined });
+            const file = { name: _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+            return store.upload({ name, retentionDays, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
         },
     };
 }
@@ -30239,18 +30220,18 @@ async function mappedNames(store, artifact) {
         const content = await store.open(artifact);
         if (content.files.length !== 1)
             return undefined;
-        const mapping = (0,json/* parseJson */.qF)((await content.text(images_plan/* digestsFileName */.t)) ?? '');
-        return (0,json/* isObject */.Gv)(mapping) ? Object.keys(mapping) : undefined;
+        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .parseJson */ .qF)((await content.text(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t)) ?? '');
+        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
     }
     catch (error) {
-        if (!isUnreadable(error))
+        if (!(0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .isUnreadable */ .GZ)(error))
             throw error;
         return undefined;
     }
 }
 function taken(name, held) {
     const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
 }
 
 
@@ -30264,7 +30245,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6658);
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
-/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(423);
+/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4813);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4819);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9491);
@@ -30393,7 +30374,7 @@ __webpack_async_result__();
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   j: () => (/* binding */ loadOutputs)
 /* harmony export */ });
-/* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3972);
+/* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1448);
 
 /** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
 function loadOutputs({ images, loaded }, own) {
@@ -30705,7 +30686,7 @@ function invalid(message, hint = 'Correct it under `with:`.') {
 
 /***/ }),
 
-/***/ 423:
+/***/ 4813:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30793,8 +30774,8 @@ var disk_space = __nccwpck_require__(356);
 var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/load-image/digests.js + 1 modules
-var load_image_digests = __nccwpck_require__(3972);
+// EXTERNAL MODULE: ./build/load-image/digests.js
+var load_image_digests = __nccwpck_require__(1448);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
@@ -31262,7 +31243,7 @@ function guardTags(engine, onTrouble) {
     };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/own-names.js
+;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
 
 // No host is ever called so (RFC 2606, section 2).
 const host = 'image-handover.invalid';
@@ -35880,6 +35861,7 @@ function attempt(look, otherwise) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   GZ: () => (/* binding */ isUnreadable),
 /* harmony export */   Yp: () => (/* binding */ RegistryFailure),
 /* harmony export */   bD: () => (/* binding */ messageOf),
 /* harmony export */   c7: () => (/* binding */ systemCodeOf),
@@ -35925,6 +35907,11 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
+/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+function isUnreadable(error) {
+    return error instanceof HandoverError && unreadable.includes(error.code);
+}
+const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
     if (!(error instanceof Error))

@@ -151,7 +151,8 @@ async function upload(
 ): Promise<Artifact> {
   const { name } = request;
   // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-  await using lock = await lockKey(`artifact ${credentials.jobBackendId} ${name}`);
+  const { origin, runBackendId, jobBackendId } = credentials;
+  await using lock = await lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]));
   const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
   const isAlone = lock !== undefined;
   const url = await explain(`create the artifact "${name}"`, () =>
