@@ -20,7 +20,7 @@ const everything = {
 const onDocker29 = {
   ...common,
   displayName: 'Docker 29.7',
-  testMatch: ['<rootDir>/__tests__/integration/*.test.ts'],
+  testMatch: ['<rootDir>/__tests__/integration/*.test.ts', '<rootDir>/__tests__/faults/{seeded,engines}.test.ts'],
   testPathIgnorePatterns: ['/azurite.test.ts$', '/podman.test.ts$'],
   globals: { testedDocker: '29.7' },
   globalSetup: '<rootDir>/dev/jest-docker-29.mjs',

@@ -121,7 +121,16 @@ function runNode(
     env: present,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  request.signal?.addEventListener('abort', () => child.kill(request.killWith ?? 'SIGINT'), { once: true });
+  const timers: NodeJS.Timeout[] = [];
+  const cancel = (): void => {
+    child.kill(request.killWith ?? 'SIGINT');
+    // As the runner does with a step that is cancelled (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+    timers.push(
+      setTimeout(() => child.kill('SIGTERM'), 7500),
+      setTimeout(() => child.kill('SIGKILL'), 10_000),
+    );
+  };
+  request.signal?.addEventListener('abort', cancel, { once: true });
   const chunks: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {
@@ -140,6 +149,7 @@ function runNode(
     child.on('error', reject);
     child.on('exit', () => {
       clearInterval(watch);
+      timers.forEach(clearTimeout);
     });
     child.on('close', (code) => {
       resolve({ exitCode: code ?? -1, log: Buffer.concat(chunks).toString(), peakMemoryKb });

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -26,6 +27,10 @@ export interface DockerEngine {
   readonly containerd: string;
   /** Runs docker against this engine and returns what it prints. Throws when it fails. */
   docker(...args: readonly string[]): string;
+  /** Sends the daemon a signal: SIGSTOP and SIGCONT, or SIGKILL. */
+  signal(signal: NodeJS.Signals): void;
+  /** Starts the daemon again, once it has been killed. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -45,7 +50,7 @@ export async function startDockerEngine(options: {
   const parts = await partsOf(options.version ?? 'packaged');
   const root = mkdtempSync(join(options.folder ?? tmpdir(), `ih-${options.name ?? options.store}-`));
   const env = clientEnvironment(parts, root);
-  const child = spawnDaemon(parts, root, options.store);
+  let child = spawnDaemon(parts, root, options.store);
   const forget = whenWeEnd(() => stopAtOnce(child, root));
   const docker = (args: readonly string[], timeout?: number): string =>
     execFileSync('docker', args, {
@@ -59,8 +64,10 @@ export async function startDockerEngine(options: {
     forget();
     removeRoot(root);
   };
+  const isReady = (): Promise<void> =>
+    ready(child, root, () => docker(['info', '--format', '{{.ServerVersion}}'], 10_000));
   try {
-    await ready(child, root, () => docker(['info', '--format', '{{.ServerVersion}}'], 10_000));
+    await isReady();
   } catch (error) {
     await stop();
     throw error;
@@ -72,6 +79,16 @@ export async function startDockerEngine(options: {
     dataRoot: join(root, 'data'),
     containerd: join(root, 'exec', 'containerd', 'containerd.sock'),
     docker: (...args) => docker(args),
+    signal: (signal) => void child.kill(signal),
+    restart: async () => {
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill('SIGKILL');
+        await once(child, 'exit');
+      }
+      rmSync(join(root, 'pid'), { force: true });
+      child = spawnDaemon(parts, root, options.store);
+      await isReady();
+    },
     stop,
   };
 }

@@ -37081,7 +37081,8 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(`artifact ${credentials.jobBackendId} ${name}`), true);
+        const { origin, runBackendId, jobBackendId } = credentials;
+        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name])), true);
         const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));

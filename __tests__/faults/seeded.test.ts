@@ -1,0 +1,239 @@
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import { errorCodes } from '../../shared/base/errors.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, startArtifactService, startEngines, testedDocker } from '../fixtures/engines.ts';
+import { type FaultCase, faultCase, hasToPass, inWords, type Phase } from '../fixtures/fault-cases.ts';
+import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { errorCode } from '../fixtures/scenario.ts';
+
+// Whatever goes wrong at whatever moment: a step is green with the very image, or red with a code and a next step and all as it was
+// before; it ends in time, leaves no process, and the next one succeeds. `npm run faults` has more of these cases.
+
+const seed = Number(process.env['FAULTS_SEED'] ?? 1);
+const cases = Number(process.env['FAULTS_CASES'] ?? 24);
+const first = Number(process.env['FAULTS_FIRST'] ?? 0);
+
+let engines: Engines;
+let service: ArtifactService;
+let tarball: string;
+let otherTarball: string;
+/** How long a step takes when nothing goes wrong, in ms. */
+const usualMs = new Map<string, number>();
+
+const image = makeImage({ layers: 3, layerBytes: 5_000_000 });
+const other = makeImage({ layers: 1, layerBytes: 1000 });
+
+beforeAll(async () => {
+  engines = await startEngines();
+  service = await startArtifactService();
+  tarball = join(engines.directory, 'image.tar');
+  otherTarball = join(engines.directory, 'other.tar');
+  writeFileSync(tarball, savedTarball(image, ['charon:local']));
+  writeFileSync(otherTarball, savedTarball(other, ['charon:local']));
+  const handedOver = await step('hand over', 'containerd', true);
+  expect(handedOver.log).not.toContain('::error');
+  for (const store of ['classic', 'containerd'] as const) {
+    for (const phase of ['load', 'hand over', 'build'] as const) {
+      const began = performance.now();
+      const outcome = await step(phase, store, true, { artifact: 'warm-up' });
+      expect(outcome.log).not.toContain('::error');
+      usualMs.set(`${phase} ${store}`, performance.now() - began);
+      await removeArtifacts('warm-up');
+    }
+    clear(engines[store]);
+  }
+}, 180_000);
+afterAll(async () => {
+  await service.close();
+  await engines.stop();
+}, 60_000);
+
+interface Interference {
+  readonly artifact?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+  readonly killWith?: NodeJS.Signals;
+}
+
+function step(
+  phase: Phase,
+  store: FaultCase['store'],
+  overlap: boolean,
+  { artifact = 'docker-image', env, ...more }: Interference = {},
+): Promise<StepOutcome> {
+  const limits = { 'timeout-minutes': '0.6' };
+  const target = { tarball: join(engines.directory, 'out.tar'), 'artifact-name': artifact };
+  const source =
+    phase === 'build'
+      ? { context: 'examples/hello', 'build-contexts': `busybox=${engines.rootFilesystem}`, network: 'host' }
+      : { 'source-tarball': tarball, image: 'charon:local' };
+  const inputs = phase === 'load' ? { ...limits, overlap: String(overlap) } : { ...limits, ...target, ...source };
+  return runStep({
+    action: phase === 'load' ? 'load-image' : 'export-image',
+    inputs,
+    expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+    env: { ...service.env(), ...engines[store].env, ...env },
+    ...more,
+  });
+}
+
+async function removeArtifacts(name: string): Promise<void> {
+  for (const artifact of service.artifacts.filter((item) => item.name === name)) {
+    await service.blobs.remove(artifact.blob);
+    Object.assign(artifact, { name: '\u0000deleted', finalised: false });
+  }
+}
+
+function clear(engine: DockerEngine): void {
+  const ids = engine.docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n');
+  for (const id of new Set(ids)) if (id !== '') engine.docker('image', 'rm', '--force', id);
+}
+
+/** All names and images of the engine; the containerd store's `image ls` leaves out names by digest beside a tag. */
+function everything({ docker }: DockerEngine): readonly string[] {
+  const ids = [...new Set(docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n'))].filter(Boolean);
+  return ids.map((id) => `${docker('image', 'inspect', '--format', '{{json .RepoTags}}', id).trim()} ${id}`).sort();
+}
+
+const artifactsNamed = (name: string): readonly string[] =>
+  service.artifacts
+    .filter((item) => item.name === name)
+    .map(({ finalised }) => (finalised ? 'finished' : 'unfinished'));
+
+/** Processes that carry the mark of a case in their environment. */
+function processesOf(mark: string): readonly string[] {
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`FAULT_CASE=${mark}\0`);
+      } catch {
+        return false;
+      }
+    })
+    .map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+}
+
+const expectedId = (store: FaultCase['store']): string =>
+  store === 'classic' ? image.configDigest : image.manifestDigest;
+
+function interference(planned: FaultCase['planned'], engine: DockerEngine, usual: number): Interference {
+  if (planned.kind === 'service') {
+    service.faults.add(planned.fault);
+    return {};
+  }
+  if (planned.kind === 'engine') {
+    setTimeout(() => {
+      engine.signal(planned.how === 'killed' ? 'SIGKILL' : 'SIGSTOP');
+    }, planned.at * usual);
+    return {};
+  }
+  const controller = new AbortController();
+  setTimeout(() => {
+    controller.abort();
+  }, planned.at * usual);
+  return { signal: controller.signal, killWith: planned.signal };
+}
+
+async function restore(planned: FaultCase['planned'], engine: DockerEngine): Promise<void> {
+  service.faults.clear();
+  if (planned.kind !== 'engine') return;
+  if (planned.how === 'stopped') engine.signal('SIGCONT');
+  else await engine.restart();
+  // A daemon that goes on comes to what it was asked before.
+  await sleep(1000);
+}
+
+function report(line: Readonly<Record<string, unknown>>): void {
+  const path = process.env['FAULTS_REPORT'];
+  if (path !== undefined) appendFileSync(path, `${JSON.stringify({ docker: testedDocker(), ...line })}\n`);
+}
+
+const numbers = Array.from({ length: cases }, (_, at) => first + at);
+
+test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), faultCase(seed, number)] as const))(
+  `seed ${String(seed)}, case %i: %s`,
+  async (number, words, planned) => {
+    const { phase, store, overlap, before } = planned;
+    const engine = engines[store];
+    const name = phase === 'load' ? 'docker-image' : `image-${String(number)}`;
+    if (before === 'another image') engine.docker('load', '--input', otherTarball);
+    const was = everything(engine);
+    const mark = `${String(seed)}-${String(number)}-${testedDocker()}`;
+    const usual = usualMs.get(`${phase} ${store}`) ?? 3000;
+    const how = interference(planned.planned, engine, usual);
+    const outcome = await step(phase, store, overlap, { artifact: name, ...how, env: { FAULT_CASE: mark } });
+    const processes = processesOf(mark);
+    await restore(planned.planned, engine);
+    const code = errorCode(outcome) ?? '';
+    report({ number, words, exitCode: outcome.exitCode, code, passed: hasToPass(planned) });
+
+    // By SIGKILL, or by another signal before it had begun.
+    const mayBeKilled =
+      planned.planned.kind === 'signal' && (planned.planned.signal === 'SIGKILL' || outcome.log === '');
+    if (!mayBeKilled || outcome.exitCode !== -1) judge(planned, outcome, { code, processes, was, name });
+
+    const again = await step(phase, store, overlap, { artifact: name });
+    const isThere = phase !== 'load' && outcome.exitCode === 0;
+    if (isThere) expect(errorCode(again)).toBe('artifact-name-taken');
+    else expect(again.log).not.toContain('::error');
+    expect(artifactsNamed(name)).toEqual(['finished']);
+    expect(again.leftInTemp).toEqual([]);
+    expect(readdirSync(engines.directory).filter((file) => file.includes('partial'))).toEqual([]);
+    if (phase === 'load') expect(everything(engine)).toContain(`["charon:local"] ${expectedId(store)}`);
+    expect(everything(engine).join('\n')).not.toContain('handover');
+
+    if (phase !== 'load') await removeArtifacts(name);
+    rmSync(join(engines.directory, 'out.tar'), { force: true });
+    clear(engine);
+  },
+  180_000,
+);
+
+interface Seen {
+  readonly code: string;
+  readonly processes: readonly string[];
+  readonly was: readonly string[];
+  readonly name: string;
+}
+
+function judge(planned: FaultCase, { exitCode, log, outputs, leftInTemp }: StepOutcome, seen: Seen): void {
+  const { phase, store } = planned;
+  const now = everything(engines[store]);
+  expect(log).not.toContain('unexpected error');
+  // Not ended by force: neither by the runner, after 10 s, nor by what it did itself.
+  expect([0, 1]).toContain(exitCode);
+  expect(leftInTemp).toEqual([]);
+  expect(seen.processes).toEqual([]);
+  if (hasToPass(planned)) expect(log).not.toContain('::error');
+  // What an engine that doesn't answer can't take back is named.
+  const stays = planned.planned.kind === 'engine' && /stays in the engine|could not be taken back/.test(log);
+  if (exitCode === 0) {
+    if (phase === 'load')
+      expect(now).toContainEqual(
+        expect.stringMatching(
+          stays ? `"charon:local"] ${expectedId(store)}` : `^\\["charon:local"] ${expectedId(store)}$`,
+        ),
+      );
+    else {
+      expect(artifactsNamed(seen.name)).toEqual(['finished']);
+      expect(outputs['run-integration']).toBe('true');
+      expect(now).toEqual(seen.was);
+    }
+    return;
+  }
+  const known: readonly string[] = errorCodes;
+  expect(known).toContain(seen.code);
+  expect(log).toContain('Next step: ');
+  expect(outputs['run-integration'] ?? 'false').toBe('false');
+  if (phase !== 'load') {
+    expect(artifactsNamed(seen.name)).toEqual([]);
+    expect(existsSync(join(engines.directory, 'out.tar'))).toBe(false);
+  }
+  if (!stays) expect(now).toEqual(seen.was);
+}
