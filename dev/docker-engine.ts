@@ -1,6 +1,16 @@
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -85,6 +95,8 @@ export async function startDockerEngine(options: {
         child.kill('SIGKILL');
         await once(child, 'exit');
       }
+      // What the daemon had started holds its locks.
+      killMarked(root);
       rmSync(join(root, 'pid'), { force: true });
       child = spawnDaemon(parts, root, options.store);
       await isReady();
@@ -125,10 +137,24 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
       // No bridge of its own: two engines would fight over one, and the handover needs no network.
       ...['--bridge', 'none', '--iptables=false', '--ip6tables=false'],
     ],
-    { env: { ...process.env, PATH: parts.path }, stdio: ['ignore', log, log] },
+    { env: { ...process.env, PATH: parts.path, [mark]: root }, stdio: ['ignore', log, log] },
   );
   closeSync(log);
   return child;
+}
+
+// Every process of an engine has it in its environment.
+const mark = 'IMAGE_HANDOVER_ENGINE';
+
+function killMarked(root: string): void {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`${mark}=${root}\0`))
+        process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
 }
 
 async function ready(child: ChildProcess, root: string, ask: () => string): Promise<void> {

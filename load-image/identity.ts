@@ -1,6 +1,7 @@
 import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import { isObject, parseJson, stringOr } from '../shared/base/json.ts';
+import { limits } from '../shared/base/limits.ts';
 import { quoteForeign } from '../shared/base/text.ts';
 import { copiedBytes } from '../shared/bytes/chunks.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
@@ -8,7 +9,7 @@ import {
   type Descriptor,
   type ImageConfig,
   type ImageContents,
-  maxJsonBytes,
+  isMediaType,
   mediaTypes,
   parseConfig,
   parseManifest,
@@ -62,7 +63,7 @@ export async function identifyByRange(
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
     .filter((one) => one !== undefined);
-  if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > maxJsonBytes))
+  if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits.jsonBytes))
     return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
@@ -77,7 +78,7 @@ async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<By
   const part = (start: number, end: number): Promise<Buffer> => copiedBytes(read(start, end, () => undefined));
   const start = Math.min(...places.map(({ offset }) => offset));
   const end = Math.max(...places.map(({ offset, size }) => offset + size));
-  if (end - start > maxJsonBytes) return ({ offset, size }) => part(offset, offset + size);
+  if (end - start > limits.jsonBytes) return ({ offset, size }) => part(offset, offset + size);
   const all = await part(start, end);
   return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
 }
@@ -122,7 +123,8 @@ function parsed<T>(parse: () => T): T {
 // A manifest may name its type (OCI image-spec, manifest.md).
 function typeOf(manifest: Buffer): string {
   const value = parseJson(manifest.toString());
-  return isObject(value) ? stringOr(value['mediaType'], mediaTypes.manifest) : mediaTypes.manifest;
+  const type = isObject(value) ? stringOr(value['mediaType'], '') : '';
+  return isMediaType(type) ? type : mediaTypes.manifest;
 }
 
 /** The layers as the manifest has them, where the record tells where each of them lies. */

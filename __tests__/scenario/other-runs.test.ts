@@ -239,9 +239,9 @@ describe('runs of forks', () => {
   test('are taken with allow-fork-runs, by id and as the latest', async () => {
     await begin();
     await handOverIn(100, { id: 100, event: 'pull_request', headRepository: 'mallory/charon' });
-    expectLoaded(await scenario.loads({ 'run-id': '100', 'allow-fork-runs': 'true' }), 100);
+    expectLoaded(await scenario.loads({ 'run-id': '100', 'allow-fork-runs': 'true', image: 'charon:local' }), 100);
     scenario.docker.set({ images: [] });
-    expectLoaded(await scenario.loads({ ...latest, 'allow-fork-runs': 'true' }), 100);
+    expectLoaded(await scenario.loads({ ...latest, 'allow-fork-runs': 'true', image: 'charon:local' }), 100);
   });
 });
 
@@ -421,6 +421,7 @@ describe('inputs that contradict each other are invalid-input, before anything i
     [{ 'run-id': '1', repository: '../charon' }, '`repository` is "../charon"'],
     [{ 'run-id': '1', 'github-token': '' }, '`github-token` is empty'],
     [{ 'allow-fork-runs': 'yes' }, '`allow-fork-runs` is "yes"'],
+    [{ 'run-id': '100', 'allow-fork-runs': 'true' }, '`allow-fork-runs` is given without `image`'],
     [{ 'fallback-image': 'charon:local:twice' }, 'is not an image reference'],
     [{ 'fallback-image': 'charon:main', tarball: '/tmp/x.tar' }, 'leaves no tarball'],
     [{ 'timeout-minutes': '0' }, '`timeout-minutes` is "0"'],

@@ -331,7 +331,9 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
       expect(outcome.outputs).toMatchObject({ source: 'artifact', loaded: 'true' });
       const commands = scenario.docker.state().calls.map((call) => call.join(' '));
       expect(commands.filter((command) => /^(?:login|pull|push|buildx|manifest)/.test(command))).toEqual([
-        expect.stringMatching(/^pull --quiet 127\.0\.0\.1:\d+\/handover-[0-9a-f]{8}-[0-9a-f]{32}-[0-9a-f]{32}@sha256:[0-9a-f]{64}$/),
+        expect.stringMatching(
+          /^pull --quiet 127\.0\.0\.1:\d+\/handover-[0-9a-f]{8}-[0-9a-f]{32}-[0-9a-f]{32}@sha256:[0-9a-f]{64}$/,
+        ),
       ]);
     }
   });

@@ -53,7 +53,11 @@ describe('a tarball on its way to the disk', () => {
     const left = await partialFile(path, '', log);
     const [name = ''] = await partials();
     await left[Symbol.asyncDispose]();
-    const kept = ['charon.tar.partial', 'charon.tar.partial-mine', 'other.tar.partial-0123abcd-0123456789abcdef0123456789abcdef'];
+    const kept = [
+      'charon.tar.partial',
+      'charon.tar.partial-mine',
+      'other.tar.partial-0123abcd-0123456789abcdef0123456789abcdef',
+    ];
     const foreign = 'charon.tar.partial-0123abcd-0123456789abcdef0123456789abcdef';
     for (const each of [name, foreign, ...kept]) await writeFile(join(folder, each), 'half');
     await (await partialFile(path, '', log))[Symbol.asyncDispose]();

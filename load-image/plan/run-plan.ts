@@ -32,9 +32,19 @@ export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: st
       'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.',
     );
   }
+  if (inputs.allowForkRuns) requireOneName(images);
   const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
   const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
   return { other: { search, token: inputs.githubToken }, fallback };
+}
+
+// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
+function requireOneName(images: ImagesPlan): void {
+  if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping') return;
+  throw invalid(
+    '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
+    'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
+  );
 }
 
 function planChoice({ runId, workflow, branch, event, repository }: RunInputs): RunChoice | undefined {

@@ -1,12 +1,11 @@
 import { HandoverError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
 import { copiedBytes, countedChunks } from '../bytes/chunks.ts';
 import type { RangedReader } from './ranged-reader.ts';
 import type { Artifact, ArtifactContent } from './store.ts';
 import { withTailCache } from './tail-cache.ts';
 import { verifiedBlob, verifiedMember } from './verified-stream.ts';
 import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';
-
-const maxTextBytes = 8 * 1024 * 1024;
 
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -50,13 +49,16 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
       const member = find(name);
       if (member?.stored !== true) return undefined;
       const at = dataOffset(member, await readLocalHeader(reader, member));
-      return (start, end, onBytes) => countedChunks(reader.lend(at + start, at + end), onBytes);
+      return (start, end, onBytes) => {
+        if (start < 0 || end > member.size || start > end) throw outside(member, start, end);
+        return countedChunks(reader.lend(at + start, at + end), onBytes);
+      };
     },
   };
 }
 
 async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
-  if (member.size > maxTextBytes || member.compressedSize > maxTextBytes) throw tooLarge(artifact, member);
+  if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes) throw tooLarge(artifact, member);
   const start = dataOffset(member, await readLocalHeader(reader, member));
   const range: RangedReader = {
     size: member.compressedSize,
@@ -68,6 +70,14 @@ async function readText(reader: RangedReader, artifact: Artifact, member: ZipMem
   // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
   const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
   return (await copiedBytes(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
+}
+
+function outside({ name, size }: ZipMember, start: number, end: number): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`,
+    'Run the job that exports the image again.',
+  );
 }
 
 function tooLarge(artifact: Artifact, member: ZipMember): HandoverError {

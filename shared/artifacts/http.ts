@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
 import { type Proxies, type Proxy, proxyUrl } from '../base/proxies.ts';
 import { backoff, retry } from '../base/retry.ts';
 import { formatBytes, formatDuration } from '../base/text.ts';
@@ -86,9 +87,6 @@ function inPieces(body: Buffer): Readable {
   return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
 
-// Of answers that are read as text. A listing of a thousand artifacts has half a megabyte.
-const mostTextBytes = 16 * 1024 * 1024;
-
 /** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
 export async function textOf(response: Dispatcher.ResponseData): Promise<string> {
   const chunks: Buffer[] = [];
@@ -96,8 +94,12 @@ export async function textOf(response: Dispatcher.ResponseData): Promise<string>
   const body: AsyncIterable<Buffer> = response.body;
   for await (const chunk of body) {
     size += chunk.length;
-    if (size > mostTextBytes)
-      throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${formatBytes(mostTextBytes)}`);
+    if (size > limits.answerBytes)
+      throw new HttpError(
+        response.statusCode,
+        'too-large',
+        `an answer of more than ${formatBytes(limits.answerBytes)}`,
+      );
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString();

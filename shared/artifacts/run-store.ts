@@ -67,18 +67,37 @@ function explained(options: RunStoreOptions): ArtifactStore {
   return {
     list: () => or('list the artifacts of this run', '', official.list()),
     open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-    upload: (request) => {
-      const uploading = official.upload(request).catch(async (error: unknown) => {
-        if (messageOf(error).includes('(409)')) throw nameTaken(request.name, error);
-        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-        await removeUnfinished(credentials, options, request.name, { unlessListed: true });
-        throw error;
-      });
-      return or(`upload the artifact "${request.name}"`, request.name, uploading);
-    },
+    upload: (request) =>
+      or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
     remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
     [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
   };
+}
+
+async function officialUpload(
+  official: ArtifactStore,
+  options: RunStoreOptions,
+  request: UploadRequest,
+): Promise<Artifact> {
+  const { name } = request;
+  const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+  await using lock = await lockName(credentials, name);
+  try {
+    return await official.upload(request);
+  } catch (error) {
+    // Its own reservation, it may be: it tries again when an answer got lost.
+    const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
+    if (!wasOurs && messageOf(error).includes('(409)')) throw nameTaken(name, error);
+    throw error;
+  }
+}
+
+// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
+function lockName(
+  { origin, runBackendId, jobBackendId }: ServiceCredentials,
+  name: string,
+): Promise<AsyncDisposable | undefined> {
+  return lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]));
 }
 
 function ownStore(options: RunStoreOptions): ArtifactStore {
@@ -150,9 +169,7 @@ async function upload(
   request: UploadRequest,
 ): Promise<Artifact> {
   const { name } = request;
-  // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-  const { origin, runBackendId, jobBackendId } = credentials;
-  await using lock = await lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]));
+  await using lock = await lockName(credentials, name);
   const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
   const isAlone = lock !== undefined;
   const url = await explain(`create the artifact "${name}"`, () =>

@@ -94,13 +94,15 @@ async function* checkedMember(chunks: AsyncIterable<Buffer>, member: ZipMember):
   let crc = 0;
   for await (const chunk of chunks) {
     size += chunk.length;
+    // A bomb: what is said to be small must not be unpacked to its end to find out.
+    if (size > member.size) break;
     crc = crc32(chunk, crc);
     yield chunk;
   }
   if (size === member.size && crc === member.crc) return;
   throw new HandoverError(
     'artifact-corrupt',
-    `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+    `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
       `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`,
     again,
   );

@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
 import { HandoverError, messageOf } from '../base/errors.ts';
+import { isByteCount } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
+import { quoteForeign } from '../base/text.ts';
 import type { RangedReader } from './ranged-reader.ts';
 
 /** One file in a zip: where its bytes lie and what they are. */
@@ -24,7 +27,9 @@ export async function listZip(reader: RangedReader): Promise<readonly ZipMember[
   try {
     const zip = await fromRandomAccessReaderPromise(new RangeAccess(reader), reader.size, { autoClose: false });
     const members: ZipMember[] = [];
-    for await (const entry of zip.eachEntry()) if (!entry.fileName.endsWith('/')) members.push(member(entry));
+    if (zip.entryCount > limits.zipMembers) throw new Error(`it has ${String(zip.entryCount)} files`);
+    for await (const entry of zip.eachEntry())
+      if (!entry.fileName.endsWith('/')) members.push(member(entry, reader.size));
     return members;
   } catch (error) {
     if (error instanceof HandoverError) throw error;
@@ -37,7 +42,12 @@ export async function listZip(reader: RangedReader): Promise<readonly ZipMember[
   }
 }
 
-function member(entry: Entry): ZipMember {
+function member(entry: Entry, blobBytes: number): ZipMember {
+  const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+  const isPlace = [compressedSize, uncompressedSize, at].every(isByteCount) && at + compressedSize <= blobBytes;
+  const isStored = entry.compressionMethod === 0;
+  if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+    throw new Error(`${quoteForeign(entry.fileName, 80)} can't lie where its directory says`);
   if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
     throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
   }

@@ -1,13 +1,27 @@
+import { limits } from './limits.ts';
+
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
+/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
 export function parseJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
-    return value;
+    return isShallow(value) ? value : undefined;
   } catch {
     return undefined;
   }
+}
+
+// What goes through the members of a value calls itself for each level.
+function isShallow(value: unknown): boolean {
+  let level: readonly unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > limits.jsonDepth) return false;
+    level = level.flatMap((item): readonly unknown[] =>
+      typeof item === 'object' && item !== null ? Object.values(item) : [],
+    );
+  }
+  return true;
 }
 
 export function isObject(value: unknown): value is JsonObject {

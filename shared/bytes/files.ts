@@ -1,5 +1,7 @@
+import { rmSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { onForcedEnd } from '../base/forced-end.ts';
 import { type LentChunk, viewOf } from './chunks.ts';
 import { isDead, livingName, livingNamePattern } from './locks.ts';
 
@@ -91,10 +93,14 @@ export async function makeTempDir(root: string): Promise<TempDir> {
   const own = await livingName();
   const path = join(root, `image-handover-${own.name}`);
   await mkdir(path, { mode: 0o700 });
+  const forget = onForcedEnd(() => {
+    rmSync(path, { recursive: true, force: true });
+  });
   return {
     path,
     [Symbol.asyncDispose]: async () => {
       await removeTree(path);
+      forget();
       await own[Symbol.asyncDispose]();
     },
   };

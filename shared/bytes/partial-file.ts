@@ -1,7 +1,9 @@
+import { rmSync } from 'node:fs';
 import { lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { isDead, livingName, livingNamePattern, lockKey } from './locks.ts';
 import { basename, dirname, join } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
@@ -51,6 +53,11 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
   });
+  opening.defer(
+    onForcedEnd(() => {
+      rmSync(partial, { force: true });
+    }),
+  );
   const held = opening.move();
   let closed = false;
   const close = async (): Promise<void> => {

@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
-import { killChildren } from '../base/children.ts';
+import { killChildren, killTree } from '../base/forced-end.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { EngineName } from '../image/host.ts';
@@ -47,6 +47,9 @@ export interface DockerCli {
 // that puts things back has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
+// A command that is asked to end has so long, and its streams so long after it.
+const killMs = 3000;
+const streamMs = 500;
 // Where nothing was cancelled: to remove a large image takes a while.
 const answerMs = 60_000;
 
@@ -155,9 +158,12 @@ function quoteProgram(path: string): string {
 function running(name: EngineName, child: ChildProcess, signal: AbortSignal): RunningCli {
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
+  const kill = (): void => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killTree(child.pid);
+  };
   const stop = (): void => {
     child.kill('SIGTERM');
-    setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+    setTimeout(kill, killMs).unref();
   };
   signal.addEventListener('abort', stop, { once: true });
   // While it was being started.
@@ -165,12 +171,21 @@ function running(name: EngineName, child: ChildProcess, signal: AbortSignal): Ru
   // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
   stdin.on('error', () => undefined);
   const exit = new Promise<number>((resolve) => {
-    child.on('close', (code) => {
+    const end = (code: number | null): void => {
       signal.removeEventListener('abort', stop);
       resolve(code ?? 1);
+    };
+    child.on('close', end);
+    // What it has started may hold on to its streams.
+    child.on('exit', (code) => {
+      if (!signal.aborted) return;
+      setTimeout(() => {
+        for (const stream of [stdout, stderr]) stream.destroy();
+        end(code);
+      }, streamMs).unref();
     });
   });
-  return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
+  return { stdin, stdout, stderr, exit, kill };
 }
 
 async function findProgram(name: EngineName): Promise<string> {

@@ -9,6 +9,7 @@ import {
   stringOr,
   stringsOf,
 } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
 import { type Platform, platformOf } from './platform.ts';
@@ -21,9 +22,6 @@ export function layerMediaType(format: LayerFormat): string {
   const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' } as const;
   return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
-
-/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
-export const maxJsonBytes = 4 * 1024 * 1024;
 
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
 
@@ -95,8 +93,13 @@ export function parseManifest(text: string, where: string): Manifest {
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', text);
   return {
     config: parseDescriptor(value['config'], where),
-    layers: objectsOf(value['layers']).map((layer) => parseDescriptor(layer, where)),
+    layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
   };
+}
+
+function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
+  if (layers.length <= limits.layers) return layers;
+  throw invalid(where, `a manifest of at most ${String(limits.layers)} layers`, `${String(layers.length)} layers`);
 }
 
 /**
@@ -104,10 +107,10 @@ export function parseManifest(text: string, where: string): Manifest {
  * @throws HandoverError `tarball-invalid` when no engine could take it
  */
 export function requireConfigSize(size: number): void {
-  if (size <= maxJsonBytes) return;
+  if (size <= limits.jsonBytes) return;
   throw new HandoverError(
     'tarball-invalid',
-    `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`,
+    `The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`,
     'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.',
   );
 }
@@ -160,15 +163,22 @@ export function formatManifest(
 
 function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
-  if (!isDigest(digest) || !isByteCount(size)) throw invalid(where, 'a descriptor', JSON.stringify(value));
+  const mediaType = stringOr(value['mediaType'], '');
+  const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
+  if (!isDescriptor) throw invalid(where, 'a descriptor', JSON.stringify(value));
   const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
   return {
-    mediaType: stringOr(value['mediaType'], ''),
+    mediaType,
     digest,
     size,
     ...(described === undefined ? {} : { platform: described }),
     annotations: stringMapOf(value['annotations']),
   };
+}
+
+/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
+export function isMediaType(text: string): boolean {
+  return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 
 function parseDescriptorPlatform(value: JsonObject): Platform | undefined {

@@ -9,9 +9,9 @@ import {
   stringOr,
   stringsOf,
 } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
-import { maxJsonBytes } from './manifest.ts';
 import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
 import {
   formatReference,
@@ -57,11 +57,6 @@ export function corrupt(why: string, cause?: unknown): HandoverError {
     cause,
   );
 }
-
-// Twice the largest config, whose labels are in it.
-const maxRecordBytes = 2 * maxJsonBytes;
-const maxLayers = 1000;
-const maxImages = 100;
 
 export interface RecordLayer {
   readonly digest: Digest;
@@ -140,7 +135,7 @@ export function formatRecord(record: HandoverRecord): string {
     ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
   const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-  if (Buffer.byteLength(formatted) > maxRecordBytes) throw tooLarge(Buffer.byteLength(formatted));
+  if (Buffer.byteLength(formatted) > limits.recordBytes) throw tooLarge(Buffer.byteLength(formatted));
   return formatted;
 }
 
@@ -164,7 +159,7 @@ function formatImage({
  * @throws HandoverError `artifact-corrupt`; a newer schema says so
  */
 export function parseRecord(text: string): HandoverRecord {
-  if (Buffer.byteLength(text) > maxRecordBytes) throw corrupt('it is larger than 8 MiB');
+  if (Buffer.byteLength(text) > limits.recordBytes) throw corrupt('it is larger than 8 MiB');
   const value = parseJson(text);
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
   if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);
@@ -186,7 +181,7 @@ export function parseRecord(text: string): HandoverRecord {
 
 function furtherImages(value: unknown): readonly RecordedImage[] {
   const items: readonly unknown[] = Array.isArray(value) ? value : [value];
-  if (items.length > maxImages) throw corrupt(`it lists ${String(items.length)} further images`);
+  if (items.length >= limits.images) throw corrupt(`it lists ${String(items.length)} further images`);
   // One that is left out would be an image that nobody misses.
   if (!items.every(isObject)) throw corrupt('a further image in it is not a JSON object');
   return items.map(image);
@@ -216,6 +211,7 @@ function place(value: JsonObject, name: 'configAt' | 'manifestAt'): Partial<Reco
 function references(value: unknown): HandoverRecord['references'] {
   const texts = stringsOf(value);
   if (texts.length === 0) throw corrupt('it has no references');
+  if (texts.length > limits.references) throw corrupt(`it lists ${String(texts.length)} references`);
   try {
     return texts.map(parseTaggedReference);
   } catch (error) {
@@ -241,7 +237,7 @@ function platform(value: unknown): Platform {
 
 function layers(value: JsonObject): readonly RecordLayer[] {
   const items = objectsOf(value['layers']);
-  if (items.length > maxLayers) throw corrupt(`it lists ${String(items.length)} layers`);
+  if (items.length > limits.layers) throw corrupt(`it lists ${String(items.length)} layers`);
   return items.map((item) => ({
     digest: digest(item, 'digest'),
     size: byteCount(item, 'size'),
@@ -292,7 +288,7 @@ function digest(from: JsonObject, name: string): Digest {
 
 function digests(from: JsonObject, name: string): readonly Digest[] {
   const value = stringsOf(from[name]);
-  if (value.length > maxLayers || !value.every(isDigest)) throw corrupt(`its ${name} are not digests`);
+  if (value.length > limits.layers || !value.every(isDigest)) throw corrupt(`its ${name} are not digests`);
   return value;
 }
 

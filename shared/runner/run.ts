@@ -1,6 +1,6 @@
 import { error as annotate } from '@actions/core';
-import { killChildren } from '../base/children.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
+import { endByForce } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import { plain } from '../base/markdown.ts';
 import { type JobContext, jobContext, requireRunnerFiles } from './context.ts';
@@ -66,7 +66,7 @@ async function fail(name: string, error: unknown): Promise<void> {
   try {
     await report(name, error);
   } finally {
-    killChildren();
+    endByForce();
     process.exit(1);
   }
 }

@@ -1,5 +1,8 @@
 import { Readable } from 'node:stream';
 import { HandoverError } from '../base/errors.ts';
+import { isByteCount } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
+import { quoteForeign } from '../base/text.ts';
 import { copiedBytes, type LentChunk, type LentChunks } from '../bytes/chunks.ts';
 import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './header.ts';
 
@@ -32,9 +35,6 @@ interface Extension {
 
 const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
 
-// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
-const maxExtensionBytes = 1024 * 1024;
-
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
  * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
@@ -45,6 +45,7 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
   const bytes = new ByteSource(chunks);
   let extension: Extension = {};
   let isEnded = false;
+  let count = 0;
   try {
     for (let block; (block = await bytes.block()) !== undefined;) {
       if (isZero(block)) {
@@ -54,13 +55,16 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       }
       const header = readTarHeader(block);
       if (header === undefined) throw invalid('a header has a wrong checksum');
+      count += 1;
+      if (count > limits.tarEntries) throw invalid(`it has more than ${String(limits.tarEntries)} entries`);
       const { type } = header;
       const { name, size: told } = { ...header, ...extension };
+      if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
       const size = hasContent(type) ? told : 0;
       if (type === 'x' || type === 'L' || type === 'K') {
         extension = {
           ...extension,
-          ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+          ...readExtension(type, await bytes.exactly(atMost(header.size, limits.tarHeaderBytes))),
         };
         await bytes.skip(tarPadding(header.size));
         continue;
@@ -95,7 +99,7 @@ function readExtension(type: 'x' | 'L' | 'K', content: Buffer): Extension {
   return {
     ...(path === undefined ? {} : { name: path }),
     ...(link === undefined ? {} : { link }),
-    ...(Number.isSafeInteger(size) ? { size } : {}),
+    ...(isByteCount(size) ? { size } : {}),
   };
 }
 

@@ -67,7 +67,7 @@ export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
   for (let at = 0; at < content.length;) {
     const space = content.indexOf(' ', at);
     const length = Number(content.toString('latin1', at, Math.max(at, space)));
-    if (!Number.isSafeInteger(length) || length <= space - at) break;
+    if (space < at || !Number.isSafeInteger(length) || length <= space - at) break;
     const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
     records.set(key, value.join('='));
     at += length;

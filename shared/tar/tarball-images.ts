@@ -1,3 +1,4 @@
+import { limits } from '../base/limits.ts';
 import { HandoverError } from '../base/errors.ts';
 import { blobName, type Digest } from '../image/digest.ts';
 import {
@@ -96,7 +97,6 @@ interface IndexedManifest {
 type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 
 // An index may stand in an index; more than a few levels are a mistake.
-const maxDepth = 4;
 
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedManifest[] {
@@ -108,7 +108,7 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0 } = seen.blob(digest) ?? {};
       if (isIndex(descriptor)) {
-        if (bytes === undefined || around.length >= maxDepth) continue;
+        if (bytes === undefined || around.length >= limits.indexDepth) continue;
         visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
         continue;
       }

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { posix } from 'node:path';
+import { limits } from '../base/limits.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import {
   copiedBytes,
@@ -11,16 +12,10 @@ import {
   withHead,
 } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
-import { maxJsonBytes } from '../image/manifest.ts';
 import { looksLikeJson } from './header.ts';
 import { decompress, type Packing, packingOf } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
 import { tarBlock } from './header.ts';
-
-// All configs and manifests of a tarball together.
-const maxJsonBytesInAll = 8 * maxJsonBytes;
-// Links may point to links; more than this many are a circle.
-const maxLinks = 20;
 
 /** An entry on its way: a layer, or something as large as one. */
 export interface PassingEntry {
@@ -64,7 +59,7 @@ export class SeenTarball {
   /** What stands under a name in the tar, or where links under that name lead. */
   find(name: string): SeenEntry | undefined {
     let path = pathOf(name);
-    for (let steps = 0; steps < maxLinks; steps += 1) {
+    for (let steps = 0; steps < limits.tarLinks; steps += 1) {
       const target = this.#links.get(path);
       if (target === undefined) return this.#entries.get(path);
       path = target;
@@ -103,7 +98,7 @@ export class SeenTarball {
 
   /** Whether to keep an entry's content: it looks like JSON, and there is room. */
   keeps(size: number, head: Buffer): boolean {
-    return looksLikeJson(head) && size <= maxJsonBytes && this.#jsonBytes + size <= maxJsonBytesInAll;
+    return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
   }
 
   nextName(): string {
