@@ -30143,10 +30143,14 @@ var base_text = __nccwpck_require__(1453);
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js
 var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -30206,6 +30210,8 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
 const remainsMs = 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
@@ -30241,6 +30247,9 @@ async function partialFile(path, advice, log) {
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         });
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
+            (0,external_node_fs_.rmSync)(partial, { force: true });
+        }));
         const held = opening.move();
         let closed = false;
         const close = async () => {
@@ -30334,10 +30343,10 @@ var external_node_stream_ = __nccwpck_require__(7075);
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
@@ -30367,10 +30376,6 @@ function tooLarge(bytes) {
 function corrupt(why, cause) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
-// Twice the largest config, whose labels are in it.
-const maxRecordBytes = 2 * image_manifest/* maxJsonBytes */.ou;
-const maxLayers = 1000;
-const maxImages = 100;
 /** All images of a record, the first one first. */
 function imagesOf(record) {
     return [record, ...(record.further ?? [])];
@@ -30389,7 +30394,7 @@ function formatRecord(record) {
         ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > maxRecordBytes)
+    if (Buffer.byteLength(formatted) > limits/* limits */.F.recordBytes)
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
@@ -30402,7 +30407,7 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
  * @throws HandoverError `artifact-corrupt`; a newer schema says so
  */
 function parseRecord(text) {
-    if (Buffer.byteLength(text) > maxRecordBytes)
+    if (Buffer.byteLength(text) > limits/* limits */.F.recordBytes)
         throw corrupt('it is larger than 8 MiB');
     const value = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(value))
@@ -30426,7 +30431,7 @@ function parseRecord(text) {
 }
 function furtherImages(value) {
     const items = Array.isArray(value) ? value : [value];
-    if (items.length > maxImages)
+    if (items.length >= limits/* limits */.F.images)
         throw corrupt(`it lists ${String(items.length)} further images`);
     // One that is left out would be an image that nobody misses.
     if (!items.every(json/* isObject */.Gv))
@@ -30458,6 +30463,8 @@ function references(value) {
     const texts = (0,json/* stringsOf */.iw)(value);
     if (texts.length === 0)
         throw corrupt('it has no references');
+    if (texts.length > limits/* limits */.F.references)
+        throw corrupt(`it lists ${String(texts.length)} references`);
     try {
         return texts.map(image_reference/* parseTaggedReference */.$R);
     }
@@ -30483,7 +30490,7 @@ function platform(value) {
 }
 function record_layers(value) {
     const items = (0,json/* objectsOf */.iZ)(value['layers']);
-    if (items.length > maxLayers)
+    if (items.length > limits/* limits */.F.layers)
         throw corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
         digest: digest(item, 'digest'),
@@ -30531,7 +30538,7 @@ function digest(from, name) {
 }
 function digests(from, name) {
     const value = (0,json/* stringsOf */.iw)(from[name]);
-    if (value.length > maxLayers || !value.every(image_digest/* isDigest */.Bc))
+    if (value.length > limits/* limits */.F.layers || !value.every(image_digest/* isDigest */.Bc))
         throw corrupt(`its ${name} are not digests`);
     return value;
 }
@@ -30544,6 +30551,8 @@ function byteCount(from, name) {
 
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
 
 
@@ -31156,9 +31165,10 @@ async function sweep({ engine, log }, names) {
 
 
 
+
+
+
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
-// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
-const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
  * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
@@ -31169,6 +31179,7 @@ async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
     let extension = {};
     let isEnded = false;
+    let count = 0;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
             if ((0,tar_header/* isZero */.be)(block)) {
@@ -31180,13 +31191,18 @@ async function* tarEntries(chunks) {
             const header = (0,tar_header/* readTarHeader */.RO)(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
+            count += 1;
+            if (count > limits/* limits */.F.tarEntries)
+                throw invalid(`it has more than ${String(limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
             const { name, size: told } = { ...header, ...extension };
+            if (![told, header.size].every(json/* isByteCount */.A0))
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
             const size = hasContent(type) ? told : 0;
             if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
                     ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, limits/* limits */.F.tarHeaderBytes))),
                 };
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
@@ -31224,7 +31240,7 @@ function readExtension(type, content) {
     return {
         ...(path === undefined ? {} : { name: path }),
         ...(link === undefined ? {} : { link }),
-        ...(Number.isSafeInteger(size) ? { size } : {}),
+        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
     };
 }
 // Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
@@ -31875,8 +31891,6 @@ function requireCached(steps, plan, context, log) {
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
 
 
@@ -31983,10 +31997,6 @@ async function nextOf(source) {
 
 
 
-// All configs and manifests of a tarball together.
-const maxJsonBytesInAll = 8 * image_manifest/* maxJsonBytes */.ou;
-// Links may point to links; more than this many are a circle.
-const maxLinks = 20;
 /** What was in a tarball, by the names that its own index uses. */
 class SeenTarball {
     #entries = new Map();
@@ -31998,7 +32008,7 @@ class SeenTarball {
     /** What stands under a name in the tar, or where links under that name lead. */
     find(name) {
         let path = pathOf(name);
-        for (let steps = 0; steps < maxLinks; steps += 1) {
+        for (let steps = 0; steps < limits/* limits */.F.tarLinks; steps += 1) {
             const target = this.#links.get(path);
             if (target === undefined)
                 return this.#entries.get(path);
@@ -32031,7 +32041,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= limits/* limits */.F.jsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -32140,6 +32150,7 @@ function damaged(name, expected, found) {
 
 
 
+
 /**
  * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
@@ -32166,7 +32177,6 @@ function textOf(entry) {
     return entry?.bytes?.toString();
 }
 // An index may stand in an index; more than a few levels are a mistake.
-const maxDepth = 4;
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(indexText, seen) {
     const found = new Map();
@@ -32178,7 +32188,7 @@ function manifestsIn(indexText, seen) {
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= maxDepth)
+                if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
                     continue;
                 visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
                 continue;
@@ -33904,6 +33914,8 @@ var errors = __nccwpck_require__(3205);
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js
 var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
@@ -34007,12 +34019,15 @@ async function* checkedMember(chunks, member) {
     let crc = 0;
     for await (const chunk of chunks) {
         size += chunk.length;
+        // A bomb: what is said to be small must not be unpacked to its end to find out.
+        if (size > member.size)
+            break;
         crc = (0,external_node_zlib_.crc32)(chunk, crc);
         yield chunk;
     }
     if (size === member.size && crc === member.crc)
         return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
 }
 function hex(crc) {
@@ -34036,7 +34051,14 @@ async function* holdBack(chunks, bytes) {
 
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
+
+
+
 
 
 
@@ -34049,9 +34071,11 @@ async function listZip(reader) {
     try {
         const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
         const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
         for await (const entry of zip.eachEntry())
             if (!entry.fileName.endsWith('/'))
-                members.push(member(entry));
+                members.push(member(entry, reader.size));
         return members;
     }
     catch (error) {
@@ -34060,7 +34084,12 @@ async function listZip(reader) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
     }
 }
-function member(entry) {
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
     if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
         throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
     }
@@ -34102,7 +34131,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
-const maxTextBytes = 8 * 1024 * 1024;
+
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
  * @throws HandoverError `artifact-corrupt` or `transfer-failed`
@@ -34145,12 +34174,16 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
         },
     };
 }
 async function readText(reader, artifact, member) {
-    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
         throw tooLarge(artifact, member);
     const start = dataOffset(member, await readLocalHeader(reader, member));
     const range = {
@@ -34163,6 +34196,9 @@ async function readText(reader, artifact, member) {
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
     return (await (0,bytes_chunks/* copiedBytes */.QB)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
+}
+function outside({ name, size }, start, end) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -34177,9 +34213,8 @@ var undici = __nccwpck_require__(6752);
 var base_proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/retry.js
 var retry = __nccwpck_require__(3830);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
 
 
 
@@ -34246,8 +34281,6 @@ function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
-// Of answers that are read as text. A listing of a thousand artifacts has half a megabyte.
-const mostTextBytes = 16 * 1024 * 1024;
 /** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
 async function textOf(response) {
     const chunks = [];
@@ -34255,8 +34288,8 @@ async function textOf(response) {
     const body = response.body;
     for await (const chunk of body) {
         size += chunk.length;
-        if (size > mostTextBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(mostTextBytes)}`);
+        if (size > limits/* limits */.F.answerBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
         chunks.push(chunk);
     }
     return Buffer.concat(chunks).toString();
@@ -34426,8 +34459,6 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
@@ -35314,19 +35345,41 @@ function run_store_explained(options) {
     return {
         list: () => or('list the artifacts of this run', '', official.list()),
         open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => {
-            const uploading = official.upload(request).catch(async (error) => {
-                if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                    throw nameTaken(request.name, error);
-                const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-                await removeUnfinished(credentials, options, request.name, { unlessListed: true });
-                throw error;
-            });
-            return or(`upload the artifact "${request.name}"`, request.name, uploading);
-        },
+        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
         remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
         [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
     };
+}
+async function officialUpload(official, options, request) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
+        try {
+            return await official.upload(request);
+        }
+        catch (error) {
+            // Its own reservation, it may be: it tries again when an answer got lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]));
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -35374,12 +35427,10 @@ async function removeListed(service, known, { id, name }) {
     });
 }
 async function run_store_upload(http, service, credentials, options, request) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { name } = request;
-        // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-        const { origin, runBackendId, jobBackendId } = credentials;
-        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name])), true);
+        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
         const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
@@ -35397,14 +35448,14 @@ async function run_store_upload(http, service, credentials, options, request) {
             throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
         }
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
 /**
@@ -35529,47 +35580,6 @@ function transferFailed(what, error) {
 
 /***/ }),
 
-/***/ 7049:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   a: () => (/* binding */ killChildren)
-/* harmony export */ });
-/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-
-/**
- * Kills child processes of this process: all of them, or those that were started with these last arguments. For what has been given
- * up: a command that doesn't end by itself would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
- */
-function killChildren(lastArguments = []) {
-    // In /proc, each argument ends with a zero byte.
-    const end = lastArguments.map((argument) => `${argument}\0`).join('');
-    for (const pid of ownChildren()) {
-        if (!attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
-            continue;
-        attempt(() => process.kill(pid, 'SIGKILL'), false);
-    }
-}
-function ownChildren() {
-    const tasks = attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)('/proc/self/task'), []);
-    return tasks.flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/self/task/${task}/children`, 'utf8'), '')
-        .split(' ')
-        .map(Number)
-        .filter((pid) => pid > 0));
-}
-/** Processes come and go while one looks. */
-function attempt(look, otherwise) {
-    try {
-        return look();
-    }
-    catch {
-        return otherwise;
-    }
-}
-
-
-/***/ }),
-
 /***/ 3205:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35671,6 +35681,72 @@ function withoutNames(said, references) {
 
 /***/ }),
 
+/***/ 5375:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Gf: () => (/* binding */ onForcedEnd),
+/* harmony export */   I8: () => (/* binding */ endByForce),
+/* harmony export */   TP: () => (/* binding */ killTree),
+/* harmony export */   at: () => (/* binding */ killChildren)
+/* harmony export */ });
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+
+// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
+// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+const works = new Set();
+/**
+ * @param work is done when the step is ended by force; it can't wait for anything
+ * @returns what takes that back
+ */
+function onForcedEnd(work) {
+    works.add(work);
+    return () => void works.delete(work);
+}
+/** Kills what this process has started, and does all that is to be done. */
+function endByForce() {
+    killChildren();
+    for (const work of works)
+        attempt(work, undefined);
+}
+/**
+ * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
+ * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ */
+function killChildren(lastArguments = []) {
+    // In /proc, each argument ends with a zero byte.
+    const end = lastArguments.map((argument) => `${argument}\0`).join('');
+    for (const pid of childrenOf('self')) {
+        if (attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
+            killTree(pid);
+    }
+}
+/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+function killTree(pid) {
+    const below = childrenOf(pid);
+    attempt(() => process.kill(pid, 'SIGKILL'), false);
+    below.forEach(killTree);
+}
+function childrenOf(pid) {
+    const tasks = `/proc/${String(pid)}/task`;
+    return attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
+        .split(' ')
+        .map(Number)
+        .filter((child) => child > 0));
+}
+/** Processes come and go while one looks. */
+function attempt(look, otherwise) {
+    try {
+        return look();
+    }
+    catch {
+        return otherwise;
+    }
+}
+
+
+/***/ }),
+
 /***/ 604:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35684,15 +35760,27 @@ function withoutNames(said, references) {
 /* harmony export */   pn: () => (/* binding */ stringMapOf),
 /* harmony export */   qF: () => (/* binding */ parseJson)
 /* harmony export */ });
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
+/* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
+
+/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
-        return value;
+        return isShallow(value) ? value : undefined;
     }
     catch {
         return undefined;
     }
+}
+// What goes through the members of a value calls itself for each level.
+function isShallow(value) {
+    let level = [value];
+    for (let depth = 0; level.length > 0; depth += 1) {
+        if (depth > _limits_js__WEBPACK_IMPORTED_MODULE_0__/* .limits */ .F.jsonDepth)
+            return false;
+        level = level.flatMap((item) => typeof item === 'object' && item !== null ? Object.values(item) : []);
+    }
+    return true;
 }
 function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -35719,6 +35807,48 @@ function stringMapOf(value) {
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
 }
+
+
+/***/ }),
+
+/***/ 2618:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F: () => (/* binding */ limits)
+/* harmony export */ });
+/**
+ * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
+ * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
+ */
+const limits = {
+    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    answerBytes: 16 * 1024 * 1024,
+    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    jsonBytes: 4 * 1024 * 1024,
+    /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+    jsonBytesInAll: 32 * 1024 * 1024,
+    /** How deep JSON may be nested. */
+    jsonDepth: 100,
+    /** Of a record, in bytes: the labels of the largest config are in it. */
+    recordBytes: 8 * 1024 * 1024,
+    /** Files in an artifact's zip. */
+    zipMembers: 1000,
+    /** Entries of a tarball, folders and links included. */
+    tarEntries: 100_000,
+    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    tarHeaderBytes: 1024 * 1024,
+    /** Links that lead from one name in a tarball to another; more are a circle. */
+    tarLinks: 20,
+    /** Indexes in indexes. */
+    indexDepth: 4,
+    /** Images in one artifact. */
+    images: 101,
+    /** References of one image. */
+    references: 250,
+    /** Layers of one image. */
+    layers: 1000,
+};
 
 
 /***/ }),
@@ -36132,10 +36262,14 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */   mk: () => (/* binding */ makeTempDir),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4256);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2792);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2792);
+
+
 
 
 
@@ -36147,7 +36281,7 @@ const chunkBytes = 1024 * 1024;
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.open)(source) : source;
+    const file = typeof source === 'string' ? await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(source) : source;
     let read = 0;
     let isLeft = false;
     const fill = async (buffer) => {
@@ -36183,7 +36317,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_3__/* .viewOf */ .du)(chunk);
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_5__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
@@ -36203,35 +36337,39 @@ function tempDirs(root) {
         },
     };
 }
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingNamePattern */ .hd})$`);
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingNamePattern */ .hd})$`);
 /**
  * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
     await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingName */ .$Q)();
-    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, `image-handover-${own.name}`);
-    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdir)(path, { mode: 0o700 });
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
+    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(path, { mode: 0o700 });
+    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(() => {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(path, { recursive: true, force: true });
+    });
     return {
         path,
         [Symbol.asyncDispose]: async () => {
             await removeTree(path);
+            forget();
             await own[Symbol.asyncDispose]();
         },
     };
 }
 async function removeRemains(root) {
-    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readdir)(root).catch(() => [])) {
+    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readdir)(root).catch(() => [])) {
         const owner = isTempDir.exec(name)?.[1];
-        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .isDead */ .XU)(owner)))
+        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .isDead */ .XU)(owner)))
             continue;
         // Another user's stays.
-        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, name)).catch(() => undefined);
+        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, name)).catch(() => undefined);
     }
 }
 function removeTree(path) {
-    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
+    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 
@@ -36543,8 +36681,8 @@ var consumers_ = __nccwpck_require__(8321);
 var exec = __nccwpck_require__(7187);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
 var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/base/children.js
-var children = __nccwpck_require__(7049);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -36562,6 +36700,9 @@ var base_text = __nccwpck_require__(1453);
 // that puts things back has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
+// A command that is asked to end has so long, and its streams so long after it.
+const killMs = 3000;
+const streamMs = 500;
 // Where nothing was cancelled: to remove a large image takes a while.
 const answerMs = 60_000;
 /** @param signal ends running commands when it is aborted */
@@ -36594,7 +36735,7 @@ function dockerCli(signal, name = 'docker') {
         const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
         return unlessAborted(asked, ends, graceMs, () => {
             // @actions/exec can't be told to end what it runs.
-            (0,children/* killChildren */.a)(args);
+            (0,forced_end/* killChildren */.at)(args);
         });
     };
     const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
@@ -36658,9 +36799,13 @@ function running(name, child, signal) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
+    const kill = () => {
+        if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+            (0,forced_end/* killTree */.TP)(child.pid);
+    };
     const stop = () => {
         child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+        setTimeout(kill, killMs).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
     // While it was being started.
@@ -36669,12 +36814,23 @@ function running(name, child, signal) {
     // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
-        child.on('close', (code) => {
+        const end = (code) => {
             signal.removeEventListener('abort', stop);
             resolve(code ?? 1);
+        };
+        child.on('close', end);
+        // What it has started may hold on to its streams.
+        child.on('exit', (code) => {
+            if (!signal.aborted)
+                return;
+            setTimeout(() => {
+                for (const stream of [stdout, stderr])
+                    stream.destroy();
+                end(code);
+            }, streamMs).unref();
         });
     });
-    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
+    return { stdin, stdout, stderr, exit, kill };
 }
 async function findProgram(name) {
     const path = await (0,io/* which */.K7)(name, false);
@@ -37175,63 +37331,63 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
 /* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
 
 
 
 /** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
 function parseInfo(text) {
-    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
         return undefined;
-    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '');
     if (version === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
         imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
-        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
 /** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
 function parseInspect(text) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
 /** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
 function parseWhole(text, platform) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
     if (!Array.isArray(manifests))
         return undefined;
     const available = manifests.flatMap((manifest) => {
-        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
 function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
 /** The same of an image's JSON that is parsed already. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
-    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
     return {
         imageId: image['Id'],
-        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
-        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
@@ -37262,7 +37418,7 @@ function parseListing(text) {
         if (!tagged.includes('<none>'))
             return [{ reference: tagged, imageId }];
         return [
-            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
+            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
         ];
     });
 }
@@ -37273,7 +37429,7 @@ function saysNoSuchImage(stderr) {
 /** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
-    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
 }
 
 
@@ -37288,15 +37444,15 @@ function parsePush(text) {
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
 
 
 
@@ -37317,12 +37473,12 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
@@ -37332,7 +37488,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -37348,11 +37504,11 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
@@ -37366,29 +37522,29 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
 }
@@ -37508,14 +37664,16 @@ function requireDocker(engine, what) {
 /* harmony export */   bW: () => (/* binding */ requireConfigSize),
 /* harmony export */   nw: () => (/* binding */ isIndex),
 /* harmony export */   o4: () => (/* binding */ parseConfig),
-/* harmony export */   ou: () => (/* binding */ maxJsonBytes),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
+/* unused harmony export isMediaType */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+
 
 
 
@@ -37526,8 +37684,6 @@ function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
-/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
-const maxJsonBytes = 4 * 1024 * 1024;
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
 const mediaTypes = {
     index: 'application/vnd.oci.image.index.v1+json',
@@ -37549,61 +37705,66 @@ function isAttestation(descriptor) {
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
         throw invalid(where, 'an image index', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
     // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']))
+    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']))
         throw invalid(where, 'an image manifest', text);
     return {
         config: parseDescriptor(value['config'], where),
-        layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+        layers: requireCount((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
+}
+function requireCount(layers, where) {
+    if (layers.length <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
+        return layers;
+    throw invalid(where, `a manifest of at most ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)} layers`, `${String(layers.length)} layers`);
 }
 /**
  * @param size of an image's config, in bytes
  * @throws HandoverError `tarball-invalid` when no engine could take it
  */
 function requireConfigSize(size) {
-    if (size <= maxJsonBytes)
+    if (size <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(rootfs))
         throw invalid(where, 'an image config', text);
-    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
-    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
+    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc);
+    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['architecture'], '');
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(config['Labels']),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(created === undefined ? {} : { created }),
     };
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseArchiveManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
     if (!Array.isArray(value))
         throw invalid(where, 'a list of images', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value).map((image) => {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['Layers']) };
     });
 }
 /** A manifest of our own for the image's config and layers. */
@@ -37614,29 +37775,35 @@ function formatManifest(config, layers) {
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+    const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
+    const isDescriptor = (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(digest) && (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    if (!isDescriptor)
         throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
     return {
-        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        mediaType,
         digest,
         size,
         ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['annotations']),
     };
+}
+/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
+function isMediaType(text) {
+    return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 function parseDescriptorPlatform(value) {
     const { os, architecture } = value;
     if (typeof os !== 'string' || typeof architecture !== 'string')
         return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined));
 }
 function invalid(where, expected, text) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
@@ -40150,10 +40317,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
-// EXTERNAL MODULE: ./build/shared/base/children.js
-var children = __nccwpck_require__(7049);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
 var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
@@ -40394,7 +40561,7 @@ async function fail(name, error) {
         await report(name, error);
     }
     finally {
-        (0,children/* killChildren */.a)();
+        (0,forced_end/* endByForce */.I8)();
         process.exit(1);
     }
 }
@@ -40514,7 +40681,7 @@ function readPaxRecords(content) {
     for (let at = 0; at < content.length;) {
         const space = content.indexOf(' ', at);
         const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
+        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
             break;
         const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
         records.set(key, value.join('='));

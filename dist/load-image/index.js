@@ -30142,10 +30142,10 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(604);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4115);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4115);
 
 
 
@@ -30161,7 +30161,7 @@ function mappedLoad(name, result) {
 function mappedImages(artifact, record, images) {
     const named = images.map(({ identity, references }) => ({
         identity,
-        reference: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)[0] ?? '',
+        reference: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)[0] ?? '',
     }));
     return listed(artifact.name, artifact, record, named);
 }
@@ -30172,8 +30172,8 @@ function listed(name, artifact, record, images) {
         reference,
         configDigest: identity.configDigest ?? '',
         manifestDigest: identity.manifestDigest ?? '',
-        pushedReference: position > 0 || record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(record.pushedReference),
-        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(identity.platform),
+        pushedReference: position > 0 || record?.pushedReference === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)(record.pushedReference),
+        platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(identity.platform),
         size: artifact?.size ?? 0,
     }));
 }
@@ -30209,7 +30209,7 @@ async function claimDigests(store, { artifactName: name, retentionDays }, names)
             const text = Buffer.from(`${formatMapping(images, 2)}\n`);
             if (existing !== undefined)
                 await store.remove(existing);
-            const file = { name: _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+            const file = { name: _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .t, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
             return store.upload({ name, retentionDays, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
         },
     };
@@ -30220,8 +30220,8 @@ async function mappedNames(store, artifact) {
         const content = await store.open(artifact);
         if (content.files.length !== 1)
             return undefined;
-        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .parseJson */ .qF)((await content.text(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t)) ?? '');
-        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_5__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
+        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)((await content.text(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .t)) ?? '');
+        return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
     }
     catch (error) {
         if (!(0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .isUnreadable */ .GZ)(error))
@@ -30629,9 +30629,17 @@ function planRun(inputs, images, ownRepository) {
     if (inputs.githubToken === undefined) {
         throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
     }
+    if (inputs.allowForkRuns)
+        requireOneName(images);
     const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
     const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
     return { other: { search, token: inputs.githubToken }, fallback };
+}
+// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
+function requireOneName(images) {
+    if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping')
+        return;
+    throw invalid('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
 }
 function planChoice({ runId, workflow, branch, event, repository }) {
     if (runId !== undefined)
@@ -30782,6 +30790,8 @@ var base_text = __nccwpck_require__(1453);
 var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -30791,6 +30801,7 @@ var image_manifest = __nccwpck_require__(1889);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/load-image/identity.js
+
 
 
 
@@ -30812,7 +30823,7 @@ async function identifyByRange(content, record) {
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
-    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > image_manifest/* maxJsonBytes */.ou))
+    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -30825,7 +30836,7 @@ async function reader(read, places) {
     const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
     const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > image_manifest/* maxJsonBytes */.ou)
+    if (end - start > limits/* limits */.F.jsonBytes)
         return ({ offset, size }) => part(offset, offset + size);
     const all = await part(start, end);
     return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
@@ -30869,7 +30880,8 @@ function parsed(parse) {
 // A manifest may name its type (OCI image-spec, manifest.md).
 function typeOf(manifest) {
     const value = (0,json/* parseJson */.qF)(manifest.toString());
-    return (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], image_manifest/* mediaTypes */.Ib.manifest) : image_manifest/* mediaTypes */.Ib.manifest;
+    const type = (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], '') : '';
+    return (0,image_manifest/* isMediaType */.LA)(type) ? type : image_manifest/* mediaTypes */.Ib.manifest;
 }
 /** The layers as the manifest has them, where the record tells where each of them lies. */
 function locatedLayers(record, layers) {
@@ -31003,12 +31015,16 @@ function selectArtifacts(wanted, artifacts) {
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js
 var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
@@ -31070,6 +31086,8 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
 const remainsMs = 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
@@ -31105,6 +31123,9 @@ async function partialFile(path, advice, log) {
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         });
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
+            (0,external_node_fs_.rmSync)(partial, { force: true });
+        }));
         const held = opening.move();
         let closed = false;
         const close = async () => {
@@ -31909,9 +31930,10 @@ function bytesOf(layers) {
 
 
 
+
+
+
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
-// A name is a few kilobytes at most (Linux, PATH_MAX), and so is a pax header.
-const maxExtensionBytes = 1024 * 1024;
 /**
  * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
  * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
@@ -31922,6 +31944,7 @@ async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
     let extension = {};
     let isEnded = false;
+    let count = 0;
     try {
         for (let block; (block = await bytes.block()) !== undefined;) {
             if ((0,tar_header/* isZero */.be)(block)) {
@@ -31933,13 +31956,18 @@ async function* tarEntries(chunks) {
             const header = (0,tar_header/* readTarHeader */.RO)(block);
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
+            count += 1;
+            if (count > limits/* limits */.F.tarEntries)
+                throw invalid(`it has more than ${String(limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
             const { name, size: told } = { ...header, ...extension };
+            if (![told, header.size].every(json/* isByteCount */.A0))
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
             const size = hasContent(type) ? told : 0;
             if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
                     ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, maxExtensionBytes))),
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, limits/* limits */.F.tarHeaderBytes))),
                 };
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
@@ -31977,7 +32005,7 @@ function readExtension(type, content) {
     return {
         ...(path === undefined ? {} : { name: path }),
         ...(link === undefined ? {} : { link }),
-        ...(Number.isSafeInteger(size) ? { size } : {}),
+        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
     };
 }
 // Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
@@ -32074,10 +32102,6 @@ async function readSmallTar(bytes) {
 
 
 
-// All configs and manifests of a tarball together.
-const maxJsonBytesInAll = 8 * image_manifest/* maxJsonBytes */.ou;
-// Links may point to links; more than this many are a circle.
-const maxLinks = 20;
 /** What was in a tarball, by the names that its own index uses. */
 class SeenTarball {
     #entries = new Map();
@@ -32089,7 +32113,7 @@ class SeenTarball {
     /** What stands under a name in the tar, or where links under that name lead. */
     find(name) {
         let path = pathOf(name);
-        for (let steps = 0; steps < maxLinks; steps += 1) {
+        for (let steps = 0; steps < limits/* limits */.F.tarLinks; steps += 1) {
             const target = this.#links.get(path);
             if (target === undefined)
                 return this.#entries.get(path);
@@ -32122,7 +32146,7 @@ class SeenTarball {
     }
     /** Whether to keep an entry's content: it looks like JSON, and there is room. */
     keeps(size, head) {
-        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= image_manifest/* maxJsonBytes */.ou && this.#jsonBytes + size <= maxJsonBytesInAll;
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= limits/* limits */.F.jsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -32231,6 +32255,7 @@ function damaged(name, expected, found) {
 
 
 
+
 /**
  * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
@@ -32257,7 +32282,6 @@ function textOf(entry) {
     return entry?.bytes?.toString();
 }
 // An index may stand in an index; more than a few levels are a mistake.
-const maxDepth = 4;
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(indexText, seen) {
     const found = new Map();
@@ -32269,7 +32293,7 @@ function manifestsIn(indexText, seen) {
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0 } = seen.blob(digest) ?? {};
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= maxDepth)
+                if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
                     continue;
                 visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
                 continue;
@@ -33683,6 +33707,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
@@ -33718,7 +33744,14 @@ var verified_stream = __nccwpck_require__(2163);
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
+
+
+
 
 
 
@@ -33731,9 +33764,11 @@ async function listZip(reader) {
     try {
         const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
         const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
         for await (const entry of zip.eachEntry())
             if (!entry.fileName.endsWith('/'))
-                members.push(member(entry));
+                members.push(member(entry, reader.size));
         return members;
     }
     catch (error) {
@@ -33742,7 +33777,12 @@ async function listZip(reader) {
         throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
     }
 }
-function member(entry) {
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
     if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
         throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
     }
@@ -33784,7 +33824,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 
 
 
-const maxTextBytes = 8 * 1024 * 1024;
+
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
  * @throws HandoverError `artifact-corrupt` or `transfer-failed`
@@ -33827,12 +33867,16 @@ function zipContent(artifact, reader, members) {
             if (member?.stored !== true)
                 return undefined;
             const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
         },
     };
 }
 async function readText(reader, artifact, member) {
-    if (member.size > maxTextBytes || member.compressedSize > maxTextBytes)
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
         throw tooLarge(artifact, member);
     const start = dataOffset(member, await readLocalHeader(reader, member));
     const range = {
@@ -33845,6 +33889,9 @@ async function readText(reader, artifact, member) {
     // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
     const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
     return (await (0,chunks/* copiedBytes */.QB)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
+}
+function outside({ name, size }, start, end) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
 }
 function tooLarge(artifact, member) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
@@ -33871,9 +33918,11 @@ function missing(artifact, name, members) {
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4820);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4820);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
+
 
 
 
@@ -33909,7 +33958,7 @@ function httpClient(proxies, signal) {
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .proxyUrl */ .s)(proxy);
+        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_4__/* .proxyUrl */ .s)(proxy);
         return new undici__WEBPACK_IMPORTED_MODULE_1__.EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
@@ -33940,8 +33989,6 @@ function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
-// Of answers that are read as text. A listing of a thousand artifacts has half a megabyte.
-const mostTextBytes = 16 * 1024 * 1024;
 /** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
 async function textOf(response) {
     const chunks = [];
@@ -33949,8 +33996,8 @@ async function textOf(response) {
     const body = response.body;
     for await (const chunk of body) {
         size += chunk.length;
-        if (size > mostTextBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatBytes */ .z3)(mostTextBytes)}`);
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_3__/* .limits */ .F.answerBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_3__/* .limits */ .F.answerBytes)}`);
         chunks.push(chunk);
     }
     return Buffer.concat(chunks).toString();
@@ -33998,13 +34045,13 @@ const policies = {
  */
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .backoff */ .J)(firstMs, longestMs);
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .retry */ .L)(request, {
+    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .backoff */ .J)(firstMs, longestMs);
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .retry */ .L)(request, {
         attempts,
         delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatDuration */ .a3)(delayMs)}`;
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatDuration */ .a3)(delayMs)}`;
             onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
@@ -34414,9 +34461,9 @@ function explained(what, search, error) {
 /* harmony export */   UD: () => (/* binding */ resultsService),
 /* harmony export */   by: () => (/* binding */ UnknownAnswer)
 /* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
 
 
 
@@ -34436,7 +34483,7 @@ function resultsService(http, credentials, onRetry, signal) {
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
         what: () => method,
         onRetry,
         signal,
@@ -34475,8 +34522,8 @@ async function post(http, credentials, method, body) {
         headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
         body: JSON.stringify(body),
     });
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(value))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .readText */ .yR)(response));
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
         throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
     return value;
 }
@@ -34492,7 +34539,7 @@ function url(value, method) {
 /** A number as protobuf's JSON has it: 64 bits come as a string. */
 function wholeNumber(value) {
     const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isByteCount */ .A0)(number) ? number : undefined;
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(number) ? number : undefined;
 }
 function listed(answer) {
     const items = answer['artifacts'];
@@ -34501,28 +34548,28 @@ function listed(answer) {
         throw new UnknownAnswer('ListArtifacts: no list of artifacts');
     if (items === undefined && Object.keys(answer).length > 0)
         throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .arrayOf */ .jk)(items).map(listedArtifact);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .arrayOf */ .jk)(items).map(listedArtifact);
 }
 function listedArtifact(item) {
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(item))
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(item))
         throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
     const id = wholeNumber(field(item, 'database_id', 'databaseId'));
     // Protobuf's JSON leaves out a zero.
     const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['name'], '');
+    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
         throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
     }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['digest'], ''));
+    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
         ...(digest === undefined ? {} : { digest }),
         ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
     };
 }
 
@@ -35040,19 +35087,41 @@ function explained(options) {
     return {
         list: () => or('list the artifacts of this run', '', official.list()),
         open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => {
-            const uploading = official.upload(request).catch(async (error) => {
-                if ((0,errors/* messageOf */.bD)(error).includes('(409)'))
-                    throw nameTaken(request.name, error);
-                const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-                await removeUnfinished(credentials, options, request.name, { unlessListed: true });
-                throw error;
-            });
-            return or(`upload the artifact "${request.name}"`, request.name, uploading);
-        },
+        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
         remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
         [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
     };
+}
+async function officialUpload(official, options, request) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
+        try {
+            return await official.upload(request);
+        }
+        catch (error) {
+            // Its own reservation, it may be: it tries again when an answer got lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]));
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -35100,12 +35169,10 @@ async function removeListed(service, known, { id, name }) {
     });
 }
 async function run_store_upload(http, service, credentials, options, request) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { name } = request;
-        // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-        const { origin, runBackendId, jobBackendId } = credentials;
-        const lock = __addDisposableResource(env_1, await (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name])), true);
+        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
         const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
@@ -35123,14 +35190,14 @@ async function run_store_upload(http, service, credentials, options, request) {
             throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
         }
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
 /**
@@ -35359,12 +35426,15 @@ async function* checkedMember(chunks, member) {
     let crc = 0;
     for await (const chunk of chunks) {
         size += chunk.length;
+        // A bomb: what is said to be small must not be unpacked to its end to find out.
+        if (size > member.size)
+            break;
         crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
         yield chunk;
     }
     if (size === member.size && crc === member.crc)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${String(size)} bytes with CRC ${hex(crc)}; ` +
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
 }
 function hex(crc) {
@@ -35816,47 +35886,6 @@ async function* noChunks() {
 
 /***/ }),
 
-/***/ 7049:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   a: () => (/* binding */ killChildren)
-/* harmony export */ });
-/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-
-/**
- * Kills child processes of this process: all of them, or those that were started with these last arguments. For what has been given
- * up: a command that doesn't end by itself would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
- */
-function killChildren(lastArguments = []) {
-    // In /proc, each argument ends with a zero byte.
-    const end = lastArguments.map((argument) => `${argument}\0`).join('');
-    for (const pid of ownChildren()) {
-        if (!attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
-            continue;
-        attempt(() => process.kill(pid, 'SIGKILL'), false);
-    }
-}
-function ownChildren() {
-    const tasks = attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)('/proc/self/task'), []);
-    return tasks.flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/self/task/${task}/children`, 'utf8'), '')
-        .split(' ')
-        .map(Number)
-        .filter((pid) => pid > 0));
-}
-/** Processes come and go while one looks. */
-function attempt(look, otherwise) {
-    try {
-        return look();
-    }
-    catch {
-        return otherwise;
-    }
-}
-
-
-/***/ }),
-
 /***/ 3205:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35957,6 +35986,72 @@ function withoutNames(said, references) {
 
 /***/ }),
 
+/***/ 5375:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Gf: () => (/* binding */ onForcedEnd),
+/* harmony export */   I8: () => (/* binding */ endByForce),
+/* harmony export */   TP: () => (/* binding */ killTree),
+/* harmony export */   at: () => (/* binding */ killChildren)
+/* harmony export */ });
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+
+// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
+// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+const works = new Set();
+/**
+ * @param work is done when the step is ended by force; it can't wait for anything
+ * @returns what takes that back
+ */
+function onForcedEnd(work) {
+    works.add(work);
+    return () => void works.delete(work);
+}
+/** Kills what this process has started, and does all that is to be done. */
+function endByForce() {
+    killChildren();
+    for (const work of works)
+        attempt(work, undefined);
+}
+/**
+ * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
+ * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ */
+function killChildren(lastArguments = []) {
+    // In /proc, each argument ends with a zero byte.
+    const end = lastArguments.map((argument) => `${argument}\0`).join('');
+    for (const pid of childrenOf('self')) {
+        if (attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
+            killTree(pid);
+    }
+}
+/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+function killTree(pid) {
+    const below = childrenOf(pid);
+    attempt(() => process.kill(pid, 'SIGKILL'), false);
+    below.forEach(killTree);
+}
+function childrenOf(pid) {
+    const tasks = `/proc/${String(pid)}/task`;
+    return attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
+        .split(' ')
+        .map(Number)
+        .filter((child) => child > 0));
+}
+/** Processes come and go while one looks. */
+function attempt(look, otherwise) {
+    try {
+        return look();
+    }
+    catch {
+        return otherwise;
+    }
+}
+
+
+/***/ }),
+
 /***/ 604:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35970,15 +36065,27 @@ function withoutNames(said, references) {
 /* harmony export */   pn: () => (/* binding */ stringMapOf),
 /* harmony export */   qF: () => (/* binding */ parseJson)
 /* harmony export */ });
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON. */
+/* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
+
+/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
-        return value;
+        return isShallow(value) ? value : undefined;
     }
     catch {
         return undefined;
     }
+}
+// What goes through the members of a value calls itself for each level.
+function isShallow(value) {
+    let level = [value];
+    for (let depth = 0; level.length > 0; depth += 1) {
+        if (depth > _limits_js__WEBPACK_IMPORTED_MODULE_0__/* .limits */ .F.jsonDepth)
+            return false;
+        level = level.flatMap((item) => typeof item === 'object' && item !== null ? Object.values(item) : []);
+    }
+    return true;
 }
 function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -36005,6 +36112,48 @@ function stringMapOf(value) {
         return {};
     return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
 }
+
+
+/***/ }),
+
+/***/ 2618:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   F: () => (/* binding */ limits)
+/* harmony export */ });
+/**
+ * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
+ * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
+ */
+const limits = {
+    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    answerBytes: 16 * 1024 * 1024,
+    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    jsonBytes: 4 * 1024 * 1024,
+    /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+    jsonBytesInAll: 32 * 1024 * 1024,
+    /** How deep JSON may be nested. */
+    jsonDepth: 100,
+    /** Of a record, in bytes: the labels of the largest config are in it. */
+    recordBytes: 8 * 1024 * 1024,
+    /** Files in an artifact's zip. */
+    zipMembers: 1000,
+    /** Entries of a tarball, folders and links included. */
+    tarEntries: 100_000,
+    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    tarHeaderBytes: 1024 * 1024,
+    /** Links that lead from one name in a tarball to another; more are a circle. */
+    tarLinks: 20,
+    /** Indexes in indexes. */
+    indexDepth: 4,
+    /** Images in one artifact. */
+    images: 101,
+    /** References of one image. */
+    references: 250,
+    /** Layers of one image. */
+    layers: 1000,
+};
 
 
 /***/ }),
@@ -36418,10 +36567,14 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
 /* unused harmony export transientFileChunks */
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4256);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2792);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2792);
+
+
 
 
 
@@ -36469,7 +36622,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_3__/* .viewOf */ .du)(chunk);
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_5__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
@@ -36489,35 +36642,39 @@ function tempDirs(root) {
         },
     };
 }
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingNamePattern */ .hd})$`);
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingNamePattern */ .hd})$`);
 /**
  * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
     await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .livingName */ .$Q)();
-    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, `image-handover-${own.name}`);
-    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.mkdir)(path, { mode: 0o700 });
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
+    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(path, { mode: 0o700 });
+    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(() => {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(path, { recursive: true, force: true });
+    });
     return {
         path,
         [Symbol.asyncDispose]: async () => {
             await removeTree(path);
+            forget();
             await own[Symbol.asyncDispose]();
         },
     };
 }
 async function removeRemains(root) {
-    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readdir)(root).catch(() => [])) {
+    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readdir)(root).catch(() => [])) {
         const owner = isTempDir.exec(name)?.[1];
-        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_2__/* .isDead */ .XU)(owner)))
+        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .isDead */ .XU)(owner)))
             continue;
         // Another user's stays.
-        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_1__.join)(root, name)).catch(() => undefined);
+        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, name)).catch(() => undefined);
     }
 }
 function removeTree(path) {
-    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
+    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 
@@ -36622,8 +36779,8 @@ var consumers_ = __nccwpck_require__(8321);
 var exec = __nccwpck_require__(7187);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
 var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/base/children.js
-var children = __nccwpck_require__(7049);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -36641,6 +36798,9 @@ var base_text = __nccwpck_require__(1453);
 // that puts things back has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
+// A command that is asked to end has so long, and its streams so long after it.
+const killMs = 3000;
+const streamMs = 500;
 // Where nothing was cancelled: to remove a large image takes a while.
 const answerMs = 60_000;
 /** @param signal ends running commands when it is aborted */
@@ -36673,7 +36833,7 @@ function dockerCli(signal, name = 'docker') {
         const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
         return unlessAborted(asked, ends, graceMs, () => {
             // @actions/exec can't be told to end what it runs.
-            (0,children/* killChildren */.a)(args);
+            (0,forced_end/* killChildren */.at)(args);
         });
     };
     const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
@@ -36737,9 +36897,13 @@ function running(name, child, signal) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
+    const kill = () => {
+        if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+            (0,forced_end/* killTree */.TP)(child.pid);
+    };
     const stop = () => {
         child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+        setTimeout(kill, killMs).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
     // While it was being started.
@@ -36748,12 +36912,23 @@ function running(name, child, signal) {
     // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
-        child.on('close', (code) => {
+        const end = (code) => {
             signal.removeEventListener('abort', stop);
             resolve(code ?? 1);
+        };
+        child.on('close', end);
+        // What it has started may hold on to its streams.
+        child.on('exit', (code) => {
+            if (!signal.aborted)
+                return;
+            setTimeout(() => {
+                for (const stream of [stdout, stderr])
+                    stream.destroy();
+                end(code);
+            }, streamMs).unref();
         });
     });
-    return { stdin, stdout, stderr, exit, kill: () => void child.kill('SIGKILL') };
+    return { stdin, stdout, stderr, exit, kill };
 }
 async function findProgram(name) {
     const path = await (0,io/* which */.K7)(name, false);
@@ -37254,63 +37429,63 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
 /* harmony export */   z2: () => (/* binding */ parseWhole)
 /* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
 
 
 
 /** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
 function parseInfo(text) {
-    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(info))
+    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
         return undefined;
-    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['ServerVersion'], '');
+    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '');
     if (version === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Architecture'], '')),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
         imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
-        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
-        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(info['Name'], ''),
+        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
+        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
 /** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
 function parseInspect(text) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
 /** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
 function parseWhole(text, platform) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)(text);
-    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
     if (!Array.isArray(manifests))
         return undefined;
     const available = manifests.flatMap((manifest) => {
-        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(manifest['ImageData']))
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
 function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(found['variant'], undefined));
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
 /** The same of an image's JSON that is parsed already. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
-    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
     return {
         imageId: image['Id'],
-        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(image['RepoTags']),
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringOr */ .JI)(image['Variant'], undefined)),
-        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc),
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .stringMapOf */ .pn)(config['Labels']),
+        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
@@ -37341,7 +37516,7 @@ function parseListing(text) {
         if (!tagged.includes('<none>'))
             return [{ reference: tagged, imageId }];
         return [
-            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
+            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
         ];
     });
 }
@@ -37352,7 +37527,7 @@ function saysNoSuchImage(stderr) {
 /** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
-    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_0__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
 }
 
 
@@ -37366,15 +37541,15 @@ function parsePush(text) {
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry, registryLimit */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1889);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
 
 
 
@@ -37395,12 +37570,12 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
@@ -37410,7 +37585,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -37426,11 +37601,11 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
@@ -37444,29 +37619,29 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .parseJson */ .qF)(manifest);
+    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(manifest);
     // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_9__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(output.stdout) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(output.stdout) === reference.digest)
         return output.stdout;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
 }
@@ -37640,6 +37815,7 @@ function requireDocker(engine, what) {
 /* harmony export */   A1: () => (/* binding */ parseIndex),
 /* harmony export */   H3: () => (/* binding */ isAttestation),
 /* harmony export */   Ib: () => (/* binding */ mediaTypes),
+/* harmony export */   LA: () => (/* binding */ isMediaType),
 /* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
@@ -37647,15 +37823,16 @@ function requireDocker(engine, what) {
 /* harmony export */   bW: () => (/* binding */ requireConfigSize),
 /* harmony export */   nw: () => (/* binding */ isIndex),
 /* harmony export */   o4: () => (/* binding */ parseConfig),
-/* harmony export */   ou: () => (/* binding */ maxJsonBytes),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
 /* unused harmony export invalidLayout */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+
 
 
 
@@ -37666,8 +37843,6 @@ function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
 }
-/** No config or manifest that is handed over may be larger, in bytes: it is held in memory, more than once. */
-const maxJsonBytes = 4 * 1024 * 1024;
 // Shapes: OCI image-spec (descriptor.md, manifest.md, image-index.md, config.md).
 const mediaTypes = {
     index: 'application/vnd.oci.image.index.v1+json',
@@ -37689,61 +37864,66 @@ function isAttestation(descriptor) {
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
         throw invalid(where, 'an image index', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
     // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']))
+    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
+    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']))
         throw invalid(where, 'an image manifest', text);
     return {
         config: parseDescriptor(value['config'], where),
-        layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value['layers']).map((layer) => parseDescriptor(layer, where)),
+        layers: requireCount((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
+}
+function requireCount(layers, where) {
+    if (layers.length <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
+        return layers;
+    throw invalid(where, `a manifest of at most ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)} layers`, `${String(layers.length)} layers`);
 }
 /**
  * @param size of an image's config, in bytes
  * @throws HandoverError `tarball-invalid` when no engine could take it
  */
 function requireConfigSize(size) {
-    if (size <= maxJsonBytes)
+    if (size <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(maxJsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(rootfs))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(rootfs))
         throw invalid(where, 'an image config', text);
-    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc);
-    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['created'], undefined);
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
+    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc);
+    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['os'], 'linux');
+    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['architecture'], '');
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined)),
+        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(config['Labels']),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(created === undefined ? {} : { created }),
     };
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseArchiveManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(text);
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
     if (!Array.isArray(value))
         throw invalid(where, 'a list of images', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(value).map((image) => {
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value).map((image) => {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringsOf */ .iw)(image['Layers']) };
+        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['Layers']) };
     });
 }
 /** A manifest of our own for the image's config and layers. */
@@ -37754,29 +37934,35 @@ function formatManifest(config, layers) {
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isByteCount */ .A0)(size))
+    const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
+    const isDescriptor = (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(digest) && (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    if (!isDescriptor)
         throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
     return {
-        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['mediaType'], ''),
+        mediaType,
         digest,
         size,
         ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringMapOf */ .pn)(value['annotations']),
+        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['annotations']),
     };
+}
+/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
+function isMediaType(text) {
+    return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 function parseDescriptorPlatform(value) {
     const { os, architecture } = value;
     if (typeof os !== 'string' || typeof architecture !== 'string')
         return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .stringOr */ .JI)(value['variant'], undefined));
+    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined));
 }
 function invalid(where, expected, text) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
@@ -37860,12 +38046,12 @@ function isKnown({ architecture }) {
 /* harmony export */ });
 /* unused harmony exports recordSchema, wrongSchema, tooLarge, formatRecord */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(604);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _manifest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1889);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
-/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
+/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
 
 
 
@@ -37880,7 +38066,7 @@ const recordSchema = 1;
 /** @param found what the record says its schema is */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
@@ -37892,10 +38078,6 @@ function tooLarge(bytes) {
 function corrupt(why, cause) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
-// Twice the largest config, whose labels are in it.
-const maxRecordBytes = 2 * _manifest_js__WEBPACK_IMPORTED_MODULE_2__/* .maxJsonBytes */ .ou;
-const maxLayers = 1000;
-const maxImages = 100;
 /** All images of a record, the first one first. */
 function imagesOf(record) {
     return [record, ...(record.further ?? [])];
@@ -37914,7 +38096,7 @@ function formatRecord(record) {
         ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > maxRecordBytes)
+    if (Buffer.byteLength(formatted) > limits.recordBytes)
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
@@ -37927,14 +38109,14 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
  * @throws HandoverError `artifact-corrupt`; a newer schema says so
  */
 function parseRecord(text) {
-    if (Buffer.byteLength(text) > maxRecordBytes)
+    if (Buffer.byteLength(text) > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.recordBytes)
         throw corrupt('it is larger than 8 MiB');
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 80)}"`);
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
+        throw corrupt(`it is not a JSON object: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value['created'], undefined);
+    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
     const record = {
         ...image(value),
         ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -37951,10 +38133,10 @@ function parseRecord(text) {
 }
 function furtherImages(value) {
     const items = Array.isArray(value) ? value : [value];
-    if (items.length > maxImages)
+    if (items.length >= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.images)
         throw corrupt(`it lists ${String(items.length)} further images`);
     // One that is left out would be an image that nobody misses.
-    if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv))
+    if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv))
         throw corrupt('a further image in it is not a JSON object');
     return items.map(image);
 }
@@ -37965,7 +38147,7 @@ function image(value) {
         configDigest: digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringMapOf */ .pn)(value['labels']),
+        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['labels']),
         layers: layers(value),
         ...place(value, 'configAt'),
         ...place(value, 'manifestAt'),
@@ -37975,16 +38157,18 @@ function place(value, name) {
     const found = value[name];
     if (found === undefined)
         return {};
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(found))
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(found))
         throw corrupt(`its ${name} is no place in the tarball`);
     return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 function references(value) {
-    const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(value);
+    const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(value);
     if (texts.length === 0)
         throw corrupt('it has no references');
+    if (texts.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.references)
+        throw corrupt(`it lists ${String(texts.length)} references`);
     try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .parseTaggedReference */ .$R);
+        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R);
     }
     catch (error) {
         throw corrupt('a reference in it is malformed', error);
@@ -37992,7 +38176,7 @@ function references(value) {
 }
 function pinned(value) {
     try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, ''));
+        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its pushed reference is malformed', error);
@@ -38000,20 +38184,20 @@ function pinned(value) {
 }
 function platform(value) {
     try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, ''));
+        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
     }
     catch (error) {
         throw corrupt('its platform is malformed', error);
     }
 }
 function layers(value) {
-    const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .objectsOf */ .iZ)(value['layers']);
-    if (items.length > maxLayers)
+    const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']);
+    if (items.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
         throw corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
-        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(item['mediaType'], ''),
+        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['mediaType'], ''),
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
     }));
 }
@@ -38028,17 +38212,17 @@ function requireInside(record) {
     }
 }
 function producer(value) {
-    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isObject */ .Gv)(value) ? value : {};
+    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value : {};
     return {
-        repository: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['repository'], ''),
-        runId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['runId'], ''),
-        runAttempt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['commit'], ''),
-        jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(from['jobKey'], ''),
+        repository: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['repository'], ''),
+        runId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['runId'], ''),
+        runAttempt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['commit'], ''),
+        jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['jobKey'], ''),
     };
 }
 function fileName(value) {
-    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringOr */ .JI)(value, '');
+    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');
     if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
         throw corrupt('its tarball name is not a file name');
     return name;
@@ -38046,23 +38230,23 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
 }
 function digest(from, name) {
     const value = from[name];
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(value))
+    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(value))
         throw corrupt(`its ${name} is not a digest`);
     return value;
 }
 function digests(from, name) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .stringsOf */ .iw)(from[name]);
-    if (value.length > maxLayers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc))
+    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(from[name]);
+    if (value.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc))
         throw corrupt(`its ${name} are not digests`);
     return value;
 }
 function byteCount(from, name) {
     const value = from[name];
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_6__/* .isByteCount */ .A0)(value))
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(value))
         throw corrupt(`its ${name} is not a byte count`);
     return value;
 }
@@ -40510,10 +40694,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 7 modules
 var core = __nccwpck_require__(3838);
-// EXTERNAL MODULE: ./build/shared/base/children.js
-var children = __nccwpck_require__(7049);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
 var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
@@ -40754,7 +40938,7 @@ async function fail(name, error) {
         await report(name, error);
     }
     finally {
-        (0,children/* killChildren */.a)();
+        (0,forced_end/* endByForce */.I8)();
         process.exit(1);
     }
 }
@@ -40874,7 +41058,7 @@ function readPaxRecords(content) {
     for (let at = 0; at < content.length;) {
         const space = content.indexOf(' ', at);
         const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (!Number.isSafeInteger(length) || length <= space - at)
+        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
             break;
         const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
         records.set(key, value.join('='));

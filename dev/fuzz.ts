@@ -1,0 +1,26 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+// `npm run fuzz`: the property tests of what reads untrusted bytes, long. `-- --runs 100000 --seed 7`; a failure names its own seed.
+
+const { values } = parseArgs({ options: { runs: { type: 'string', default: '20000' }, seed: { type: 'string' } } });
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { status } = spawnSync(
+  process.execPath,
+  [
+    ...[
+      '--experimental-vm-modules',
+      '--disable-warning=ExperimentalWarning',
+      join(root, 'node_modules/jest/bin/jest.js'),
+    ],
+    ...['unit/hostile', '--selectProjects', 'all', '--testNamePattern', 'property', '--testTimeout', '1800000'],
+  ],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, FUZZ_RUNS: values.runs, ...(values.seed === undefined ? {} : { FUZZ_SEED: values.seed }) },
+  },
+);
+process.exit(status ?? 1);
