@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { plain } from '../../shared/base/markdown.ts';
-import { harmlessLines } from '../../shared/base/text.ts';
+import { harmlessLines, quoteError } from '../../shared/base/text.ts';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 
 describe('what others write into the log', () => {
@@ -45,4 +45,11 @@ describe('what others write into the job summary', () => {
   ])('%j is text (S0.6)', (message, markdown) => {
     expect(plain(message)).toBe(markdown);
   });
+});
+
+test('of a long error its beginning and its end are shown: the end says why', () => {
+  const said = `Error unpacking image a:1: ${'x'.repeat(2000)}: no space left on device`;
+  expect(quoteError(said)).toMatch(/^Error unpacking image a:1: x+ … x+: no space left on device$/);
+  expect(quoteError(said).length).toBeLessThan(510);
+  expect(quoteError('a\nb')).toBe('a b');
 });

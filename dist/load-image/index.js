@@ -36310,6 +36310,7 @@ function backoff(firstMs, maxMs) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   PI: () => (/* binding */ quoteError),
 /* harmony export */   a3: () => (/* binding */ formatDuration),
 /* harmony export */   vL: () => (/* binding */ harmlessLines),
 /* harmony export */   xS: () => (/* binding */ quoteForeign),
@@ -36341,6 +36342,14 @@ function quoteForeign(text, limit = 300) {
     // eslint-disable-next-line no-control-regex -- control characters are what is being removed
     const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
+}
+/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+function quoteError(text, limit = 500) {
+    const clean = quoteForeign(text, Infinity);
+    if (clean.length <= limit)
+        return clean;
+    const half = Math.floor(limit / 2);
+    return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
 }
 /**
  * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
@@ -36952,7 +36961,7 @@ async function outputOf({ stdout, stderr, exit }) {
 /** The last thing a command said: what to show of a failure. */
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
-    return (0,base_text/* quoteForeign */.xS)(said.trim().split('\n').at(-1) ?? '', 500);
+    return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,

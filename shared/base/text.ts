@@ -26,6 +26,14 @@ export function quoteForeign(text: string, limit = 300): string {
   return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 
+/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+export function quoteError(text: string, limit = 500): string {
+  const clean = quoteForeign(text, Infinity);
+  if (clean.length <= limit) return clean;
+  const half = Math.floor(limit / 2);
+  return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
+}
+
 /**
  * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
  * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,

@@ -6,7 +6,7 @@ import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import { killChildren, killTree } from '../base/forced-end.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
-import { quoteForeign } from '../base/text.ts';
+import { quoteError, quoteForeign } from '../base/text.ts';
 import type { EngineName } from '../image/host.ts';
 
 export interface CliOutput {
@@ -213,7 +213,7 @@ export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<Cl
 /** The last thing a command said: what to show of a failure. */
 export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
   const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
-  return quoteForeign(said.trim().split('\n').at(-1) ?? '', 500);
+  return quoteError(said.trim().split('\n').at(-1) ?? '');
 }
 
 const hints = {
