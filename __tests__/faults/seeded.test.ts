@@ -122,26 +122,31 @@ function processesOf(mark: string): readonly string[] {
 const expectedId = (store: FaultCase['store']): string =>
   store === 'classic' ? image.configDigest : image.manifestDigest;
 
-function interference(planned: FaultCase['planned'], engine: DockerEngine, usual: number): Interference {
+/** @returns what the step gets, and what takes back what hasn't happened yet */
+function interfere(
+  planned: FaultCase['planned'],
+  engine: DockerEngine,
+  usual: number,
+): { readonly how: Interference; readonly end: () => void } {
   if (planned.kind === 'service') {
     service.faults.add(planned.fault);
-    return {};
-  }
-  if (planned.kind === 'engine') {
-    setTimeout(() => {
-      engine.signal(planned.how === 'killed' ? 'SIGKILL' : 'SIGSTOP');
-    }, planned.at * usual);
-    return {};
+    return { how: {}, end: service.faults.clear };
   }
   const controller = new AbortController();
-  setTimeout(() => {
-    controller.abort();
+  const timer = setTimeout(() => {
+    if (planned.kind === 'engine') engine.signal(planned.how === 'killed' ? 'SIGKILL' : 'SIGSTOP');
+    else controller.abort();
   }, planned.at * usual);
-  return { signal: controller.signal, killWith: planned.signal };
+  const end = (): void => {
+    clearTimeout(timer);
+  };
+  return {
+    how: planned.kind === 'engine' ? {} : { signal: controller.signal, killWith: planned.signal },
+    end,
+  };
 }
 
 async function restore(planned: FaultCase['planned'], engine: DockerEngine): Promise<void> {
-  service.faults.clear();
   if (planned.kind !== 'engine') return;
   if (planned.how === 'stopped') engine.signal('SIGCONT');
   else await engine.restart();
@@ -166,8 +171,9 @@ test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), fau
     const was = everything(engine);
     const mark = `${String(seed)}-${String(number)}-${testedDocker()}`;
     const usual = usualMs.get(`${phase} ${store}`) ?? 3000;
-    const how = interference(planned.planned, engine, usual);
+    const { how, end } = interfere(planned.planned, engine, usual);
     const outcome = await step(phase, store, overlap, { artifact: name, ...how, env: { FAULT_CASE: mark } });
+    end();
     const processes = processesOf(mark);
     await restore(planned.planned, engine);
     const code = errorCode(outcome) ?? '';
