@@ -13,7 +13,7 @@ const runner = (os: string, architecture: string): Readonly<Record<string, strin
 
 describe('unsupported-host', () => {
   test.each([
-    ['isn’t set', undefined, 'GITHUB_OUTPUT isn’t set'],
+    ['isn’t set', undefined, "GITHUB_OUTPUT isn't set"],
     ['is a folder', '/', '"/"'],
     ['isn’t there', '/nowhere/output', '"/nowhere/output"'],
     ['takes no bytes', '/dev/full', '"/dev/full"'],

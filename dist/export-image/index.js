@@ -34820,7 +34820,8 @@ const slowMs = 1000;
 /** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
 const oneIn = 20;
 const beyond = 2;
-function parts() {
+/** @param asksAgain otherwise each part is asked for once only */
+function parts(asksAgain) {
     const open = new WeakMap();
     const lastMs = [];
     let [come, askedAgain] = [0, 0];
@@ -34842,7 +34843,7 @@ function parts() {
         },
         firstToCome: async (asked, neighbours) => {
             const part = open.get(asked);
-            if (part === undefined)
+            if (part === undefined || !asksAgain)
                 return asked.arriving;
             // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
             const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
@@ -34922,15 +34923,16 @@ function rangedReader(options) {
         options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
         return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
     });
-    const small = parts();
+    const newParts = () => parts(options.asksAgain ?? true);
+    const small = newParts();
     return {
         size,
         downloaded: () => undefined,
         read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-        stream: (start, end) => inParts(ask, start, end, () => undefined),
+        stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
         lend: async function* (start, end) {
             const free = [];
-            for await (const part of inParts(ask, start, end, () => free.pop())) {
+            for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
                 yield part;
                 free.push(Buffer.from(part.buffer));
             }
@@ -34938,8 +34940,7 @@ function rangedReader(options) {
     };
 }
 /** @param memory asked for a buffer to use again */
-async function* inParts(ask, start, end, memory) {
-    const all = parts();
+async function* inParts(all, ask, { start, end }, memory) {
     const queue = [];
     let next = start;
     while (next < end || queue.length > 0) {

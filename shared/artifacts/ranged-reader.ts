@@ -31,7 +31,10 @@ export interface RangedReader {
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
-export type RangedReaderOptions = SignedBlobOptions;
+export interface RangedReaderOptions extends SignedBlobOptions {
+  /** Whether a part that takes too long is asked for once more; the benchmark looks at what that is worth. */
+  readonly asksAgain?: boolean;
+}
 
 /**
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
@@ -49,15 +52,16 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
         return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
       },
     );
-  const small = parts();
+  const newParts = (): Parts => parts(options.asksAgain ?? true);
+  const small = newParts();
   return {
     size,
     downloaded: () => undefined,
     read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-    stream: (start, end) => inParts(ask, start, end, () => undefined),
+    stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
     lend: async function* (start, end): AsyncGenerator<LentChunk> {
       const free: Buffer[] = [];
-      for await (const part of inParts(ask, start, end, () => free.pop())) {
+      for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
         yield part;
         free.push(Buffer.from(part.buffer));
       }
@@ -70,12 +74,11 @@ type Ask = (all: Parts, bytes: Buffer, start: number) => AskedPart;
 
 /** @param memory asked for a buffer to use again */
 async function* inParts(
+  all: Parts,
   ask: Ask,
-  start: number,
-  end: number,
+  { start, end }: { readonly start: number; readonly end: number },
   memory: () => Buffer | undefined,
 ): AsyncGenerator<Buffer> {
-  const all = parts();
   const queue: AskedPart[] = [];
   let next = start;
   while (next < end || queue.length > 0) {

@@ -46,7 +46,8 @@ interface OpenPart extends AskedPart {
   readonly ended: AbortSignal;
 }
 
-export function parts(): Parts {
+/** @param asksAgain otherwise each part is asked for once only */
+export function parts(asksAgain: boolean): Parts {
   const open = new WeakMap<AskedPart, OpenPart>();
   const lastMs: number[] = [];
   let [come, askedAgain] = [0, 0];
@@ -67,7 +68,7 @@ export function parts(): Parts {
     },
     firstToCome: async (asked, neighbours) => {
       const part = open.get(asked);
-      if (part === undefined) return asked.arriving;
+      if (part === undefined || !asksAgain) return asked.arriving;
       // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
       const isAlone = (): boolean => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
       const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt) && isAlone();

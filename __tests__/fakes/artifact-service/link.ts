@@ -4,6 +4,8 @@ export interface LinkOptions {
   /** All connections together, bytes per second. */
   readonly bytesPerSecond?: number;
   readonly bytesPerSecondPerConnection?: number;
+  /** One connection in so many is far slower than the others. */
+  readonly slow?: { readonly oneIn: number; readonly bytesPerSecond: number };
   /** Before each answer, ms. */
   readonly latencyMs?: number;
 }
@@ -18,33 +20,40 @@ export interface Link {
 
 interface Lane {
   freeAt: number;
+  /** Bytes per second; undefined for as many as come. */
+  readonly rate: number | undefined;
 }
 
 // At most this much may have been saved up by a quiet lane.
 const burstMs = 20;
 
 export function link(options: LinkOptions): Link {
-  const all: Lane = { freeAt: 0 };
+  const all: Lane = { freeAt: 0, rate: options.bytesPerSecond };
   const lanes = new WeakMap<object, Lane>();
-  const reserve = (lane: Lane, bytes: number, rate: number): number => {
+  let connections = 0;
+  const newLane = (): Lane => {
+    connections += 1;
+    const { slow, bytesPerSecondPerConnection } = options;
+    const isSlow = slow !== undefined && connections % slow.oneIn === 0;
+    return { freeAt: 0, rate: isSlow ? slow.bytesPerSecond : bytesPerSecondPerConnection };
+  };
+  const reserve = (lane: Lane, bytes: number): number => {
+    if (lane.rate === undefined) return 0;
     const now = performance.now();
-    lane.freeAt = Math.max(lane.freeAt, now - burstMs) + (bytes / rate) * 1000;
+    lane.freeAt = Math.max(lane.freeAt, now - burstMs) + (bytes / lane.rate) * 1000;
     return lane.freeAt - now;
   };
   return {
-    limited: options.bytesPerSecond !== undefined || options.bytesPerSecondPerConnection !== undefined,
+    limited: [options.bytesPerSecond, options.bytesPerSecondPerConnection, options.slow].some(
+      (one) => one !== undefined,
+    ),
     latency: async () => {
       if (options.latencyMs !== undefined) await sleep(options.latencyMs);
     },
     pass: async (connection, bytes) => {
-      const lane = lanes.get(connection) ?? { freeAt: 0 };
+      const lane = lanes.get(connection) ?? newLane();
       lanes.set(connection, lane);
-      const waits = [
-        options.bytesPerSecond === undefined ? 0 : reserve(all, bytes, options.bytesPerSecond),
-        options.bytesPerSecondPerConnection === undefined
-          ? 0
-          : reserve(lane, bytes, options.bytesPerSecondPerConnection),
-      ];
+      const waits = [reserve(all, bytes), reserve(lane, bytes)];
       const wait = Math.max(...waits);
       if (wait > 1) await sleep(wait);
     },

@@ -48,6 +48,8 @@ export interface ArtifactService {
   readonly rest: RestApi;
   /** Makes a run known to the REST API; what jobs with that `runId` upload is its artifacts. */
   addRun(run: SeededRun): void;
+  /** A URL that reads a blob. */
+  signDownload(blob: string): string;
   /** Lets the artifacts of that name expire, of all runs or of one. */
   expire(name: string, runId?: string): void;
   close(): Promise<void>;
@@ -117,6 +119,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
       rest.runs.push(run);
       artifacts.push(...seededArtifacts(run, identity({ runId: String(run.id) }), 1000 + artifacts.length));
     },
+    signDownload: (blob) => shared.signer.sign(url, blob, 'r', control.lifetimeMs, 'a.zip'),
     expire: (name, runId) => {
       const isOfRun = (job: JobIdentity): boolean => runId === undefined || job.runId === runId;
       for (const artifact of artifacts.filter((item) => item.name === name && isOfRun(item.job)))
