@@ -46,3 +46,15 @@ export function readRunInputs(inputs: Inputs): RunInputs {
     fallbackImage: inputs.optional('fallback-image'),
   };
 }
+
+/** The inputs of load-image about an artifact that isn't there yet, as they were given; `planWait` decides what they mean. */
+export interface WaitInputs {
+  /** 0 for not at all. */
+  readonly waitMinutes: number;
+  readonly waitForJob: string | undefined;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readWaitInputs(inputs: Inputs): WaitInputs {
+  return { waitMinutes: inputs.decimal('wait-minutes', 0, 7200), waitForJob: inputs.optional('wait-for-job') };
+}
