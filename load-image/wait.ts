@@ -1,31 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunJob, RunJobs } from '../shared/artifacts/run-jobs.ts';
+import type { RunJob } from '../shared/artifacts/run-jobs.ts';
 import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
-import { messageOf } from '../shared/base/errors.ts';
-import type { Log } from '../shared/base/log.ts';
 import { backoff } from '../shared/base/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { isPattern, matchesPattern } from '../shared/image/artifact-name.ts';
 import { artifactNotFound, selectArtifacts, type VainWait } from './find.ts';
 import type { WaitPlan } from './plan/wait-plan.ts';
+import { type Producers, type ProducersTools, watchProducers } from './producers.ts';
 
 // A load that begins before the image is built. To the rest of the story it is a run whose artifacts take their time to be
 // listed: the wait is behind `list()`. It ends when all that is wanted is there; at the limit; and before that when the job that
-// makes it has ended without it, as far as the run's jobs may be read.
-//
-// A run that is run again still has the artifacts of its earlier attempts. Those count once the job that makes them is done in
-// this attempt, which is at once when only later jobs are run again.
+// makes it has ended without it, as far as the run's jobs may be read (producers.ts).
 
-export interface WaitTools {
-  /** Undefined without a token. */
-  readonly jobs: RunJobs | undefined;
-  /** Name of the runner that this job is on; empty where nobody says. */
-  readonly runnerName: string;
-  readonly runAttempt: number;
-  readonly log: Log;
+export interface WaitTools extends ProducersTools {
   readonly timeline: Timeline;
-  readonly signal: AbortSignal;
   readonly pace?: WaitPace;
 }
 
@@ -56,7 +44,7 @@ export function waitingReader(reader: ArtifactReader, plan: WaitPlan, tools: Wai
 
 async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitTools): Promise<readonly Artifact[]> {
   const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
-  const producers = watchProducers(plan, tools, pace);
+  const producers = watchProducers(plan.job, tools, pace.jobs);
   const began = performance.now();
   const limitMs = plan.minutes * 60_000;
   const look = async (): Promise<Look> => {
@@ -112,84 +100,8 @@ interface Look {
   readonly missing: readonly string[];
 }
 
-/** What is known of the jobs that may make what is wanted. */
-interface Producers {
-  /** The jobs that have ended without making it; undefined while it can still come, and where nobody knows. */
-  readonly over: readonly RunJob[] | undefined;
-  /** Artifacts that are older than this, in ms since the epoch, are about to be replaced. */
-  readonly since: number | undefined;
-  /** Names of all jobs that are known. */
-  readonly jobs: readonly string[];
-}
-
-const nothingKnown: Producers = { over: undefined, since: undefined, jobs: [] };
-
 function counts(createdAt: string | undefined, { since }: Producers): boolean {
   return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
-}
-
-/** Asks for the jobs now and then, and answers with what was known last in between. */
-function watchProducers(plan: WaitPlan, tools: WaitTools, pace: WaitPace): () => Promise<Producers> {
-  const { jobs, runAttempt, log, signal } = tools;
-  if (runAttempt > 1 && (jobs === undefined || plan.job === undefined)) log.warning(mayBeOlder(runAttempt));
-  let known = nothingKnown;
-  let isReadable = jobs !== undefined;
-  let askedMs = -Infinity;
-  let wasOver = false;
-  return async () => {
-    if (jobs === undefined || !isReadable || performance.now() - askedMs < pace.jobs) return known;
-    askedMs = performance.now();
-    try {
-      const all = await jobs.list();
-      const { ended, isCertain } = whoHasEnded(all, plan.job, tools.runnerName);
-      const isRunAgain = runAttempt > 1 && plan.job !== undefined && ended === undefined;
-      known = {
-        // What has just ended may start others, and what it has made may not be listed at once: that takes a second look.
-        over: isCertain || wasOver ? ended : undefined,
-        since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
-        jobs: all.map(({ name }) => name),
-      };
-      wasOver = ended !== undefined;
-    } catch (error) {
-      signal.throwIfAborted();
-      isReadable = false;
-      known = nothingKnown;
-      log.info(
-        `The jobs of this run can't be read (${messageOf(error)}): that the build has failed is noticed at the limit only. ` +
-          'The job’s own token may read them with `permissions: actions: read`.',
-      );
-      if (runAttempt > 1 && plan.job !== undefined) log.warning(mayBeOlder(runAttempt));
-    }
-    return known;
-  };
-}
-
-/**
- * The jobs that were to make what is wanted, once all of them have ended: those that `wanted` names, else all but this one.
- * @param runnerName of this job
- * @returns certain where one of them has failed or was left out, and it is known that nobody else is to make it
- */
-export function whoHasEnded(
-  jobs: readonly RunJob[],
-  wanted: string | undefined,
-  runnerName: string,
-): { readonly ended: readonly RunJob[] | undefined; readonly isCertain: boolean } {
-  // A runner has one job at a time.
-  const own = jobs.find(({ conclusion, runner }) => conclusion === undefined && runner !== '' && runner === runnerName);
-  const named = jobs.filter(({ name }) => wanted !== undefined && isNamed(name, wanted));
-  const producers = wanted !== undefined ? named : own === undefined ? [] : jobs.filter((job) => job !== own);
-  const isKnown = wanted !== undefined ? named.length > 0 : own !== undefined;
-  const isOver = isKnown && producers.every(({ conclusion }) => conclusion !== undefined);
-  return {
-    ended: isOver ? producers : undefined,
-    isCertain: isOver && wanted !== undefined && producers.some(({ conclusion }) => conclusion !== 'success'),
-  };
-}
-
-/** Of a matrix, the job's own name stands for all of its legs: `build` for `build (arm64)`. */
-function isNamed(name: string, wanted: string): boolean {
-  if (isPattern(wanted)) return matchesPattern(wanted, name);
-  return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
 }
 
 function described(ended: readonly RunJob[]): string {
@@ -205,13 +117,6 @@ const endedHint = 'Look at the log of that job. If it is another one that makes 
 function lateHint({ jobs }: Producers): string {
   const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
   return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
-}
-
-function mayBeOlder(runAttempt: number): string {
-  return (
-    `This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is taken, even where it is being built again. ` +
-    'With `wait-for-job` and `permissions: actions: read` the new one is waited for.'
-  );
 }
 
 function listed(names: readonly string[]): string {

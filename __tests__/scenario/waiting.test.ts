@@ -149,6 +149,21 @@ describe('a run that is run again', () => {
     expect(outcome.log).not.toMatch(/Waiting|::warning/);
   });
 
+  test('for its failed tests only, in a list that leaves out the others: the same', async () => {
+    await started({ name: 'build', state: 'success' }, { ...self, state: 'failure' }, { ...self, attempt: 2 });
+    const outcome = await waits({ 'wait-for-job': 'build' }, again);
+    expect(outcome.outputs['loaded']).toBe('true');
+    expect(outcome.log).not.toMatch(/Waiting|::warning/);
+  });
+
+  test('with its build, which isn’t listed yet because it waits for another job: the earlier image is not taken', async () => {
+    const lint = { name: 'lint', state: 'success' };
+    const earlier = [lint, { name: 'build', state: 'success' }, { ...self, state: 'failure' }];
+    await started(...earlier, { name: 'lint', attempt: 2 }, { ...self, attempt: 2 });
+    const outcome = await waits({ 'wait-minutes': '0.03', 'wait-for-job': 'build' }, again);
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+  });
+
   test.each<[string, () => Inputs]>([
     ['no job is named', () => ({})],
     [

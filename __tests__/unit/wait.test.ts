@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { waitingReader, whoHasEnded } from '../../load-image/wait.ts';
+import { watchProducers, whoHasEnded, withCarriedOver } from '../../load-image/producers.ts';
+import { waitingReader } from '../../load-image/wait.ts';
 import type { RunJob } from '../../shared/artifacts/run-jobs.ts';
 import type { Artifact } from '../../shared/artifacts/store.ts';
 import { timeline } from '../../shared/base/timeline.ts';
@@ -24,6 +25,51 @@ test.each<[string, readonly RunJob[], string | undefined, string, boolean, boole
 ])('%s', (_, jobs, wanted, runner, isOver, isCertain) => {
   const { ended, isCertain: certain } = whoHasEnded(jobs, wanted, runner);
   expect([ended !== undefined, certain]).toEqual([isOver, isCertain]);
+});
+
+test.each<[string, readonly RunJob[], readonly string[]]>([
+  ['only what failed is run again: the rest counts as it was', [own], ['test', 'lint', 'build']],
+  [
+    'it is the service that carries it over',
+    [own, job('build', 'success'), job('lint', 'success')],
+    ['test', 'build', 'lint'],
+  ],
+  ['all is run again, and the build waits for another', [own, job('lint')], ['test', 'lint']],
+])('in a re-run: %s', (_, jobs, expected) => {
+  const earlier = [job('lint', 'success'), job('build', 'success'), job('test', 'success')];
+  expect(withCarriedOver(jobs, earlier, 'mine').map(({ name }) => name)).toEqual(expected);
+});
+
+test('in a re-run, what was known to be about to be replaced still is when the jobs can’t be read any more', async () => {
+  let asked = 0;
+  const warnings: string[] = [];
+  const none = (): void => undefined;
+  const state = watchProducers(
+    'build',
+    {
+      jobs: {
+        list: () => ((asked += 1) === 1 ? Promise.resolve([job('build'), own]) : Promise.reject(new Error('HTTP 502'))),
+        earlier: () => Promise.resolve([]),
+        startedAt: () => Promise.resolve(1000),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      },
+      runnerName: 'mine',
+      runAttempt: 2,
+      log: {
+        info: none,
+        notice: none,
+        warning: (line) => void warnings.push(line),
+        chapter: (_, work) => work(),
+        progress: progressTo(none),
+      },
+      signal: new AbortController().signal,
+    },
+    0,
+  );
+  expect((await state()).since).toBe(1000);
+  expect((await state()).since).toBe(1000);
+  expect((await state()).since).toBe(1000);
+  expect([asked, warnings]).toEqual([2, []]);
 });
 
 interface Played {
@@ -52,6 +98,7 @@ async function play(jobs: readonly (readonly RunJob[])[], appearsAt: number, wan
     {
       jobs: {
         list: () => Promise.resolve(jobs[Math.min(asked++, jobs.length - 1)] ?? []),
+        earlier: () => Promise.resolve([]),
         startedAt: () => Promise.resolve(0),
         [Symbol.asyncDispose]: () => Promise.resolve(),
       },

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
+import { type JsonObject, objectsOf, stringOr } from '../base/json.ts';
 import type { Proxies } from '../base/proxies.ts';
 import { httpClient } from './http.ts';
 import { restClient } from './rest-client.ts';
@@ -18,6 +18,8 @@ export interface RunJob {
 export interface RunJobs extends AsyncDisposable {
   /** All that there are by now: a job appears when those that it needs are done. */
   list(): Promise<readonly RunJob[]>;
+  /** The last execution of each job in the attempts before this one. */
+  earlier(): Promise<readonly RunJob[]>;
   /** When the attempt began, in ms since the epoch. */
   startedAt(): Promise<number>;
 }
@@ -43,20 +45,31 @@ export function runJobs(options: RunJobsOptions): RunJobs {
   const http = httpClient(proxies, signal);
   const rest = restClient({ ...options, http });
   const owner = repository.split('/').map(encodeURIComponent).join('/');
-  const attempt = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}/attempts/${String(runAttempt)}`;
+  const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
+  const attempt = `${run}/attempts/${String(runAttempt)}`;
+  const jobsAt = async (path: string): Promise<readonly JsonObject[]> => {
+    const jobs: JsonObject[] = [];
+    for await (const page of rest.pages(path)) jobs.push(...objectsOf(page['jobs']));
+    return jobs;
+  };
   return {
-    list: async () => {
-      const jobs: RunJob[] = [];
-      for await (const page of rest.pages(`${attempt}/jobs?per_page=100`))
-        jobs.push(...objectsOf(page['jobs']).map(parseJob));
-      return jobs;
+    list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
+    earlier: async () => {
+      const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
+      const before = all.filter((job) => attemptOf(job) < runAttempt);
+      const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
+      return [...new Map(latest.map((job) => [job.name, job])).values()];
     },
     startedAt: async () => {
-      const run = await rest.get(`${attempt}?exclude_pull_requests=true`);
-      return Date.parse(isObject(run) ? stringOr(run['run_started_at'], '') : '');
+      const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
+      return Date.parse(stringOr(startedAt, ''));
     },
     [Symbol.asyncDispose]: () => http.close(),
   };
+}
+
+function attemptOf(job: JsonObject): number {
+  return Number(job['run_attempt'] ?? 1);
 }
 
 function parseJob(item: JsonObject): RunJob {

@@ -113,6 +113,7 @@ const routes: readonly Route[] = [
   { operation: 'GetWorkflowRun', pattern: /^\/runs\/(\d+)$/, answer: getRun },
   { operation: 'GetRunAttempt', pattern: /^\/runs\/(\d+\/attempts\/\d+)$/, answer: getAttempt },
   { operation: 'ListAttemptJobs', pattern: /^\/runs\/(\d+\/attempts\/\d+)\/jobs$/, answer: listJobs },
+  { operation: 'ListRunJobs', pattern: /^\/runs\/(\d+)\/jobs$/, answer: listRunJobs },
   { operation: 'ListRunArtifacts', pattern: /^\/runs\/(\d+)\/artifacts$/, answer: listArtifacts },
   { operation: 'DownloadArtifact', pattern: /^\/artifacts\/(\d+)\/zip$/, answer: download },
 ];
@@ -202,6 +203,20 @@ function listJobs(parts: RestParts, url: URL, repository: string, path: string):
   const [run, number = 1] = attemptOf(parts, repository, path) ?? [];
   if (run === undefined) return notFound;
   const found = (run.jobs ?? []).filter(({ attempt = 1 }) => attempt === number);
+  return paged(parts, url, found, (items) => ({
+    total_count: found.length,
+    jobs: items.map((job) => jobJson(parts, run, job, found.indexOf(job) + 1)),
+  }));
+}
+
+/** Of all attempts (`filter=all`), or of the last one. */
+function listRunJobs(parts: RestParts, url: URL, repository: string, id: string): Answer {
+  const run = runsOf(parts, repository).find((candidate) => String(candidate.id) === id);
+  if (run === undefined) return notFound;
+  const jobs = run.jobs ?? [];
+  const last = Math.max(1, ...jobs.map(({ attempt = 1 }) => attempt));
+  const isAll = url.searchParams.get('filter') === 'all';
+  const found = jobs.filter(({ attempt = 1 }) => isAll || attempt === last);
   return paged(parts, url, found, (items) => ({
     total_count: found.length,
     jobs: items.map((job) => jobJson(parts, run, job, found.indexOf(job) + 1)),
