@@ -13,6 +13,7 @@ import type { ArtifactReader, ArtifactStore } from '../shared/artifacts/store.ts
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
+import { imageNodes } from '../shared/docker/image-nodes.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
@@ -28,8 +29,9 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
   const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
-  const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
+  const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
+  const nodes = await imageNodes(into, signal);
   const ownStore = (): ArtifactStore =>
     runStore({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal });
   await using found =
@@ -44,6 +46,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
     engine: containerEngine(engine, context.tempRoot, signal),
+    nodes,
     registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
     store,
     ownStore,

@@ -1,8 +1,14 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 import { type LoadInputs, readLoadInputs } from './inputs.ts';
 
+/** Where the image goes, besides or instead of the engine. */
+export interface PlaceInputs {
+  readonly into: string;
+  readonly ociLayout: string | undefined;
+}
+
 /** The inputs of load-image for any number of images; the joined action, which has one, doesn't know them. */
-export interface ImagesInputs extends LoadInputs {
+export interface ImagesInputs extends LoadInputs, PlaceInputs {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];
   readonly load: boolean;
@@ -15,6 +21,8 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
   return {
     ...readLoadInputs(inputs),
     artifactNames: inputs.list('artifact-name'),
+    into: inputs.text('into'),
+    ociLayout: inputs.optional('oci-layout'),
     load: inputs.boolean('load'),
     digestsArtifact: inputs.optional('digests-artifact'),
     digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),

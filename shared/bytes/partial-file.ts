@@ -121,7 +121,7 @@ async function makeFolder(path: string): Promise<void> {
 }
 
 /** Names what a lock of `lockPath` holds for: this boot and network namespace. */
-async function lockScope(): Promise<string> {
+export async function lockScope(): Promise<string> {
   const parts = [
     readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
     readlink('/proc/self/ns/net').catch(() => ''),
@@ -132,16 +132,20 @@ async function lockScope(): Promise<string> {
     .slice(0, 8);
 }
 
-// Who has the lock knows that no other process within its scope writes here. Of others it is known after a day.
-async function removeRemains(path: string, locks: string): Promise<void> {
+/**
+ * Removes what killed steps left beside a path: files or folders called `<path>.partial-<scope>-<16 hex digits>`. Who has the lock
+ * knows that no other process within its scope writes here; of others it is known after a day.
+ */
+export async function removeRemains(path: string, locks: string): Promise<void> {
   const [folder, prefix] = [dirname(path), `${basename(path)}.partial-`];
   for (const name of await readdir(folder).catch(() => [])) {
     if (!name.startsWith(prefix) || !/^[0-9a-f]{8}-[0-9a-f]{16}$/.test(name.slice(prefix.length))) continue;
     const file = await lstat(join(folder, name)).catch(() => undefined);
-    if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid)) continue;
+    if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
+      continue;
     const isDead = process.platform === 'linux' && name.startsWith(`${prefix}${locks}-`);
     if (isDead || Date.now() - file.mtimeMs > remainsMs)
-      await rm(join(folder, name), { force: true }).catch(() => undefined);
+      await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
