@@ -52,6 +52,15 @@ export const goParts = {
     flags: ['-ldflags=-X github.com/moby/moby/v2/dockerversion.Version=29.7.0'],
     minutes: 3,
   },
+  // Its command alone: the image of its nodes is in a registry.
+  kind: {
+    title: 'kind 0.33.0',
+    module: 'sigs.k8s.io/kind',
+    version: 'v0.33.0',
+    programs: ['.'],
+    flags: [],
+    minutes: 1,
+  },
   // What Debian's stable has is too old for Docker 29.7: it knows no time namespace. Static, so that it runs in an image too.
   runc: {
     title: 'runc 1.5.2',

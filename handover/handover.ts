@@ -1,7 +1,8 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan/plan.ts';
 import { type FromTools, loadFrom } from '../load-image/from/from.ts';
-import { loadHandover, type LoadResult } from '../load-image/load-image.ts';
+import { loadHandover } from '../load-image/load-image.ts';
+import type { LoadResult } from '../load-image/result.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';

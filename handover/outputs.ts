@@ -8,7 +8,7 @@ export function handoverOutputs(result: HandoverResult): Readonly<Record<string,
   return {
     source: result.kind === 'loaded' ? 'artifact' : 'build',
     image: loaded.reference,
-    'image-id': loaded.image.imageId,
+    'image-id': loaded.image?.imageId ?? '',
     'config-digest': loaded.identity.configDigest ?? '',
     platform: formatPlatform(loaded.identity.platform),
     'artifact-name': loaded.artifact?.name ?? '',

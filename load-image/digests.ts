@@ -5,7 +5,7 @@ import { isObject, parseJson } from '../shared/base/json.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import type { LoadResult } from './load-image.ts';
+import type { LoadResult } from './result.ts';
 import { digestsFileName, type DigestsPlan } from './plan/images-plan.ts';
 import type { Identity } from './identity.ts';
 

@@ -1,10 +1,13 @@
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import type { Log, TotalBytes } from '../shared/base/log.ts';
+import type { LentChunks } from '../shared/bytes/chunks.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
+import type { ImageContents } from '../shared/image/manifest.ts';
 import type { Reference } from '../shared/image/reference.ts';
+import type { NamedImage } from '../shared/tar/tarball-writer.ts';
 import type { Identity, KnownImage } from './identity.ts';
 import { type OwnNames, ownNames } from '../shared/docker/own-names.ts';
 import { fetchOverlapped } from './overlap/overlap.ts';
@@ -26,6 +29,8 @@ export interface FeedJob {
   readonly overlap: boolean;
   /** Sees the tarball as it is in the artifact; undefined when no file is wanted. */
   readonly tee: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
+  /** Sees each layer of the tarball; undefined when no layout is wanted. */
+  readonly teeLayer?: ((chunks: LentChunks) => LentChunks) | undefined;
 }
 
 /** An image that is in the engine, not yet proved. */
@@ -35,6 +40,8 @@ export interface ArrivedImage {
   readonly identity: Identity;
   /** What it is to be called. */
   readonly references: readonly Reference[];
+  /** What it consists of, where all of it has passed by here. */
+  readonly contents?: ImageContents;
 }
 
 /** The one that is meant first, and what came with it. */
@@ -70,12 +77,12 @@ export async function feed(tools: FeedTools, job: FeedJob): Promise<Arrival> {
 /** @returns undefined when the whole tarball has to be sent */
 async function byLayers(
   { engine, log }: FeedTools,
-  { content, record, known, info, reference, overlap, tee }: FeedJob,
+  { content, record, known, info, reference, overlap, tee, teeLayer }: FeedJob,
   names: OwnNames,
   onBytes: OnBytes,
 ): Promise<ArrivedImages | undefined> {
-  // A file is wanted whole.
-  if (!overlap || known === undefined || record === undefined || tee !== undefined) return undefined;
+  // A file or a layout is wanted whole.
+  if (!overlap || known === undefined || record === undefined || (tee ?? teeLayer) !== undefined) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const arrived: ArrivedImage[] = [];
@@ -93,11 +100,12 @@ async function byLayers(
 
 async function asWhole(
   { engine, log }: FeedTools,
-  { content, record, info, reference, tee }: FeedJob,
+  { content, record, info, reference, tee, teeLayer }: FeedJob,
   names: OwnNames,
   onBytes: OnBytes,
 ): Promise<ArrivedImages> {
-  const request = { content, record, reference, platform: info.platform, repository: names.repository, tee };
+  const { platform } = info;
+  const request = { content, record, reference, platform, repository: names.repository, tee, teeLayer };
   return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
     const tarball = wholeTarball(request, (bytes) => {
       onBytes(bytes);
@@ -115,12 +123,20 @@ async function asWhole(
   });
 }
 
+/** The images for an OCI layout: each under one name, so that a layout of one image needs none. */
+export function layoutImages(images: readonly Pick<ArrivedImage, 'contents' | 'references'>[]): readonly NamedImage[] {
+  return images.flatMap(({ contents, references }) =>
+    contents === undefined ? [] : [{ image: contents, references: references.slice(0, 1) }],
+  );
+}
+
 /** What the log calls it when bytes of the artifact pass to the engine. */
-function wordFor({ downloaded }: ArtifactContent): string {
+export function wordFor({ downloaded }: ArtifactContent): string {
   return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
 
-function wholeSize(content: ArtifactContent, record: HandoverRecord | undefined): TotalBytes {
+/** Bytes of the tarball, as far as they are known. */
+export function wholeSize(content: ArtifactContent, record: HandoverRecord | undefined): TotalBytes {
   // Where it isn't here, the artifact's digest takes reading all of it.
   const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
   return total ?? 'unknown';

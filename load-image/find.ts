@@ -50,20 +50,29 @@ async function openHandover(content: ArtifactContent, log: Log): Promise<Handove
   return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
 }
 
+/** What to say of a wait in vain. */
+export interface VainWait {
+  /** How long it was waited, and why not longer: a sentence. */
+  readonly why: string;
+  readonly hint: string;
+}
+
 /**
  * What to say of names, or patterns, that stand for no artifact: it lists what is there.
  * @param runAttempt which attempt of the run this is
  */
-function artifactNotFound(
+export function artifactNotFound(
   wanted: readonly string[],
   artifacts: readonly Artifact[],
   runAttempt: number,
+  vain?: VainWait,
 ): HandoverError {
   const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
   return new HandoverError(
     'artifact-not-found',
-    `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`,
-    'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+    `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`,
+    (vain?.hint ??
+      'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
       (runAttempt > 1
         ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
           '`retention-days` of export-image.'

@@ -1,61 +1,50 @@
 import { hostname } from 'node:os';
-import type { Artifact, ArtifactContent } from '../shared/artifacts/store.ts';
+import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import { partialFile } from '../shared/bytes/partial-file.ts';
 import type { Engine } from '../shared/docker/engine.ts';
-import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
+import type { EngineInfo } from '../shared/docker/output.ts';
+import type { ImageNode } from '../shared/docker/image-nodes.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
-import { type HandoverRecord, imagesOf } from '../shared/image/record.ts';
+import { imagesOf } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { type ArrivedImage, type ArrivedImages, feed } from './feed.ts';
+import { layoutFolder } from '../shared/layout/layout-folder.ts';
+import { type ArrivedImage, type ArrivedImages, feed, layoutImages } from './feed.ts';
 import { findHandover, type FindTools, type Handover } from './find.ts';
 import type { Identity } from './identity.ts';
 import { findHere, proveAndName, requireNames } from './name.ts';
 import { sweepNames } from '../shared/docker/own-names.ts';
+import { hostInfo, loadIntoNodes } from './nodes.ts';
 import { type EachPlan, fallbackReference, type LoadPlan } from './plan/plan.ts';
+import type { LoadResult } from './result.ts';
 import { requireExpected } from './verify.ts';
 import { chooseRecorded } from './whole-tarball.ts';
-
-/** What happened. */
-export interface LoadResult {
-  readonly reference: string;
-  readonly image: InspectedImage;
-  readonly identity: Identity;
-  /** Where it came from: `engine` when it was here already, `build` when this job has made it and handed over nothing. */
-  readonly source: 'artifact' | 'registry' | 'engine' | 'build';
-  /** Undefined when no artifact was needed. */
-  readonly artifact: Artifact | undefined;
-  readonly record: HandoverRecord | undefined;
-  /** Bytes that were downloaded. */
-  readonly size: number;
-  readonly loaded: boolean;
-  /** The fallback that was pulled, and why. */
-  readonly fallback?: { readonly reference: string; readonly reason: string };
-  /** Further images of the same artifact. */
-  readonly further: readonly { readonly reference: string; readonly identity: Identity }[];
-}
 
 export interface LoadTools extends FindTools {
   readonly engine: Engine;
   readonly log: Log;
   readonly timeline: Timeline;
+  /** Where the image goes to instead of into the engine. */
+  readonly nodes?: readonly ImageNode[] | undefined;
 }
 
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
 
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 export async function loadImage(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
-  const { engine, log, timeline } = tools;
+  const { log, timeline } = tools;
   const found = log.chapter('Find the artifact', () =>
     timeline.measure('Find', () => findHandover(plan.artifactName, tools)),
   );
   found.catch(() => undefined); // thrown below; an engine that isn't there comes first
-  const info = await engine.info();
+  const info = await hostInfo(tools);
   return loadHandover(plan, tools, await found, info);
 }
 
@@ -75,12 +64,17 @@ export async function loadHandover(
   const claimed = claimedImage(handover, plan.reference);
   // What is only claimed may be reason enough to load nothing; never to load it.
   if (claimed !== undefined) requireExpected(plan, claimed, info.platform);
+  const { nodes } = tools;
+  if (nodes !== undefined) {
+    await requireSpace(plan, content, undefined);
+    return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
+  }
   const here = await alreadyHere(plan, { ...tools, info }, handover);
   if (here !== undefined) {
     await using guard = guardTags(engine, log.warning);
     const result = await finish(plan, { ...tools, info }, handover, here, guard);
     guard.keep();
-    await sweepNames(tools, result.image.repoTags);
+    await sweepNames(tools, result.image?.repoTags ?? []);
     return result;
   }
 
@@ -91,16 +85,19 @@ export async function loadHandover(
       async () => {
         const path = plan.tarballPath;
         await using kept = path === undefined ? undefined : await partialFile(path, spaceAdvice, log);
-        const { reference, overlap } = plan;
-        const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+        const { reference, overlap, layoutPath } = plan;
+        await using layout = layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log);
+        const tees = { tee: kept?.tee, teeLayer: layout?.tee };
+        const job = { content, record, known, info, reference, overlap, ...tees };
         await using arrival = await feed(tools, job);
         // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
         await using guard = guardTags(engine, log.warning);
         const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
         const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+        await layout?.commit(layoutImages(arrival.images));
         await kept?.commit();
         guard.keep();
-        return result;
+        return { ...result, layoutPath };
       },
     ),
   );
@@ -130,7 +127,7 @@ async function alreadyHere(
   { engine, log, info }: EngineTools,
   { content, known }: Handover,
 ): Promise<PresentImages | undefined> {
-  if (known === undefined || plan.tarballPath !== undefined) return undefined;
+  if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined) return undefined;
   const images: ArrivedImage[] = [];
   for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
     const name = await findHere({ engine, info }, chosen.identity, references);
@@ -182,14 +179,15 @@ export function engineFolder(info: EngineInfo): string | undefined {
 }
 
 async function requireSpace(
-  plan: Pick<LoadPlan, 'tarballPath'>,
+  { tarballPath, layoutPath }: Pick<LoadPlan, 'tarballPath' | 'layoutPath'>,
   content: ArtifactContent,
-  info: EngineInfo,
+  info: EngineInfo | undefined,
 ): Promise<void> {
   const { size } = content.artifact;
-  if (plan.tarballPath !== undefined) await requireDiskSpace(plan.tarballPath, size, 'The tarball', spaceAdvice);
-  const folder = engineFolder(info);
-  if (folder === undefined) return;
+  if (tarballPath !== undefined) await requireDiskSpace(tarballPath, size, 'The tarball', spaceAdvice);
+  if (layoutPath !== undefined) await requireDiskSpace(layoutPath, size, 'The OCI layout', layoutAdvice);
+  const folder = info === undefined ? undefined : engineFolder(info);
+  if (info === undefined || folder === undefined) return;
   await requireDiskSpace(
     folder,
     spaceNeeded(info, size),

@@ -1,15 +1,19 @@
 import { loadOutputs } from './outputs.ts';
-import { readImagesInputs, readRunInputs } from './own-inputs.ts';
+import { readImagesInputs, readRunInputs, readWaitInputs } from './own-inputs.ts';
 import { planImages } from './plan/images-plan.ts';
 import { planRun } from './plan/run-plan.ts';
+import { planWait } from './plan/wait-plan.ts';
 import { loadImages } from './several.ts';
 import { imagesSummary } from './summary.ts';
+import { waitingReader } from './wait.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
+import { runJobs } from '../shared/artifacts/run-jobs.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
-import type { ArtifactStore } from '../shared/artifacts/store.ts';
+import type { ArtifactReader, ArtifactStore } from '../shared/artifacts/store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
+import { imageNodes } from '../shared/docker/image-nodes.ts';
 import { dockerRegistry } from '../shared/docker/registry.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
@@ -18,21 +22,31 @@ import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
-  limit(readTimeLimit(inputs));
+  const limitMinutes = readTimeLimit(inputs);
+  limit(limitMinutes);
   const given = readImagesInputs(inputs);
   const plan = planImages(given, context.maxRetentionDays);
-  const { other, fallback } = planRun(readRunInputs(inputs), plan, context.producer.repository);
-  const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
+  const runInputs = readRunInputs(inputs);
+  const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
+  const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
+  const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
+  const nodes = await imageNodes(into, signal);
   const ownStore = (): ArtifactStore =>
     runStore({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal });
-  await using store =
+  await using found =
     other === undefined
       ? ownStore()
       : otherRunStore({ ...context, ...other, say: log.info, progress: log.progress, maskSecret, signal });
+  const { githubToken: token = '' } = runInputs;
+  const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
+  await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);
+  const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
+  const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
   const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
     engine: containerEngine(engine, context.tempRoot, signal),
+    nodes,
     registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
     store,
     ownStore,

@@ -84,6 +84,6 @@ async function inspect(engine: Engine, name: string): Promise<InspectedImage> {
   throw new HandoverError(
     'image-missing',
     `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`,
-    `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`,
+    `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
   );
 }

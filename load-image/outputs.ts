@@ -15,7 +15,7 @@ export function loadOutputs({ images, loaded }: ImagesResult, own: OwnRun): Read
   const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
   return {
     image: result?.reference ?? '',
-    'image-id': result?.image.imageId ?? '',
+    'image-id': result?.image?.imageId ?? '',
     'config-digest': image?.configDigest ?? '',
     platform: image?.platform ?? '',
     'artifact-id': String(image?.artifact?.id ?? ''),

@@ -10,7 +10,9 @@ import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages, mappedLoad } from './digests.ts';
 import { type Handover, openHandovers } from './find.ts';
 import { type FromTools, loadFrom } from './from/from.ts';
-import { engineFolder, loadHandover, type LoadResult, type LoadTools, spaceNeeded } from './load-image.ts';
+import { engineFolder, loadHandover, type LoadTools, spaceNeeded } from './load-image.ts';
+import type { LoadResult } from './result.ts';
+import { enginesOf, hostInfo } from './nodes.ts';
 import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
 import type { EachPlan } from './plan/plan.ts';
 import { differences, requireExpected } from './verify.ts';
@@ -118,10 +120,10 @@ async function loadSideBySide(
   tools: LoadTools,
   opened: readonly Outcome<Handover>[],
 ): Promise<readonly LoadResult[]> {
-  const { engine, log, timeline } = tools;
+  const { log, timeline } = tools;
   const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
   requireOwnReferences(handovers);
-  const info = await engine.info();
+  const info = await hostInfo(tools);
   const atOnce = await chooseAtOnce(info, handovers);
   const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
   const loaded = await log.chapter(title, () =>
@@ -164,8 +166,10 @@ function sameReference(reference: string, one: string, other: string): HandoverE
 }
 
 // An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere({ engine }: LoadTools, info: EngineInfo, result: LoadResult): Promise<LoadResult> {
-  for (const { reference, identity } of [result, ...result.further]) {
+async function requireStillThere(tools: LoadTools, info: EngineInfo, result: LoadResult): Promise<LoadResult> {
+  const images = [result, ...result.further];
+  const places = enginesOf(tools).flatMap((engine) => images.map((image) => ({ engine, ...image })));
+  for (const { engine, reference, identity } of places) {
     const image = await engine.inspect(reference);
     if (image !== undefined && differences(identity, image, info.imageStore).length === 0) continue;
     throw new HandoverError(

@@ -4,7 +4,7 @@ import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { digestsFileName } from './plan/images-plan.ts';
-import type { LoadResult } from './load-image.ts';
+import type { LoadResult } from './result.ts';
 import type { ImagesResult } from './several.ts';
 
 const sources = {
@@ -20,7 +20,8 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
   const from = record?.producer;
   const facts = [
     ['Image', code(result.reference)],
-    ['Image ID here', code(result.image.imageId)],
+    ...(result.image === undefined ? [] : [['Image ID here', code(result.image.imageId)]]),
+    ...places(result),
     ['Config digest', identity.configDigest === undefined ? 'unknown' : code(identity.configDigest)],
     ['Platform', formatPlatform(identity.platform)],
     ['Layers', String(identity.diffIds.length)],
@@ -53,6 +54,14 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
   ].join('\n\n');
 }
 
+/** Where the image is, besides the engine. */
+function places({ nodes = [], layoutPath }: LoadResult): readonly (readonly string[])[] {
+  return [
+    ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(code).join(', ')]]),
+    ...(layoutPath === undefined ? [] : [['OCI layout', code(layoutPath)]]),
+  ];
+}
+
 function downloaded({ size, record, loaded, source }: LoadResult): string {
   if (size === 0) return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
   const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
@@ -60,8 +69,9 @@ function downloaded({ size, record, loaded, source }: LoadResult): string {
   return `${formatBytes(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
 
-function title({ fallback, loaded }: LoadResult): string {
+function title({ fallback, loaded, nodes }: LoadResult): string {
   if (fallback !== undefined) return '⚠️ Pulled instead:';
+  if (nodes?.length === 0) return '📦 Downloaded and verified';
   return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
 }
 

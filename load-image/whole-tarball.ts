@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
 import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../shared/bytes/chunks.ts';
+import { formatManifest, type ImageContents, layerMediaType } from '../shared/image/manifest.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { corrupt, type HandoverRecord, imagesOf } from '../shared/image/record.ts';
 import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
@@ -25,6 +26,8 @@ export interface PassedImage {
   readonly loadedAs: string;
   /** What it is to be called in the end. */
   readonly references: readonly Reference[];
+  /** What it consists of; with a manifest of ours where it has none. */
+  readonly contents: ImageContents;
 }
 
 /** A tarball on its way from the artifact to the engine. */
@@ -45,6 +48,10 @@ export interface TarballRequest {
   readonly repository: string;
   /** Sees the file's bytes as they are in the artifact. */
   readonly tee: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
+  /** Sees each layer as it is in the tarball. */
+  readonly teeLayer?: ((chunks: LentChunks) => LentChunks) | undefined;
+  /** Whether only images will do whose manifest names their layers as they lie in the tarball. */
+  readonly needsManifest?: boolean;
 }
 
 /** An image of the tarball, and what it is to be called. */
@@ -129,21 +136,26 @@ async function* rewritten(
   told: (images: readonly PassedImage[]) => void,
 ): AsyncGenerator<LentChunk> {
   const seen = new SeenTarball();
-  for await (const entry of readTarball(plain, seen)) yield* wholeEntry(entry);
+  const { teeLayer = (chunks: LentChunks) => chunks } = request;
+  for await (const entry of readTarball(plain, seen)) yield* wholeEntry(entry, teeLayer);
   const { images } = imagesIn(seen);
   const chosen =
     request.record === undefined
       ? chooseImages(images, request)
       : recordedImages(images, request.record, request.reference);
+  if (request.needsManifest === true && chosen.some(({ image }) => contentsOf(image) === undefined)) throw noManifest();
   const { passed, entries } = closing(chosen, request.repository);
   told(passed);
   for (const [name, bytes] of entries) yield smallEntry(name, bytes);
   yield endOfArchive;
 }
 
-async function* wholeEntry({ name, size, chunks }: PassingEntry): AsyncGenerator<LentChunk> {
+async function* wholeEntry(
+  { name, size, chunks }: PassingEntry,
+  teeLayer: (chunks: LentChunks) => LentChunks,
+): AsyncGenerator<LentChunk> {
   yield tarHeader(name, size);
-  yield* chunks;
+  yield* teeLayer(chunks);
   yield Buffer.alloc(tarPadding(size));
 }
 
@@ -219,6 +231,7 @@ function closing(
     },
     loadedAs: formatReference(loadedAs),
     references,
+    contents: describedContents(image),
   }));
   if (hasManifests) return { passed, entries: smallEntries(whole) };
   const archived = named.map(({ image, loadedAs }) => ({
@@ -227,6 +240,35 @@ function closing(
     references: [loadedAs],
   }));
   return { passed, entries: archiveEntries(archived) };
+}
+
+/** The image as its manifest describes it, or one of ours: each layer under its own digest. */
+function describedContents({ manifest, configDigest, configBytes, config, layers }: TarballImage): ImageContents {
+  const described = layers.map(({ digest, size, packing }) => ({
+    digest,
+    size,
+    mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+    annotations: {},
+  }));
+  const own =
+    manifest === undefined
+      ? { ...formatManifest({ digest: configDigest, size: configBytes.length }, described), layers: described }
+      : {
+          manifestDigest: manifest.digest,
+          manifestBytes: manifest.bytes,
+          manifestMediaType: manifest.mediaType,
+          layers: manifest.layers,
+        };
+  return { configDigest, configBytes, config, ...own };
+}
+
+function noManifest(): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
+      'A containerd would make one, and nobody could say whether it is right.',
+    'Hand the image over with export-image, or make the tarball with Docker 25 or newer.',
+  );
 }
 
 function invalid(message: string, cause?: unknown): HandoverError {

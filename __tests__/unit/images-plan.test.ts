@@ -12,6 +12,8 @@ const inputs: ImagesInputs = {
   ...loadInputs,
   artifactNames: ['docker-image'],
   load: true,
+  into: 'docker',
+  ociLayout: undefined,
   digestsArtifact: undefined,
   digestsRetentionDays: 1,
 };

@@ -24,6 +24,8 @@ describe('planLoad', () => {
       from: 'artifact',
       registryImage: undefined,
       engine: 'docker',
+      into: { kind: 'engine' },
+      layoutPath: undefined,
     });
     expect(formatReference(fallbackReference)).toBe('charon:local');
   });

@@ -1,7 +1,8 @@
 import { type ErrorCode, HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { formatReference, type Reference } from '../../shared/image/reference.ts';
 import { findHandover, type Handover } from '../find.ts';
-import { loadImage, type LoadResult, type LoadTools } from '../load-image.ts';
+import { loadImage, type LoadTools } from '../load-image.ts';
+import type { LoadResult } from '../result.ts';
 import type { LoadPlan } from '../plan/plan.ts';
 import { loadFromRegistry, pullFallback, type RegistryTools } from './registry.ts';
 

@@ -1,6 +1,7 @@
 import type { Handover } from '../find.ts';
 import type { Identity } from '../identity.ts';
-import type { LoadResult, LoadTools } from '../load-image.ts';
+import type { LoadTools } from '../load-image.ts';
+import type { LoadResult } from '../result.ts';
 import { findHere, proveAndName } from '../name.ts';
 import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
 import { requireExpected } from '../verify.ts';

@@ -34,24 +34,27 @@ export function planImages(inputs: ImagesInputs, maxRetentionDays = Infinity): I
   const wanted = [...new Set(artifactNames)];
   const [artifactName = '', ...more] = wanted;
   const isOne = more.length === 0 && !isPattern(artifactName);
-  if (!isOne) requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
-  if (!inputs.load) requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
-  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+  if (!isOne)
+    requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
+  if (!inputs.load)
+    requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
+  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
   for (const part of wanted.flatMap((name) => name.split(/[*?]+/))) if (part !== '') requireArtifactName(part);
   if (isOne) requireArtifactName(artifactName);
-  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
+  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
 }
 
 function whySeveral(wanted: readonly string[]): string {
   return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
 }
 
-type OnlyForOne = 'image' | 'tarball' | 'expected-config-digest' | 'from';
+type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';
 
 function requireNoneOf(inputs: ImagesInputs, names: readonly OnlyForOne[], why: string): void {
-  const { image, tarball, expectedConfigDigest } = inputs;
+  const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
   const from = inputs.from === 'artifact' ? undefined : inputs.from;
-  const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+  const into = inputs.into === 'docker' ? undefined : inputs.into;
+  const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
   const set = names.filter((name) => given[name] !== undefined);
   if (set.length === 0) return;
   throw new HandoverError(

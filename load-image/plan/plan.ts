@@ -1,8 +1,10 @@
 import { basename } from 'node:path';
 import type { LoadInputs } from '../inputs.ts';
+import type { PlaceInputs } from '../own-inputs.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { type Destination, formatDestination, parseDestination } from '../../shared/image/destination.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import { recordName } from '../../shared/image/record.ts';
 import {
@@ -28,6 +30,9 @@ export interface LoadPlan {
   /** What to pull; undefined takes the record's. */
   readonly registryImage: PinnedReference | undefined;
   readonly engine: EngineName;
+  readonly into: Destination;
+  /** Where to write an OCI layout. */
+  readonly layoutPath: string | undefined;
 }
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
@@ -41,15 +46,17 @@ export type EachPlan = Omit<LoadPlan, 'artifactName'>;
 export const fallbackReference = parseTaggedReference('charon:local');
 
 /** @throws HandoverError `invalid-input` */
-export function planLoad(inputs: LoadInputs): LoadPlan {
-  return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
+export function planLoad(inputs: LoadInputs, places?: PlaceInputs): LoadPlan {
+  return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs, places) };
 }
 
 /** @throws HandoverError `invalid-input` */
-export function planEach(inputs: LoadInputs): EachPlan {
+export function planEach(inputs: LoadInputs, places: PlaceInputs = onlyEngine): EachPlan {
   const engine = parseEngineName(inputs.engine);
   const from = choosePlace(inputs.from);
   if (from !== 'artifact') requireDocker(engine, `\`from: ${from}\``);
+  const { ociLayout: layoutPath } = places;
+  const into = planDestination(inputs, places, from, engine);
   return {
     reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
     tarballPath: inputs.tarball,
@@ -60,7 +67,48 @@ export function planEach(inputs: LoadInputs): EachPlan {
     from,
     registryImage: inputs.registryImage === undefined ? undefined : parsePinnedReference(inputs.registryImage),
     engine,
+    into,
+    layoutPath,
   };
+}
+
+/** What the joined action knows of. */
+const onlyEngine: PlaceInputs = { into: 'docker', ociLayout: undefined };
+
+function planDestination(
+  { tarball }: LoadInputs,
+  { into: text, ociLayout }: PlaceInputs,
+  from: ImagePlace,
+  engine: EngineName,
+): Destination {
+  const into = parseDestination(text);
+  const [asked] = [
+    ...(ociLayout === undefined ? [] : ['oci-layout']),
+    ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
+  ];
+  if (asked !== undefined && from !== 'artifact') {
+    throw invalid(
+      `\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`,
+      'Leave `from` out: the image then comes from its artifact.',
+    );
+  }
+  if (into.kind !== 'engine' && engine !== 'docker') {
+    throw invalid(
+      `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`,
+      'Leave one of them out. Nodes of kind and k3d are looked for in docker.',
+    );
+  }
+  if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
+    throw invalid(
+      '`into: none` leaves nothing behind without `oci-layout` or `tarball`.',
+      'Add one of them; with `load: false` nothing is downloaded but what the records say.',
+    );
+  }
+  return into;
+}
+
+function invalid(message: string, hint: string): HandoverError {
+  return new HandoverError('invalid-input', message, hint);
 }
 
 function choosePlace(text: string): ImagePlace {

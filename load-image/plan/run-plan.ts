@@ -95,11 +95,12 @@ function planFallback({ fallbackImage }: RunInputs, images: ImagesPlan): Referen
   if (images.kind !== 'one') {
     throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
   }
-  const { tarballPath, engine } = images.plan;
+  const { tarballPath, layoutPath, into, engine } = images.plan;
   requireDocker(engine, '`fallback-image`');
-  if (tarballPath !== undefined) {
+  const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
+  if (into.kind !== 'engine' || other !== undefined) {
     throw invalid(
-      'Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.',
+      `Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`,
       'Leave one of them out.',
     );
   }

@@ -4,6 +4,7 @@ import { quoteForeign } from './text.ts';
 export const errorCodes = [
   'invalid-input',
   'docker-unavailable',
+  'cluster-not-found',
   'unsupported-host',
   'builder-unsupported',
   'build-failed',

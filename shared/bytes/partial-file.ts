@@ -107,16 +107,20 @@ async function makeFolder(path: string): Promise<void> {
     throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
 
-// Of what another host's or container's steps write it is known after a day.
-async function removeRemains(path: string): Promise<void> {
+/**
+ * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
+ * container's steps write it is known after a day.
+ */
+export async function removeRemains(path: string): Promise<void> {
   const [folder, prefix] = [dirname(path), `${basename(path)}.partial-`];
   for (const name of await readdir(folder).catch(() => [])) {
     const owner = name.slice(prefix.length);
     if (!name.startsWith(prefix) || !isLivingName.test(owner)) continue;
     const file = await lstat(join(folder, name)).catch(() => undefined);
-    if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid)) continue;
+    if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
+      continue;
     if (Date.now() - file.mtimeMs > remainsMs || (await isDead(owner)))
-      await rm(join(folder, name), { force: true }).catch(() => undefined);
+      await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
 

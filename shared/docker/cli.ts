@@ -26,10 +26,13 @@ export interface RunningCli {
   kill(): void;
 }
 
-/** The one place that runs docker or podman. The exit code is the caller's to judge. */
+/** The commands that are run here: those of engines, and containerd's own. */
+export type CommandName = EngineName | 'ctr';
+
+/** The one place that runs docker, podman or ctr. The exit code is the caller's to judge. */
 export interface DockerCli {
   /** The command that is run. */
-  readonly program: EngineName;
+  readonly program: CommandName;
   /** Ends running commands when it is aborted. */
   readonly signal: AbortSignal;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
@@ -54,7 +57,7 @@ const streamMs = 500;
 const answerMs = 60_000;
 
 /** @param signal ends running commands when it is aborted */
-export function dockerCli(signal: AbortSignal, name: EngineName = 'docker'): DockerCli {
+export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
   const cliUntil = (ends: AbortSignal, query: DockerCli['query']): Omit<DockerCli, 'forCleanUp'> => ({
@@ -142,11 +145,11 @@ function afterAbort(signal: AbortSignal, ms: number, reason: HandoverError): Abo
   return controller.signal;
 }
 
-function noAnswer(name: EngineName, ms: number): HandoverError {
+function noAnswer(name: CommandName, ms: number): HandoverError {
   return new HandoverError(
     'docker-unavailable',
     `${name} gave no answer within ${String(ms / 1000)} s.`,
-    `Look at the engine on this runner: ${name} info.`,
+    `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`,
   );
 }
 
@@ -155,7 +158,7 @@ function quoteProgram(path: string): string {
   return `"${path}"`;
 }
 
-function running(name: EngineName, child: ChildProcess, signal: AbortSignal): RunningCli {
+function running(name: CommandName, child: ChildProcess, signal: AbortSignal): RunningCli {
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
   const kill = (): void => {
@@ -188,7 +191,7 @@ function running(name: EngineName, child: ChildProcess, signal: AbortSignal): Ru
   return { stdin, stdout, stderr, exit, kill };
 }
 
-async function findProgram(name: EngineName): Promise<string> {
+async function findProgram(name: CommandName): Promise<string> {
   const path = await which(name, false);
   if (path === '') throw unavailable(name, `there is no ${name} on PATH`);
   return path;
@@ -197,11 +200,12 @@ async function findProgram(name: EngineName): Promise<string> {
 const runnerHints = {
   docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
   podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+  ctr: 'Install containerd on this runner: its command ctr comes with it.',
 } as const;
 
-function unavailable(name: EngineName, why: string, cause?: unknown): HandoverError {
-  const title = name === 'docker' ? 'Docker' : 'Podman';
-  return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+function unavailable(name: CommandName, why: string, cause?: unknown): HandoverError {
+  const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' } as const;
+  return new HandoverError('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 
 /** All that a running command says, once it has ended. */
@@ -217,10 +221,10 @@ export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
 }
 
 const hints = {
-  'load-failed': (program: EngineName) =>
-    `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
-  'image-missing': (program: EngineName) => `Check the engine: ${program} image ls.`,
-  'image-not-found': (program: EngineName) => `Check that the image is in this engine: ${program} image ls.`,
+  'load-failed': (program: CommandName) =>
+    `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+  'image-missing': (program: CommandName) => `Check the engine: ${program} image ls.`,
+  'image-not-found': (program: CommandName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
 
 // What the engine's own words mean, where that isn't plain.

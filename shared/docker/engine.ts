@@ -3,7 +3,15 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
 import { type LentChunks, streamableChunks } from '../bytes/chunks.ts';
-import { type CliOutput, type DockerCli, failedCommand, lastLine, outputOf, type RunningCli } from './cli.ts';
+import {
+  type CliOutput,
+  type CommandName,
+  type DockerCli,
+  failedCommand,
+  lastLine,
+  outputOf,
+  type RunningCli,
+} from './cli.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -18,7 +26,6 @@ import {
   saysNoSuchImage,
 } from './output.ts';
 import { formatPlatform } from '../image/platform.ts';
-import type { EngineName } from '../image/host.ts';
 import { endOfArchive } from '../tar/header.ts';
 
 /** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
@@ -32,7 +39,7 @@ export interface WatchedRegistry {
 /** What the stories need of a container engine. */
 export interface Engine {
   /** The engine's command, for messages. */
-  readonly program: EngineName;
+  readonly program: CommandName;
   /** A reference as this engine lists it; an image ID stays as it is. */
   nameOf(reference: string): string;
   /** Throws `docker-unavailable` without an engine, `unsupported-host` when it doesn't run Linux containers. */
@@ -204,6 +211,15 @@ async function load(
   running: RunningCli,
   chunks: LentChunks,
 ): Promise<LoadReport & { readonly failure?: HandoverError }> {
+  const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
+  const report = parseLoadOutput(`${stdout}\n${stderr}`);
+  if (exitCode === 0 && report.unpackError === undefined) return report;
+  const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+  return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+}
+
+/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
   const ended = new AbortController();
   const { signal } = ended;
@@ -216,7 +232,7 @@ async function load(
       if (!running.stdin.write(chunk)) await once(running.stdin, 'drain', { signal }).catch(() => undefined);
     }
   } catch (error) {
-    // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+    // Killed before its input ends, so that it can't take what it has for the whole.
     running.kill();
     await running.exit;
     throw error;
@@ -224,10 +240,7 @@ async function load(
   running.stdin.end();
   const exitCode = await running.exit;
   const [stdout, stderr] = await said;
-  const report = parseLoadOutput(`${stdout}\n${stderr}`);
-  if (exitCode === 0 && report.unpackError === undefined) return report;
-  const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-  return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+  return { exitCode, stdout, stderr };
 }
 
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.

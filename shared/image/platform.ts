@@ -26,6 +26,7 @@ export function parsePlatform(text: string): Platform {
 const unknown = 'unknown';
 
 const architectureNames: Readonly<Record<string, string>> = {
+  x64: 'amd64',
   x86_64: 'amd64',
   aarch64: 'arm64',
   armv7l: 'arm',

@@ -27,6 +27,8 @@ export interface JobContext {
   /** The longest retention that the repository allows, in days, if the runner says so. */
   readonly maxRetentionDays: number | undefined;
   readonly runner: Runner;
+  /** Name of the runner; empty where there is none. */
+  readonly runnerName: string;
   readonly event: EventFacts;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -59,6 +61,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
+    runnerName: variable('RUNNER_NAME'),
     event: eventFacts(variable),
     metadata: metadataOf(env),
   };

@@ -20,8 +20,21 @@ export interface SeededRun {
   /** Null when the fork is gone. */
   readonly headRepository?: string | null;
   readonly createdAt?: string;
+  /** Its jobs, of all attempts. */
+  readonly jobs?: readonly SeededJob[];
+  /** When each attempt began, the first one first; otherwise with the run. */
+  readonly attempts?: readonly string[];
   /** Artifacts beside those that its jobs upload; they have no content. */
   readonly artifacts?: readonly { readonly name: string; readonly expiresAt: string }[];
+}
+
+/** A job of a run. What is left out: of the first attempt, in progress on some runner. */
+export interface SeededJob {
+  readonly name: string;
+  readonly attempt?: number;
+  /** `queued`, `in_progress`, or else how it was completed: `success`, `failure`, `skipped` … */
+  readonly state?: string;
+  readonly runner?: string;
 }
 
 /** One request that the REST API saw. */
@@ -93,10 +106,13 @@ interface Route {
   readonly answer: (parts: RestParts, url: URL, repository: string, id: string) => Answer;
 }
 
-// docs.github.com/rest/actions: workflow runs and artifacts.
+// docs.github.com/rest/actions: workflow runs, workflow jobs and artifacts.
 const routes: readonly Route[] = [
   { operation: 'ListWorkflowRuns', pattern: /^\/workflows\/([^/]+)\/runs$/, answer: listRuns },
   { operation: 'GetWorkflowRun', pattern: /^\/runs\/(\d+)$/, answer: getRun },
+  { operation: 'GetRunAttempt', pattern: /^\/runs\/(\d+\/attempts\/\d+)$/, answer: getAttempt },
+  { operation: 'ListAttemptJobs', pattern: /^\/runs\/(\d+\/attempts\/\d+)\/jobs$/, answer: listJobs },
+  { operation: 'ListRunJobs', pattern: /^\/runs\/(\d+)\/jobs$/, answer: listRunJobs },
   { operation: 'ListRunArtifacts', pattern: /^\/runs\/(\d+)\/artifacts$/, answer: listArtifacts },
   { operation: 'DownloadArtifact', pattern: /^\/artifacts\/(\d+)\/zip$/, answer: download },
 ];
@@ -167,6 +183,75 @@ function getRun(parts: RestParts, _url: URL, repository: string, id: string): An
   return run === undefined ? notFound : { status: 200, body: runJson(run) };
 }
 
+/** @param path `<run>/attempts/<number>` */
+function attemptOf(parts: RestParts, repository: string, path: string): [SeededRun, number] | undefined {
+  const [id = '', , number = ''] = path.split('/');
+  const run = runsOf(parts, repository).find((candidate) => String(candidate.id) === id);
+  const last = Math.max(run?.attempts?.length ?? 1, ...(run?.jobs ?? []).map(({ attempt = 1 }) => attempt));
+  return run === undefined || Number(number) > last ? undefined : [run, Number(number)];
+}
+
+function getAttempt(parts: RestParts, _url: URL, repository: string, path: string): Answer {
+  const [run, number = 1] = attemptOf(parts, repository, path) ?? [];
+  if (run === undefined) return notFound;
+  const startedAt = run.attempts?.[number - 1] ?? run.createdAt ?? '2026-01-01T00:00:00Z';
+  return { status: 200, body: { ...runJson(run), run_attempt: number, run_started_at: startedAt } };
+}
+
+function listJobs(parts: RestParts, url: URL, repository: string, path: string): Answer {
+  const [run, number = 1] = attemptOf(parts, repository, path) ?? [];
+  if (run === undefined) return notFound;
+  const found = (run.jobs ?? []).filter(({ attempt = 1 }) => attempt === number);
+  return paged(parts, url, found, (items) => ({
+    total_count: found.length,
+    jobs: items.map((job) => jobJson(parts, run, job, found.indexOf(job) + 1)),
+  }));
+}
+
+/** Of all attempts (`filter=all`), or of the last one. */
+function listRunJobs(parts: RestParts, url: URL, repository: string, id: string): Answer {
+  const run = runsOf(parts, repository).find((candidate) => String(candidate.id) === id);
+  if (run === undefined) return notFound;
+  const jobs = run.jobs ?? [];
+  const last = Math.max(1, ...jobs.map(({ attempt = 1 }) => attempt));
+  const isAll = url.searchParams.get('filter') === 'all';
+  const found = jobs.filter(({ attempt = 1 }) => isAll || attempt === last);
+  return paged(parts, url, found, (items) => ({
+    total_count: found.length,
+    jobs: items.map((job) => jobJson(parts, run, job, found.indexOf(job) + 1)),
+  }));
+}
+
+function jobJson(parts: RestParts, run: SeededRun, job: SeededJob, id: number): unknown {
+  const { name, attempt = 1, state = 'in_progress', runner = `GitHub Actions ${String(id)}` } = job;
+  const isCompleted = !['queued', 'in_progress', 'waiting', 'pending'].includes(state);
+  const api = `${parts.api.url()}/repos/${repositoryOf(run)}/actions`;
+  const hasRunner = state !== 'queued' && state !== 'skipped';
+  return {
+    id,
+    run_id: run.id,
+    workflow_name: 'CI',
+    head_branch: run.branch ?? 'main',
+    run_url: `${api}/runs/${String(run.id)}`,
+    run_attempt: attempt,
+    head_sha: '0123456789abcdef0123456789abcdef01234567',
+    url: `${api}/jobs/${String(id)}`,
+    html_url: `${runUrl(repositoryOf(run), run.id)}/job/${String(id)}`,
+    status: isCompleted ? 'completed' : state,
+    conclusion: isCompleted ? state : null,
+    created_at: '2026-01-01T00:00:00Z',
+    started_at: '2026-01-01T00:00:00Z',
+    completed_at: isCompleted ? '2026-01-01T00:01:00Z' : null,
+    name,
+    steps: [],
+    labels: ['ubuntu-latest'],
+    runner_id: hasRunner ? id : null,
+    runner_name: hasRunner ? runner : null,
+    runner_group_id: hasRunner ? 0 : null,
+    runner_group_name: hasRunner ? 'GitHub Actions' : null,
+  };
+}
+
 function listArtifacts(parts: RestParts, url: URL, repository: string, id: string): Answer {
   if (getRun(parts, url, repository, id).status === 404) return notFound;
   const name = url.searchParams.get('name');
@@ -206,7 +291,7 @@ function paged<T>(parts: RestParts, url: URL, items: readonly T[], body: (items:
   return { status: 200, headers, body: body(items.slice((page - 1) * size, page * size)) };
 }
 
-function runJson(run: SeededRun): unknown {
+function runJson(run: SeededRun): Readonly<Record<string, unknown>> {
   const repository = repositoryOf(run);
   const head = run.headRepository === undefined ? repository : run.headRepository;
   const createdAt = run.createdAt ?? '2026-01-01T00:00:00Z';

@@ -1,0 +1,408 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome, type StepRequest } from '../../dev/action-runner.ts';
+import { type ClusterNode, k3dLabels, kindLabels, provideNodeImage, startNode } from '../../dev/cluster-nodes.ts';
+import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
+import { goPart, whyNoGoParts } from '../../dev/go-parts.ts';
+import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
+import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Inputs, testedDocker } from '../fixtures/engines.ts';
+import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
+import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
+
+// Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
+// as kind and k3d label theirs (their own node images can't be had here); and one of this machine.
+
+let engine: DockerEngine;
+let service: ArtifactService;
+let folder: string;
+let nodes: readonly ClusterNode[];
+let other: ClusterNode;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'nodes-'));
+  engine = await startDockerEngine({ store: 'classic', version: testedDocker(), name: 'nodes' });
+  await provideNodeImage(engine);
+  const start = (name: string, labels: ReturnType<typeof kindLabels>, command?: readonly string[]) =>
+    startNode(engine, { name, labels, ...(command === undefined ? {} : { command }) });
+  nodes = [
+    await start('kind-control-plane', kindLabels('kind', 'control-plane')),
+    await start('kind-worker', kindLabels('kind', 'worker')),
+  ];
+  // It has no containerd, and is no node.
+  await start('kind-external-load-balancer', kindLabels('kind', 'external-load-balancer'), ['sleep', '3600']);
+  other = await start('k3d-other-server-0', k3dLabels('other', 'server'));
+  await start('k3d-other-serverlb', k3dLabels('other', 'loadbalancer'), ['sleep', '3600']);
+}, 180_000);
+afterAll(async () => {
+  await engine.stop();
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+
+const begin = async (options: ServiceOptions = {}): Promise<void> =>
+  void (service = await startArtifactService({ tls: true, ...options }));
+beforeEach(() => begin());
+afterEach(async () => {
+  await service.close();
+  for (const { ctr } of [...nodes, other]) {
+    const names = ctr('images', 'ls', '-q').split('\n').filter(Boolean);
+    if (names.length > 0) ctr('images', 'rm', '--sync', ...names);
+  }
+});
+
+const image = makeImage({ layers: 3, layerBytes: 2_000_000 });
+const older = makeImage();
+const charon = 'docker.io/library/charon:local';
+
+async function handOver(of: FixtureImage = image, inputs: Inputs = {}): Promise<void> {
+  const file = join(folder, 'source.tar');
+  writeFileSync(file, savedTarball(of, ['charon:built']));
+  const given = { 'source-tarball': file, image: 'charon:local', tarball: join(folder, 'charon.tar'), ...inputs };
+  const outcome = await step('export-image', given);
+  expect(outcome.log).not.toContain('::error');
+}
+
+function step(action: string, inputs: Inputs, more: Partial<StepRequest> = {}): Promise<StepOutcome> {
+  const expressions = { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token };
+  return runStep({ action, inputs, expressions, ...more, env: { ...service.env(), ...engine.env, ...more.env } });
+}
+
+const load = (inputs: Inputs = {}, more: Partial<StepRequest> = {}): Promise<StepOutcome> =>
+  step('load-image', { into: 'kind', ...inputs }, more);
+
+/** Names and what they stand for, of all images on a node but those that Kubernetes itself names by their ID. */
+const namesOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    ctr('images', 'ls')
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      .flatMap(([name = '', , digest = '']) => (name === '' || name.startsWith('sha256:') ? [] : [[name, digest]])),
+  );
+const idsOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): readonly string[] =>
+  ctr('images', 'ls', '-q')
+    .split('\n')
+    .filter((name) => name.startsWith('sha256:'));
+const check = ({ ctr }: Pick<ClusterNode, 'ctr'>): string => ctr('images', 'check', `name==${charon}`);
+
+function expectOn(
+  all: readonly Pick<ClusterNode, 'ctr'>[],
+  of: FixtureImage,
+  more: Readonly<Record<string, string>> = {},
+): void {
+  for (const node of all) {
+    expect(namesOn(node)).toEqual({ [charon]: of.manifestDigest, ...more });
+    expect(check(node)).toMatch(/complete \((\d+)\/\1\).* true/);
+  }
+}
+
+/** Gives a node an older image under these names. */
+function importOlder({ name, ctr }: ClusterNode, ...names: readonly string[]): void {
+  const args = [
+    'exec',
+    '-i',
+    name,
+    'ctr',
+    '--namespace=k8s.io',
+    'images',
+    'import',
+    '--digests',
+    '--base-name=old',
+    '-',
+  ];
+  execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: savedTarball(older, []) });
+  const [found = ''] = Object.keys(namesOn({ ctr }));
+  for (const one of names) ctr('images', 'tag', found, one);
+  ctr('images', 'rm', found);
+}
+
+/** Gives each node an older image under the name, and under another one. */
+function seed(): void {
+  for (const node of nodes) importOlder(node, charon, 'registry.example/db:1');
+}
+const seeded = { 'registry.example/db:1': older.manifestDigest };
+
+describe('into kind', () => {
+  test('every node has the very image from one download, by the name that Kubernetes looks for (S0.4)', async () => {
+    await handOver();
+    const downBefore = service.traffic.down;
+    const outcome = await load({ 'expected-config-digest': image.configDigest });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({
+      image: 'charon:local',
+      'image-id': image.manifestDigest,
+      'config-digest': image.configDigest,
+      loaded: 'true',
+      source: 'artifact',
+    });
+    expectOn(nodes, image);
+    for (const node of nodes) expect(outcome.summary).toContain(`\`${node.name}\``);
+    const [artifact] = service.artifacts;
+    expect(service.traffic.down - downBefore).toBeLessThan(1.1 * (artifact?.size ?? 0));
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(engine.docker('image', 'ls', '--quiet', 'charon')).toBe('');
+    // What Kubernetes itself calls it: its CRI plugin has seen the image.
+    for (const node of nodes) expect(idsOn(node)).toEqual([image.configDigest]);
+  }, 60_000);
+
+  test('what every node has isn’t downloaded; what one lacks goes to that one', async () => {
+    await handOver();
+    await load();
+    const again = await load();
+    expect(again.outputs).toMatchObject({ loaded: 'false', size: '0', source: 'engine' });
+    const [, worker] = nodes;
+    worker?.ctr('images', 'rm', '--sync', charon, image.configDigest);
+    const more = await load();
+    expect(more.outputs['loaded']).toBe('true');
+    expect(more.log).toContain('Load into 1 of 2 nodes');
+    expectOn(nodes, image);
+  }, 60_000);
+
+  test('an older image of that name gives way; nothing else is touched', async () => {
+    seed();
+    await handOver();
+    const outcome = await load();
+    expect(outcome.log).not.toMatch(/::(error|warning)/);
+    expectOn(nodes, image, seeded);
+  }, 60_000);
+
+  test.each<[string, () => Promise<unknown>, Inputs, string]>([
+    ['damage', () => service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 5_000_000), {}, 'artifact-corrupt'],
+    [
+      'another digest expected',
+      () => Promise.resolve(),
+      { 'expected-config-digest': older.configDigest },
+      'image-mismatch',
+    ],
+  ])(
+    '%s: every node has what it had before, and nothing else',
+    async (_, harm, inputs, code) => {
+      seed();
+      await handOver();
+      await harm();
+      const outcome = await load(inputs);
+      expect(errorCode(outcome)).toBe(code);
+      expectOn(nodes, older, seeded);
+      for (const node of nodes) expect(idsOn(node)).toEqual([older.configDigest]);
+    },
+    60_000,
+  );
+
+  test('an image without a manifest of its own is refused: nobody could say what a containerd makes of it', async () => {
+    const plain = makeImage({ gzip: false });
+    const bytes = podmanTarball(plain, ['charon:local']);
+    const files = Readable.from([{ name: 'charon.tar', size: bytes.length, chunks: Readable.from([bytes]) }]);
+    await service.close();
+    await begin({ tls: false });
+    await using store = testStore(service);
+    await store.upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
+    const outcome = await load();
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(errorMessage(outcome)).toContain('has no manifest of its own');
+    for (const node of nodes) expect([namesOn(node), idsOn(node)]).toEqual([{}, []]);
+  }, 60_000);
+
+  test('several artifacts go there side by side', async () => {
+    await handOver(image, { 'artifact-name': 'one', image: 'one:local' });
+    await handOver(older, { 'artifact-name': 'two', image: 'ghcr.io/org/two:1' });
+    const outcome = await load({ 'artifact-name': 'o*, two' });
+    expect(outcome.log).not.toContain('::error');
+    const expected = { 'docker.io/library/one:local': image.manifestDigest, 'ghcr.io/org/two:1': older.manifestDigest };
+    for (const node of nodes) expect(namesOn(node)).toEqual(expected);
+  }, 60_000);
+});
+
+describe('while it is on its way', () => {
+  const large = makeImage({ layers: 4, layerBytes: 20_000_000, gzip: false });
+  const pidOf = (node: ClusterNode | undefined): number =>
+    Number(engine.docker('inspect', '--format', '{{.State.Pid}}', node?.name ?? '').trim());
+  /** Waits until bytes have come. */
+  const underWay = async (): Promise<void> => {
+    const before = service.traffic.down;
+    while (service.traffic.down < before + 3_000_000) await sleep(20);
+  };
+
+  test('a node that dies is named, and the others have what they had before', async () => {
+    await service.close();
+    await begin({ link: { bytesPerSecond: 20_000_000 } });
+    await handOver(large);
+    const loading = load();
+    await underWay();
+    const [first] = nodes;
+    engine.docker('kill', 'kind-worker');
+    try {
+      const outcome = await loading;
+      expect(errorCode(outcome)).toBe('load-failed');
+      expect(errorMessage(outcome)).toContain('On the node kind-worker: ');
+      expect(errorMessage(outcome)).not.toContain('kind-control-plane');
+      expect(first === undefined ? undefined : [namesOn(first), idsOn(first)]).toEqual([{}, []]);
+      const still = await load();
+      expect(errorCode(still)).toBe('cluster-not-found');
+      expect(errorMessage(still)).toContain('kind-worker is exited');
+    } finally {
+      engine.docker('start', 'kind-worker');
+      await sleep(2000);
+    }
+  }, 60_000);
+
+  test('the slowest node sets the pace, and nothing piles up meanwhile', async () => {
+    await handOver(large);
+    const loading = load();
+    await underWay();
+    const pid = pidOf(nodes[1]);
+    process.kill(pid, 'SIGSTOP');
+    await sleep(1500);
+    const stood = service.traffic.down;
+    await sleep(1500);
+    const moved = service.traffic.down - stood;
+    process.kill(pid, 'SIGCONT');
+    const outcome = await loading;
+    expect(outcome.log).not.toContain('::error');
+    expect(moved).toBeLessThan(1_000_000);
+    expectOn(nodes, large);
+    expect(outcome.peakMemoryKb).toBeLessThan(250_000);
+  }, 60_000);
+
+  test('a cancel leaves every node as it was', async () => {
+    seed();
+    await service.close();
+    await begin({ link: { bytesPerSecond: 20_000_000 } });
+    await handOver(large);
+    const controller = new AbortController();
+    const loading = load({}, { signal: controller.signal });
+    await underWay();
+    controller.abort();
+    expect(errorCode(await loading)).toBe('cancelled');
+    expectOn(nodes, older, seeded);
+  }, 60_000);
+});
+
+describe('a node whose containerd ends up with something else', () => {
+  let liar: ClusterNode;
+  let honest: ClusterNode;
+  beforeAll(async () => {
+    honest = await startNode(engine, { name: 'honest', labels: kindLabels('liars', 'control-plane') });
+    liar = await startNode(engine, { name: 'liar', labels: kindLabels('liars', 'worker') });
+    importOlder(liar, 'docker.io/library/older:1');
+    engine.docker('exec', 'liar', 'mv', '/bin/ctr', '/bin/real-ctr');
+  }, 60_000);
+
+  /** What the node does instead of an import; the tarball is then in /tmp/in.tar, and its image's name in $name. */
+  function lie(instead: string): void {
+    const script = [
+      '#!/bin/sh',
+      'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
+      'cat > /tmp/in.tar',
+      "name=$(tar -xOf /tmp/in.tar index.json | grep -o 'image-handover.invalid/[^\"]*' | head -n 1)",
+      'ctr="real-ctr --namespace=k8s.io"',
+      instead,
+    ].join('\n');
+    const args = ['exec', '-i', 'liar', 'sh', '-c', 'cat > /bin/ctr && chmod +x /bin/ctr'];
+    execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: script });
+  }
+
+  test.each<[string, string, string, string]>([
+    ['another image', '$ctr images tag docker.io/library/older:1 "$name"', 'image-mismatch', 'instead of'],
+    ['none', 'true', 'image-missing', 'finds no image'],
+    [
+      'a part of it',
+      `$ctr images import --all-platforms /tmp/in.tar && $ctr content rm ${image.layerDigests[1] ?? ''}`,
+      'image-mismatch',
+      'content that the engine lacks',
+    ],
+  ])(
+    '%s: it is found out, named, and taken back on every node (S0.4)',
+    async (_, instead, code, message) => {
+      lie(instead);
+      if (Object.keys(namesOn(honest)).length === 0) importOlder(honest, charon);
+      await handOver();
+      const outcome = await load({ into: 'kind:liars' });
+      expect(errorCode(outcome)).toBe(code);
+      expect(errorMessage(outcome)).toContain('On the node liar: ');
+      expect(errorMessage(outcome)).toContain(message);
+      // It was given the name, and had to give it back.
+      expect(outcome.log).toContain('Verified: charon:local is the image that was handed over, on honest');
+      expectOn([honest], older);
+      expect(Object.keys(namesOn(liar)).filter((name) => name.includes('charon') || name.includes('handover'))).toEqual(
+        [],
+      );
+    },
+    60_000,
+  );
+});
+
+const noGo = whyNoGoParts(['kind']);
+const withGo = noGo === undefined ? describe : describe.skip;
+withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
+  let program: string;
+  const kind = (...args: readonly string[]): readonly string[] =>
+    execFileSync(program, args, { env: { ...process.env, ...engine.env }, encoding: 'utf8' })
+      .trim()
+      .split('\n');
+  beforeAll(async () => void (program = join(await goPart('kind'), 'kind')), 600_000);
+
+  test('knows the same nodes, and the load balancer, which is none', () => {
+    const names = ['kind-external-load-balancer', ...nodes.map(({ name }) => name)];
+    expect([...kind('get', 'nodes')].sort()).toEqual(names.sort());
+    expect(kind('get', 'clusters')).toContain('kind');
+  }, 60_000);
+
+  test('what it loads is the very image under the very name: there is nothing left to do', async () => {
+    const tarball = join(folder, 'for-kind.tar');
+    const inputs = { 'source-image': 'node-of-a-cluster', image: 'charon:local', tarball };
+    const exported = await step('export-image', inputs);
+    expect(exported.log).not.toContain('::error');
+    kind('load', 'image-archive', tarball);
+    const expected = { 'expected-config-digest': exported.outputs['config-digest'] ?? '' };
+    const outcome = await load(expected);
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({ loaded: 'false', size: '0' });
+    // And the other way round: what was loaded by the step is what kind would load.
+    const names = nodes.map(namesOn);
+    for (const { ctr } of nodes) ctr('images', 'rm', '--sync', ...ctr('images', 'ls', '-q').trim().split('\n'));
+    await load(expected);
+    for (const [position, node] of nodes.entries()) expect(names[position]).toMatchObject(namesOn(node));
+  }, 120_000);
+});
+
+test('into k3d: its server, and not its load balancer', async () => {
+  await handOver();
+  const outcome = await load({ into: 'k3d:other' });
+  expect(outcome.log).not.toContain('::error');
+  expectOn([other], image);
+  for (const node of nodes) expect(namesOn(node)).toEqual({});
+}, 60_000);
+
+test('a cluster that isn’t there is named, with those that are', async () => {
+  const outcome = await load({ into: 'kind:nope' });
+  expect(errorCode(outcome)).toBe('cluster-not-found');
+  expect(errorMessage(outcome)).toContain('kind has no cluster "nope" in this engine; it has kind');
+}, 60_000);
+
+describe('into a containerd of this machine', () => {
+  const ctr = (...args: readonly string[]): string =>
+    execFileSync('ctr', ['--namespace=tests', ...args], {
+      env: { ...process.env, ...engine.env, CONTAINERD_ADDRESS: engine.containerd },
+    }).toString();
+
+  test('in the namespace that is named, and in no other', async () => {
+    await handOver();
+    const outcome = await load({ into: 'containerd:tests' }, { env: { CONTAINERD_ADDRESS: engine.containerd } });
+    expect(outcome.log).not.toContain('::error');
+    expectOn([{ ctr }], image);
+    const again = await load({ into: 'containerd:tests' }, { env: { CONTAINERD_ADDRESS: engine.containerd } });
+    expect(again.outputs['loaded']).toBe('false');
+    expect(ctr('namespaces', 'ls', '-q').trim().split('\n')).not.toContain('k8s.io');
+  }, 60_000);
+
+  test('none answers: docker-unavailable, with the variable that names its socket', async () => {
+    const env = { CONTAINERD_ADDRESS: join(folder, 'no.sock') };
+    const outcome = await load({ into: 'containerd:tests' }, { env });
+    expect(errorCode(outcome)).toBe('docker-unavailable');
+    expect(errorMessage(outcome)).toContain('CONTAINERD_ADDRESS');
+  }, 60_000);
+});

@@ -1,0 +1,95 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from '@jest/globals';
+import { provideBuildKit } from '../../dev/buildkit-image.ts';
+import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
+import { whyNoGoParts } from '../../dev/go-parts.ts';
+import { writeRootFilesystem } from '../../dev/test-images.ts';
+import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { stepOn, testedDocker } from '../fixtures/engines.ts';
+
+// The handed-over image as the base of a build, by builders of both kinds.
+
+let engine: DockerEngine;
+let service: ArtifactService;
+let folder: string;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'oci-layout-'));
+  await writeRootFilesystem(join(folder, 'rootfs'));
+  engine = await startDockerEngine({ store: 'containerd', version: testedDocker(), name: 'layout' });
+  mkdirSync(join(folder, 'derived'));
+  writeFileSync(join(folder, 'derived', 'Dockerfile'), 'FROM base\nRUN cp /etc/hello /etc/derived\n');
+}, 120_000);
+afterAll(async () => {
+  await engine.stop();
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+afterEach(() => service.close());
+
+/** Hands an image over, and has it here as a layout. */
+async function layoutOfHello(): Promise<string> {
+  const context = join(folder, 'hello');
+  mkdirSync(context, { recursive: true });
+  writeFileSync(join(context, 'hello'), `hello ${String(Date.now())}\n`);
+  writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY --from=rootfs / /\nCOPY hello /etc/hello\n');
+  const exported = await stepOn(service, engine, 'export-image', {
+    context,
+    'build-contexts': `rootfs=${join(folder, 'rootfs')}`,
+    tarball: join(folder, 'charon.tar'),
+  });
+  expect(exported.log).not.toContain('::error');
+  const path = join(folder, 'base');
+  const inputs = {
+    into: 'none',
+    'oci-layout': path,
+    'expected-config-digest': exported.outputs['config-digest'] ?? '',
+  };
+  const loaded = await stepOn(service, engine, 'load-image', inputs, { jobId: 'derived' });
+  expect(loaded.log).not.toContain('::error');
+  return path;
+}
+
+function buildsOn(base: string, builder: readonly string[]): void {
+  const derived = join(folder, 'derived');
+  const out = join(folder, `out-${String(builder.length)}-${String(Date.now())}`);
+  const args = ['buildx', 'build', ...builder, '--network=none', `--build-context=base=${base}`];
+  engine.docker(...args, `--output=type=docker,dest=${out}.tar`, '--tag=derived:local', derived);
+  engine.docker('load', '--input', `${out}.tar`);
+  const run = ['run', '--rm', '--network=none', 'derived:local', '/bin/cat', '/etc/derived'];
+  expect(engine.docker(...run)).toMatch(/^hello \d+\n$/);
+}
+
+test('a build of the engine’s own builder takes it as its base', async () => {
+  const path = await layoutOfHello();
+  buildsOn(`oci-layout://${path}`, []);
+  buildsOn(`oci-layout://${path}:local`, []);
+}, 120_000);
+
+test('export-image takes it as its base, as any build does', async () => {
+  const path = await layoutOfHello();
+  const exported = await stepOn(service, engine, 'export-image', {
+    context: join(folder, 'derived'),
+    'build-contexts': `base=oci-layout://${path}`,
+    network: 'none',
+    'artifact-name': 'derived',
+    image: 'derived:local',
+    tarball: join(folder, 'derived.tar'),
+  });
+  expect(exported.log).not.toContain('::error');
+}, 120_000);
+
+const noGo = whyNoGoParts(['buildkit', 'runc']);
+const withGo = noGo === undefined ? describe : describe.skip;
+withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
+  beforeAll(async () => {
+    await provideBuildKit(engine);
+    const create = ['buildx', 'create', '--driver', 'docker-container', '--driver-opt', 'network=host'];
+    engine.docker(...create, '--name', 'contained', '--bootstrap');
+  }, 600_000);
+
+  test('a build with the driver docker-container takes it as its base', async () => {
+    buildsOn(`oci-layout://${await layoutOfHello()}`, ['--builder=contained']);
+  }, 120_000);
+});

@@ -1,0 +1,75 @@
+import { describe, expect, test } from '@jest/globals';
+import { parseCtrCheck, parseCtrImages, parseSnapshotter } from '../../shared/docker/ctr-output.ts';
+import { formatDestination, parseDestination } from '../../shared/image/destination.ts';
+
+const [one, other] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`];
+const manifest = 'application/vnd.oci.image.manifest.v1+json';
+
+test('images are read by their columns; the head and what has no digest are none', () => {
+  const text = [
+    'REF                            TYPE                                       DIGEST  SIZE     PLATFORMS   LABELS ',
+    `docker.io/library/charon:local ${manifest} ${one} 98.9 KiB linux/amd64 io.cri-containerd.image=managed `,
+    `${other} ${manifest} ${other} 1.0 MiB linux/amd64 - `,
+    'a warning of some kind',
+    '',
+  ].join('\n');
+  expect(parseCtrImages(text)).toEqual([
+    { name: 'docker.io/library/charon:local', target: one },
+    { name: other, target: other },
+  ]);
+});
+
+test.each<[string, boolean]>([
+  ['complete (3/3) 98.3 KiB/98.3 KiB true', true],
+  ['complete (3/3) 98.3 KiB/98.3 KiB false', true],
+  ['incomplete (2/3) 50 KiB/98.3 KiB true', false],
+  ['complete (2/3) 50 KiB/98.3 KiB true', false],
+  ['unavailable (0/?) -/? false', false],
+])('of an image that is checked as "%s", all is there: %s', (status, isWhole) => {
+  const whole = `b:1 ${manifest} ${one} complete (9/9) 1 KiB/1 KiB true`;
+  expect(
+    parseCtrCheck(`REF TYPE DIGEST STATUS SIZE UNPACKED\na:1 ${manifest} ${one} ${status}\n${whole}\n`, 'a:1'),
+  ).toBe(isWhole);
+});
+
+describe('the snapshotter of Kubernetes’ images', () => {
+  test.each<[string, string, string | undefined]>([
+    [
+      'containerd 1',
+      'version = 2\n[plugins]\n  [plugins.\'x\']\n    snapshotter = \'zfs\'\n  [plugins."io.containerd.grpc.v1.cri".containerd]\n    snapshotter = "fuse-overlayfs"\n',
+      'fuse-overlayfs',
+    ],
+    [
+      'containerd 2',
+      "version = 3\n  [plugins.'io.containerd.cri.v1.images']\n    snapshotter = 'native'\n    [plugins.'io.containerd.cri.v1.images'.pinned_images]\n",
+      'native',
+    ],
+    ['none told', "version = 3\n[plugins.'io.containerd.cri.v1.images']\n  snapshotter = ''\n", undefined],
+    ['of a runtime only', "[plugins.'io.containerd.cri.v1.runtime'.x]\n  snapshotter = 'devmapper'\n", undefined],
+  ])('%s', (_, text, expected) => {
+    expect(parseSnapshotter(text)).toBe(expected);
+  });
+});
+
+test.each(['docker', 'none', 'kind:kind', 'kind:chart-testing', 'k3d:k3s-default', 'containerd:k8s.io'])(
+  'into %s is read, and written as it was',
+  (text) => {
+    expect(formatDestination(parseDestination(text))).toBe(text);
+  },
+);
+
+test.each([
+  '',
+  'Kind',
+  'kind:',
+  'k3d',
+  'kind:a/b',
+  'kind:-f x',
+  'containerd',
+  'containerd:a b',
+  'containerd:../x',
+  'none:x',
+  'docker:x',
+])('into "%s" is refused', (text) => {
+  expect(() => parseDestination(text)).toThrow('expected docker, none, kind');
+});

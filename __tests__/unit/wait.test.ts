@@ -1,0 +1,144 @@
+import { expect, test } from '@jest/globals';
+import { watchProducers, whoHasEnded, withCarriedOver } from '../../load-image/producers.ts';
+import { waitingReader } from '../../load-image/wait.ts';
+import type { RunJob } from '../../shared/artifacts/run-jobs.ts';
+import type { Artifact } from '../../shared/artifacts/store.ts';
+import { timeline } from '../../shared/base/timeline.ts';
+import { progressTo } from '../../shared/runner/log.ts';
+
+const job = (name: string, conclusion?: string, runner = ''): RunJob => ({ name, conclusion, runner, url: '' });
+const own = job('test', undefined, 'mine');
+
+test.each<[string, readonly RunJob[], string | undefined, string, boolean, boolean]>([
+  ['the named job runs', [job('build'), own], 'build', 'mine', false, false],
+  ['the named job has failed', [job('build', 'failure'), own], 'build', 'mine', true, true],
+  ['the named job made something else', [job('build', 'success'), own], 'build', 'mine', true, false],
+  ['the named job isn’t there yet', [job('lint', 'success'), own], 'build', 'mine', false, false],
+  ['another job’s name begins so', [job('build-docs', 'failure'), own], 'build', 'mine', false, false],
+  ['a leg of it runs', [job('build (a)', 'failure'), job('build (b)'), own], 'build', 'mine', false, false],
+  ['all its legs have ended', [job('build (a)', 'failure'), job('build (b)', 'success')], 'build', 'mine', true, true],
+  ['a pattern names it', [job('ci / build', 'skipped'), own], '* / build', 'mine', true, true],
+  ['any other job runs', [job('build', 'failure'), job('lint'), own], undefined, 'mine', false, false],
+  ['all others have ended', [job('build', 'failure'), job('lint', 'success'), own], undefined, 'mine', true, false],
+  ['there is no other', [own], undefined, 'mine', true, false],
+  ['nobody knows which job this is', [job('build', 'failure'), own], undefined, '', false, false],
+])('%s', (_, jobs, wanted, runner, isOver, isCertain) => {
+  const { ended, isCertain: certain } = whoHasEnded(jobs, wanted, runner);
+  expect([ended !== undefined, certain]).toEqual([isOver, isCertain]);
+});
+
+test.each<[string, readonly RunJob[], readonly string[]]>([
+  ['only what failed is run again: the rest counts as it was', [own], ['test', 'lint', 'build']],
+  [
+    'it is the service that carries it over',
+    [own, job('build', 'success'), job('lint', 'success')],
+    ['test', 'build', 'lint'],
+  ],
+  ['all is run again, and the build waits for another', [own, job('lint')], ['test', 'lint']],
+])('in a re-run: %s', (_, jobs, expected) => {
+  const earlier = [job('lint', 'success'), job('build', 'success'), job('test', 'success')];
+  expect(withCarriedOver(jobs, earlier, 'mine').map(({ name }) => name)).toEqual(expected);
+});
+
+test('in a re-run, what was known to be about to be replaced still is when the jobs can’t be read any more', async () => {
+  let asked = 0;
+  const warnings: string[] = [];
+  const none = (): void => undefined;
+  const state = watchProducers(
+    'build',
+    {
+      jobs: {
+        list: () => ((asked += 1) === 1 ? Promise.resolve([job('build'), own]) : Promise.reject(new Error('HTTP 502'))),
+        earlier: () => Promise.resolve([]),
+        startedAt: () => Promise.resolve(1000),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      },
+      runnerName: 'mine',
+      runAttempt: 2,
+      log: {
+        info: none,
+        notice: none,
+        warning: (line) => void warnings.push(line),
+        chapter: (_, work) => work(),
+        progress: progressTo(none),
+      },
+      signal: new AbortController().signal,
+    },
+    0,
+  );
+  expect((await state()).since).toBe(1000);
+  expect((await state()).since).toBe(1000);
+  expect((await state()).since).toBe(1000);
+  expect([asked, warnings]).toEqual([2, []]);
+});
+
+interface Played {
+  readonly lines: readonly string[];
+  readonly looks: number;
+  readonly outcome: readonly string[] | string;
+}
+
+/** Plays a wait, a hundred times as fast, in which each look sees the next of these. */
+async function play(jobs: readonly (readonly RunJob[])[], appearsAt: number, wanted?: string): Promise<Played> {
+  const lines: string[] = [];
+  let [looks, asked] = [0, 0];
+  const reader = {
+    list: () => {
+      looks += 1;
+      const artifacts: readonly Artifact[] = looks < appearsAt ? [] : [{ id: 1, name: 'docker-image', size: 1 }];
+      return Promise.resolve(artifacts);
+    },
+    open: () => Promise.reject(new Error('not here')),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const told = (line: string): void => void lines.push(line);
+  const waiting = waitingReader(
+    reader,
+    { wanted: ['docker-image'], minutes: 0.01, job: wanted },
+    {
+      jobs: {
+        list: () => Promise.resolve(jobs[Math.min(asked++, jobs.length - 1)] ?? []),
+        earlier: () => Promise.resolve([]),
+        startedAt: () => Promise.resolve(0),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      },
+      runnerName: 'mine',
+      runAttempt: 1,
+      log: { info: told, notice: told, warning: told, chapter: (_, work) => work(), progress: progressTo(told) },
+      timeline: timeline(),
+      signal: new AbortController().signal,
+      pace: { pause: [5, 20], jobs: 0, tell: 100 },
+    },
+  );
+  const outcome = await waiting.list().then(
+    (artifacts) => artifacts.map(({ name }) => name),
+    (error: unknown) => (error instanceof Error ? error.message : ''),
+  );
+  return { lines, looks, outcome };
+}
+
+test('all other jobs have ended, seen twice: the wait ends before its limit', async () => {
+  const running = [job('build'), own];
+  const { outcome, looks } = await play([running, running, [job('build', 'failure'), own]], Infinity);
+  expect(outcome).toContain('the job "build" (failure, ) ended without it');
+  expect(looks).toBe(4);
+});
+
+test('a job that starts just when another has ended is still waited for', async () => {
+  const ended = [job('build', 'success'), own];
+  const { outcome } = await play([ended, [...ended, job('package')]], 5);
+  expect(outcome).toEqual(['docker-image']);
+});
+
+test('a job that has made nothing is looked at once more, since a list may lag', async () => {
+  const { outcome } = await play([[job('build', 'success'), own]], 2, 'build');
+  expect(outcome).toEqual(['docker-image']);
+});
+
+test('while it waits, it tells so now and then, not at each look', async () => {
+  const { outcome, lines, looks } = await play([[job('build'), own]], Infinity, 'build');
+  expect(outcome).toContain('It was waited for, for 0.6 s');
+  const told = lines.filter((line) => line.startsWith('Still waiting')).length;
+  expect(looks).toBeGreaterThan(20);
+  expect([told >= 3, told <= 6]).toEqual([true, true]);
+});

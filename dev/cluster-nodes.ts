@@ -1,0 +1,98 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DockerEngine } from './docker-engine.ts';
+import { writeRootFilesystem } from './test-images.ts';
+
+// Containers that stand for the nodes of a cluster, where no node image can be pulled: a real containerd with Kubernetes' CRI
+// plugin, and its ctr, in containers that are labelled as kind and k3d label theirs. There is no Kubernetes on them.
+
+const image = 'node-of-a-cluster';
+
+/** A node as its cluster's tool makes it. */
+export interface NodeOptions {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** What it runs; otherwise containerd. */
+  readonly command?: readonly string[];
+}
+
+/** A node's container, and its containerd. */
+export interface ClusterNode {
+  readonly name: string;
+  /** Runs ctr in Kubernetes' namespace on the node, and returns what it prints. Throws when it fails. */
+  ctr(...args: readonly string[]): string;
+}
+
+/** How kind labels a node (kind, pkg/cluster/internal/providers/docker). */
+export function kindLabels(cluster: string, role: string): NodeOptions['labels'] {
+  return { 'io.x-k8s.kind.cluster': cluster, 'io.x-k8s.kind.role': role };
+}
+
+/** How k3d labels a node (k3d, pkg/types/types.go). */
+export function k3dLabels(cluster: string, role: string): NodeOptions['labels'] {
+  return { app: 'k3d', 'k3d.cluster': cluster, 'k3d.role': role };
+}
+
+/** Puts the nodes' image into an engine: busybox, and the packages' containerd. */
+export async function provideNodeImage(engine: DockerEngine): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'ih-node-'));
+  try {
+    const root = join(folder, 'root');
+    await writeRootFilesystem(root);
+    for (const program of ['containerd', 'ctr']) copyProgram(program, engine.env['PATH'] ?? '', root);
+    const tarball = join(folder, 'root.tar');
+    execFileSync('tar', ['--create', '--owner=0', '--group=0', '--file', tarball, '--directory', root, '.']);
+    const changes = ['ENTRYPOINT []', 'CMD ["containerd"]', 'VOLUME /var/lib/containerd', 'ENV PATH=/bin'];
+    engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, image);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function copyProgram(name: string, path: string, root: string): void {
+  const found = path
+    .split(delimiter)
+    .map((folder) => join(folder, name))
+    .find((candidate) => existsSync(candidate));
+  if (found === undefined) throw new Error(`There is no ${name} among the parts of Docker.`);
+  copyFileSync(found, join(root, 'bin', name));
+  // Of a static program it says that it has none.
+  const { status, stdout } = spawnSync('ldd', [found], { encoding: 'utf8' });
+  for (const [library] of status === 0 ? stdout.matchAll(/\/\S+/g) : []) {
+    mkdirSync(dirname(join(root, library)), { recursive: true });
+    copyFileSync(library, join(root, library));
+  }
+}
+
+/** Starts a node, and waits until its containerd answers. */
+export async function startNode(engine: DockerEngine, { name, labels, command }: NodeOptions): Promise<ClusterNode> {
+  const options = Object.entries(labels).flatMap(([key, value]) => ['--label', `${key}=${value}`]);
+  engine.docker(
+    'run',
+    '--detach',
+    '--privileged',
+    '--network=none',
+    '--name',
+    name,
+    ...options,
+    image,
+    ...(command ?? []),
+  );
+  const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
+  for (let tries = 0; command === undefined && !answers(ctr); tries += 1) {
+    if (tries === 100) throw new Error(`containerd did not get ready: ${engine.docker('logs', name)}`);
+    await sleep(100);
+  }
+  return { name, ctr };
+}
+
+function answers(ctr: ClusterNode['ctr']): boolean {
+  try {
+    return ctr('plugins', 'ls').includes('cri');
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,142 @@
+import { arch } from 'node:os';
+import { HandoverError } from '../base/errors.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
+import { type Digest, digestOf, isDigest } from '../image/digest.ts';
+import { parseConfig, parseManifest } from '../image/manifest.ts';
+import { platformOf } from '../image/platform.ts';
+import { canonicalReference, parseReference } from '../image/reference.ts';
+import { type CliOutput, type DockerCli, failedCommand } from './cli.ts';
+import { type CtrImage, parseCtrCheck, parseCtrImages } from './ctr-output.ts';
+import { type Engine, feedCommand, saveFrom } from './engine.ts';
+import type { EngineInfo, InspectedImage } from './output.ts';
+
+// A containerd, whoever runs it, as an engine that holds images: a node of a cluster, where ctr is run by `docker exec`, or
+// one of this machine. An image's ID is its manifest's digest, and what it consists of is read from the blobs that the containerd
+// has stored, not from what it tells of them. Names are containerd's: `docker.io/library/charon:local`, which is what
+// Kubernetes looks for when a pod wants `charon:local`.
+
+export interface CtrCommand {
+  /** docker, to run ctr in a container; else ctr itself. */
+  readonly cli: DockerCli;
+  /** What stands before ctr's own arguments; with a stdin of its own if asked for. */
+  readonly before: (stdin: boolean) => readonly string[];
+  /** Asks for the machine's architecture, where it isn't this one's. */
+  readonly architecture: readonly string[] | undefined;
+  /** Undefined leaves it to ctr. */
+  readonly snapshotter: string | undefined;
+}
+
+/** @param blobs what has been read already: under a digest, there is but one content */
+export function containerdNode(command: CtrCommand, blobs = new Map<Digest, string>()): Engine {
+  const { cli, before, snapshotter } = command;
+  const ask = (...args: readonly string[]): Promise<CliOutput> => cli.query([...before(false), ...args]);
+  const must = async (code: 'load-failed' | 'image-missing', ...args: readonly string[]): Promise<string> => {
+    const output = await ask(...args);
+    if (output.exitCode !== 0) throw failedCommand(cli, code, [...before(false), ...args], output);
+    return output.stdout;
+  };
+  const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
+    parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
+  const blob = async (digest: Digest): Promise<string> => {
+    const content = blobs.get(digest) ?? (await must('image-missing', 'content', 'get', digest));
+    if (digestOf(content) !== digest) throw otherBytes(digest);
+    blobs.set(digest, content);
+    return content;
+  };
+  const untag = async (reference: string): Promise<void> => {
+    // Of what isn't there it only says so.
+    const args = [...before(false), 'images', 'rm', containerdName(reference)];
+    const output = await cli.forCleanUp.query(args);
+    if (output.exitCode !== 0) throw failedCommand(cli, 'image-missing', args, output);
+  };
+  const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
+  return {
+    program: 'ctr',
+    get forCleanUp() {
+      return containerdNode({ ...command, cli: cli.forCleanUp }, blobs);
+    },
+    nameOf: containerdName,
+    info: () => nodeInfo(command),
+    inspect: async (image) => {
+      const filter = isDigest(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
+      const args = ['images', 'check', ...withSnapshotter, filter];
+      // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
+      const output = await ask(...args);
+      const [found] = parseCtrImages(output.stdout);
+      if (found !== undefined) return inspected(found, blob, parseCtrCheck(output.stdout, found.name));
+      if (output.exitCode === 0) return undefined;
+      throw failedCommand(cli, 'image-missing', [...before(false), ...args], output);
+    },
+    load: async (chunks) => {
+      await importInto(command, ['images', 'import', '--all-platforms', ...withSnapshotter, '-'], chunks);
+      return [];
+    },
+    // It takes whole tarballs only.
+    pull: undefined,
+    save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
+    tag: async (image, reference) => {
+      const source = isDigest(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
+      await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
+    },
+    untag,
+    // No image stays without a name here.
+    release: untag,
+    images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
+  };
+}
+
+function otherBytes(digest: Digest): HandoverError {
+  return new HandoverError(
+    'image-mismatch',
+    `containerd has other bytes under the digest ${digest}.`,
+    'Look at the disk of that node: its content store is damaged.',
+  );
+}
+
+/** A reference in containerd's normal form; an ID, which Kubernetes gives images as a name, stays as it is. */
+function containerdName(reference: string): string {
+  return isDigest(reference) ? reference : canonicalReference(parseReference(reference));
+}
+
+async function nodeInfo({ cli, architecture }: CtrCommand): Promise<EngineInfo> {
+  const output = architecture === undefined ? undefined : await cli.query(architecture);
+  if (output !== undefined && output.exitCode !== 0)
+    throw failedCommand(cli, 'load-failed', architecture ?? [], output);
+  return ctrInfo(output?.stdout.trim() ?? arch());
+}
+
+function ctrInfo(architecture: string): EngineInfo {
+  return {
+    version: '',
+    platform: platformOf('linux', architecture),
+    imageStore: 'containerd',
+    dataRoot: '',
+    hostName: '',
+  };
+}
+
+async function inspected(
+  { name, target }: CtrImage,
+  blob: (digest: Digest) => Promise<string>,
+  isWhole: boolean,
+): Promise<InspectedImage> {
+  const common = { imageId: target, repoTags: [name], size: 0, isWhole };
+  try {
+    const manifest = parseManifest(await blob(target), `manifest ${target}`);
+    const { platform, diffIds, labels, config, created } = parseConfig(
+      await blob(manifest.config.digest),
+      `config ${manifest.config.digest}`,
+    );
+    return { ...common, platform, diffIds, labels, config, ...(created === undefined ? {} : { created }) };
+  } catch (error) {
+    // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
+    if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
+    return { ...common, platform: platformOf('', ''), diffIds: [], labels: {}, config: {} };
+  }
+}
+
+async function importInto({ cli, before }: CtrCommand, args: readonly string[], chunks: LentChunks): Promise<void> {
+  const all = [...before(true), ...args];
+  const output = await feedCommand(await cli.start(all), chunks);
+  if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', all, output);
+}

@@ -1,0 +1,39 @@
+import { type Digest, isDigest } from '../image/digest.ts';
+
+// Reads what ctr prints. Everything here is pure.
+
+/** An image as containerd lists it: a name, and the manifest or index that it stands for. */
+export interface CtrImage {
+  readonly name: string;
+  readonly target: Digest;
+}
+
+/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
+export function parseCtrImages(text: string): readonly CtrImage[] {
+  return text.split('\n').flatMap((line) => {
+    const [name = '', , target] = line.trim().split(/\s+/);
+    return isDigest(target) ? [{ name, target }] : [];
+  });
+}
+
+/** Reads `ctr images check`: whether all of an image's content is there (STATUS `complete (3/3)`). */
+export function parseCtrCheck(text: string, name: string): boolean {
+  const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
+  return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
+}
+
+/**
+ * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
+ * containerd 1 or 2. Undefined where it doesn't tell.
+ */
+export function parseSnapshotter(text: string): string | undefined {
+  let isImages = false;
+  for (const line of text.split('\n').map((one) => one.trim())) {
+    if (line.startsWith('[')) {
+      isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
+    }
+    const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}

@@ -1,0 +1,171 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { onForcedEnd } from '../base/forced-end.ts';
+import { isObject, parseJson } from '../base/json.ts';
+import type { Log } from '../base/log.ts';
+import { type LentChunk, viewOf } from '../bytes/chunks.ts';
+import { explainDiskFull } from '../bytes/disk-space.ts';
+import { writeAll } from '../bytes/files.ts';
+import { livingName } from '../bytes/locks.ts';
+import { lockPath, removeRemains } from '../bytes/partial-file.ts';
+import type { Digest } from '../image/digest.ts';
+import { invalidLayout } from '../image/manifest.ts';
+import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
+import { blobPath } from './read-layout.ts';
+
+// An OCI layout for others to use, such as a build with `build-contexts: base=oci-layout://DIR`. It is written beside its
+// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here.
+
+/** A folder that appears under its name only when it is a whole layout. Leaving its scope before `commit` removes it. */
+export interface LayoutFolder extends AsyncDisposable {
+  /** Writes a blob as its chunks pass by, under the digest that it turns out to have. Throws `not-enough-space`. */
+  readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
+  /**
+   * Adds what names the images, and puts the folder in its place. Throws `tarball-invalid` when a layer of theirs hasn't
+   * passed, or is another than their manifest says.
+   */
+  commit(images: readonly NamedImage[]): Promise<void>;
+}
+
+// In index.json, by which a layout of ours is known again.
+const mark = 'io.image-handover.layout';
+const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
+
+/**
+ * @param path where the folder is to be in the end; the folders above it are made
+ * @throws HandoverError `invalid-input` when it can't be there
+ */
+export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
+  const place = resolve(path);
+  await using opening = new AsyncDisposableStack();
+  await requireFree(place);
+  const trouble = (error: unknown): never => {
+    throw unwritable(path, messageOf(error), error);
+  };
+  await mkdir(dirname(place), { recursive: true }).catch(trouble);
+  const lock = await lockPath(place);
+  if (lock === undefined) log.warning(`Another step on this host is writing ${path} at this moment.`);
+  opening.use(lock);
+  await removeRemains(place);
+  const own = opening.use(await livingName());
+  const partial = `${place}.partial-${own.name}`;
+  // Its owner's alone until it is whole.
+  await mkdir(partial, { mode: 0o700 }).catch(trouble);
+  opening.defer(
+    onForcedEnd(() => {
+      rmSync(partial, { recursive: true, force: true });
+    }),
+  );
+  opening.defer(() => rm(partial, { recursive: true, force: true }));
+  await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true });
+  const held = opening.move();
+  const sizes = new Map<Digest, number>();
+  return {
+    tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+    commit: async (images) => {
+      requireLayers(images, sizes);
+      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(partial, name), bytes);
+      await chmod(partial, 0o755);
+      await requireFree(place);
+      await putInPlace(partial, place).catch(trouble);
+    },
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+async function* teeBlob<Chunk extends LentChunk>(
+  chunks: AsyncIterable<Chunk>,
+  folder: string,
+  path: string,
+  sizes: Map<Digest, number>,
+): AsyncGenerator<Chunk> {
+  const incoming = join(folder, `incoming-${randomBytes(8).toString('hex')}`);
+  const file = await open(incoming, 'wx');
+  const hash = createHash('sha256');
+  let size = 0;
+  try {
+    for await (const chunk of chunks) {
+      const writing = writeAll(file, chunk).catch((error: unknown) => {
+        throw asError(explainDiskFull(error, path, advice));
+      });
+      writing.catch(() => undefined); // thrown below
+      hash.update(viewOf(chunk));
+      size += chunk.length;
+      // The chunk is used further while it is written, and given up only when both are done.
+      yield chunk;
+      await writing;
+    }
+  } finally {
+    await file.close();
+  }
+  const digest: Digest = `sha256:${hash.digest('hex')}`;
+  await rename(incoming, blobPath(folder, digest));
+  sizes.set(digest, size);
+}
+
+function requireLayers(images: readonly NamedImage[], sizes: ReadonlyMap<Digest, number>): void {
+  for (const { digest, size } of images.flatMap(({ image }) => image.layers)) {
+    const found = sizes.get(digest);
+    if (found === size) continue;
+    const seen = found === undefined ? 'is not among those that came' : `has ${String(found)} bytes`;
+    throw invalidLayout(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
+  }
+}
+
+/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
+  const entries = new Map(smallEntries(images));
+  entries.delete('manifest.json');
+  const index = parseJson(entries.get('index.json')?.toString() ?? '');
+  entries.set(
+    'index.json',
+    Buffer.from(JSON.stringify({ ...(isObject(index) ? index : {}), annotations: { [mark]: '1' } })),
+  );
+  return entries;
+}
+
+async function putInPlace(partial: string, place: string): Promise<void> {
+  // A name like that of what is being written, so that a later step removes it when this one is killed.
+  await using aside = await livingName();
+  const before = `${place}.partial-${aside.name}`;
+  // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+  const hadOne = (await readdir(place).catch(() => [])).length > 0;
+  if (hadOne) await rename(place, before);
+  try {
+    await rename(partial, place);
+  } catch (error) {
+    if (hadOne) await rename(before, place);
+    throw error;
+  }
+  if (hadOne) await rm(before, { recursive: true, force: true });
+}
+
+async function requireFree(path: string): Promise<void> {
+  // What else is wrong with the path is told when the folder is made.
+  const there = await lstat(path).catch(() => undefined);
+  if (there === undefined) return;
+  if (!there.isDirectory()) throw unwritable(path, 'there is something that is no folder');
+  const names = await readdir(path).catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+  if (names.length === 0 || (await isOurs(path))) return;
+  const some = names.sort().slice(0, 5).join(', ');
+  throw unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+}
+
+async function isOurs(path: string): Promise<boolean> {
+  const index = parseJson(await readFile(join(path, 'index.json'), 'utf8').catch(() => ''));
+  return isObject(index) && isObject(index['annotations']) && index['annotations'][mark] !== undefined;
+}
+
+function unwritable(path: string, why: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The OCI layout can't be written to ${path}: ${why}.`,
+    'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.',
+    cause,
+  );
+}
