@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 // Compiles with tsc, then bundles each entry with ncc: ncc's own TypeScript loader doesn't know TypeScript 6.
 const root = fileURLToPath(new URL('..', import.meta.url));
-export const actions = ['export-image', 'load-image', 'handover'] as const;
+export const actions = ['export-image', 'load-image', 'publish-image', 'handover'] as const;
 
 /** Rebuilds `dist/` from source. */
 export function build(): void {

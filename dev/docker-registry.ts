@@ -1,6 +1,8 @@
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,16 +22,32 @@ export interface Login {
   readonly password: string;
 }
 
-/** Starts it with an empty storage. Anybody may push and pull, unless a login is given. */
-export async function startRegistry(login?: Login): Promise<Registry> {
+export interface RegistryOptions {
+  /** Anybody may push and pull, unless there is one. */
+  readonly login?: Login;
+  /** Paths, in PEM; without them it speaks plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Who gives tokens for it, and the path of the certificate that they are signed with. */
+  readonly tokens?: {
+    readonly realm: string;
+    readonly service: string;
+    readonly issuer: string;
+    readonly cert: string;
+  };
+}
+
+/** Starts it with an empty storage. */
+export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
+  const { tls } = options;
   const { path } = await dockerParts();
   const root = mkdtempSync(join(tmpdir(), 'ih-registry-'));
   const remove = (): void => rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   const address = `127.0.0.1:${String(await freePort())}`;
   const config = join(root, 'config.yml');
   const storage = `storage:\n  filesystem:\n    rootdirectory: ${join(root, 'data')}\n  delete:\n    enabled: true\n`;
-  const http = `http:\n  addr: ${address}\n`;
-  writeFileSync(config, `version: 0.1\nlog:\n  level: error\n${storage}${http}${authentication(root, login)}`);
+  const secure = tls === undefined ? '' : `  tls:\n    certificate: ${tls.cert}\n    key: ${tls.key}\n`;
+  const http = `http:\n  addr: ${address}\n${secure}`;
+  writeFileSync(config, `version: 0.1\nlog:\n  level: error\n${storage}${http}${authentication(root, options)}`);
   const child = spawnOwn('docker-registry', ['serve', config], {
     env: { ...process.env, PATH: path },
     stdio: 'ignore',
@@ -44,7 +62,7 @@ export async function startRegistry(login?: Login): Promise<Registry> {
     remove();
   };
   try {
-    await answering(`http://${address}/v2/`, child);
+    await answering(address, child);
   } catch (error) {
     await stop();
     throw error;
@@ -52,7 +70,11 @@ export async function startRegistry(login?: Login): Promise<Registry> {
   return { address, stop };
 }
 
-function authentication(root: string, login: Login | undefined): string {
+function authentication(root: string, { login, tokens }: RegistryOptions): string {
+  if (tokens !== undefined) {
+    const { realm, service, issuer, cert } = tokens;
+    return `auth:\n  token:\n    realm: ${realm}\n    service: ${service}\n    issuer: ${issuer}\n    rootcertbundle: ${cert}\n`;
+  }
   if (login === undefined) return '';
   const file = join(root, 'htpasswd');
   // The registry takes bcrypt only, which Node doesn't have; every Debian's perl has it from the C library.
@@ -62,10 +84,16 @@ function authentication(root: string, login: Login | undefined): string {
   return `auth:\n  htpasswd:\n    realm: test\n    path: ${file}\n`;
 }
 
-async function answering(url: string, child: ChildProcess): Promise<void> {
+async function answering(address: string, child: ChildProcess): Promise<void> {
+  const [host, port] = address.split(':');
   for (let tries = 0; tries < 100 && child.exitCode === null; tries += 1) {
-    const answer = await fetch(url).catch(() => undefined);
-    if (answer?.ok === true || answer?.status === 401) return;
+    const socket = connect(Number(port), host);
+    const isThere = await once(socket, 'connect').then(
+      () => true,
+      () => false,
+    );
+    socket.destroy();
+    if (isThere) return;
     await sleep(100);
   }
   throw new Error('The registry did not get ready. Is docker-registry installed?');

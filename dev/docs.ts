@@ -12,6 +12,7 @@ const documents = [
   'README.md',
   'export-image/README.md',
   'load-image/README.md',
+  'publish-image/README.md',
   'handover/README.md',
   'docs/performance.md',
 ] as const;

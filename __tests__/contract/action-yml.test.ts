@@ -43,6 +43,11 @@ const actions = [
     outputs: 'load-image/outputs.ts',
   },
   {
+    file: 'publish-image/action.yml',
+    inputs: ['publish-image/inputs.ts', timeLimit],
+    outputs: 'publish-image/outputs.ts',
+  },
+  {
     file: 'action.yml',
     inputs: ['export-image/inputs.ts', 'load-image/inputs.ts', timeLimit],
     outputs: 'handover/outputs.ts',
@@ -104,6 +109,7 @@ describe('examples and snippets', () => {
     'docs/how-it-works.md',
     'export-image/README.md',
     'load-image/README.md',
+    'publish-image/README.md',
     'handover/README.md',
     'TROUBLESHOOTING.md',
   ];

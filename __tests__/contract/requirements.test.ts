@@ -5,7 +5,10 @@ import { parse } from 'yaml';
 import { projectRoot } from '../../dev/action-runner.ts';
 
 const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
-const sources = globSync('{export-image,load-image,handover,shared}/**/*', { cwd: projectRoot, withFileTypes: true })
+const sources = globSync('{export-image,load-image,publish-image,handover,shared}/**/*', {
+  cwd: projectRoot,
+  withFileTypes: true,
+})
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name));
 

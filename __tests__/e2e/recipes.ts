@@ -11,6 +11,7 @@ const documents = [
   'docs/how-it-works.md',
   'export-image/README.md',
   'load-image/README.md',
+  'publish-image/README.md',
   'handover/README.md',
   'TROUBLESHOOTING.md',
 ] as const;

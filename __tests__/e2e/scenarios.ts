@@ -1,4 +1,5 @@
 import { recipeIds } from './recipes.ts';
+import { earlyAndBase } from './scenarios/early.ts';
 import { firstWorkflow } from './scenarios/first-workflow.ts';
 import { gate } from './scenarios/gate.ts';
 import { joined } from './scenarios/joined.ts';
@@ -8,6 +9,7 @@ import { manyImages } from './scenarios/many-images.ts';
 import { matrix } from './scenarios/matrix.ts';
 import { officialClient } from './scenarios/official-client.ts';
 import { otherRun } from './scenarios/other-run.ts';
+import { publish } from './scenarios/publish.ts';
 import { push } from './scenarios/push.ts';
 import { rerun } from './scenarios/rerun.ts';
 import { handovers } from './scenarios/ways.ts';
@@ -22,6 +24,8 @@ export const scenarios: readonly Scenario[] = [
   gate,
   rerun,
   push,
+  publish,
+  earlyAndBase,
   handovers,
   loads,
   officialClient,
@@ -31,6 +35,8 @@ export const scenarios: readonly Scenario[] = [
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
 export const notRunHere: Readonly<Record<string, string>> = {
   'docs/recipes.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
+  'docs/recipes.md#Load it straight into kind, k3d or a containerd':
+    'kind’s node image can’t be fetched here: __tests__/integration/nodes.test.ts has nodes with a real containerd',
   'docs/recipes.md#Use arm64 runners': 'there is one machine, and it has one architecture',
   'README.md#Load while the job sets itself up':
     'act doesn’t know background steps: __tests__/integration/side-by-side.test.ts starts them as the runner does',
@@ -43,6 +49,7 @@ export const notRunHere: Readonly<Record<string, string>> = {
   'jobs in containers': 'act runs on this machine itself here',
   'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts plays them',
   'the permissions of a fork’s pull request': 'act knows no permissions',
+  'actions/attest': 'it signs with GitHub’s own service: its inputs are made here, and no more',
   'clusters (kind, k3d)': 'none can be fetched here',
   'ghcr.io': 'a registry of our own on this machine stands for it',
   'GitHub’s artifact and cache services':

@@ -142,7 +142,7 @@ function enginesBelow(root: string): readonly string[] {
 }
 
 test('a registry of our own takes and gives an image, with the login that was set only', async () => {
-  const registry = await startRegistry({ user: 'tester', password: 'secret' });
+  const registry = await startRegistry({ login: { user: 'tester', password: 'secret' } });
   const { docker } = engines.containerd;
   try {
     build(engines.containerd);

@@ -18,7 +18,7 @@ let registry: Registry;
 let locked: Registry;
 let service: ArtifactService;
 beforeAll(async () => {
-  [engines, registry, locked] = await Promise.all([startEngines(), startRegistry(), startRegistry(login)]);
+  [engines, registry, locked] = await Promise.all([startEngines(), startRegistry(), startRegistry({ login })]);
   const context = join(engines.directory, 'plain');
   await mkdir(context);
   writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY a.txt /a.txt\nCOPY Dockerfile /b.txt\n');

@@ -30310,7 +30310,10 @@ async function makeFolder(path) {
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
-// Of what another host's or container's steps write it is known after a day.
+/**
+ * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
+ * container's steps write it is known after a day.
+ */
 async function removeRemains(path) {
     const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
     for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
@@ -30318,10 +30321,10 @@ async function removeRemains(path) {
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
             continue;
         const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
-        if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
+        if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
             continue;
         if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
-            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
+            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { recursive: true, force: true }).catch(() => undefined);
     }
 }
 // Not refused: what is uploaded or loaded is right in each of them.
@@ -33023,7 +33026,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   ie: () => (/* binding */ planExport)
 });
 
-// UNUSED EXPORTS: withBranchLabel
+// UNUSED EXPORTS: loweredNotices, withBranchLabel
 
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
@@ -34207,6 +34210,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
+// EXTERNAL MODULE: external "node:tls"
+var external_node_tls_ = __nccwpck_require__(1692);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -34214,6 +34219,7 @@ var base_proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/retry.js
 var retry = __nccwpck_require__(3830);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
 
 
 
@@ -34242,39 +34248,38 @@ const pieceBytes = 256 * 1024;
 /**
  * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-function httpClient(proxies, signal) {
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
     const direct = new undici.Agent(options);
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
         const url = (0,base_proxies/* proxyUrl */.s)(proxy);
-        return new undici.EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+        // It passes `requestTls` on to the agent that goes through the proxy.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici.EnvHttpProxyAgent({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers, body, signal: own }) => {
+        send: ({ method, url, headers = {}, body, signal: own }) => {
             const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
-            return Buffer.isBuffer(body)
-                ? (0,undici.request)(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
-                : (0,undici.request)(url, {
-                    dispatcher,
-                    method,
-                    signal: ends,
-                    headers: headers ?? {},
-                    ...(body === undefined ? {} : { body }),
-                });
+            const common = { dispatcher, method, signal: ends };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici.request)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici.request)(url, { ...common, headers: { ...headers, ...length }, body: external_node_stream_.Readable.from(streamed.chunks) });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
         },
     };
-}
-function withLength(headers, body) {
-    return { ...headers, 'content-length': String(body.length) };
 }
 // Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
 function inPieces(body) {
@@ -35600,6 +35605,7 @@ function transferFailed(what, error) {
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
+    'cluster-not-found',
     'unsupported-host',
     'builder-unsupported',
     'build-failed',
@@ -36799,7 +36805,7 @@ function afterAbort(signal, ms, reason) {
     return controller.signal;
 }
 function noAnswer(name, ms) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} info.`);
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`);
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
@@ -36851,10 +36857,11 @@ async function findProgram(name) {
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
     podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner: its command ctr comes with it.',
 };
 function unavailable(name, why, cause) {
-    const title = name === 'docker' ? 'Docker' : 'Podman';
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+    const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 /** All that a running command says, once it has ended. */
 async function outputOf({ stdout, stderr, exit }) {
@@ -36867,7 +36874,7 @@ function lastLine(output) {
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
@@ -37039,6 +37046,15 @@ async function loadInto(cli, chunks, onLoaded, tempDir) {
     return report.loaded;
 }
 async function load(cli, running, chunks) {
+    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+}
+/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+async function feedCommand(running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const ended = new AbortController();
     const { signal } = ended;
@@ -37054,7 +37070,7 @@ async function load(cli, running, chunks) {
         }
     }
     catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        // Killed before its input ends, so that it can't take what it has for the whole.
         running.kill();
         await running.exit;
         throw error;
@@ -37062,11 +37078,7 @@ async function load(cli, running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+    return { exitCode, stdout, stderr };
 }
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
@@ -37676,7 +37688,7 @@ function requireDocker(engine, what) {
 /* harmony export */   o4: () => (/* binding */ parseConfig),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
-/* unused harmony export isMediaType */
+/* unused harmony exports formatIndex, isMediaType */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -37787,6 +37799,16 @@ function formatManifest(config, layers) {
     }));
     return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
+/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+function formatIndex(images) {
+    const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
+    const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
+        ...{ mediaType, digest, size },
+        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    }));
+    const { index: mediaType } = mediaTypes;
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+}
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
@@ -37849,6 +37871,7 @@ function parsePlatform(text) {
 }
 const unknown = 'unknown';
 const architectureNames = {
+    x64: 'amd64',
     x86_64: 'amd64',
     aarch64: 'arm64',
     armv7l: 'arm',
@@ -37899,6 +37922,7 @@ function isKnown({ architecture }) {
 /* harmony export */   dz: () => (/* binding */ isTag),
 /* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
+/* unused harmony export registryHost */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -37985,6 +38009,10 @@ function registryOf(repository) {
     const slash = repository.indexOf('/');
     const first = slash < 0 ? '' : repository.slice(0, slash);
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+/** The same, with Docker Hub's name: `docker.io`. */
+function registryHost(repository) {
+    return registryOf(repository) ?? 'docker.io';
 }
 // docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
 // be an image ID keeps its library/.
@@ -40337,6 +40365,8 @@ var markdown = __nccwpck_require__(9079);
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -40344,6 +40374,7 @@ var proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
 
 
 
@@ -40376,7 +40407,9 @@ function jobContext(env = process.env) {
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
+        runnerName: variable('RUNNER_NAME'),
         event: eventFacts(variable),
+        dockerConfigFolder: variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker'),
         metadata: metadataOf(env),
     };
 }

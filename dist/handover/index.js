@@ -30278,7 +30278,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   ie: () => (/* binding */ planExport)
 });
 
-// UNUSED EXPORTS: withBranchLabel
+// UNUSED EXPORTS: loweredNotices, withBranchLabel
 
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
@@ -30986,7 +30986,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 7973:
+/***/ 6260:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31172,7 +31172,10 @@ async function makeFolder(path) {
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
-// Of what another host's or container's steps write it is known after a day.
+/**
+ * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
+ * container's steps write it is known after a day.
+ */
 async function removeRemains(path) {
     const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
     for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
@@ -31180,10 +31183,10 @@ async function removeRemains(path) {
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
             continue;
         const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
-        if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
+        if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
             continue;
         if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
-            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
+            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { recursive: true, force: true }).catch(() => undefined);
     }
 }
 // Not refused: what is uploaded or loaded is right in each of them.
@@ -33497,9 +33500,10 @@ async function openHandover(content, log) {
  * What to say of names, or patterns, that stand for no artifact: it lists what is there.
  * @param runAttempt which attempt of the run this is
  */
-function artifactNotFound(wanted, artifacts, runAttempt) {
+function artifactNotFound(wanted, artifacts, runAttempt, vain) {
     const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`, (vain?.hint ??
+        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
                 '`retention-days` of export-image.'
@@ -33552,6 +33556,226 @@ function selectArtifacts(wanted, artifacts) {
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
+;// CONCATENATED MODULE: ./build/shared/layout/layout-folder.js
+var layout_folder_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var layout_folder_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+// In index.json, by which a layout of ours is known again.
+const mark = 'io.image-handover.layout';
+const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
+/**
+ * @param path where the folder is to be in the end; the folders above it are made
+ * @throws HandoverError `invalid-input` when it can't be there
+ */
+async function layoutFolder(path, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const place = (0,external_node_path_.resolve)(path);
+        const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await requireFree(place);
+        const trouble = (error) => {
+            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        };
+        await (0,promises_.mkdir)((0,external_node_path_.dirname)(place), { recursive: true }).catch(trouble);
+        const lock = await lockPath(place);
+        if (lock === undefined)
+            log.warning(`Another step on this host is writing ${path} at this moment.`);
+        opening.use(lock);
+        await removeRemains(place);
+        const own = opening.use(await (0,locks/* livingName */.$Q)());
+        const partial = `${place}.partial-${own.name}`;
+        // Its owner's alone until it is whole.
+        await (0,promises_.mkdir)(partial, { mode: 0o700 }).catch(trouble);
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
+            (0,external_node_fs_.rmSync)(partial, { recursive: true, force: true });
+        }));
+        opening.defer(() => (0,promises_.rm)(partial, { recursive: true, force: true }));
+        await (0,promises_.mkdir)((0,external_node_path_.join)(partial, 'blobs', 'sha256'), { recursive: true });
+        const held = opening.move();
+        const sizes = new Map();
+        return {
+            tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+            commit: async (images) => {
+                layout_folder_requireLayers(images, sizes);
+                for (const [name, bytes] of layoutEntries(images))
+                    await (0,promises_.writeFile)((0,external_node_path_.join)(partial, name), bytes);
+                await (0,promises_.chmod)(partial, 0o755);
+                await requireFree(place);
+                await putInPlace(partial, place).catch(trouble);
+            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = layout_folder_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function* teeBlob(chunks, folder, path, sizes) {
+    const incoming = (0,external_node_path_.join)(folder, `incoming-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`);
+    const file = await (0,promises_.open)(incoming, 'wx');
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    try {
+        for await (const chunk of chunks) {
+            const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
+                throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+            });
+            writing.catch(() => undefined); // thrown below
+            hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
+            size += chunk.length;
+            // The chunk is used further while it is written, and given up only when both are done.
+            yield chunk;
+            await writing;
+        }
+    }
+    finally {
+        await file.close();
+    }
+    const digest = `sha256:${hash.digest('hex')}`;
+    await (0,promises_.rename)(incoming, blobPath(folder, digest));
+    sizes.set(digest, size);
+}
+function layout_folder_requireLayers(images, sizes) {
+    for (const { digest, size } of images.flatMap(({ image }) => image.layers)) {
+        const found = sizes.get(digest);
+        if (found === size)
+            continue;
+        const seen = found === undefined ? 'is not among those that came' : `has ${String(found)} bytes`;
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
+    }
+}
+/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+function layoutEntries(images) {
+    const entries = new Map(smallEntries(images));
+    entries.delete('manifest.json');
+    const index = (0,base_json/* parseJson */.qF)(entries.get('index.json')?.toString() ?? '');
+    entries.set('index.json', Buffer.from(JSON.stringify({ ...((0,base_json/* isObject */.Gv)(index) ? index : {}), annotations: { [mark]: '1' } })));
+    return entries;
+}
+async function putInPlace(partial, place) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        // A name like that of what is being written, so that a later step removes it when this one is killed.
+        const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
+        const before = `${place}.partial-${aside.name}`;
+        // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+        const hadOne = (await (0,promises_.readdir)(place).catch(() => [])).length > 0;
+        if (hadOne)
+            await (0,promises_.rename)(place, before);
+        try {
+            await (0,promises_.rename)(partial, place);
+        }
+        catch (error) {
+            if (hadOne)
+                await (0,promises_.rename)(before, place);
+            throw error;
+        }
+        if (hadOne)
+            await (0,promises_.rm)(before, { recursive: true, force: true });
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = layout_folder_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function requireFree(path) {
+    // What else is wrong with the path is told when the folder is made.
+    const there = await (0,promises_.lstat)(path).catch(() => undefined);
+    if (there === undefined)
+        return;
+    if (!there.isDirectory())
+        throw layout_folder_unwritable(path, 'there is something that is no folder');
+    const names = await (0,promises_.readdir)(path).catch((error) => {
+        throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    });
+    if (names.length === 0 || (await isOurs(path)))
+        return;
+    const some = names.sort().slice(0, 5).join(', ');
+    throw layout_folder_unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+}
+async function isOurs(path) {
+    const index = (0,base_json/* parseJson */.qF)(await (0,promises_.readFile)((0,external_node_path_.join)(path, 'index.json'), 'utf8').catch(() => ''));
+    return (0,base_json/* isObject */.Gv)(index) && (0,base_json/* isObject */.Gv)(index['annotations']) && index['annotations'][mark] !== undefined;
+}
+function layout_folder_unwritable(path, why, cause) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
+}
+
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
@@ -33950,9 +34174,10 @@ function bytesOf(layers) {
     return layers.reduce((sum, { size }) => sum + size, 0);
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js
-var load_image_plan_plan = __nccwpck_require__(666);
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
+var load_image_plan_plan = __nccwpck_require__(7207);
 ;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
+
 
 
 
@@ -34032,21 +34257,24 @@ async function* asRecorded(chunks, record, withDigest) {
 }
 async function* rewritten(plain, request, told) {
     const seen = new SeenTarball();
+    const { teeLayer = (chunks) => chunks } = request;
     for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry);
+        yield* wholeEntry(entry, teeLayer);
     const { images } = imagesIn(seen);
     const chosen = request.record === undefined
         ? chooseImages(images, request)
         : recordedImages(images, request.record, request.reference);
+    if (request.needsManifest === true && chosen.some(({ image }) => contentsOf(image) === undefined))
+        throw noManifest();
     const { passed, entries } = closing(chosen, request.repository);
     told(passed);
     for (const [name, bytes] of entries)
         yield smallEntry(name, bytes);
     yield tar_header/* endOfArchive */.PG;
 }
-async function* wholeEntry({ name, size, chunks }) {
+async function* wholeEntry({ name, size, chunks }, teeLayer) {
     yield (0,tar_header/* tarHeader */.pI)(name, size);
-    yield* chunks;
+    yield* teeLayer(chunks);
     yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
 }
 /** Without a wish all images that have a name, else the one that is meant. */
@@ -34106,6 +34334,7 @@ function closing(chosen, repository) {
         },
         loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
         references,
+        contents: describedContents(image),
     }));
     if (hasManifests)
         return { passed, entries: smallEntries(whole) };
@@ -34115,6 +34344,28 @@ function closing(chosen, repository) {
         references: [loadedAs],
     }));
     return { passed, entries: archiveEntries(archived) };
+}
+/** The image as its manifest describes it, or one of ours: each layer under its own digest. */
+function describedContents({ manifest, configDigest, configBytes, config, layers }) {
+    const described = layers.map(({ digest, size, packing }) => ({
+        digest,
+        size,
+        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+        annotations: {},
+    }));
+    const own = manifest === undefined
+        ? { ...(0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described), layers: described }
+        : {
+            manifestDigest: manifest.digest,
+            manifestBytes: manifest.bytes,
+            manifestMediaType: manifest.mediaType,
+            layers: manifest.layers,
+        };
+    return { configDigest, configBytes, config, ...own };
+}
+function noManifest() {
+    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
+        'A containerd would make one, and nobody could say whether it is right.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
 }
 function whole_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
@@ -34202,9 +34453,9 @@ async function feed_feed(tools, job) {
     }
 }
 /** @returns undefined when the whole tarball has to be sent */
-async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee }, names, onBytes) {
-    // A file is wanted whole.
-    if (!overlap || known === undefined || record === undefined || tee !== undefined)
+async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee, teeLayer }, names, onBytes) {
+    // A file or a layout is wanted whole.
+    if (!overlap || known === undefined || record === undefined || (tee ?? teeLayer) !== undefined)
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -34223,8 +34474,9 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
     const [first, ...further] = arrived;
     return first === undefined ? undefined : [first, ...further];
 }
-async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
-    const request = { content, record, reference, platform: info.platform, repository: names.repository, tee };
+async function asWhole({ engine, log }, { content, record, info, reference, tee, teeLayer }, names, onBytes) {
+    const { platform } = info;
+    const request = { content, record, reference, platform, repository: names.repository, tee, teeLayer };
     return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
         const tarball = wholeTarball(request, (bytes) => {
             onBytes(bytes);
@@ -34243,10 +34495,15 @@ async function asWhole({ engine, log }, { content, record, info, reference, tee 
         return [first, ...further];
     });
 }
+/** The images for an OCI layout: each under one name, so that a layout of one image needs none. */
+function layoutImages(images) {
+    return images.flatMap(({ contents, references }) => contents === undefined ? [] : [{ image: contents, references: references.slice(0, 1) }]);
+}
 /** What the log calls it when bytes of the artifact pass to the engine. */
 function wordFor({ downloaded }) {
     return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
+/** Bytes of the tarball, as far as they are known. */
 function wholeSize(content, record) {
     // Where it isn't here, the artifact's digest takes reading all of it.
     const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
@@ -34405,7 +34662,389 @@ async function inspect(engine, name) {
     const image = await engine.inspect(name);
     if (image !== undefined)
         return image;
-    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
+    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
+
+/**
+ * Gives the same chunks to several takers at once. Nothing is held: a chunk is asked for when every taker has asked for it,
+ * so the slowest sets the pace. Without takers, all is taken all the same.
+ * @param takers each iterates over what it is given; one that stops early no longer counts
+ * @returns what the takers return, in their order
+ * @throws what the chunks throw, or the first taker to fail throws; the others' chunks then end with that error, and they are
+ *   waited for
+ */
+async function fanOut(chunks, takers) {
+    const ends = takers.map(() => new TakersEnd());
+    const failure = Promise.withResolvers();
+    failure.promise.catch(() => undefined); // thrown where it is raced
+    const taken = takers.map(async (take, at) => {
+        try {
+            return await take(ends[at] ?? chunks);
+        }
+        catch (error) {
+            failure.reject((0,errors/* asError */.zR)(error));
+            throw error;
+        }
+        finally {
+            ends[at]?.leave();
+        }
+    });
+    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
+    try {
+        await allAsk();
+        for await (const chunk of chunks) {
+            for (const end of ends)
+                end.give({ done: false, value: chunk });
+            // Its memory is used again when the next one is asked for.
+            await allAsk();
+            if (takers.length > 0 && ends.every((end) => end.hasLeft))
+                break;
+        }
+        for (const end of ends)
+            end.give({ done: true, value: undefined });
+    }
+    catch (error) {
+        for (const end of ends)
+            end.fail(error);
+        await Promise.allSettled(taken);
+        throw error;
+    }
+    return Promise.all(taken);
+}
+/** Where one taker gets its chunks. */
+class TakersEnd {
+    hasLeft = false;
+    #failed;
+    #wanted;
+    #asked = Promise.withResolvers();
+    /** Settles when the taker asks for the next chunk, or has left. */
+    asks() {
+        return this.#asked.promise;
+    }
+    give(given) {
+        if (this.hasLeft)
+            return;
+        this.#asked = Promise.withResolvers();
+        this.#wanted?.resolve(given);
+        this.#wanted = undefined;
+    }
+    fail(error) {
+        this.#failed = { error };
+        this.#wanted?.reject((0,errors/* asError */.zR)(error));
+    }
+    leave() {
+        this.hasLeft = true;
+        this.#asked.resolve(undefined);
+    }
+    [Symbol.asyncIterator]() {
+        return {
+            next: () => {
+                if (this.#failed !== undefined)
+                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
+                this.#wanted = Promise.withResolvers();
+                this.#asked.resolve(undefined);
+                return this.#wanted.promise;
+            },
+            return: () => {
+                this.leave();
+                return Promise.resolve({ done: true, value: undefined });
+            },
+        };
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/nodes.js
+var nodes_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var nodes_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** All that are to hold the image. */
+function enginesOf({ engine, nodes }) {
+    return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
+}
+/** What is known of the place that the image goes to; where that is none, of the machine that this runs on. */
+async function hostInfo(holders) {
+    const [first] = enginesOf(holders);
+    if (first !== undefined)
+        return first.info();
+    return { version: '', platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: 'containerd', dataRoot: '', hostName: '' };
+}
+/**
+ * Brings an artifact's images into every node, and writes what else is wanted of them.
+ * @throws HandoverError of any code of the consumer, naming the node if it is one's; then no name and no file is left behind
+ */
+async function loadIntoNodes(plan, tools, handover, info) {
+    const { log, timeline, nodes } = tools;
+    const lacking = await lackingNodes(plan, tools, handover, info);
+    if (lacking.length === 0 && nodes.length > 0) {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            const images = knownImages(plan, handover);
+            const ours = nodes_addDisposableResource(env_1, await ownNamesOn(nodes, [], log), true);
+            const guards = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+            const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
+            named.keep();
+            for (const { references } of images)
+                log.info(`Every node has this very image already: ${nameOf(references)}.`);
+            return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
+        }
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
+        }
+        finally {
+            const result_1 = nodes_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
+    }
+    const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
+    return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
+}
+async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, nodes } = tools;
+        const { tarballPath, layoutPath, reference } = plan;
+        const kept = nodes_addDisposableResource(env_2, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
+        const layout = nodes_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+        let size = 0;
+        const passedBy = [];
+        // Disposed of after the guards: an image that loses its name again has to have one of ours still.
+        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, passedBy, log), true);
+        const request = {
+            ...{ content, record, reference, platform: info.platform, repository: ours.repository },
+            ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
+        };
+        const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
+            const tarball = wholeTarball(request, (bytes) => {
+                size += bytes;
+                passed(bytes);
+            });
+            const take = (node) => (chunks) => onNode(node, () => node.engine.load(chunks, () => undefined));
+            await fanOut(tarball.chunks, lacking.map(take)).finally(() => {
+                passedBy.push(...tarball.images());
+                for (const { loadedAs } of passedBy)
+                    for (const node of lacking)
+                        ours.names.get(node)?.add(loadedAs);
+            });
+            return tarball.images();
+        });
+        for (const [position, { identity }] of images.entries())
+            requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
+        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
+        await layout?.commit(layoutImages(images));
+        await kept?.commit();
+        named.keep();
+        const facts = { image: named.image, loaded: nodes.length > 0, size: content.downloaded() ?? size };
+        return { ...resultOf(tools, { ...handover, content, record }, images, facts), layoutPath };
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = nodes_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** The nodes that don't have all of the images yet; all of them, where a file is wanted or nobody knows which images they are. */
+async function lackingNodes(plan, { nodes }, handover, info) {
+    const images = knownImages(plan, handover);
+    if (images.length === 0 || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
+        return nodes;
+    const lacks = await Promise.all(nodes.map((node) => onNode(node, async () => {
+        for (const { identity, references } of images)
+            if ((await findHere({ engine: node.engine, info }, identity, references)) === undefined)
+                return [node];
+        return [];
+    })));
+    return lacks.flat();
+}
+function knownImages({ reference }, { known = [] }) {
+    return chooseRecorded(known, reference).map(({ chosen, references }) => ({ identity: chosen.identity, references }));
+}
+/** Gives the images their own names on all nodes. */
+async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }) {
+    const kept = [];
+    const name = async (node) => {
+        const { engine } = node;
+        await keepBefore(node, images, names.get(node));
+        const guard = (0,tag_guard/* guardTags */.J)(engine, log.warning);
+        guards.use(guard);
+        kept.push(guard);
+        let first;
+        for (const { identity, references, loadedAs } of images) {
+            const found = loaded?.includes(node) === true ? loadedAs : await findHere({ engine, info }, identity, references);
+            const what = `the image that was handed over, on ${node.name}`;
+            const request = { name: found ?? nameOf(references), identity, references };
+            const image = await proveAndName({ engine, log, info }, request, what, guard);
+            first ??= image;
+        }
+        return first;
+    };
+    const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined)
+        throw failed.reason;
+    const [first] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    return {
+        image: first,
+        keep: () => {
+            for (const guard of kept)
+                guard.keep();
+        },
+    };
+}
+/** Keeps what has one of the names now under one of ours, until all is settled: containerd drops what has none. */
+async function keepBefore({ engine }, images, own) {
+    if (own === undefined)
+        return;
+    const references = images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH));
+    for (const [position, reference] of [...new Set(references)].entries()) {
+        if ((await engine.inspect(reference)) === undefined)
+            continue;
+        const name = `${own.repository}/before:${String(position + 1)}`;
+        own.add(name);
+        await engine.tag(reference, name);
+    }
+}
+/** @param passed the images, as soon as they are known */
+async function ownNamesOn(nodes, passed, log) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const all = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        const names = await Promise.all(nodes.map((node) => onNode(node, () => namesOn(node, passed, log))));
+        // The first is disposed of last: all use its repository.
+        for (const own of names)
+            all.use(own);
+        const held = all.move();
+        return {
+            repository: names[0]?.repository ?? 'nowhere',
+            names: new Map(nodes.flatMap((node, at) => (names[at] === undefined ? [] : [[node, names[at]]]))),
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = nodes_disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
+/** Names of ours on a node; with them goes, if it is all that an image has beside them, the name that Kubernetes gave it. */
+async function namesOn({ engine }, passed, log) {
+    const before = new Set((await engine.images()).map(({ reference }) => reference));
+    const own = await ownNames({ engine, log });
+    return {
+        ...own,
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            const after = await engine.forCleanUp.images().catch(() => []);
+            for (const { identity } of passed) {
+                const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
+                const names = its.flatMap(({ reference }) => reference ?? []);
+                if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
+                    continue;
+                for (const name of names)
+                    await engine.untag(name).catch((error) => {
+                        log.warning(`The reference ${name} stays: ${String(error)}`);
+                    });
+            }
+        },
+    };
+}
+/** Names the node in whatever goes wrong there. */
+async function onNode({ name }, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu))
+            throw error;
+        throw new errors/* HandoverError */.Cu(error.code, `On the node ${name}: ${error.message}`, error.hint, error);
+    }
+}
+function resultOf({ nodes }, { content, record }, images, facts) {
+    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nameOf(references), identity }));
+    if (first === undefined)
+        throw new RangeError('an artifact without an image');
+    const source = facts.loaded || nodes.length === 0 ? 'artifact' : 'engine';
+    const { artifact } = content;
+    return { ...first, ...facts, source, artifact, record, nodes: nodes.map(({ name }) => name), further: others };
+}
+function nameOf(references) {
+    return (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/load-image.js
@@ -34474,16 +35113,19 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
+
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
-    const { engine, log, timeline } = tools;
+    const { log, timeline } = tools;
     const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => findHandover(plan.artifactName, tools)));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
-    const info = await engine.info();
+    const info = await hostInfo(tools);
     return loadHandover(plan, tools, await found, info);
 }
 /**
@@ -34498,6 +35140,11 @@ async function loadHandover(plan, tools, handover, info) {
     // What is only claimed may be reason enough to load nothing; never to load it.
     if (claimed !== undefined)
         requireExpected(plan, claimed, info.platform);
+    const { nodes } = tools;
+    if (nodes !== undefined) {
+        await requireSpace(plan, content, undefined);
+        return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
+    }
     const here = await alreadyHere(plan, { ...tools, info }, handover);
     if (here !== undefined) {
         const env_1 = { stack: [], error: void 0, hasError: false };
@@ -34505,7 +35152,7 @@ async function loadHandover(plan, tools, handover, info) {
             const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
             const result = await finish(plan, { ...tools, info }, handover, here, guard);
             guard.keep();
-            await sweepNames(tools, result.image.repoTags);
+            await sweepNames(tools, result.image?.repoTags ?? []);
             return result;
         }
         catch (e_1) {
@@ -34524,16 +35171,19 @@ async function loadHandover(plan, tools, handover, info) {
         try {
             const path = plan.tarballPath;
             const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
-            const { reference, overlap } = plan;
-            const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+            const { reference, overlap, layoutPath } = plan;
+            const layout = load_image_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
+            const job = { content, record, known, info, reference, overlap, ...tees };
             const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
             // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
             const guard = load_image_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
             const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
             const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+            await layout?.commit(layoutImages(arrival.images));
             await kept?.commit();
             guard.keep();
-            return result;
+            return { ...result, layoutPath };
         }
         catch (e_2) {
             env_2.error = e_2;
@@ -34554,7 +35204,7 @@ function claimedImage({ known, record }, reference) {
 }
 /** The images, if this engine has all of them already. */
 async function alreadyHere(plan, { engine, log, info }, { content, known }) {
-    if (known === undefined || plan.tarballPath !== undefined)
+    if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
         return undefined;
     const images = [];
     for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
@@ -34586,9 +35236,9 @@ async function finish(plan, tools, { origin, content, record }, { images, loaded
         await requireNames(tools, images);
     const artifact = origin === 'artifact' ? content.artifact : undefined;
     const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
-    return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };
+    return { ...facts, ...load_image_nameOf(first), image, further: others.map(load_image_nameOf) };
 }
-function nameOf({ references, identity }) {
+function load_image_nameOf({ references, identity }) {
     return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If), identity };
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
@@ -34600,12 +35250,14 @@ function spaceNeeded(info, size) {
 function engineFolder(info) {
     return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
-async function requireSpace(plan, content, info) {
+async function requireSpace({ tarballPath, layoutPath }, content, info) {
     const { size } = content.artifact;
-    if (plan.tarballPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(plan.tarballPath, size, 'The tarball', load_image_spaceAdvice);
-    const folder = engineFolder(info);
-    if (folder === undefined)
+    if (tarballPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', load_image_spaceAdvice);
+    if (layoutPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
+    const folder = info === undefined ? undefined : engineFolder(info);
+    if (info === undefined || folder === undefined)
         return;
     await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
@@ -35110,11 +35762,11 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7973);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6260);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3930);
-/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(666);
+/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(7207);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4198);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
@@ -35259,7 +35911,7 @@ function handoverOutputs(result) {
     return {
         source: result.kind === 'loaded' ? 'artifact' : 'build',
         image: loaded.reference,
-        'image-id': loaded.image.imageId,
+        'image-id': loaded.image?.imageId ?? '',
         'config-digest': loaded.identity.configDigest ?? '',
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.identity.platform),
         'artifact-name': loaded.artifact?.name ?? '',
@@ -35355,7 +36007,8 @@ function loadSummary(result, spans) {
     const from = record?.producer;
     const facts = [
         ['Image', (0,markdown/* code */.aY)(result.reference)],
-        ['Image ID here', (0,markdown/* code */.aY)(result.image.imageId)],
+        ...(result.image === undefined ? [] : [['Image ID here', (0,markdown/* code */.aY)(result.image.imageId)]]),
+        ...places(result),
         ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,markdown/* code */.aY)(identity.configDigest)],
         ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
         ['Layers', String(identity.diffIds.length)],
@@ -35387,6 +36040,13 @@ function loadSummary(result, spans) {
         '',
     ].join('\n\n');
 }
+/** Where the image is, besides the engine. */
+function places({ nodes = [], layoutPath }) {
+    return [
+        ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(markdown/* code */.aY).join(', ')]]),
+        ...(layoutPath === undefined ? [] : [['OCI layout', (0,markdown/* code */.aY)(layoutPath)]]),
+    ];
+}
 function downloaded({ size, record, loaded, source }) {
     if (size === 0)
         return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
@@ -35394,9 +36054,11 @@ function downloaded({ size, record, loaded, source }) {
     const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
     return `${(0,base_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
-function title({ fallback, loaded }) {
+function title({ fallback, loaded, nodes }) {
     if (fallback !== undefined)
         return '⚠️ Pulled instead:';
+    if (nodes?.length === 0)
+        return '📦 Downloaded and verified';
     return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
 }
 function checkedAgainst({ record, artifact, fallback }) {
@@ -35473,7 +36135,7 @@ function keptNote(other, name) {
 /* unused harmony exports digestsFileName, planImages */
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(666);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
 
 
 
@@ -35495,25 +36157,26 @@ function planImages(inputs, maxRetentionDays = Infinity) {
     const [artifactName = '', ...more] = wanted;
     const isOne = more.length === 0 && !isPattern(artifactName);
     if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
     if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
     if (isOne && inputs.load)
-        return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+        return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
     for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
         if (part !== '')
             requireArtifactName(part);
     if (isOne)
         requireArtifactName(artifactName);
-    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
+    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
 }
 function whySeveral(wanted) {
     return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
 }
 function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest } = inputs;
+    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
     const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+    const into = inputs.into === 'docker' ? undefined : inputs.into;
+    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
     const set = names.filter((name) => given[name] !== undefined);
     if (set.length === 0)
         return;
@@ -35523,23 +36186,80 @@ function requireNoneOf(inputs, names, why) {
 
 /***/ }),
 
-/***/ 666:
+/***/ 7207:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   If: () => (/* binding */ fallbackReference),
-/* harmony export */   Oj: () => (/* binding */ planLoad),
-/* harmony export */   gW: () => (/* binding */ chooseTarball)
-/* harmony export */ });
-/* unused harmony export planEach */
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9621);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  gW: () => (/* binding */ chooseTarball),
+  If: () => (/* binding */ fallbackReference),
+  Oj: () => (/* binding */ planLoad)
+});
+
+// UNUSED EXPORTS: planEach, requireExpectedDigest
+
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/image/destination.js
+
+
+// kind calls its cluster so unless it is told otherwise (kind, pkg/cluster/internal/..., DefaultClusterName).
+const defaultCluster = 'kind';
+// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
+const clusterName = /^[a-z0-9.-]+$/;
+// containerd, pkg/identifiers/validate.go
+const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
+/**
+ * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME` or `containerd:NAMESPACE`
+ * @throws HandoverError `invalid-input`
+ */
+function parseDestination(text) {
+    const [kind = '', ...rest] = text.trim().split(':');
+    const name = rest.length === 0 ? undefined : rest.join(':');
+    if (name === undefined && kind === 'docker')
+        return { kind: 'engine' };
+    if (name === undefined && kind === 'none')
+        return { kind };
+    if (name === undefined && kind === 'kind')
+        return { kind, cluster: defaultCluster };
+    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
+        return { kind, cluster: name };
+    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
+        return { kind, namespace: name };
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME or containerd:NAMESPACE.`, 'Name the cluster as `kind get clusters` or `k3d cluster list` does: `into: kind:NAME`.');
+}
+/** The destination as it was given. */
+function formatDestination(destination) {
+    switch (destination.kind) {
+        case 'engine':
+            return 'docker';
+        case 'none':
+            return 'none';
+        case 'containerd':
+            return `containerd:${destination.namespace}`;
+        case 'kind':
+        case 'k3d':
+            return `${destination.kind}:${destination.cluster}`;
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/record.js
+var record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
+
 
 
 
@@ -35550,55 +36270,80 @@ function requireNoneOf(inputs, names, why) {
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
-const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)('charon:local');
+const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
-function planLoad(inputs) {
-    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
+function planLoad(inputs, places) {
+    return { artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName), ...planEach(inputs, places) };
 }
 /** @throws HandoverError `invalid-input` */
-function planEach(inputs) {
-    const engine = (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .parseEngineName */ .D7)(inputs.engine);
+function planEach(inputs, places = onlyEngine) {
+    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
-        (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .requireDocker */ .c1)(engine, `\`from: ${from}\``);
+        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
+    const { ociLayout: layoutPath } = places;
+    const into = planDestination(inputs, places, from, engine);
     return {
-        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)(inputs.image),
+        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
         tarballPath: inputs.tarball,
-        expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
+        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         overlap: inputs.overlap,
         from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
         engine,
+        into,
+        layoutPath,
     };
+}
+/** What the joined action knows of. */
+const onlyEngine = { into: 'docker', ociLayout: undefined };
+function planDestination({ tarball }, { into: text, ociLayout }, from, engine) {
+    const into = parseDestination(text);
+    const [asked] = [
+        ...(ociLayout === undefined ? [] : ['oci-layout']),
+        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
+    ];
+    if (asked !== undefined && from !== 'artifact') {
+        throw invalid(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
+    }
+    if (into.kind !== 'engine' && engine !== 'docker') {
+        throw invalid(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind and k3d are looked for in docker.');
+    }
+    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
+        throw invalid('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` nothing is downloaded but what the records say.');
+    }
+    return into;
+}
+function invalid(message, hint) {
+    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
 }
 function choosePlace(text) {
     const place = places.find((one) => one === text);
     if (place !== undefined)
         return place;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
-function expectedDigest(text) {
-    if (text === undefined)
-        return undefined;
-    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .parseDigest */ .m)(text);
+/** @throws HandoverError `invalid-input` */
+function requireExpectedDigest(text) {
+    const digest = (0,image_digest/* parseDigest */.m)(text);
     if (digest !== undefined)
         return digest;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
 /**
  * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
  * @throws HandoverError `image-not-found` listing the files
  */
 function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__/* .recordName */ .xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
+    const files = names.filter((name) => name !== record/* recordName */.xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,external_node_path_.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
@@ -35914,6 +36659,8 @@ function missing(artifact, name, members) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
 }
 
+// EXTERNAL MODULE: external "node:tls"
+var external_node_tls_ = __nccwpck_require__(1692);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -35921,6 +36668,7 @@ var base_proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/retry.js
 var retry = __nccwpck_require__(3830);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+
 
 
 
@@ -35949,39 +36697,38 @@ const pieceBytes = 256 * 1024;
 /**
  * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-function httpClient(proxies, signal) {
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
     const direct = new undici.Agent(options);
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
         const url = (0,base_proxies/* proxyUrl */.s)(proxy);
-        return new undici.EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+        // It passes `requestTls` on to the agent that goes through the proxy.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici.EnvHttpProxyAgent({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers, body, signal: own }) => {
+        send: ({ method, url, headers = {}, body, signal: own }) => {
             const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
-            return Buffer.isBuffer(body)
-                ? (0,undici.request)(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
-                : (0,undici.request)(url, {
-                    dispatcher,
-                    method,
-                    signal: ends,
-                    headers: headers ?? {},
-                    ...(body === undefined ? {} : { body }),
-                });
+            const common = { dispatcher, method, signal: ends };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici.request)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici.request)(url, { ...common, headers: { ...headers, ...length }, body: external_node_stream_.Readable.from(streamed.chunks) });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
         },
     };
-}
-function withLength(headers, body) {
-    return { ...headers, 'content-length': String(body.length) };
 }
 // Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
 function inPieces(body) {
@@ -37307,6 +38054,7 @@ function transferFailed(what, error) {
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
+    'cluster-not-found',
     'unsupported-host',
     'builder-unsupported',
     'build-failed',
@@ -38506,7 +39254,7 @@ function afterAbort(signal, ms, reason) {
     return controller.signal;
 }
 function noAnswer(name, ms) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} info.`);
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`);
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
@@ -38558,10 +39306,11 @@ async function findProgram(name) {
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
     podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner: its command ctr comes with it.',
 };
 function unavailable(name, why, cause) {
-    const title = name === 'docker' ? 'Docker' : 'Podman';
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+    const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 /** All that a running command says, once it has ended. */
 async function outputOf({ stdout, stderr, exit }) {
@@ -38574,7 +39323,7 @@ function lastLine(output) {
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
@@ -38746,6 +39495,15 @@ async function loadInto(cli, chunks, onLoaded, tempDir) {
     return report.loaded;
 }
 async function load(cli, running, chunks) {
+    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
+    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+}
+/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+async function feedCommand(running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const ended = new AbortController();
     const { signal } = ended;
@@ -38761,7 +39519,7 @@ async function load(cli, running, chunks) {
         }
     }
     catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
+        // Killed before its input ends, so that it can't take what it has for the whole.
         running.kill();
         await running.exit;
         throw error;
@@ -38769,11 +39527,7 @@ async function load(cli, running, chunks) {
     running.stdin.end();
     const exitCode = await running.exit;
     const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+    return { exitCode, stdout, stderr };
 }
 // An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
 const reachMs = 10_000;
@@ -39509,6 +40263,7 @@ function requireDocker(engine, what) {
 /* harmony export */   o4: () => (/* binding */ parseConfig),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
+/* unused harmony export formatIndex */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -39619,6 +40374,16 @@ function formatManifest(config, layers) {
     }));
     return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
+/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+function formatIndex(images) {
+    const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
+    const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
+        ...{ mediaType, digest, size },
+        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    }));
+    const { index: mediaType } = mediaTypes;
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+}
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
@@ -39681,6 +40446,7 @@ function parsePlatform(text) {
 }
 const unknown = 'unknown';
 const architectureNames = {
+    x64: 'amd64',
     x86_64: 'amd64',
     aarch64: 'arm64',
     armv7l: 'arm',
@@ -39951,6 +40717,7 @@ function byteCount(from, name) {
 /* harmony export */   dz: () => (/* binding */ isTag),
 /* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
+/* unused harmony export registryHost */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -40037,6 +40804,10 @@ function registryOf(repository) {
     const slash = repository.indexOf('/');
     const first = slash < 0 ? '' : repository.slice(0, slash);
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+/** The same, with Docker Hub's name: `docker.io`. */
+function registryHost(repository) {
+    return registryOf(repository) ?? 'docker.io';
 }
 // docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
 // be an image ID keeps its library/.
@@ -42389,6 +43160,8 @@ var markdown = __nccwpck_require__(9079);
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -42396,6 +43169,7 @@ var proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
 
 
 
@@ -42428,7 +43202,9 @@ function jobContext(env = process.env) {
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
+        runnerName: variable('RUNNER_NAME'),
         event: eventFacts(variable),
+        dockerConfigFolder: variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker'),
         metadata: metadataOf(env),
     };
 }

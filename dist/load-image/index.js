@@ -30237,26 +30237,278 @@ function taken(name, held) {
 
 /***/ }),
 
+/***/ 9814:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   TO: () => (/* binding */ openHandovers),
+/* harmony export */   p: () => (/* binding */ findHandover),
+/* harmony export */   qC: () => (/* binding */ selectArtifacts),
+/* harmony export */   yq: () => (/* binding */ artifactNotFound)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9621);
+/* harmony import */ var _identity_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6247);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4115);
+/* harmony import */ var _side_by_side_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9092);
+
+
+
+
+
+
+
+/**
+ * Opens the newest artifact of that name in the store's run.
+ * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
+ */
+async function findHandover(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return openHandover(await store.open(found), log);
+}
+/** Reads what it says of itself, and who its images are: some kilobytes. */
+async function openHandover(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatBytes */ .z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const text = await content.text(_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD);
+    if (text === undefined) {
+        log.info(`It has no ${_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD}: its images are known by the tarball's own manifest.`);
+        return { origin: 'artifact', content, record: undefined, known: undefined };
+    }
+    const record = (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .parseRecord */ .Hh)(text);
+    return { origin: 'artifact', content, record, known: await (0,_identity_js__WEBPACK_IMPORTED_MODULE_3__/* .identifyByRange */ .b)(content, record) };
+}
+/**
+ * What to say of names, or patterns, that stand for no artifact: it lists what is there.
+ * @param runAttempt which attempt of the run this is
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, vain) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`, (vain?.hint ??
+        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
+ * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ */
+async function openHandovers(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await (0,_side_by_side_js__WEBPACK_IMPORTED_MODULE_5__/* .sideBySide */ .Q)(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
+    });
+    const handovers = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (handovers.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return handovers;
+}
+/**
+ * @param artifacts newest first
+ * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
+    };
+}
+
+
+/***/ }),
+
+/***/ 6247:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   S: () => (/* binding */ requireRecorded),
+/* harmony export */   b: () => (/* binding */ identifyByRange)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4256);
+/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1889);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
+
+
+
+
+
+
+
+
+
+/**
+ * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
+ *   parts: then it takes all of it to know them
+ * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ */
+async function identifyByRange(content, record) {
+    const images = (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .imagesOf */ .IC)(record);
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes))
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+async function reader(read, places) {
+    const part = (start, end) => (0,_shared_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_7__/* .copiedBytes */ .QB)(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function knownImage(image, bytesAt) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes.toString(), 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, contents: undefined, references, layers: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes.toString(), 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        manifestMediaType: typeOf(manifestBytes),
+        layers: manifest.layers,
+    };
+    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+}
+/** What cannot be read is not what the record says. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
+    }
+}
+// A manifest may name its type (OCI image-spec, manifest.md).
+function typeOf(manifest) {
+    const value = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(manifest.toString());
+    const type = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '') : '';
+    return (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .isMediaType */ .LA)(type) ? type : _shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest;
+}
+/** The layers as the manifest has them, where the record tells where each of them lies. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * @param layers what the image's manifest says of them; undefined where there is none
+ * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(record.platform, platform))
+        requireAgreement('platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(record.platform), (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const said = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(found)})`);
+}
+
+
+/***/ }),
+
 /***/ 568:
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
-/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6658);
+/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(6658);
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
-/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4813);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9137);
-/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4819);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9491);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6948);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8562);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(7804);
+/* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
+/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4710);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
+/* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
+/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6768);
+/* harmony import */ var _shared_artifacts_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6506);
+/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9491);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(5872);
+/* harmony import */ var _shared_docker_image_nodes_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(3018);
+/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30325,32 +30577,46 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
+
+
+
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)();
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__/* .readTimeLimit */ .p)(inputs));
-        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readImagesInputs */ .I)(inputs);
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
+        const limitMinutes = (0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_17__/* .readTimeLimit */ .p)(inputs);
+        limit(limitMinutes);
+        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readImagesInputs */ .I8)(inputs);
         const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)(given, context.maxRetentionDays);
-        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readRunInputs */ .h)(inputs), plan, context.producer.repository);
-        const { engine } = plan.kind === 'one' ? plan.plan : plan.each;
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__/* .timeline */ .I)();
-        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l, signal });
-        const store = __addDisposableResource(env_1, other === undefined
+        const runInputs = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readRunInputs */ .hT)(inputs);
+        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)(runInputs, plan, context.producer.repository);
+        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
+        const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
+        const nodes = await (0,_shared_docker_image_nodes_js__WEBPACK_IMPORTED_MODULE_12__/* .imageNodes */ .v)(into, signal);
+        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal });
+        const found = __addDisposableResource(env_1, other === undefined
             ? ownStore()
-            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l, signal }), true);
+            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal }), true);
+        const { githubToken: token = '' } = runInputs;
+        const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
+        const jobs = __addDisposableResource(env_1, wait === undefined || token === '' ? undefined : (0,_shared_artifacts_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__/* .runJobs */ .A)(reads), true);
+        const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
+        const store = wait === undefined ? found : (0,_wait_js__WEBPACK_IMPORTED_MODULE_6__/* .waitingReader */ .l)(found, wait, waiting);
         const pauseMs = given.registryRetrySeconds * 1000;
-        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_3__/* .loadImages */ .z)(plan, fallback, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
+        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_4__/* .loadImages */ .z)(plan, fallback, {
+            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(engine, context.tempRoot, signal),
+            nodes,
+            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
             store,
             ownStore,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .imagesSummary */ .l)(result, times.spans()));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -30384,7 +30650,7 @@ function loadOutputs({ images, loaded }, own) {
     const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
     return {
         image: result?.reference ?? '',
-        'image-id': result?.image.imageId ?? '',
+        'image-id': result?.image?.imageId ?? '',
         'config-digest': image?.configDigest ?? '',
         platform: image?.platform ?? '',
         'artifact-id': String(image?.artifact?.id ?? ''),
@@ -30406,8 +30672,9 @@ function loadOutputs({ images, loaded }, own) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  I: () => (/* binding */ readImagesInputs),
-  h: () => (/* binding */ readRunInputs)
+  I8: () => (/* binding */ readImagesInputs),
+  hT: () => (/* binding */ readRunInputs),
+  FW: () => (/* binding */ readWaitInputs)
 });
 
 ;// CONCATENATED MODULE: ./build/load-image/inputs.js
@@ -30435,6 +30702,8 @@ function readImagesInputs(inputs) {
     return {
         ...readLoadInputs(inputs),
         artifactNames: inputs.list('artifact-name'),
+        into: inputs.text('into'),
+        ociLayout: inputs.optional('oci-layout'),
         load: inputs.boolean('load'),
         digestsArtifact: inputs.optional('digests-artifact'),
         digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
@@ -30453,6 +30722,10 @@ function readRunInputs(inputs) {
         fallbackImage: inputs.optional('fallback-image'),
     };
 }
+/** @throws HandoverError `invalid-input` */
+function readWaitInputs(inputs) {
+    return { waitMinutes: inputs.decimal('wait-minutes', 0, 7200), waitForJob: inputs.optional('wait-for-job') };
+}
 
 
 /***/ }),
@@ -30466,7 +30739,7 @@ function readRunInputs(inputs) {
 /* harmony export */ });
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(666);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
 
 
 
@@ -30488,25 +30761,26 @@ function planImages(inputs, maxRetentionDays = Infinity) {
     const [artifactName = '', ...more] = wanted;
     const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
     if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'expected-config-digest', 'from'], whySeveral(wanted));
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
     if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'from'], 'With `load: false` no image is loaded');
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
     if (isOne && inputs.load)
-        return { kind: 'one', plan: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)({ ...inputs, artifactName }), digests };
+        return { kind: 'one', plan: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)({ ...inputs, artifactName }, inputs), digests };
     for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
         if (part !== '')
             (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(part);
     if (isOne)
         (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(artifactName);
-    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests };
+    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs, inputs), digests };
 }
 function whySeveral(wanted) {
     return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
 }
 function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest } = inputs;
+    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
     const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const given = { image, tarball, 'expected-config-digest': expectedConfigDigest, from };
+    const into = inputs.into === 'docker' ? undefined : inputs.into;
+    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
     const set = names.filter((name) => given[name] !== undefined);
     if (set.length === 0)
         return;
@@ -30516,23 +30790,81 @@ function requireNoneOf(inputs, names, why) {
 
 /***/ }),
 
-/***/ 666:
+/***/ 7207:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   If: () => (/* binding */ fallbackReference),
-/* harmony export */   L0: () => (/* binding */ planEach),
-/* harmony export */   Oj: () => (/* binding */ planLoad),
-/* harmony export */   gW: () => (/* binding */ chooseTarball)
-/* harmony export */ });
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9621);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  gW: () => (/* binding */ chooseTarball),
+  If: () => (/* binding */ fallbackReference),
+  L0: () => (/* binding */ planEach),
+  Oj: () => (/* binding */ planLoad)
+});
+
+// UNUSED EXPORTS: requireExpectedDigest
+
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/image/destination.js
+
+
+// kind calls its cluster so unless it is told otherwise (kind, pkg/cluster/internal/..., DefaultClusterName).
+const defaultCluster = 'kind';
+// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
+const clusterName = /^[a-z0-9.-]+$/;
+// containerd, pkg/identifiers/validate.go
+const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
+/**
+ * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME` or `containerd:NAMESPACE`
+ * @throws HandoverError `invalid-input`
+ */
+function parseDestination(text) {
+    const [kind = '', ...rest] = text.trim().split(':');
+    const name = rest.length === 0 ? undefined : rest.join(':');
+    if (name === undefined && kind === 'docker')
+        return { kind: 'engine' };
+    if (name === undefined && kind === 'none')
+        return { kind };
+    if (name === undefined && kind === 'kind')
+        return { kind, cluster: defaultCluster };
+    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
+        return { kind, cluster: name };
+    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
+        return { kind, namespace: name };
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME or containerd:NAMESPACE.`, 'Name the cluster as `kind get clusters` or `k3d cluster list` does: `into: kind:NAME`.');
+}
+/** The destination as it was given. */
+function formatDestination(destination) {
+    switch (destination.kind) {
+        case 'engine':
+            return 'docker';
+        case 'none':
+            return 'none';
+        case 'containerd':
+            return `containerd:${destination.namespace}`;
+        case 'kind':
+        case 'k3d':
+            return `${destination.kind}:${destination.cluster}`;
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/record.js
+var record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
+
 
 
 
@@ -30543,55 +30875,80 @@ function requireNoneOf(inputs, names, why) {
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
 /** What an image without a reference of its own is called. */
-const fallbackReference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)('charon:local');
+const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
-function planLoad(inputs) {
-    return { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_2__/* .requireArtifactName */ .to)(inputs.artifactName), ...planEach(inputs) };
+function planLoad(inputs, places) {
+    return { artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName), ...planEach(inputs, places) };
 }
 /** @throws HandoverError `invalid-input` */
-function planEach(inputs) {
-    const engine = (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .parseEngineName */ .D7)(inputs.engine);
+function planEach(inputs, places = onlyEngine) {
+    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
-        (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .requireDocker */ .c1)(engine, `\`from: ${from}\``);
+        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
+    const { ociLayout: layoutPath } = places;
+    const into = planDestination(inputs, places, from, engine);
     return {
-        reference: inputs.image === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R)(inputs.image),
+        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
         tarballPath: inputs.tarball,
-        expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
+        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         overlap: inputs.overlap,
         from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)(inputs.registryImage),
+        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
         engine,
+        into,
+        layoutPath,
     };
+}
+/** What the joined action knows of. */
+const onlyEngine = { into: 'docker', ociLayout: undefined };
+function planDestination({ tarball }, { into: text, ociLayout }, from, engine) {
+    const into = parseDestination(text);
+    const [asked] = [
+        ...(ociLayout === undefined ? [] : ['oci-layout']),
+        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
+    ];
+    if (asked !== undefined && from !== 'artifact') {
+        throw invalid(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
+    }
+    if (into.kind !== 'engine' && engine !== 'docker') {
+        throw invalid(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind and k3d are looked for in docker.');
+    }
+    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
+        throw invalid('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` nothing is downloaded but what the records say.');
+    }
+    return into;
+}
+function invalid(message, hint) {
+    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
 }
 function choosePlace(text) {
     const place = places.find((one) => one === text);
     if (place !== undefined)
         return place;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`from\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
-function expectedDigest(text) {
-    if (text === undefined)
-        return undefined;
-    const digest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .parseDigest */ .m)(text);
+/** @throws HandoverError `invalid-input` */
+function requireExpectedDigest(text) {
+    const digest = (0,image_digest/* parseDigest */.m)(text);
     if (digest !== undefined)
         return digest;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
 /**
  * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
  * @throws HandoverError `image-not-found` listing the files
  */
 function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== _shared_image_record_js__WEBPACK_IMPORTED_MODULE_4__/* .recordName */ .xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,node_path__WEBPACK_IMPORTED_MODULE_0__.basename)(name)));
+    const files = names.filter((name) => name !== record/* recordName */.xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,external_node_path_.basename)(name)));
     const [chosen, ...others] = files.length === 1 ? files : named;
     if (chosen !== undefined && others.length === 0)
         return chosen;
     const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 
@@ -30603,6 +30960,7 @@ function chooseTarball(artifactName, names) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   n: () => (/* binding */ planRun)
 /* harmony export */ });
+/* unused harmony export planOtherRun */
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
@@ -30619,9 +30977,21 @@ function chooseTarball(artifactName, names) {
  */
 function planRun(inputs, images, ownRepository) {
     const fallback = planFallback(inputs, images);
+    if (inputs.allowForkRuns && planChoice(inputs) !== undefined)
+        requireOneName(images);
+    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
+    return { other: planOtherRun(inputs, wanted, ownRepository), fallback };
+}
+/**
+ * @param wanted names and patterns of artifacts
+ * @param ownRepository `owner/name` of this job's repository
+ * @returns undefined for this job's own run
+ * @throws HandoverError `invalid-input`
+ */
+function planOtherRun(inputs, wanted, ownRepository) {
     const choice = planChoice(inputs);
     if (choice === undefined)
-        return { other: undefined, fallback };
+        return undefined;
     const repository = inputs.repository ?? ownRepository;
     if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
         throw invalid(`The input \`repository\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(repository)}"; expected owner/name.`);
@@ -30629,11 +30999,8 @@ function planRun(inputs, images, ownRepository) {
     if (inputs.githubToken === undefined) {
         throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
     }
-    if (inputs.allowForkRuns)
-        requireOneName(images);
-    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
     const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
-    return { other: { search, token: inputs.githubToken }, fallback };
+    return { search, token: inputs.githubToken };
 }
 // Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
 function requireOneName(images) {
@@ -30641,7 +31008,7 @@ function requireOneName(images) {
         return;
     throw invalid('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
 }
-function planChoice({ runId, workflow, branch, event, repository }) {
+function planChoice({ runId, workflow, branch, event, repository, }) {
     if (runId !== undefined)
         return { runId: planRunId(runId, { workflow, branch, event }) };
     if (workflow !== undefined) {
@@ -30679,10 +31046,11 @@ function planFallback({ fallbackImage }, images) {
     if (images.kind !== 'one') {
         throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
     }
-    const { tarballPath, engine } = images.plan;
+    const { tarballPath, layoutPath, into, engine } = images.plan;
     (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .requireDocker */ .c1)(engine, '`fallback-image`');
-    if (tarballPath !== undefined) {
-        throw invalid('Both `fallback-image` and `tarball` are given, but an image that is pulled leaves no tarball.', 'Leave one of them out.');
+    const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
+    if (into.kind !== 'engine' || other !== undefined) {
+        throw invalid(`Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`, 'Leave one of them out.');
     }
     const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .parseReference */ .F2)(fallbackImage);
     return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
@@ -30694,7 +31062,42 @@ function invalid(message, hint = 'Correct it under `with:`.') {
 
 /***/ }),
 
-/***/ 4813:
+/***/ 1694:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ planWait)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+
+/**
+ * @param isOtherRun whether the artifacts are another run's
+ * @param limitMinutes how long the step may take in all
+ * @returns undefined when nothing is waited for
+ * @throws HandoverError `invalid-input`
+ */
+function planWait({ waitMinutes: minutes, waitForJob: job }, images, isOtherRun, limitMinutes) {
+    if (minutes === 0) {
+        if (job === undefined)
+            return undefined;
+        throw invalid(`\`wait-for-job\` (${job}) is given, but nothing is waited for.`, 'Set `wait-minutes` too, or leave `wait-for-job` out.');
+    }
+    if (isOtherRun) {
+        throw invalid('`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.', 'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.');
+    }
+    if (minutes >= limitMinutes) {
+        throw invalid(`\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`, 'Raise `timeout-minutes`: it has to cover the wait and the load.');
+    }
+    return { wanted: images.kind === 'one' ? [images.plan.artifactName] : images.wanted, minutes, job };
+}
+function invalid(message, hint) {
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', message, hint);
+}
+
+
+/***/ }),
+
+/***/ 4710:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30705,57 +31108,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // UNUSED EXPORTS: loadsAtOnce
 
+// EXTERNAL MODULE: ./build/load-image/side-by-side.js
+var side_by_side = __nccwpck_require__(9092);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
-;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
-
-/**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-async function sideBySide(before, atOnce, work) {
-    const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
-    return after;
-}
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
-    if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof errors/* HandoverError */.Cu));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof errors/* HandoverError */.Cu ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new errors/* HandoverError */.Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
-}
-
 ;// CONCATENATED MODULE: ./build/shared/base/log.js
 /** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
 function namedLog(log, name) {
@@ -30784,235 +31140,8 @@ var image_record = __nccwpck_require__(9621);
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/load-image/digests.js
 var load_image_digests = __nccwpck_require__(1448);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/load-image/identity.js
-
-
-
-
-
-
-
-
-
-/**
- * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
- *   parts: then it takes all of it to know them
- * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
- */
-async function identifyByRange(content, record) {
-    const images = (0,image_record/* imagesOf */.IC)(record);
-    if (record.tarballCompression !== 'none')
-        return undefined;
-    const places = images
-        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
-        .filter((one) => one !== undefined);
-    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const bytesAt = await reader(read, places);
-    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
-}
-/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
-async function reader(read, places) {
-    const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
-    const start = Math.min(...places.map(({ offset }) => offset));
-    const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > limits/* limits */.F.jsonBytes)
-        return ({ offset, size }) => part(offset, offset + size);
-    const all = await part(start, end);
-    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
-}
-async function knownImage(image, bytesAt) {
-    const { references, configAt, manifestAt } = image;
-    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
-    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
-    requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), 'the config'));
-    if (manifestAt === undefined) {
-        const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
-        return { identity, contents: undefined, references, layers: undefined };
-    }
-    const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
-    requireAgreement('config digest', image.configDigest, manifest.config.digest);
-    requireRecorded(image, identity, manifest.layers);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        manifestMediaType: typeOf(manifestBytes),
-        layers: manifest.layers,
-    };
-    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
-}
-/** What cannot be read is not what the record says. */
-function parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
-    }
-}
-// A manifest may name its type (OCI image-spec, manifest.md).
-function typeOf(manifest) {
-    const value = (0,json/* parseJson */.qF)(manifest.toString());
-    const type = (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], '') : '';
-    return (0,image_manifest/* isMediaType */.LA)(type) ? type : image_manifest/* mediaTypes */.Ib.manifest;
-}
-/** The layers as the manifest has them, where the record tells where each of them lies. */
-function locatedLayers(record, layers) {
-    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
-        const offset = record.layers[position]?.offset;
-        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
-    });
-    return located.length === layers.length ? located : undefined;
-}
-/**
- * @param layers what the image's manifest says of them; undefined where there is none
- * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
- */
-function requireRecorded(record, identity, layers) {
-    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
-    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
-    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
-    if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
-        requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
-    requireAgreement('labels', listed(record.labels), listed(labels));
-    if (layers === undefined)
-        return;
-    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
-    layers.forEach(({ digest, size }, position) => {
-        const said = record.layers[position];
-        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
-    });
-}
-function listed(labels) {
-    return Object.entries(labels)
-        .map(([name, value]) => `${name}=${value}`)
-        .sort()
-        .join(', ');
-}
-function requireAgreement(what, recorded, found) {
-    if (recorded === found)
-        return;
-    throw (0,image_record/* corrupt */.qb)(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
-}
-
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
-;// CONCATENATED MODULE: ./build/load-image/find.js
-
-
-
-
-
-
-
-/**
- * Opens the newest artifact of that name in the store's run.
- * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
- */
-async function findHandover(name, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
-    return openHandover(await store.open(found), log);
-}
-/** Reads what it says of itself, and who its images are: some kilobytes. */
-async function openHandover(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(image_record/* recordName */.xD);
-    if (text === undefined) {
-        log.info(`It has no ${image_record/* recordName */.xD}: its images are known by the tarball's own manifest.`);
-        return { origin: 'artifact', content, record: undefined, known: undefined };
-    }
-    const record = (0,image_record/* parseRecord */.Hh)(text);
-    return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
-}
-/**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
- */
-function artifactNotFound(wanted, artifacts, runAttempt) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.`, 'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.' +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === images_plan/* digestsFileName */.t;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
-}
-/**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
-    };
-}
-
+// EXTERNAL MODULE: ./build/load-image/find.js
+var find = __nccwpck_require__(9814);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: external "node:fs"
@@ -31186,7 +31315,10 @@ async function makeFolder(path) {
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
-// Of what another host's or container's steps write it is known after a day.
+/**
+ * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
+ * container's steps write it is known after a day.
+ */
 async function removeRemains(path) {
     const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
     for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
@@ -31194,10 +31326,10 @@ async function removeRemains(path) {
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
             continue;
         const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
-        if (file?.isFile() !== true || file.uid !== (process.getuid?.() ?? file.uid))
+        if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
             continue;
         if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
-            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { force: true }).catch(() => undefined);
+            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { recursive: true, force: true }).catch(() => undefined);
     }
 }
 // Not refused: what is uploaded or loaded is right in each of them.
@@ -31264,69 +31396,18 @@ function guardTags(engine, onTrouble) {
     };
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
-
-// No host is ever called so (RFC 2606, section 2).
-const host = 'image-handover.invalid';
-const loopback = 'handover-';
-const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
-/** @throws HandoverError `image-missing` when the engine can't list its images */
-async function ownNames({ engine, log }) {
-    const before = await engine.images();
-    await sweep({ engine, log }, namesOf(before));
-    const here = new Set(before.map(({ imageId }) => imageId));
-    const own = await (0,locks/* livingName */.$Q)();
-    const added = [];
-    return {
-        repository: `${host}/${own.name}`,
-        loopbackName: `${loopback}${own.name}`,
-        add: (name) => void added.push(name),
-        [Symbol.asyncDispose]: async () => {
-            for (const name of added.splice(0).reverse()) {
-                await takeAway(engine, here, name).catch((error) => {
-                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
-                });
-            }
-            await own[Symbol.asyncDispose]();
-        },
-    };
-}
-async function takeAway({ forCleanUp }, here, name) {
-    const image = await forCleanUp.inspect(name);
-    if (image === undefined)
-        return;
-    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
-        return forCleanUp.untag(name);
-    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
-    if (!name.includes('@'))
-        return forCleanUp.release(name);
-    const tag = `${name.replace(/@.*/, '')}:1`;
-    await forCleanUp.tag(name, tag);
-    await forCleanUp.untag(name);
-    if ((await forCleanUp.inspect(tag)) !== undefined)
-        await forCleanUp.release(tag);
-}
-/**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
- */
-async function sweepNames(tools, found) {
-    const listed = await tools.engine.images().catch(() => []);
-    await sweep(tools, [...found, ...namesOf(listed)]);
-}
-function namesOf(images) {
-    return images.flatMap(({ reference }) => reference ?? []);
-}
-async function sweep({ engine, log }, names) {
-    for (const name of new Set(names)) {
-        const left = owner.exec(name)?.[1];
-        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
-            continue;
-        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
-        await engine.untag(name).catch(() => undefined);
-    }
-}
-
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/tar/header.js
 var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
@@ -31426,8 +31507,363 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+
+
+
+
+
+
+/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+function blobPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+}
+/**
+ * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
+ * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
+ * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ */
+async function readOciLayout(layout, platform, replaced = new Map()) {
+    const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error) => {
+        throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
+    });
+    const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+    const manifestBytes = await readJsonBlob(layout, descriptor);
+    const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    requireConfigSize(manifest.config.size);
+    const configBytes = await readJsonBlob(layout, manifest.config);
+    const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+    if (!samePlatform(config.platform, platform)) {
+        throw new HandoverError('platform-mismatch', `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+    }
+    const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
+    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    const unchanged = {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: descriptor.digest,
+        manifestBytes,
+        manifestMediaType: descriptor.mediaType,
+        layers,
+    };
+    return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+}
+async function findManifest(layout, descriptors, platform) {
+    const images = descriptors.filter((item) => !isAttestation(item));
+    const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
+    const only = images.length === 1 ? images[0] : undefined;
+    const found = match ?? only;
+    if (found === undefined) {
+        const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');
+        throw invalidLayout(`The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`);
+    }
+    if (!isIndex(found))
+        return found;
+    const bytes = await readJsonBlob(layout, found);
+    return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+}
+async function readJsonBlob(layout, descriptor) {
+    await requireBlob(layout, descriptor);
+    const bytes = await readFile(blobPath(layout, descriptor.digest));
+    const actual = digestOf(bytes);
+    if (actual !== descriptor.digest)
+        throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
+    return bytes;
+}
+async function requireBlob(layout, descriptor) {
+    const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
+    if (found?.size === descriptor.size)
+        return;
+    const seen = found === undefined ? 'is missing' : `has ${String(found.size)} bytes`;
+    throw invalidLayout(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/layout/layout-folder.js
+var layout_folder_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var layout_folder_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+// In index.json, by which a layout of ours is known again.
+const mark = 'io.image-handover.layout';
+const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
+/**
+ * @param path where the folder is to be in the end; the folders above it are made
+ * @throws HandoverError `invalid-input` when it can't be there
+ */
+async function layoutFolder(path, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const place = (0,external_node_path_.resolve)(path);
+        const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        await requireFree(place);
+        const trouble = (error) => {
+            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        };
+        await (0,promises_.mkdir)((0,external_node_path_.dirname)(place), { recursive: true }).catch(trouble);
+        const lock = await lockPath(place);
+        if (lock === undefined)
+            log.warning(`Another step on this host is writing ${path} at this moment.`);
+        opening.use(lock);
+        await removeRemains(place);
+        const own = opening.use(await (0,locks/* livingName */.$Q)());
+        const partial = `${place}.partial-${own.name}`;
+        // Its owner's alone until it is whole.
+        await (0,promises_.mkdir)(partial, { mode: 0o700 }).catch(trouble);
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
+            (0,external_node_fs_.rmSync)(partial, { recursive: true, force: true });
+        }));
+        opening.defer(() => (0,promises_.rm)(partial, { recursive: true, force: true }));
+        await (0,promises_.mkdir)((0,external_node_path_.join)(partial, 'blobs', 'sha256'), { recursive: true });
+        const held = opening.move();
+        const sizes = new Map();
+        return {
+            tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+            commit: async (images) => {
+                layout_folder_requireLayers(images, sizes);
+                for (const [name, bytes] of layoutEntries(images))
+                    await (0,promises_.writeFile)((0,external_node_path_.join)(partial, name), bytes);
+                await (0,promises_.chmod)(partial, 0o755);
+                await requireFree(place);
+                await putInPlace(partial, place).catch(trouble);
+            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = layout_folder_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function* teeBlob(chunks, folder, path, sizes) {
+    const incoming = (0,external_node_path_.join)(folder, `incoming-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`);
+    const file = await (0,promises_.open)(incoming, 'wx');
+    const hash = (0,external_node_crypto_.createHash)('sha256');
+    let size = 0;
+    try {
+        for await (const chunk of chunks) {
+            const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
+                throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
+            });
+            writing.catch(() => undefined); // thrown below
+            hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
+            size += chunk.length;
+            // The chunk is used further while it is written, and given up only when both are done.
+            yield chunk;
+            await writing;
+        }
+    }
+    finally {
+        await file.close();
+    }
+    const digest = `sha256:${hash.digest('hex')}`;
+    await (0,promises_.rename)(incoming, blobPath(folder, digest));
+    sizes.set(digest, size);
+}
+function layout_folder_requireLayers(images, sizes) {
+    for (const { digest, size } of images.flatMap(({ image }) => image.layers)) {
+        const found = sizes.get(digest);
+        if (found === size)
+            continue;
+        const seen = found === undefined ? 'is not among those that came' : `has ${String(found)} bytes`;
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
+    }
+}
+/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+function layoutEntries(images) {
+    const entries = new Map(smallEntries(images));
+    entries.delete('manifest.json');
+    const index = (0,json/* parseJson */.qF)(entries.get('index.json')?.toString() ?? '');
+    entries.set('index.json', Buffer.from(JSON.stringify({ ...((0,json/* isObject */.Gv)(index) ? index : {}), annotations: { [mark]: '1' } })));
+    return entries;
+}
+async function putInPlace(partial, place) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        // A name like that of what is being written, so that a later step removes it when this one is killed.
+        const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
+        const before = `${place}.partial-${aside.name}`;
+        // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+        const hadOne = (await (0,promises_.readdir)(place).catch(() => [])).length > 0;
+        if (hadOne)
+            await (0,promises_.rename)(place, before);
+        try {
+            await (0,promises_.rename)(partial, place);
+        }
+        catch (error) {
+            if (hadOne)
+                await (0,promises_.rename)(before, place);
+            throw error;
+        }
+        if (hadOne)
+            await (0,promises_.rm)(before, { recursive: true, force: true });
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = layout_folder_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function requireFree(path) {
+    // What else is wrong with the path is told when the folder is made.
+    const there = await (0,promises_.lstat)(path).catch(() => undefined);
+    if (there === undefined)
+        return;
+    if (!there.isDirectory())
+        throw layout_folder_unwritable(path, 'there is something that is no folder');
+    const names = await (0,promises_.readdir)(path).catch((error) => {
+        throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    });
+    if (names.length === 0 || (await isOurs(path)))
+        return;
+    const some = names.sort().slice(0, 5).join(', ');
+    throw layout_folder_unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+}
+async function isOurs(path) {
+    const index = (0,json/* parseJson */.qF)(await (0,promises_.readFile)((0,external_node_path_.join)(path, 'index.json'), 'utf8').catch(() => ''));
+    return (0,json/* isObject */.Gv)(index) && (0,json/* isObject */.Gv)(index['annotations']) && index['annotations'][mark] !== undefined;
+}
+function layout_folder_unwritable(path, why, cause) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+
+// No host is ever called so (RFC 2606, section 2).
+const host = 'image-handover.invalid';
+const loopback = 'handover-';
+const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
+/** @throws HandoverError `image-missing` when the engine can't list its images */
+async function ownNames({ engine, log }) {
+    const before = await engine.images();
+    await sweep({ engine, log }, namesOf(before));
+    const here = new Set(before.map(({ imageId }) => imageId));
+    const own = await (0,locks/* livingName */.$Q)();
+    const added = [];
+    return {
+        repository: `${host}/${own.name}`,
+        loopbackName: `${loopback}${own.name}`,
+        add: (name) => void added.push(name),
+        [Symbol.asyncDispose]: async () => {
+            for (const name of added.splice(0).reverse()) {
+                await takeAway(engine, here, name).catch((error) => {
+                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                });
+            }
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+async function takeAway({ forCleanUp }, here, name) {
+    const image = await forCleanUp.inspect(name);
+    if (image === undefined)
+        return;
+    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
+        return forCleanUp.untag(name);
+    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    if (!name.includes('@'))
+        return forCleanUp.release(name);
+    const tag = `${name.replace(/@.*/, '')}:1`;
+    await forCleanUp.tag(name, tag);
+    await forCleanUp.untag(name);
+    if ((await forCleanUp.inspect(tag)) !== undefined)
+        await forCleanUp.release(tag);
+}
+/**
+ * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
+ * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ */
+async function sweepNames(tools, found) {
+    const listed = await tools.engine.images().catch(() => []);
+    await sweep(tools, [...found, ...namesOf(listed)]);
+}
+function namesOf(images) {
+    return images.flatMap(({ reference }) => reference ?? []);
+}
+async function sweep({ engine, log }, names) {
+    for (const name of new Set(names)) {
+        const left = owner.exec(name)?.[1];
+        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
+            continue;
+        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        await engine.untag(name).catch(() => undefined);
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
@@ -31925,6 +32361,8 @@ function bytesOf(layers) {
     return layers.reduce((sum, { size }) => sum + size, 0);
 }
 
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -32442,9 +32880,12 @@ function noPlatform(images, platform) {
     return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js
-var plan_plan = __nccwpck_require__(666);
+// EXTERNAL MODULE: ./build/load-image/identity.js
+var identity = __nccwpck_require__(6247);
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
+var plan_plan = __nccwpck_require__(7207);
 ;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
+
 
 
 
@@ -32524,21 +32965,24 @@ async function* asRecorded(chunks, record, withDigest) {
 }
 async function* rewritten(plain, request, told) {
     const seen = new SeenTarball();
+    const { teeLayer = (chunks) => chunks } = request;
     for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry);
+        yield* wholeEntry(entry, teeLayer);
     const { images } = imagesIn(seen);
     const chosen = request.record === undefined
         ? chooseImages(images, request)
         : recordedImages(images, request.record, request.reference);
+    if (request.needsManifest === true && chosen.some(({ image }) => contentsOf(image) === undefined))
+        throw noManifest();
     const { passed, entries } = closing(chosen, request.repository);
     told(passed);
     for (const [name, bytes] of entries)
         yield smallEntry(name, bytes);
     yield tar_header/* endOfArchive */.PG;
 }
-async function* wholeEntry({ name, size, chunks }) {
+async function* wholeEntry({ name, size, chunks }, teeLayer) {
     yield (0,tar_header/* tarHeader */.pI)(name, size);
-    yield* chunks;
+    yield* teeLayer(chunks);
     yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
 }
 /** Without a wish all images that have a name, else the one that is meant. */
@@ -32564,7 +33008,7 @@ function recordedImages(images, record, reference) {
             throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
         }
         const { configDigest, config, manifest } = image;
-        requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        (0,identity/* requireRecorded */.S)(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
         return { image, references };
     });
 }
@@ -32598,6 +33042,7 @@ function closing(chosen, repository) {
         },
         loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
         references,
+        contents: describedContents(image),
     }));
     if (hasManifests)
         return { passed, entries: smallEntries(whole) };
@@ -32607,6 +33052,28 @@ function closing(chosen, repository) {
         references: [loadedAs],
     }));
     return { passed, entries: archiveEntries(archived) };
+}
+/** The image as its manifest describes it, or one of ours: each layer under its own digest. */
+function describedContents({ manifest, configDigest, configBytes, config, layers }) {
+    const described = layers.map(({ digest, size, packing }) => ({
+        digest,
+        size,
+        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+        annotations: {},
+    }));
+    const own = manifest === undefined
+        ? { ...(0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described), layers: described }
+        : {
+            manifestDigest: manifest.digest,
+            manifestBytes: manifest.bytes,
+            manifestMediaType: manifest.mediaType,
+            layers: manifest.layers,
+        };
+    return { configDigest, configBytes, config, ...own };
+}
+function noManifest() {
+    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
+        'A containerd would make one, and nobody could say whether it is right.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
 }
 function whole_tarball_invalid(message, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
@@ -32694,9 +33161,9 @@ async function feed_feed(tools, job) {
     }
 }
 /** @returns undefined when the whole tarball has to be sent */
-async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee }, names, onBytes) {
-    // A file is wanted whole.
-    if (!overlap || known === undefined || record === undefined || tee !== undefined)
+async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee, teeLayer }, names, onBytes) {
+    // A file or a layout is wanted whole.
+    if (!overlap || known === undefined || record === undefined || (tee ?? teeLayer) !== undefined)
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -32715,8 +33182,9 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
     const [first, ...further] = arrived;
     return first === undefined ? undefined : [first, ...further];
 }
-async function asWhole({ engine, log }, { content, record, info, reference, tee }, names, onBytes) {
-    const request = { content, record, reference, platform: info.platform, repository: names.repository, tee };
+async function asWhole({ engine, log }, { content, record, info, reference, tee, teeLayer }, names, onBytes) {
+    const { platform } = info;
+    const request = { content, record, reference, platform, repository: names.repository, tee, teeLayer };
     return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
         const tarball = wholeTarball(request, (bytes) => {
             onBytes(bytes);
@@ -32735,10 +33203,15 @@ async function asWhole({ engine, log }, { content, record, info, reference, tee 
         return [first, ...further];
     });
 }
+/** The images for an OCI layout: each under one name, so that a layout of one image needs none. */
+function layoutImages(images) {
+    return images.flatMap(({ contents, references }) => contents === undefined ? [] : [{ image: contents, references: references.slice(0, 1) }]);
+}
 /** What the log calls it when bytes of the artifact pass to the engine. */
 function wordFor({ downloaded }) {
     return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
+/** Bytes of the tarball, as far as they are known. */
 function wholeSize(content, record) {
     // Where it isn't here, the artifact's digest takes reading all of it.
     const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
@@ -32769,7 +33242,7 @@ function differences(expected, found, store) {
     return [
         ...(imageId === undefined ? configDifferences(expected, found) : []),
         ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
-        ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
+        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
             : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
@@ -32804,7 +33277,7 @@ function sorted(value) {
     const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
     return ordered;
 }
-function verify_listed(diffIds) {
+function listed(diffIds) {
     const last = diffIds.at(-1);
     return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
@@ -32897,7 +33370,389 @@ async function inspect(engine, name) {
     const image = await engine.inspect(name);
     if (image !== undefined)
         return image;
-    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine on this runner: ${engine.program} image ls; ${engine.program} info.`);
+    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
+
+/**
+ * Gives the same chunks to several takers at once. Nothing is held: a chunk is asked for when every taker has asked for it,
+ * so the slowest sets the pace. Without takers, all is taken all the same.
+ * @param takers each iterates over what it is given; one that stops early no longer counts
+ * @returns what the takers return, in their order
+ * @throws what the chunks throw, or the first taker to fail throws; the others' chunks then end with that error, and they are
+ *   waited for
+ */
+async function fanOut(chunks, takers) {
+    const ends = takers.map(() => new TakersEnd());
+    const failure = Promise.withResolvers();
+    failure.promise.catch(() => undefined); // thrown where it is raced
+    const taken = takers.map(async (take, at) => {
+        try {
+            return await take(ends[at] ?? chunks);
+        }
+        catch (error) {
+            failure.reject((0,errors/* asError */.zR)(error));
+            throw error;
+        }
+        finally {
+            ends[at]?.leave();
+        }
+    });
+    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
+    try {
+        await allAsk();
+        for await (const chunk of chunks) {
+            for (const end of ends)
+                end.give({ done: false, value: chunk });
+            // Its memory is used again when the next one is asked for.
+            await allAsk();
+            if (takers.length > 0 && ends.every((end) => end.hasLeft))
+                break;
+        }
+        for (const end of ends)
+            end.give({ done: true, value: undefined });
+    }
+    catch (error) {
+        for (const end of ends)
+            end.fail(error);
+        await Promise.allSettled(taken);
+        throw error;
+    }
+    return Promise.all(taken);
+}
+/** Where one taker gets its chunks. */
+class TakersEnd {
+    hasLeft = false;
+    #failed;
+    #wanted;
+    #asked = Promise.withResolvers();
+    /** Settles when the taker asks for the next chunk, or has left. */
+    asks() {
+        return this.#asked.promise;
+    }
+    give(given) {
+        if (this.hasLeft)
+            return;
+        this.#asked = Promise.withResolvers();
+        this.#wanted?.resolve(given);
+        this.#wanted = undefined;
+    }
+    fail(error) {
+        this.#failed = { error };
+        this.#wanted?.reject((0,errors/* asError */.zR)(error));
+    }
+    leave() {
+        this.hasLeft = true;
+        this.#asked.resolve(undefined);
+    }
+    [Symbol.asyncIterator]() {
+        return {
+            next: () => {
+                if (this.#failed !== undefined)
+                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
+                this.#wanted = Promise.withResolvers();
+                this.#asked.resolve(undefined);
+                return this.#wanted.promise;
+            },
+            return: () => {
+                this.leave();
+                return Promise.resolve({ done: true, value: undefined });
+            },
+        };
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/nodes.js
+var nodes_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var nodes_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** All that are to hold the image. */
+function enginesOf({ engine, nodes }) {
+    return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
+}
+/** What is known of the place that the image goes to; where that is none, of the machine that this runs on. */
+async function hostInfo(holders) {
+    const [first] = enginesOf(holders);
+    if (first !== undefined)
+        return first.info();
+    return { version: '', platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: 'containerd', dataRoot: '', hostName: '' };
+}
+/**
+ * Brings an artifact's images into every node, and writes what else is wanted of them.
+ * @throws HandoverError of any code of the consumer, naming the node if it is one's; then no name and no file is left behind
+ */
+async function loadIntoNodes(plan, tools, handover, info) {
+    const { log, timeline, nodes } = tools;
+    const lacking = await lackingNodes(plan, tools, handover, info);
+    if (lacking.length === 0 && nodes.length > 0) {
+        const env_1 = { stack: [], error: void 0, hasError: false };
+        try {
+            const images = knownImages(plan, handover);
+            const ours = nodes_addDisposableResource(env_1, await ownNamesOn(nodes, [], log), true);
+            const guards = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+            const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
+            named.keep();
+            for (const { references } of images)
+                log.info(`Every node has this very image already: ${nameOf(references)}.`);
+            return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
+        }
+        catch (e_1) {
+            env_1.error = e_1;
+            env_1.hasError = true;
+        }
+        finally {
+            const result_1 = nodes_disposeResources(env_1);
+            if (result_1)
+                await result_1;
+        }
+    }
+    const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
+    return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
+}
+async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, nodes } = tools;
+        const { tarballPath, layoutPath, reference } = plan;
+        const kept = nodes_addDisposableResource(env_2, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
+        const layout = nodes_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+        let size = 0;
+        const passedBy = [];
+        // Disposed of after the guards: an image that loses its name again has to have one of ours still.
+        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, passedBy, log), true);
+        const request = {
+            ...{ content, record, reference, platform: info.platform, repository: ours.repository },
+            ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
+        };
+        const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
+            const tarball = wholeTarball(request, (bytes) => {
+                size += bytes;
+                passed(bytes);
+            });
+            const take = (node) => (chunks) => onNode(node, () => node.engine.load(chunks, () => undefined));
+            await fanOut(tarball.chunks, lacking.map(take)).finally(() => {
+                passedBy.push(...tarball.images());
+                for (const { loadedAs } of passedBy)
+                    for (const node of lacking)
+                        ours.names.get(node)?.add(loadedAs);
+            });
+            return tarball.images();
+        });
+        for (const [position, { identity }] of images.entries())
+            requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
+        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
+        await layout?.commit(layoutImages(images));
+        await kept?.commit();
+        named.keep();
+        const facts = { image: named.image, loaded: nodes.length > 0, size: content.downloaded() ?? size };
+        return { ...resultOf(tools, { ...handover, content, record }, images, facts), layoutPath };
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = nodes_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** The nodes that don't have all of the images yet; all of them, where a file is wanted or nobody knows which images they are. */
+async function lackingNodes(plan, { nodes }, handover, info) {
+    const images = knownImages(plan, handover);
+    if (images.length === 0 || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
+        return nodes;
+    const lacks = await Promise.all(nodes.map((node) => onNode(node, async () => {
+        for (const { identity, references } of images)
+            if ((await findHere({ engine: node.engine, info }, identity, references)) === undefined)
+                return [node];
+        return [];
+    })));
+    return lacks.flat();
+}
+function knownImages({ reference }, { known = [] }) {
+    return chooseRecorded(known, reference).map(({ chosen, references }) => ({ identity: chosen.identity, references }));
+}
+/** Gives the images their own names on all nodes. */
+async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }) {
+    const kept = [];
+    const name = async (node) => {
+        const { engine } = node;
+        await keepBefore(node, images, names.get(node));
+        const guard = guardTags(engine, log.warning);
+        guards.use(guard);
+        kept.push(guard);
+        let first;
+        for (const { identity, references, loadedAs } of images) {
+            const found = loaded?.includes(node) === true ? loadedAs : await findHere({ engine, info }, identity, references);
+            const what = `the image that was handed over, on ${node.name}`;
+            const request = { name: found ?? nameOf(references), identity, references };
+            const image = await proveAndName({ engine, log, info }, request, what, guard);
+            first ??= image;
+        }
+        return first;
+    };
+    const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined)
+        throw failed.reason;
+    const [first] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    return {
+        image: first,
+        keep: () => {
+            for (const guard of kept)
+                guard.keep();
+        },
+    };
+}
+/** Keeps what has one of the names now under one of ours, until all is settled: containerd drops what has none. */
+async function keepBefore({ engine }, images, own) {
+    if (own === undefined)
+        return;
+    const references = images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH));
+    for (const [position, reference] of [...new Set(references)].entries()) {
+        if ((await engine.inspect(reference)) === undefined)
+            continue;
+        const name = `${own.repository}/before:${String(position + 1)}`;
+        own.add(name);
+        await engine.tag(reference, name);
+    }
+}
+/** @param passed the images, as soon as they are known */
+async function ownNamesOn(nodes, passed, log) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const all = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        const names = await Promise.all(nodes.map((node) => onNode(node, () => namesOn(node, passed, log))));
+        // The first is disposed of last: all use its repository.
+        for (const own of names)
+            all.use(own);
+        const held = all.move();
+        return {
+            repository: names[0]?.repository ?? 'nowhere',
+            names: new Map(nodes.flatMap((node, at) => (names[at] === undefined ? [] : [[node, names[at]]]))),
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = nodes_disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
+/** Names of ours on a node; with them goes, if it is all that an image has beside them, the name that Kubernetes gave it. */
+async function namesOn({ engine }, passed, log) {
+    const before = new Set((await engine.images()).map(({ reference }) => reference));
+    const own = await ownNames({ engine, log });
+    return {
+        ...own,
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            const after = await engine.forCleanUp.images().catch(() => []);
+            for (const { identity } of passed) {
+                const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
+                const names = its.flatMap(({ reference }) => reference ?? []);
+                if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
+                    continue;
+                for (const name of names)
+                    await engine.untag(name).catch((error) => {
+                        log.warning(`The reference ${name} stays: ${String(error)}`);
+                    });
+            }
+        },
+    };
+}
+/** Names the node in whatever goes wrong there. */
+async function onNode({ name }, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu))
+            throw error;
+        throw new errors/* HandoverError */.Cu(error.code, `On the node ${name}: ${error.message}`, error.hint, error);
+    }
+}
+function resultOf({ nodes }, { content, record }, images, facts) {
+    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nameOf(references), identity }));
+    if (first === undefined)
+        throw new RangeError('an artifact without an image');
+    const source = facts.loaded || nodes.length === 0 ? 'artifact' : 'engine';
+    const { artifact } = content;
+    return { ...first, ...facts, source, artifact, record, nodes: nodes.map(({ name }) => name), further: others };
+}
+function nameOf(references) {
+    return (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/load-image.js
@@ -32966,16 +33821,19 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
+
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
  * Finds the artifact, loads its image, and proves that it is the one handed over.
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadImage(plan, tools) {
-    const { engine, log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => findHandover(plan.artifactName, tools)));
+    const { log, timeline } = tools;
+    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => (0,find/* findHandover */.p)(plan.artifactName, tools)));
     found.catch(() => undefined); // thrown below; an engine that isn't there comes first
-    const info = await engine.info();
+    const info = await hostInfo(tools);
     return loadHandover(plan, tools, await found, info);
 }
 /**
@@ -32990,6 +33848,11 @@ async function loadHandover(plan, tools, handover, info) {
     // What is only claimed may be reason enough to load nothing; never to load it.
     if (claimed !== undefined)
         requireExpected(plan, claimed, info.platform);
+    const { nodes } = tools;
+    if (nodes !== undefined) {
+        await requireSpace(plan, content, undefined);
+        return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
+    }
     const here = await alreadyHere(plan, { ...tools, info }, handover);
     if (here !== undefined) {
         const env_1 = { stack: [], error: void 0, hasError: false };
@@ -32997,7 +33860,7 @@ async function loadHandover(plan, tools, handover, info) {
             const guard = load_image_addDisposableResource(env_1, guardTags(engine, log.warning), true);
             const result = await finish(plan, { ...tools, info }, handover, here, guard);
             guard.keep();
-            await sweepNames(tools, result.image.repoTags);
+            await sweepNames(tools, result.image?.repoTags ?? []);
             return result;
         }
         catch (e_1) {
@@ -33016,16 +33879,19 @@ async function loadHandover(plan, tools, handover, info) {
         try {
             const path = plan.tarballPath;
             const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, spaceAdvice, log), true);
-            const { reference, overlap } = plan;
-            const job = { content, record, known, info, reference, overlap, tee: kept?.tee };
+            const { reference, overlap, layoutPath } = plan;
+            const layout = load_image_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
+            const job = { content, record, known, info, reference, overlap, ...tees };
             const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
             // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
             const guard = load_image_addDisposableResource(env_2, guardTags(engine, log.warning), true);
             const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
             const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+            await layout?.commit(layoutImages(arrival.images));
             await kept?.commit();
             guard.keep();
-            return result;
+            return { ...result, layoutPath };
         }
         catch (e_2) {
             env_2.error = e_2;
@@ -33046,7 +33912,7 @@ function claimedImage({ known, record }, reference) {
 }
 /** The images, if this engine has all of them already. */
 async function alreadyHere(plan, { engine, log, info }, { content, known }) {
-    if (known === undefined || plan.tarballPath !== undefined)
+    if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
         return undefined;
     const images = [];
     for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
@@ -33078,9 +33944,9 @@ async function finish(plan, tools, { origin, content, record }, { images, loaded
         await requireNames(tools, images);
     const artifact = origin === 'artifact' ? content.artifact : undefined;
     const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
-    return { ...facts, ...nameOf(first), image, further: others.map(nameOf) };
+    return { ...facts, ...load_image_nameOf(first), image, further: others.map(load_image_nameOf) };
 }
-function nameOf({ references, identity }) {
+function load_image_nameOf({ references, identity }) {
     return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If), identity };
 }
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
@@ -33092,12 +33958,14 @@ function spaceNeeded(info, size) {
 function engineFolder(info) {
     return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
-async function requireSpace(plan, content, info) {
+async function requireSpace({ tarballPath, layoutPath }, content, info) {
     const { size } = content.artifact;
-    if (plan.tarballPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(plan.tarballPath, size, 'The tarball', spaceAdvice);
-    const folder = engineFolder(info);
-    if (folder === undefined)
+    if (tarballPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', spaceAdvice);
+    if (layoutPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
+    const folder = info === undefined ? undefined : engineFolder(info);
+    if (info === undefined || folder === undefined)
         return;
     await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
 }
@@ -33384,12 +34252,12 @@ async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
 }
 // The artifact is asked for only where it is needed to know what to pull.
 async function fromRegistry(plan, tools) {
-    const handover = plan.registryImage === undefined ? await findHandover(plan.artifactName, tools) : undefined;
+    const handover = plan.registryImage === undefined ? await (0,find/* findHandover */.p)(plan.artifactName, tools) : undefined;
     return loadFromRegistry(plan, tools, handover);
 }
 /** With the artifact as second choice, it says what the image must be. */
 async function recordThenRegistry(plan, tools) {
-    const found = await findHandover(plan.artifactName, tools).catch((error) => {
+    const found = await (0,find/* findHandover */.p)(plan.artifactName, tools).catch((error) => {
         if (plan.registryImage === undefined)
             throw error;
         tools.log.info(`There is no handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
@@ -33463,6 +34331,7 @@ var several_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
 // Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
 const most = 3;
 /**
@@ -33490,7 +34359,7 @@ async function loadImages(plan, fallback, tools) {
         });
     }
     const { log, timeline } = tools;
-    const opened = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => openHandovers(plan.wanted, tools)));
+    const opened = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => (0,find/* openHandovers */.TO)(plan.wanted, tools)));
     const names = opened.map(({ name }) => name);
     return withDigests(plan.digests, tools, names, async () => plan.kind === 'several'
         ? loadedResult(await loadSideBySide(plan.each, tools, opened))
@@ -33524,7 +34393,7 @@ async function withDigests(plan, { ownStore, log }, names, work) {
 async function readMapping(each, opened) {
     // The engine has no say here: its platform is looked at when the image is loaded.
     const expectations = { ...each, checkPlatform: false };
-    const read = await sideBySide(opened, 1, ({ content: { artifact }, record, known }) => {
+    const read = await (0,side_by_side/* sideBySide */.Q)(opened, 1, ({ content: { artifact }, record, known }) => {
         if (known === undefined)
             throw unknownImage(artifact);
         const [first] = known;
@@ -33532,23 +34401,23 @@ async function readMapping(each, opened) {
             requireExpected(expectations, first.identity, first.identity.platform);
         return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(artifact, record, known));
     });
-    return requireAll(read, 'read').flat();
+    return (0,side_by_side/* requireAll */.r)(read, 'read').flat();
 }
 function unknownImage({ name }) {
     return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${image_record/* recordName */.xD} that tells where its image’s config lies: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
 }
 async function loadSideBySide(each, tools, opened) {
-    const { engine, log, timeline } = tools;
+    const { log, timeline } = tools;
     const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
     requireOwnReferences(handovers);
-    const info = await engine.info();
+    const info = await hostInfo(tools);
     const atOnce = await chooseAtOnce(info, handovers);
     const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
-    const loaded = await log.chapter(title, () => sideBySide(opened, atOnce, (handover, name) => {
+    const loaded = await log.chapter(title, () => (0,side_by_side/* sideBySide */.Q)(opened, atOnce, (handover, name) => {
         const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
         return loadHandover(each, named, handover, info);
     }));
-    return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(tools, info, result)), 'loaded');
+    return (0,side_by_side/* requireAll */.r)(await (0,side_by_side/* sideBySide */.Q)(loaded, 1, (result) => requireStillThere(tools, info, result)), 'loaded');
 }
 async function chooseAtOnce(info, handovers) {
     const folder = engineFolder(info);
@@ -33572,14 +34441,75 @@ function sameReference(reference, one, other) {
     return new errors/* HandoverError */.Cu('invalid-input', `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
 }
 // An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere({ engine }, info, result) {
-    for (const { reference, identity } of [result, ...result.further]) {
+async function requireStillThere(tools, info, result) {
+    const images = [result, ...result.further];
+    const places = enginesOf(tools).flatMap((engine) => images.map((image) => ({ engine, ...image })));
+    for (const { engine, reference, identity } of places) {
         const image = await engine.inspect(reference);
         if (image !== undefined && differences(identity, image, info.imageStore).length === 0)
             continue;
         throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
     }
     return result;
+}
+
+
+/***/ }),
+
+/***/ 9092:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ sideBySide),
+/* harmony export */   r: () => (/* binding */ requireAll)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+
+/**
+ * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * @returns the outcomes in the same order
+ */
+async function sideBySide(before, atOnce, work) {
+    const after = [];
+    const waiting = before.entries();
+    const worker = async () => {
+        for (const [position, outcome] of waiting)
+            after[position] = await next(outcome, work);
+    };
+    await Promise.all(Array.from({ length: atOnce }, worker));
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * The values, if all went well.
+ * @param done what went well, as a participle: `loaded`
+ * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(first.error));
 }
 
 
@@ -33613,7 +34543,8 @@ function loadSummary(result, spans) {
     const from = record?.producer;
     const facts = [
         ['Image', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.reference)],
-        ['Image ID here', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.image.imageId)],
+        ...(result.image === undefined ? [] : [['Image ID here', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.image.imageId)]]),
+        ...places(result),
         ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(identity.configDigest)],
         ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(identity.platform)],
         ['Layers', String(identity.diffIds.length)],
@@ -33645,6 +34576,13 @@ function loadSummary(result, spans) {
         '',
     ].join('\n\n');
 }
+/** Where the image is, besides the engine. */
+function places({ nodes = [], layoutPath }) {
+    return [
+        ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY).join(', ')]]),
+        ...(layoutPath === undefined ? [] : [['OCI layout', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(layoutPath)]]),
+    ];
+}
 function downloaded({ size, record, loaded, source }) {
     if (size === 0)
         return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
@@ -33652,9 +34590,11 @@ function downloaded({ size, record, loaded, source }) {
     const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
     return `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
-function title({ fallback, loaded }) {
+function title({ fallback, loaded, nodes }) {
     if (fallback !== undefined)
         return '⚠️ Pulled instead:';
+    if (nodes?.length === 0)
+        return '📦 Downloaded and verified';
     return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
 }
 function checkedAgainst({ record, artifact, fallback }) {
@@ -33691,6 +34631,211 @@ function imagesSummary(result, spans) {
         `${uploaded}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans)}`,
         '',
     ].join('\n\n');
+}
+
+
+/***/ }),
+
+/***/ 149:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  l: () => (/* binding */ waitingReader)
+});
+
+// EXTERNAL MODULE: external "node:timers/promises"
+var promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/base/retry.js
+var retry = __nccwpck_require__(3830);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/load-image/find.js
+var find = __nccwpck_require__(9814);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/load-image/producers.js
+
+
+const nothingKnown = { over: undefined, since: undefined, jobs: [] };
+/**
+ * Asks for the jobs now and then, and answers with what was known last in between.
+ * @param wanted the name of the job that makes it, or a pattern
+ * @param everyMs between two looks at the jobs
+ */
+function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, everyMs) {
+    const isAgain = runAttempt > 1;
+    if (isAgain && (jobs === undefined || wanted === undefined))
+        log.warning(mayBeOlder(runAttempt));
+    let known = nothingKnown;
+    let earlier;
+    let isReadable = jobs !== undefined;
+    let askedMs = -Infinity;
+    let wasOver = false;
+    return async () => {
+        if (jobs === undefined || !isReadable || performance.now() - askedMs < everyMs)
+            return known;
+        askedMs = performance.now();
+        try {
+            const own = await jobs.list();
+            const isUnlisted = wanted !== undefined && !own.some(({ name }) => isNamed(name, wanted));
+            if (isAgain && isUnlisted)
+                earlier ??= await jobs.earlier();
+            const all = withCarriedOver(own, earlier ?? [], runnerName);
+            const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
+            const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
+            known = {
+                // What has just ended may start others, and what it has made may not be listed at once: that takes a second look.
+                over: isCertain || wasOver ? ended : undefined,
+                since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
+                jobs: all.map(({ name }) => name),
+            };
+            wasOver = ended !== undefined;
+        }
+        catch (error) {
+            signal.throwIfAborted();
+            isReadable = false;
+            log.info(`The jobs of this run can't be read (${(0,errors/* messageOf */.bD)(error)}): that the build has failed is noticed at the limit only. ` +
+                'The job’s own token may read them with `permissions: actions: read`.');
+            if (isAgain && wanted !== undefined && known === nothingKnown)
+                log.warning(mayBeOlder(runAttempt));
+            // What was known to be about to be replaced still is.
+            known = { ...known, over: undefined };
+        }
+        return known;
+    };
+}
+/**
+ * The jobs that were to make what is wanted, once all of them have ended: those that `wanted` names, else all but this one.
+ * @param runnerName of this job
+ * @returns certain where one of them has failed or was left out, and it is known that nobody else is to make it
+ */
+function whoHasEnded(jobs, wanted, runnerName) {
+    // A runner has one job at a time.
+    const own = jobs.find(({ conclusion, runner }) => conclusion === undefined && runner !== '' && runner === runnerName);
+    const named = jobs.filter(({ name }) => wanted !== undefined && isNamed(name, wanted));
+    const producers = wanted !== undefined ? named : own === undefined ? [] : jobs.filter((job) => job !== own);
+    const isKnown = wanted !== undefined ? named.length > 0 : own !== undefined;
+    const isOver = isKnown && producers.every(({ conclusion }) => conclusion !== undefined);
+    return {
+        ended: isOver ? producers : undefined,
+        isCertain: isOver && wanted !== undefined && producers.some(({ conclusion }) => conclusion !== 'success'),
+    };
+}
+/**
+ * The jobs of an attempt, with those of earlier ones that count in it. When only failed jobs are run again, the others may not be
+ * listed in the new attempt (r-universe-org/help#607); a job that is yet to be run again isn't either, while it waits for another. But
+ * those that it waits for are run again though they had succeeded.
+ */
+function withCarriedOver(jobs, earlier, runnerName) {
+    const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
+    const isAllAgain = jobs.some(({ name, runner }) => runner !== runnerName && had.has(name));
+    const names = new Set(jobs.map(({ name }) => name));
+    return isAllAgain ? jobs : [...jobs, ...earlier.filter(({ name }) => !names.has(name))];
+}
+/** Of a matrix, the job's own name stands for all of its legs: `build` for `build (arm64)`. */
+function isNamed(name, wanted) {
+    if ((0,artifact_name/* isPattern */.Pt)(wanted))
+        return (0,artifact_name/* matchesPattern */.MT)(wanted, name);
+    return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
+}
+function mayBeOlder(runAttempt) {
+    return (`This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is taken, even where it is being built again. ` +
+        'With `wait-for-job` and `permissions: actions: read` the new one is waited for.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/wait.js
+
+
+
+
+
+const usualPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
+/**
+ * The same artifacts, whose list waits until all that the plan wants are there.
+ * @throws HandoverError `artifact-not-found` from `list`, saying how long was waited and why not longer
+ */
+function waitingReader(reader, plan, tools) {
+    let waited;
+    return {
+        list: () => (waited ??= untilThere(reader, plan, tools)),
+        open: (artifact) => reader.open(artifact),
+        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+    };
+}
+async function untilThere(reader, plan, tools) {
+    const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
+    const producers = watchProducers(plan.job, tools, pace.jobs);
+    const began = performance.now();
+    const limitMs = plan.minutes * 60_000;
+    const look = async () => {
+        // First the jobs: what one of them has made before it ended is then listed.
+        const state = await producers();
+        const all = await reader.list();
+        const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
+        return { state, all, artifacts, missing: (0,find/* selectArtifacts */.qC)(plan.wanted, artifacts).missing };
+    };
+    /** What the look has found, if that ends the wait. */
+    const found = ({ state, all, artifacts, missing }) => {
+        if (missing.length === 0)
+            return artifacts;
+        const waitedMs = performance.now() - began;
+        if (state.over === undefined && waitedMs < limitMs)
+            return undefined;
+        throw (0,find/* artifactNotFound */.yq)(missing, all, runAttempt, inVain(state, waitedMs));
+    };
+    const first = await look();
+    const there = found(first);
+    if (there !== undefined)
+        return there;
+    return timeline.measure('Wait for the artifact', async () => {
+        log.info(`Waiting for ${listed(first.missing)}, for ${(0,base_text/* formatDuration */.a3)(limitMs)} at most.`);
+        const pauseMs = (0,retry/* backoff */.J)(...pace.pause);
+        let toldMs = 0;
+        for (let looks = 1;; looks += 1) {
+            const leftMs = limitMs - (performance.now() - began);
+            await (0,promises_.setTimeout)(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
+            const now = await look();
+            const artifacts = found(now);
+            const waitedMs = performance.now() - began;
+            if (artifacts !== undefined) {
+                log.info(`There after ${(0,base_text/* formatDuration */.a3)(waitedMs)}: ${listed(plan.wanted)}`);
+                return artifacts;
+            }
+            if (waitedMs - toldMs < pace.tell)
+                continue;
+            log.info(`Still waiting for ${listed(now.missing)}, after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
+            toldMs = waitedMs;
+        }
+    });
+}
+function inVain(state, waitedMs) {
+    const waited = `It was waited for, for ${(0,base_text/* formatDuration */.a3)(waitedMs)} (\`wait-minutes\`)`;
+    return state.over === undefined
+        ? { why: `${waited}.`, hint: lateHint(state) }
+        : { why: `${waited}, and no longer: ${described(state.over)}.`, hint: endedHint };
+}
+function counts(createdAt, { since }) {
+    return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
+}
+function described(ended) {
+    const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
+    const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
+    if (shown.length === 0)
+        return 'no other job of this run is left that could make it';
+    const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
+    return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
+}
+const endedHint = 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.';
+function lateHint({ jobs }) {
+    const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
+    return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
+}
+function listed(names) {
+    return names.map((name) => `"${name}"`).join(', ');
 }
 
 
@@ -33916,12 +35061,14 @@ function missing(artifact, name, members) {
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6752);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4820);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
+/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6752);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4820);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+
 
 
 
@@ -33950,39 +35097,38 @@ const pieceBytes = 256 * 1024;
 /**
  * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-function httpClient(proxies, signal) {
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
-    const direct = new undici__WEBPACK_IMPORTED_MODULE_1__.Agent(options);
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_2__.Agent(options);
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_4__/* .proxyUrl */ .s)(proxy);
-        return new undici__WEBPACK_IMPORTED_MODULE_1__.EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_5__/* .proxyUrl */ .s)(proxy);
+        // It passes `requestTls` on to the agent that goes through the proxy.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici__WEBPACK_IMPORTED_MODULE_2__.EnvHttpProxyAgent({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers, body, signal: own }) => {
+        send: ({ method, url, headers = {}, body, signal: own }) => {
             const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
-            return Buffer.isBuffer(body)
-                ? (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
-                : (0,undici__WEBPACK_IMPORTED_MODULE_1__.request)(url, {
-                    dispatcher,
-                    method,
-                    signal: ends,
-                    headers: headers ?? {},
-                    ...(body === undefined ? {} : { body }),
-                });
+            const common = { dispatcher, method, signal: ends };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici__WEBPACK_IMPORTED_MODULE_2__.request)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici__WEBPACK_IMPORTED_MODULE_2__.request)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
         },
     };
-}
-function withLength(headers, body) {
-    return { ...headers, 'content-length': String(body.length) };
 }
 // Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
 function inPieces(body) {
@@ -33996,8 +35142,8 @@ async function textOf(response) {
     const body = response.body;
     for await (const chunk of body) {
         size += chunk.length;
-        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_3__/* .limits */ .F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_3__/* .limits */ .F.answerBytes)}`);
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_4__/* .limits */ .F.answerBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_4__/* .limits */ .F.answerBytes)}`);
         chunks.push(chunk);
     }
     return Buffer.concat(chunks).toString();
@@ -34030,7 +35176,7 @@ const transientCodes = [
 function isTransient(error) {
     if (error instanceof HttpError)
         return transientStatus.includes(error.status);
-    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error) ?? '');
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
 const policies = {
@@ -34045,14 +35191,14 @@ const policies = {
  */
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .backoff */ .J)(firstMs, longestMs);
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .retry */ .L)(request, {
+    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_6__/* .backoff */ .J)(firstMs, longestMs);
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_6__/* .retry */ .L)(request, {
         attempts,
         delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -34064,7 +35210,7 @@ function retryAfter(error) {
 
 /***/ }),
 
-/***/ 4819:
+/***/ 6768:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34179,129 +35325,14 @@ function wordsFor({ repository }, { workflow, branch, event }) {
     return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
-
-
-
-/** The service code of an answer that refuses because of a rate limit. */
-const rateLimited = 'rate-limited';
-// A longer wait is the user's to decide on.
-const longestWaitMs = 60_000;
-function restClient(options) {
-    const { apiUrl } = options;
-    const get = async (url) => {
-        const response = await send(options, url);
-        const body = (0,json/* parseJson */.qF)(await (0,artifacts_http/* textOf */.b6)(response));
-        if (!(0,json/* isObject */.Gv)(body))
-            throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(response, apiUrl) };
-    };
-    return {
-        get: async (path) => (await get(`${apiUrl}${path}`)).body,
-        pages: async function* (path) {
-            let url = `${apiUrl}${path}`;
-            while (url !== undefined) {
-                const page = await get(url);
-                yield page.body;
-                url = page.next;
-            }
-        },
-        redirect: async (path) => {
-            const response = await send(options, `${apiUrl}${path}`);
-            await response.body.dump();
-            const location = response.headers['location'];
-            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
-            }
-            return location;
-        },
-    };
-}
-/** A success or a redirect, after as many tries as it takes. */
-function send(options, url) {
-    const attempt = async () => {
-        const response = await sendOnce(options, url);
-        if (response.statusCode < 400)
-            return response;
-        throw restError(response, await (0,artifacts_http/* textOf */.b6)(response));
-    };
-    return (0,artifacts_http/* again */.TG)('call', attempt, {
-        what: () => "GitHub's REST API",
-        onRetry: options.onRetry,
-        signal: options.signal,
-        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
-    });
-}
-// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
-// caller's, and the token doesn't go there.
-async function sendOnce(options, url, hops = 3) {
-    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-    const location = String(response.headers['location'] ?? '');
-    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
-        return response;
-    await response.body.dump();
-    return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token) {
-    return {
-        accept: 'application/vnd.github+json',
-        authorization: `Bearer ${token}`,
-        'user-agent': 'image-handover',
-        'x-github-api-version': '2022-11-28',
-    };
-}
-function restError(response, text) {
-    const { statusCode } = response;
-    const body = (0,json/* parseJson */.qF)(text);
-    const message = (0,base_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
-    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
-    const waitMs = rateLimitWait(response, message);
-    return waitMs === undefined
-        ? new artifacts_http/* HttpError */.j$(statusCode, '', said)
-        : new artifacts_http/* HttpError */.j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
-}
-/**
- * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
- * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
- * minute (docs.github.com/rest: "Rate limits for the REST API").
- */
-function rateLimitWait({ statusCode, headers }, message) {
-    if (statusCode !== 403 && statusCode !== 429)
-        return undefined;
-    const header = (name) => Number(headers[name] ?? NaN);
-    if (header('retry-after') >= 0)
-        return header('retry-after') * 1000;
-    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
-        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
-    }
-    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
-}
-function isRateLimit(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
-}
-function waitOf(error) {
-    return error.retryAfterMs ?? 0;
-}
-/**
- * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
- * server behind a proxy may name itself otherwise.
- */
-function nextPage({ headers }, apiUrl) {
-    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
-    if (link === undefined || !URL.canParse(link, apiUrl))
-        return undefined;
-    const { pathname, search } = new URL(link, apiUrl);
-    return `${new URL(apiUrl).origin}${pathname}${search}`;
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/rest-client.js
+var rest_client = __nccwpck_require__(474);
 // EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
 var signed_url = __nccwpck_require__(606);
 // EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 3 modules
 var whole_blob = __nccwpck_require__(5352);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
@@ -34394,7 +35425,7 @@ function otherRunStore(options) {
     const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal);
-    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+    const runs = workflowRuns((0,rest_client/* restClient */.O)({ http, apiUrl, token, onRetry: say, signal }), search.repository);
     const explain = (what, work) => work().catch((error) => {
         throw signal.aborted ? error : explained(what, search, error);
     });
@@ -34435,7 +35466,7 @@ function explained(what, search, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
     const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rest_client/* rateLimited */.x;
     const { choice } = search;
     const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
     if (status === 404) {
@@ -34448,6 +35479,135 @@ function explained(what, search, error) {
         ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
             'and check that it has not expired.'
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 474:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   O: () => (/* binding */ restClient),
+/* harmony export */   x: () => (/* binding */ rateLimited)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
+
+
+
+/** The service code of an answer that refuses because of a rate limit. */
+const rateLimited = 'rate-limited';
+// A longer wait is the user's to decide on.
+const longestWaitMs = 60_000;
+function restClient(options) {
+    const { apiUrl } = options;
+    const get = async (url) => {
+        const response = await send(options, url);
+        const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .textOf */ .b6)(response));
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body))
+            throw new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
+        return { body, next: nextPage(response, apiUrl) };
+    };
+    return {
+        get: async (path) => (await get(`${apiUrl}${path}`)).body,
+        pages: async function* (path) {
+            let url = `${apiUrl}${path}`;
+            while (url !== undefined) {
+                const page = await get(url);
+                yield page.body;
+                url = page.next;
+            }
+        },
+        redirect: async (path) => {
+            const response = await send(options, `${apiUrl}${path}`);
+            await response.body.dump();
+            const location = response.headers['location'];
+            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
+                throw new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a redirect');
+            }
+            return location;
+        },
+    };
+}
+/** A success or a redirect, after as many tries as it takes. */
+function send(options, url) {
+    const attempt = async () => {
+        const response = await sendOnce(options, url);
+        if (response.statusCode < 400)
+            return response;
+        throw restError(response, await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .textOf */ .b6)(response));
+    };
+    return (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)('call', attempt, {
+        what: () => "GitHub's REST API",
+        onRetry: options.onRetry,
+        signal: options.signal,
+        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .isTransient */ .dg)(error)),
+    });
+}
+// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
+// caller's, and the token doesn't go there.
+async function sendOnce(options, url, hops = 3) {
+    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
+    const location = String(response.headers['location'] ?? '');
+    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
+    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, new URL(location, url).href, hops - 1);
+}
+// docs.github.com/rest: "Getting started with the REST API", headers.
+function headers(token) {
+    return {
+        accept: 'application/vnd.github+json',
+        authorization: `Bearer ${token}`,
+        'user-agent': 'image-handover',
+        'x-github-api-version': '2022-11-28',
+    };
+}
+function restError(response, text) {
+    const { statusCode } = response;
+    const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const message = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(body['message'], '') : '', 200);
+    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
+    const waitMs = rateLimitWait(response, message);
+    return waitMs === undefined
+        ? new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(statusCode, '', said)
+        : new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+}
+/**
+ * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
+ * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
+ * minute (docs.github.com/rest: "Rate limits for the REST API").
+ */
+function rateLimitWait({ statusCode, headers }, message) {
+    if (statusCode !== 403 && statusCode !== 429)
+        return undefined;
+    const header = (name) => Number(headers[name] ?? NaN);
+    if (header('retry-after') >= 0)
+        return header('retry-after') * 1000;
+    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
+        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
+    }
+    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
+}
+function isRateLimit(error) {
+    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && error.serviceCode === rateLimited;
+}
+function waitOf(error) {
+    return error.retryAfterMs ?? 0;
+}
+/**
+ * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
+ * server behind a proxy may name itself otherwise.
+ */
+function nextPage({ headers }, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+    if (link === undefined || !URL.canParse(link, apiUrl))
+        return undefined;
+    const { pathname, search } = new URL(link, apiUrl);
+    return `${new URL(apiUrl).origin}${pathname}${search}`;
 }
 
 
@@ -34570,6 +35730,63 @@ function listedArtifact(item) {
         ...(createdAt === undefined ? {} : { createdAt }),
         runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
         jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+
+
+/***/ }),
+
+/***/ 6506:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ runJobs)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
+/* harmony import */ var _rest_client_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(474);
+
+
+
+/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
+function runJobs(options) {
+    const { repository, runId, runAttempt, proxies, signal } = options;
+    const http = (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .httpClient */ .ok)(proxies, signal);
+    const rest = (0,_rest_client_js__WEBPACK_IMPORTED_MODULE_2__/* .restClient */ .O)({ ...options, http });
+    const owner = repository.split('/').map(encodeURIComponent).join('/');
+    const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
+    const attempt = `${run}/attempts/${String(runAttempt)}`;
+    const jobsAt = async (path) => {
+        const jobs = [];
+        for await (const page of rest.pages(path))
+            jobs.push(...(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(page['jobs']));
+        return jobs;
+    };
+    return {
+        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
+        earlier: async () => {
+            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
+            const before = all.filter((job) => attemptOf(job) < runAttempt);
+            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
+            return [...new Map(latest.map((job) => [job.name, job])).values()];
+        },
+        startedAt: async () => {
+            const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
+            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, ''));
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+function attemptOf(job) {
+    return Number(job['run_attempt'] ?? 1);
+}
+function parseJob(item) {
+    const isCompleted = item['status'] === 'completed';
+    return {
+        name: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], ''),
+        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
+        conclusion: isCompleted ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['conclusion'], 'unknown') : undefined,
+        runner: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['runner_name'], ''),
     };
 }
 
@@ -35905,6 +37122,7 @@ async function* noChunks() {
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
+    'cluster-not-found',
     'unsupported-host',
     'builder-unsupported',
     'build-failed',
@@ -36897,7 +38115,7 @@ function afterAbort(signal, ms, reason) {
     return controller.signal;
 }
 function noAnswer(name, ms) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} info.`);
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`);
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
@@ -36949,10 +38167,11 @@ async function findProgram(name) {
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
     podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner: its command ctr comes with it.',
 };
 function unavailable(name, why, cause) {
-    const title = name === 'docker' ? 'Docker' : 'Podman';
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, runnerHints[name], cause);
+    const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 /** All that a running command says, once it has ended. */
 async function outputOf({ stdout, stderr, exit }) {
@@ -36965,7 +38184,7 @@ function lastLine(output) {
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} info; df -h.`,
+    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
@@ -36988,7 +38207,7 @@ function failedCommand({ program }, code, args, output) {
 
 /***/ }),
 
-/***/ 6948:
+/***/ 5872:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -36999,249 +38218,22 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:http"
-var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/docker/engine.js
+var engine = __nccwpck_require__(367);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var header = __nccwpck_require__(3783);
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-
-
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
-    return {
-        program: cli.program,
-        get forCleanUp() {
-            return dockerEngine(cli.forCleanUp);
-        },
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        pull: (reference, registry) => pullWatched(cli, reference, registry),
-        save: (image) => saveFrom(cli, ['save', image]),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: (reference) => removeReference(cli, reference),
-        release: (reference) => releaseTag(cli, reference),
-        images: () => listImages(cli),
-    };
-}
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
-    return output;
-}
-/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
-async function removeReference(cli, name) {
-    const args = ['image', 'rm', name];
-    const output = await cli.forCleanUp.query(args);
-    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
-}
-// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
-async function releaseTag({ forCleanUp }, reference) {
-    const args = ['import', '-', reference];
-    const running = await forCleanUp.start(args);
-    running.stdin.end(header/* endOfArchive */.PG);
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    if (output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
-    await removeReference(forCleanUp, reference);
-}
-/** All images with their names: docker and podman list them alike. */
-async function listImages(cli) {
-    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
-    const output = await must(cli, args, 'image-missing');
-    return (0,docker_output/* parseListing */._S)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
- * can't ask for them. Without a version in its path the engine takes its newest.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(socketPath, image, signal) {
-    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
-    const asked = (0,external_node_http_.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
-    try {
-        const response = await new Promise((resolve, reject) => {
-            asked.on('response', resolve).on('error', reject).end();
-        });
-        const said = await (0,consumers_.text)(response);
-        return response.statusCode === 200 ? said : undefined;
-    }
-    catch {
-        signal.throwIfAborted();
-        return undefined;
-    }
-}
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
-}
-/** Feeds `load` as `Engine.load` says. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
-    const ended = new AbortController();
-    const { signal } = ended;
-    void running.exit.then(() => {
-        ended.abort();
-    });
-    try {
-        for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
-            if (signal.aborted)
-                break;
-            if (!running.stdin.write(chunk))
-                await (0,external_node_events_.once)(running.stdin, 'drain', { signal }).catch(() => undefined);
-        }
-    }
-    catch (error) {
-        // Killed before its input ends, so that the engine can't take what it has for a whole tarball.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
-}
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
-const reachMs = 10_000;
-/**
- * Has the engine pull an image by its digest from a registry that is watched.
- * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
- */
-async function pullWatched(cli, reference, { reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
-    const timer = setTimeout(() => {
-        running.kill();
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        running.kill();
-    });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    if (output.exitCode === 0)
-        return;
-    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
-}
-/** What a save command writes. Throws `image-not-found` while iterating. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
-    try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
-    }
-    finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
-    }
-}
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-const architectures = ['amd64', 'arm64'];
-/**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var output = __nccwpck_require__(3552);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -37315,34 +38307,34 @@ function podmanEngine(cli, tempRoot) {
             return podmanEngine(cli.forCleanUp, tempRoot);
         },
         nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        info: () => info(cli),
+        inspect: (image) => (0,engine/* inspectWith */.ZF)(cli, ['image', 'inspect', image], parsePodmanInspect),
+        load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
         // It takes whole tarballs only.
         pull: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
+            await (0,engine/* must */.sb)(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
         },
-        untag: (reference) => removeReference(cli, podmanName(reference)),
+        untag: (reference) => (0,engine/* removeReference */._B)(cli, podmanName(reference)),
         release: async (reference) => {
-            await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+            await (0,engine/* must */.sb)(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
         },
-        images: () => listImages(cli),
+        images: () => (0,engine/* listImages */.v8)(cli),
     };
 }
-async function podman_engine_info(cli) {
+async function info(cli) {
     const output = await cli.query(['info', '--format', 'json']);
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
+        return (0,engine/* requireSupportedEngine */.w$)(parsed);
     throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
 }
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
+async function load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        return await loadInto(cli, chunks, onLoaded, temp.path);
+        return await (0,engine/* loadInto */.fm)(cli, chunks, onLoaded, temp.path);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -37360,7 +38352,7 @@ async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+        yield* (0,engine/* saveFrom */.oF)(cli, ['save', '--format', 'docker-archive', image], temp.path);
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -37398,7 +38390,7 @@ function parsePodmanInspect(text) {
     if (image === undefined || typeof image['Id'] !== 'string')
         return undefined;
     const digest = `sha256:${image['Id']}`;
-    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
+    return (0,output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
 }
 /**
  * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
@@ -37419,7 +38411,514 @@ function podmanName(reference) {
  */
 function containerEngine(name, tempRoot, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+    return name === 'podman' ? podmanEngine(cli, tempRoot) : (0,engine/* dockerEngine */.JH)(cli);
+}
+
+
+/***/ }),
+
+/***/ 367:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JH: () => (/* binding */ dockerEngine),
+/* harmony export */   ZF: () => (/* binding */ inspectWith),
+/* harmony export */   _B: () => (/* binding */ removeReference),
+/* harmony export */   fm: () => (/* binding */ loadInto),
+/* harmony export */   oF: () => (/* binding */ saveFrom),
+/* harmony export */   oe: () => (/* binding */ feedCommand),
+/* harmony export */   sb: () => (/* binding */ must),
+/* harmony export */   v8: () => (/* binding */ listImages),
+/* harmony export */   w$: () => (/* binding */ requireSupportedEngine)
+/* harmony export */ });
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
+/* harmony import */ var node_http__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7067);
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8321);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(4256);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3783);
+
+
+
+
+
+
+
+
+
+function dockerEngine(cli) {
+    let found;
+    const socket = () => (found ??= engineSocket(cli));
+    return {
+        program: cli.program,
+        get forCleanUp() {
+            return dockerEngine(cli.forCleanUp);
+        },
+        nameOf: (reference) => reference,
+        info: () => info(cli),
+        inspect: (image) => inspect(cli, socket, image),
+        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        pull: (reference, registry) => pullWatched(cli, reference, registry),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await must(cli, ['image', 'tag', image, reference], 'load-failed');
+        },
+        untag: (reference) => removeReference(cli, reference),
+        release: (reference) => releaseTag(cli, reference),
+        images: () => listImages(cli),
+    };
+}
+/** Runs a short command that has to work. Throws `code` when it doesn't. */
+async function must(cli, args, code) {
+    const output = await cli.query(args);
+    if (output.exitCode !== 0)
+        throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(cli, code, args, output);
+    return output;
+}
+/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+async function removeReference(cli, name) {
+    const args = ['image', 'rm', name];
+    const output = await cli.forCleanUp.query(args);
+    if (output.exitCode !== 0 && !(0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .saysNoSuchImage */ .mJ)(output.stderr))
+        throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
+}
+// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function releaseTag({ forCleanUp }, reference) {
+    const args = ['import', '-', reference];
+    const running = await forCleanUp.start(args);
+    running.stdin.end(_tar_header_js__WEBPACK_IMPORTED_MODULE_7__/* .endOfArchive */ .PG);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .outputOf */ .jH)(running);
+    if (output.exitCode !== 0)
+        throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(forCleanUp, 'image-missing', args, output);
+    await removeReference(forCleanUp, reference);
+}
+/** All images with their names: docker and podman list them alike. */
+async function listImages(cli) {
+    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', _output_js__WEBPACK_IMPORTED_MODULE_5__/* .listingFormat */ .Qn];
+    const output = await must(cli, args, 'image-missing');
+    return (0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .parseListing */ ._S)(output.stdout);
+}
+async function info(cli) {
+    const output = await cli.query(['info', '--format', '{{json .}}']);
+    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .parseInfo */ .YL)(output.stdout);
+    if (output.exitCode !== 0 || parsed === undefined) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .lastLine */ .fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
+    }
+    return requireSupportedEngine(parsed);
+}
+async function inspect(cli, socketPath, name) {
+    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], _output_js__WEBPACK_IMPORTED_MODULE_5__/* .parseInspect */ .E7);
+    if (image === undefined || image.isWhole !== undefined)
+        return image;
+    const socket = await socketPath();
+    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
+    return { ...image, isWhole: more === undefined ? undefined : (0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .parseWhole */ .z2)(more, image.platform) };
+}
+/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
+async function engineSocket(cli) {
+    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
+    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
+}
+/**
+ * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
+ * can't ask for them. Without a version in its path the engine takes its newest.
+ * @returns JSON; undefined when the engine has no such answer
+ */
+async function inspectedByEngine(socketPath, image, signal) {
+    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
+    const asked = (0,node_http__WEBPACK_IMPORTED_MODULE_1__.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
+    try {
+        const response = await new Promise((resolve, reject) => {
+            asked.on('response', resolve).on('error', reject).end();
+        });
+        const said = await (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_2__.text)(response);
+        return response.statusCode === 200 ? said : undefined;
+    }
+    catch {
+        signal.throwIfAborted();
+        return undefined;
+    }
+}
+/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .saysNoSuchImage */ .mJ)(output.stderr))
+        return undefined;
+    throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
+}
+/** Feeds `load` as `Engine.load` says. */
+async function loadInto(cli, chunks, onLoaded, tempDir) {
+    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    report.loaded.forEach(onLoaded);
+    if (report.failure !== undefined)
+        throw report.failure;
+    return report.loaded;
+}
+async function load(cli, running, chunks) {
+    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
+    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_5__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
+    if (exitCode === 0 && report.unpackError === undefined)
+        return report;
+    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
+    return { ...report, failure: (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(cli, 'load-failed', ['load'], output) };
+}
+/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+async function feedCommand(running, chunks) {
+    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_2__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_2__.text)(running.stderr)]);
+    const ended = new AbortController();
+    const { signal } = ended;
+    void running.exit.then(() => {
+        ended.abort();
+    });
+    try {
+        for await (const chunk of (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_8__/* .streamableChunks */ .V$)(chunks)) {
+            if (signal.aborted)
+                break;
+            if (!running.stdin.write(chunk))
+                await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(running.stdin, 'drain', { signal }).catch(() => undefined);
+        }
+    }
+    catch (error) {
+        // Killed before its input ends, so that it can't take what it has for the whole.
+        running.kill();
+        await running.exit;
+        throw error;
+    }
+    running.stdin.end();
+    const exitCode = await running.exit;
+    const [stdout, stderr] = await said;
+    return { exitCode, stdout, stderr };
+}
+// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+const reachMs = 10_000;
+/**
+ * Has the engine pull an image by its digest from a registry that is watched.
+ * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ */
+async function pullWatched(cli, reference, { reached, failed }) {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    const timer = setTimeout(() => {
+        running.kill();
+    }, reachMs);
+    void reached.then(() => {
+        clearTimeout(timer);
+    });
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        running.kill();
+    });
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .outputOf */ .jH)(running);
+    clearTimeout(timer);
+    if (failure !== undefined)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(failure);
+    if (output.exitCode === 0)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('load-failed', `The engine can't fetch layers from this step: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .lastLine */ .fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+}
+/** What a save command writes. Throws `image-not-found` while iterating. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, tempDir);
+    const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_2__.text)(running.stderr);
+    running.stdin.end();
+    let finished = false;
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        finished = true;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        if (!finished)
+            running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return (0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .failedCommand */ .xq)(cli, 'image-not-found', args, output);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_4__/* .lastLine */ .fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+const architectures = ['amd64', 'arm64'];
+/**
+ * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` naming what it runs
+ */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
+}
+
+
+/***/ }),
+
+/***/ 3018:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  v: () => (/* binding */ imageNodes)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:os"
+var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js
+var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/docker/ctr-output.js
+
+/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
+function parseCtrImages(text) {
+    return text.split('\n').flatMap((line) => {
+        const [name = '', , target] = line.trim().split(/\s+/);
+        return (0,image_digest/* isDigest */.Bc)(target) ? [{ name, target }] : [];
+    });
+}
+/** Reads `ctr images check`: whether all of an image's content is there (STATUS `complete (3/3)`). */
+function parseCtrCheck(text, name) {
+    const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
+    return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
+}
+/**
+ * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
+ * containerd 1 or 2. Undefined where it doesn't tell.
+ */
+function parseSnapshotter(text) {
+    let isImages = false;
+    for (const line of text.split('\n').map((one) => one.trim())) {
+        if (line.startsWith('[')) {
+            isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
+        }
+        const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/engine.js
+var engine = __nccwpck_require__(367);
+;// CONCATENATED MODULE: ./build/shared/docker/containerd-node.js
+
+
+
+
+
+
+
+
+
+/** @param blobs what has been read already: under a digest, there is but one content */
+function containerdNode(command, blobs = new Map()) {
+    const { cli, before, snapshotter } = command;
+    const ask = (...args) => cli.query([...before(false), ...args]);
+    const must = async (code, ...args) => {
+        const output = await ask(...args);
+        if (output.exitCode !== 0)
+            throw (0,docker_cli/* failedCommand */.xq)(cli, code, [...before(false), ...args], output);
+        return output.stdout;
+    };
+    const list = async (...filter) => parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
+    const blob = async (digest) => {
+        const content = blobs.get(digest) ?? (await must('image-missing', 'content', 'get', digest));
+        if ((0,image_digest/* digestOf */.ol)(content) !== digest)
+            throw otherBytes(digest);
+        blobs.set(digest, content);
+        return content;
+    };
+    const untag = async (reference) => {
+        // Of what isn't there it only says so.
+        const args = [...before(false), 'images', 'rm', containerdName(reference)];
+        const output = await cli.forCleanUp.query(args);
+        if (output.exitCode !== 0)
+            throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+    };
+    const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
+    return {
+        program: 'ctr',
+        get forCleanUp() {
+            return containerdNode({ ...command, cli: cli.forCleanUp }, blobs);
+        },
+        nameOf: containerdName,
+        info: () => nodeInfo(command),
+        inspect: async (image) => {
+            const filter = (0,image_digest/* isDigest */.Bc)(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
+            const args = ['images', 'check', ...withSnapshotter, filter];
+            // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
+            const output = await ask(...args);
+            const [found] = parseCtrImages(output.stdout);
+            if (found !== undefined)
+                return inspected(found, blob, parseCtrCheck(output.stdout, found.name));
+            if (output.exitCode === 0)
+                return undefined;
+            throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', [...before(false), ...args], output);
+        },
+        load: async (chunks) => {
+            await importInto(command, ['images', 'import', '--all-platforms', ...withSnapshotter, '-'], chunks);
+            return [];
+        },
+        // It takes whole tarballs only.
+        pull: undefined,
+        save: (image) => (0,engine/* saveFrom */.oF)(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
+        tag: async (image, reference) => {
+            const source = (0,image_digest/* isDigest */.Bc)(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
+            await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
+        },
+        untag,
+        // No image stays without a name here.
+        release: untag,
+        images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
+    };
+}
+function otherBytes(digest) {
+    return new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Look at the disk of that node: its content store is damaged.');
+}
+/** A reference in containerd's normal form; an ID, which Kubernetes gives images as a name, stays as it is. */
+function containerdName(reference) {
+    return (0,image_digest/* isDigest */.Bc)(reference) ? reference : (0,image_reference/* canonicalReference */.Ys)((0,image_reference/* parseReference */.F2)(reference));
+}
+async function nodeInfo({ cli, architecture }) {
+    const output = architecture === undefined ? undefined : await cli.query(architecture);
+    if (output !== undefined && output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', architecture ?? [], output);
+    return ctrInfo(output?.stdout.trim() ?? (0,external_node_os_.arch)());
+}
+function ctrInfo(architecture) {
+    return {
+        version: '',
+        platform: (0,platform/* platformOf */.tj)('linux', architecture),
+        imageStore: 'containerd',
+        dataRoot: '',
+        hostName: '',
+    };
+}
+async function inspected({ name, target }, blob, isWhole) {
+    const common = { imageId: target, repoTags: [name], size: 0, isWhole };
+    try {
+        const manifest = (0,image_manifest/* parseManifest */.Ng)(await blob(target), `manifest ${target}`);
+        const { platform, diffIds, labels, config, created } = (0,image_manifest/* parseConfig */.o4)(await blob(manifest.config.digest), `config ${manifest.config.digest}`);
+        return { ...common, platform, diffIds, labels, config, ...(created === undefined ? {} : { created }) };
+    }
+    catch (error) {
+        // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
+        if (!(error instanceof errors/* HandoverError */.Cu) || !['tarball-invalid', 'image-missing'].includes(error.code))
+            throw error;
+        return { ...common, platform: (0,platform/* platformOf */.tj)('', ''), diffIds: [], labels: {}, config: {} };
+    }
+}
+async function importInto({ cli, before }, args, chunks) {
+    const all = [...before(true), ...args];
+    const output = await (0,engine/* feedCommand */.oe)(await cli.start(all), chunks);
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', all, output);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/image-nodes.js
+
+
+
+
+// Kubernetes' images are in this namespace of containerd (containerd, internal/cri/constants).
+const kubernetes = 'k8s.io';
+// How nodes are known among the engine's containers (kind, pkg/cluster/internal/providers/docker/constants.go and
+// pkg/cluster/constants/constants.go; k3d, pkg/types/types.go). Clusters have other containers too: load balancers, registries.
+const labels = {
+    kind: { cluster: 'io.x-k8s.kind.cluster', role: 'io.x-k8s.kind.role', nodes: ['control-plane', 'worker'] },
+    k3d: { cluster: 'k3d.cluster', role: 'k3d.role', nodes: ['server', 'agent'] },
+};
+/**
+ * The nodes that stand for a destination, each of which answers.
+ * @returns none where the image goes nowhere; undefined where it goes into the engine itself
+ * @throws HandoverError `cluster-not-found`, `docker-unavailable`
+ */
+async function imageNodes(destination, signal) {
+    switch (destination.kind) {
+        case 'engine':
+            return undefined;
+        case 'none':
+            return [];
+        case 'containerd':
+            return [await localNode((0,docker_cli/* dockerCli */.RK)(signal, 'ctr'), destination.namespace)];
+        case 'kind':
+        case 'k3d':
+            return clusterNodes((0,docker_cli/* dockerCli */.RK)(signal), destination.kind, destination.cluster);
+    }
+}
+async function localNode(cli, namespace) {
+    const output = await cli.query(['version']);
+    if (output.exitCode !== 0) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No containerd answers: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket is root’s as a rule: let this ' +
+            'user have it, or run the job as root.');
+    }
+    const before = [`--namespace=${namespace}`];
+    const engine = containerdNode({ cli, before: () => before, architecture: undefined, snapshotter: undefined });
+    return { name: `containerd:${namespace}`, engine };
+}
+async function clusterNodes(cli, kind, cluster) {
+    const { cluster: clusterLabel, role, nodes } = labels[kind];
+    const rows = await containers(cli, `${clusterLabel}=${cluster}`, `{{.Names}}\t{{.State}}\t{{.Label "${role}"}}`);
+    const found = rows.filter(([, , itsRole = '']) => nodes.some((one) => one === itsRole));
+    if (found.length === 0)
+        throw await noCluster(cli, kind, cluster);
+    const still = found.filter(([, state]) => state !== 'running');
+    if (still.length > 0) {
+        throw new errors/* HandoverError */.Cu('cluster-not-found', `Of the nodes of ${kind}’s cluster "${cluster}", ${still.map(([name = '', state = '']) => `${name} is ${state}`).join(', ')}.`, 'Start the cluster’s nodes, or create the cluster again.');
+    }
+    return Promise.all(found.map(([name = '']) => clusterNode(cli, kind, name)));
+}
+async function containers(cli, label, format) {
+    const args = ['ps', '--all', '--filter', `label=${label}`, '--format', format];
+    const output = await cli.query(args);
+    if (output.exitCode !== 0) {
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `The nodes can't be listed: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Nodes of kind and k3d are containers of docker: check that its engine runs here, and DOCKER_HOST.');
+    }
+    const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
+    return lines.map((line) => line.split('\t')).sort(([one = ''], [other = '']) => (one < other ? -1 : 1));
+}
+async function noCluster(cli, kind, cluster) {
+    const { cluster: label } = labels[kind];
+    const rows = await containers(cli, label, `{{.Label "${label}"}}`);
+    const names = [...new Set(rows.map(([name = '']) => name))];
+    return new errors/* HandoverError */.Cu('cluster-not-found', `${kind} has no cluster "${cluster}" in this engine; ${names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`}.`, `Create the cluster in a step before this one, or correct \`into: ${kind}:NAME\`.`);
+}
+async function clusterNode(cli, kind, name) {
+    // As kind runs its own commands in a node.
+    const inside = (stdin) => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
+    const dump = [...inside(false), 'containerd', 'config', 'dump'];
+    const output = kind === 'kind' ? await cli.query(dump) : undefined;
+    if (output !== undefined && output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', dump, output);
+    const engine = containerdNode({
+        cli,
+        before: (stdin) => [...inside(stdin), 'ctr', `--namespace=${kubernetes}`],
+        architecture: [...inside(false), 'uname', '-m'],
+        snapshotter: output === undefined ? undefined : parseSnapshotter(output.stdout),
+    });
+    return { name, engine };
 }
 
 
@@ -37727,10 +39226,10 @@ function matchesPattern(pattern, name) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
 /* harmony export */   PF: () => (/* binding */ blobName),
+/* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
-/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
 const pattern = /^sha256:[0-9a-f]{64}$/;
@@ -37829,13 +39328,14 @@ function requireDocker(engine, what) {
 /* harmony export */   L_: () => (/* binding */ formatManifest),
 /* harmony export */   Ng: () => (/* binding */ parseManifest),
 /* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
+/* harmony export */   YG: () => (/* binding */ invalidLayout),
 /* harmony export */   _m: () => (/* binding */ isImageConfig),
 /* harmony export */   bW: () => (/* binding */ requireConfigSize),
 /* harmony export */   nw: () => (/* binding */ isIndex),
 /* harmony export */   o4: () => (/* binding */ parseConfig),
 /* harmony export */   sG: () => (/* binding */ layerMediaType)
 /* harmony export */ });
-/* unused harmony export invalidLayout */
+/* unused harmony export formatIndex */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -37946,6 +39446,16 @@ function formatManifest(config, layers) {
     }));
     return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
+/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+function formatIndex(images) {
+    const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
+    const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
+        ...{ mediaType, digest, size },
+        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    }));
+    const { index: mediaType } = mediaTypes;
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+}
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
@@ -37976,7 +39486,7 @@ function invalid(where, expected, text) {
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -38008,6 +39518,7 @@ function parsePlatform(text) {
 }
 const unknown = 'unknown';
 const architectureNames = {
+    x64: 'amd64',
     x86_64: 'amd64',
     aarch64: 'arm64',
     armv7l: 'arm',
@@ -38275,7 +39786,7 @@ function byteCount(from, name) {
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference)
 /* harmony export */ });
-/* unused harmony exports isTag, isImageId */
+/* unused harmony exports isTag, isImageId, registryHost */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -38362,6 +39873,10 @@ function registryOf(repository) {
     const slash = repository.indexOf('/');
     const first = slash < 0 ? '' : repository.slice(0, slash);
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+/** The same, with Docker Hub's name: `docker.io`. */
+function registryHost(repository) {
+    return registryOf(repository) ?? 'docker.io';
 }
 // docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
 // be an image ID keeps its library/.
@@ -40714,6 +42229,8 @@ var markdown = __nccwpck_require__(9079);
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -40721,6 +42238,7 @@ var proxies = __nccwpck_require__(4820);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
 
 
 
@@ -40753,7 +42271,9 @@ function jobContext(env = process.env) {
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
+        runnerName: variable('RUNNER_NAME'),
         event: eventFacts(variable),
+        dockerConfigFolder: variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker'),
         metadata: metadataOf(env),
     };
 }

@@ -151,7 +151,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
 }
 
 /** One notice for each repository that had upper-case letters. */
-function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
+export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
   const firsts = new Map<string, string>();
   for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
     if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);

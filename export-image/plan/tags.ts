@@ -156,7 +156,11 @@ interface TagFacts {
  * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
  */
-export function chooseTags(inputs: ExportInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
+export function chooseTags(
+  inputs: Pick<ExportInputs, 'tags' | 'repository'>,
+  facts: TagFacts,
+  notices: string[],
+): readonly TaggedReference[] {
   const repository = requireRepository(inputs.repository);
   const tags = tagsOf(inputs.tags, repository, facts, notices);
   return [...new Map(tags.map((tag) => [formatReference(tag), tag])).values()];

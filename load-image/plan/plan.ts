@@ -60,7 +60,8 @@ export function planEach(inputs: LoadInputs, places: PlaceInputs = onlyEngine): 
   return {
     reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
     tarballPath: inputs.tarball,
-    expectedConfigDigest: expectedDigest(inputs.expectedConfigDigest),
+    expectedConfigDigest:
+      inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
     expectedRevision: inputs.expectedRevision,
     checkPlatform: inputs.checkPlatform,
     overlap: inputs.overlap,
@@ -121,8 +122,8 @@ function choosePlace(text: string): ImagePlace {
   );
 }
 
-function expectedDigest(text: string | undefined): Digest | undefined {
-  if (text === undefined) return undefined;
+/** @throws HandoverError `invalid-input` */
+export function requireExpectedDigest(text: string): Digest {
   const digest = parseDigest(text);
   if (digest !== undefined) return digest;
   throw new HandoverError(

@@ -20,8 +20,24 @@ export interface RunPlan {
  */
 export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: string): RunPlan {
   const fallback = planFallback(inputs, images);
+  if (inputs.allowForkRuns && planChoice(inputs) !== undefined) requireOneName(images);
+  const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
+  return { other: planOtherRun(inputs, wanted, ownRepository), fallback };
+}
+
+/**
+ * @param wanted names and patterns of artifacts
+ * @param ownRepository `owner/name` of this job's repository
+ * @returns undefined for this job's own run
+ * @throws HandoverError `invalid-input`
+ */
+export function planOtherRun(
+  inputs: Omit<RunInputs, 'fallbackImage'>,
+  wanted: readonly string[],
+  ownRepository: string,
+): RunPlan['other'] {
   const choice = planChoice(inputs);
-  if (choice === undefined) return { other: undefined, fallback };
+  if (choice === undefined) return undefined;
   const repository = inputs.repository ?? ownRepository;
   if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
     throw invalid(`The input \`repository\` is "${quoteForeign(repository)}"; expected owner/name.`);
@@ -32,10 +48,8 @@ export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: st
       'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.',
     );
   }
-  if (inputs.allowForkRuns) requireOneName(images);
-  const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
   const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
-  return { other: { search, token: inputs.githubToken }, fallback };
+  return { search, token: inputs.githubToken };
 }
 
 // Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
@@ -47,7 +61,13 @@ function requireOneName(images: ImagesPlan): void {
   );
 }
 
-function planChoice({ runId, workflow, branch, event, repository }: RunInputs): RunChoice | undefined {
+function planChoice({
+  runId,
+  workflow,
+  branch,
+  event,
+  repository,
+}: Omit<RunInputs, 'fallbackImage'>): RunChoice | undefined {
   if (runId !== undefined) return { runId: planRunId(runId, { workflow, branch, event }) };
   if (workflow !== undefined) {
     if (branch !== undefined) return { workflow: planWorkflow(workflow), branch, event };

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -23,11 +24,18 @@ export class HttpError extends Error {
   }
 }
 
+/** A body that comes in chunks, which the request takes for good. */
+export interface StreamedBody {
+  /** Bytes of all chunks. */
+  readonly size: number;
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
 export interface HttpRequest {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Buffer | string;
+  readonly body?: Buffer | string | StreamedBody;
   /** Ends this request alone. */
   readonly signal?: AbortSignal;
 }
@@ -46,39 +54,37 @@ const pieceBytes = 256 * 1024;
 /**
  * @param proxies are used as curl and the runner use them: one for http isn't one for https
  * @param signal ends requests under way
+ * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
-export function httpClient(proxies: Proxies, signal: AbortSignal): Http {
-  const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect: { timeout: silenceMs }, pipelining: 1 };
+export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: string): Http {
+  const trust = authority === undefined ? {} : { ca: [...rootCertificates, authority] };
+  const connect = { timeout: silenceMs, ...trust };
+  const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
   const direct = new Agent(options);
   const through = (proxy: Proxy | undefined): Dispatcher => {
     if (proxy === undefined) return direct;
     const url = proxyUrl(proxy);
-    return new EnvHttpProxyAgent({ ...options, httpProxy: url, httpsProxy: url, noProxy: proxies.except });
+    // It passes `requestTls` on to the agent that goes through the proxy.
+    const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+    return new EnvHttpProxyAgent({ ...options, ...to });
   };
   const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers, body, signal: own }) => {
+    send: ({ method, url, headers = {}, body, signal: own }) => {
       const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
       const dispatcher = url.startsWith('https:') ? secure : plain;
-      return Buffer.isBuffer(body)
-        ? request(url, { dispatcher, method, signal: ends, headers: withLength(headers, body), body: inPieces(body) })
-        : request(url, {
-            dispatcher,
-            method,
-            signal: ends,
-            headers: headers ?? {},
-            ...(body === undefined ? {} : { body }),
-          });
+      const common = { dispatcher, method, signal: ends };
+      if (body === undefined || typeof body === 'string')
+        return request(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+      const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+      const length = { 'content-length': String(streamed.size) };
+      return request(url, { ...common, headers: { ...headers, ...length }, body: Readable.from(streamed.chunks) });
     },
     close: async () => {
       await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
     },
   };
-}
-
-function withLength(headers: HttpRequest['headers'], body: Buffer): Readonly<Record<string, string>> {
-  return { ...headers, 'content-length': String(body.length) };
 }
 
 // Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.

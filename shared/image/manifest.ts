@@ -12,7 +12,7 @@ import {
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
-import { type Platform, platformOf } from './platform.ts';
+import { formatPlatform, type Platform, platformOf } from './platform.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
@@ -159,6 +159,21 @@ export function formatManifest(
     }),
   );
   return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+}
+
+/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+export function formatIndex(
+  images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & { readonly platform: Platform })[],
+): { readonly bytes: Buffer; readonly mediaType: string } {
+  const byName = images.toSorted((one, other) =>
+    formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1,
+  );
+  const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
+    ...{ mediaType, digest, size },
+    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+  }));
+  const { index: mediaType } = mediaTypes;
+  return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
 }
 
 function parseDescriptor(value: JsonObject, where: string): Descriptor {

@@ -102,6 +102,11 @@ export function registryOf(repository: string): string | undefined {
   return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
 
+/** The same, with Docker Hub's name: `docker.io`. */
+export function registryHost(repository: string): string {
+  return registryOf(repository) ?? 'docker.io';
+}
+
 // docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
 // be an image ID keeps its library/.
 function familiar(repository: string): string {

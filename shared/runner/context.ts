@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { parseJson } from '../base/json.ts';
 import { type Proxies, proxiesOf } from '../base/proxies.ts';
@@ -30,6 +31,8 @@ export interface JobContext {
   /** Name of the runner; empty where there is none. */
   readonly runnerName: string;
   readonly event: EventFacts;
+  /** Docker's configuration, with the logins that a step before this one has made. */
+  readonly dockerConfigFolder: string;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -63,6 +66,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     runnerName: variable('RUNNER_NAME'),
     event: eventFacts(variable),
+    dockerConfigFolder: variable('DOCKER_CONFIG') || join(variable('HOME') || homedir(), '.docker'),
     metadata: metadataOf(env),
   };
 }

@@ -74,7 +74,7 @@ export const push: Scenario = {
 
     world.clearEngines();
     const login = { user: 'nektos/act', password: service.rest.token };
-    const guarded = await startRegistry(login);
+    const guarded = await startRegistry({ login });
     try {
       const steps = recipe(pushRecipe).replaceAll('ghcr.io', guarded.address);
       const meta = `      - id: meta

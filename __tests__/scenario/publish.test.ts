@@ -1,0 +1,492 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
+import { digestOf } from '../../shared/image/digest.ts';
+import { type ArtifactService, type Job, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
+import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
+import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
+import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+
+// publish-image as it is built, against real registries (Debian's docker-registry): open, with a password, with a token service, with
+// TLS, and with something before it that misbehaves.
+
+type Inputs = Readonly<Record<string, string>>;
+
+let directory: string;
+let certificate: Certificate;
+let open: Registry;
+let service: ArtifactService;
+let repository: string;
+const image = makeImage({ layers: 3, layerBytes: 300_000, labels: { 'org.opencontainers.image.revision': 'abc123' } });
+const arm = makeImage({ layers: 2, layerBytes: 100_000, architecture: 'arm64' });
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'publish-'));
+  certificate = makeCertificate(directory);
+  open = await startRegistry();
+}, 120_000);
+afterAll(async () => {
+  await open.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+beforeEach(async () => {
+  service = await startArtifactService();
+  repository = `${open.address}/org/${randomBytes(6).toString('hex')}`;
+  rmSync(join(directory, 'docker'), { recursive: true, force: true });
+});
+afterEach(() => service.close());
+
+async function step(action: string, inputs: Inputs, job: Job = {}, env: Inputs = {}): Promise<StepOutcome> {
+  return runStep({
+    action,
+    inputs,
+    expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+    env: { ...service.env(job), DOCKER_CONFIG: join(directory, 'docker'), ...env },
+  });
+}
+
+async function handOver(what: FixtureImage, artifact = 'docker-image', job: Job = {}): Promise<StepOutcome> {
+  const platform = what === arm ? 'linux/arm64' : 'linux/amd64';
+  const saved = join(directory, `${artifact}.tar`);
+  writeFileSync(saved, savedTarball(what, ['charon:local']));
+  const inputs = { 'source-tarball': saved, 'artifact-name': artifact, platform, tarball: join(directory, 'out.tar') };
+  const outcome = await step('export-image', inputs, job);
+  expect(outcome.log).not.toContain('::error');
+  return outcome;
+}
+
+const publish = (inputs: Inputs = {}, job: Job = {}, env: Inputs = {}): Promise<StepOutcome> =>
+  step('publish-image', { tags: `${repository}:1.0`, ...inputs }, job, env);
+
+/** What docker would have written there. */
+function dockerConfig(config: unknown): void {
+  mkdirSync(join(directory, 'docker'), { recursive: true });
+  writeFileSync(join(directory, 'docker', 'config.json'), JSON.stringify(config));
+}
+
+async function get(path: string, accept = '*/*'): Promise<Buffer> {
+  const [host = '', ...name] = repository.split('/');
+  const response = await fetch(`http://${host}/v2/${name.join('/')}/${path}`, { headers: { accept } });
+  return response.ok ? Buffer.from(await response.arrayBuffer()) : Buffer.from(`HTTP ${String(response.status)}`);
+}
+
+const anyManifest =
+  'application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json';
+
+async function expectAllOf({ blobs, manifestDigest }: FixtureImage): Promise<void> {
+  for (const [digest, bytes] of blobs) {
+    const kind = digest === manifestDigest ? 'manifests' : 'blobs';
+    expect([digest, (await get(`${kind}/${digest}`, anyManifest)).equals(bytes)]).toEqual([digest, true]);
+  }
+}
+
+describe('one platform', () => {
+  test('the digest that is published is the one that was handed over, and so is each byte (S4.5)', async () => {
+    const exported = await handOver(image);
+    const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toEqual({
+      digest: image.manifestDigest,
+      references: `${repository}:1.0\n${repository}:latest`,
+      'pushed-reference': `${repository}@${image.manifestDigest}`,
+      'subject-name': repository,
+      published: 'true',
+      'pushed-bytes': expect.stringMatching(/^\d{6,}$/),
+      'mounted-bytes': '0',
+    });
+    expect(exported.outputs['manifest-digest']).toBe(image.manifestDigest);
+    await expectAllOf(image);
+    for (const tag of ['1.0', 'latest'])
+      expect(digestOf(await get(`manifests/${tag}`, anyManifest))).toBe(image.manifestDigest);
+    expect(outcome.summary).toContain(`🚀 Published \`${repository}:1.0\``);
+    expect(outcome.leftInTemp).toEqual([]);
+  });
+
+  test('what is there already isn’t sent again; a further tag costs no blob', async () => {
+    await handOver(image);
+    await publish();
+    const down = service.traffic.down;
+    const again = await publish();
+    expect(again.outputs).toMatchObject({ published: 'false', 'pushed-bytes': '0', digest: image.manifestDigest });
+    expect(again.summary).toContain('Was published already');
+    const tagged = await publish({ tags: `${repository}:2.0` });
+    expect(tagged.outputs).toMatchObject({ published: 'true', 'pushed-bytes': '0' });
+    expect(digestOf(await get('manifests/2.0', anyManifest))).toBe(image.manifestDigest);
+    // The record, the config and the manifest: no layer is read for it.
+    expect(service.traffic.down - down).toBeLessThan(300_000);
+  });
+
+  test('what another repository has is taken over from there: the second of `tags`, and `mount-from`', async () => {
+    await handOver(image);
+    const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
+    const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
+    expect(Number(pushed)).toBeGreaterThan(600_000);
+    expect(mounted).toBe(pushed);
+    const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
+    expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': pushed });
+  });
+
+  test('tags as docker/metadata-action puts them out, and `auto`', async () => {
+    await handOver(image);
+    const json = JSON.stringify({ tags: [`${repository}:from-json`] });
+    expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
+    const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
+    expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
+      `${repository}:auto-1\n${repository}:auto-2`,
+    );
+    expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
+  });
+
+  test('the image of another run (S3.3)', async () => {
+    service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
+    await handOver(image, 'docker-image', { runId: '77' });
+    const outcome = await publish({ 'run-id': '77' });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+    expect(outcome.summary).toContain('[77](');
+  });
+
+  test('what is expected is held against the bytes before anything is sent', async () => {
+    await handOver(image);
+    const wrong = await publish({ 'expected-config-digest': arm.configDigest });
+    expect(errorCode(wrong)).toBe('image-mismatch');
+    expect(errorMessage(wrong)).toContain(image.configDigest);
+    const other = await publish({ 'expected-revision': 'def456' });
+    expect(errorCode(other)).toBe('revision-mismatch');
+    expect((await get('tags/list')).toString()).toBe('HTTP 404');
+    const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
+    expect(right.log).not.toContain('::error');
+  });
+});
+
+describe('several platforms', () => {
+  test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was', async () => {
+    await handOver(image, 'docker-image-linux-amd64');
+    await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+    const expected = `${arm.configDigest}\n${image.configDigest}`;
+    const outcome = await publish({ 'artifact-name': 'docker-image-linux-*', 'expected-config-digest': expected });
+    expect(outcome.log).not.toContain('::error');
+    const bytes = await get('manifests/1.0', anyManifest);
+    expect(digestOf(bytes)).toBe(outcome.outputs['digest']);
+    const index: unknown = JSON.parse(bytes.toString());
+    expect(index).toEqual({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.index.v1+json',
+      manifests: [image, arm].map(({ manifestDigest, blobs }, position) => ({
+        mediaType: 'application/vnd.oci.image.manifest.v1+json',
+        digest: manifestDigest,
+        size: blobs.get(manifestDigest)?.length,
+        platform: { architecture: ['amd64', 'arm64'][position], os: 'linux' },
+      })),
+    });
+    await expectAllOf(image);
+    await expectAllOf(arm);
+    const again = await publish({ 'artifact-name': 'docker-image-linux-arm64, docker-image-linux-amd64' });
+    expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
+  });
+
+  test('two images of one platform are no index', async () => {
+    await handOver(image, 'docker-image-a');
+    await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
+    const outcome = await publish({ 'artifact-name': 'docker-image-*' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
+  });
+});
+
+describe('with a login', () => {
+  const login = { user: 'tester', password: 'opensesame' };
+  const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
+  let locked: Registry;
+  beforeAll(async () => void (locked = await startRegistry({ login })), 60_000);
+  afterAll(() => locked.stop());
+  beforeEach(async () => {
+    repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
+    await handOver(image);
+  });
+
+  test.each([
+    ['docker’s configuration', () => ({ auths: { [locked.address]: { auth } } })],
+    ['an address in docker’s configuration', () => ({ auths: { [`https://${locked.address}/v1/`]: { auth } } })],
+  ] as const)('from %s', async (_where, config) => {
+    dockerConfig(config());
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['published']).toBe('true');
+    expect(outcome.log).toContain(`::add-mask::${login.password}`);
+  });
+
+  test('from the inputs, and from a credential helper', async () => {
+    const given = await publish({ username: login.user, password: login.password });
+    expect(given.log).not.toContain('::error');
+    const bin = join(directory, 'bin');
+    mkdirSync(bin, { recursive: true });
+    const answer = JSON.stringify({ ServerURL: locked.address, Username: login.user, Secret: login.password });
+    const script = `#!/bin/sh\n[ "$1" = get ] && [ "$(cat)" = "${locked.address}" ] && echo '${answer}' && exit 0\necho "credentials not found in native keychain"\nexit 1\n`;
+    writeFileSync(join(bin, 'docker-credential-ours'), script);
+    chmodSync(join(bin, 'docker-credential-ours'), 0o755);
+    dockerConfig({ credHelpers: { [locked.address]: 'ours' } });
+    const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+    const helped = await publish({ tags: `${repository}:helped` }, {}, env);
+    expect(helped.log).not.toContain('::error');
+    dockerConfig({ credsStore: 'gone' });
+    const gone = await publish({ tags: `${repository}:gone` });
+    expect(errorCode(gone)).toBe('registry-failed');
+    expect(errorMessage(gone)).toContain('there is no docker-credential-gone on PATH');
+  });
+
+  test.each([
+    ['no login', {}],
+    ['a wrong one', { username: login.user, password: 'wrong-password' }],
+  ])('%s is registry-failed with the registry’s own words, at once', async (_what, inputs) => {
+    const outcome = await publish(inputs);
+    expect(errorCode(outcome)).toBe('registry-failed');
+    expect(errorMessage(outcome)).toContain('HTTP 401');
+    expect(errorMessage(outcome)).toContain('docker/login-action');
+    expect(outcome.log).not.toContain('attempt 1 of');
+    expect(outcome.outputs).toEqual({});
+  });
+});
+
+describe('with a token service', () => {
+  const login = { user: 'tester', password: 'opensesame' };
+  let tokens: TokenService;
+  let guarded: Registry;
+  beforeAll(async () => {
+    const hidden = ['org/hidden'];
+    tokens = await startTokenService({ certificate, login, identityToken: 'an-identity-token', hidden });
+    guarded = await startRegistry({ tokens: { ...tokens, cert: join(directory, 'cert.pem') } });
+  }, 60_000);
+  afterAll(async () => {
+    await guarded.stop();
+    await tokens.close();
+  });
+  beforeEach(async () => {
+    repository = `${guarded.address}/org/${randomBytes(6).toString('hex')}`;
+    await handOver(image);
+  });
+
+  test('one token for all that is done in a repository, with a password or an identity token', async () => {
+    const before = tokens.asked.length;
+    const outcome = await publish({ username: login.user, password: login.password });
+    expect(outcome.log).not.toContain('::error');
+    const path = repository.slice(repository.indexOf('/') + 1);
+    expect(tokens.asked.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);
+    dockerConfig({ auths: { [guarded.address]: { identitytoken: 'an-identity-token' } } });
+    const second = await publish({ tags: `${repository}-two:1.0` });
+    expect(second.log).not.toContain('::error');
+    expect(second.outputs['published']).toBe('true');
+  });
+
+  test('a mount that we may not even ask for costs nothing but the mount', async () => {
+    const inputs = { username: login.user, password: login.password, 'mount-from': `${guarded.address}/org/hidden` };
+    const outcome = await publish(inputs);
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({ published: 'true', 'mounted-bytes': '0' });
+  });
+
+  test('nobody may not push: the registry’s own words', async () => {
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('registry-failed');
+    expect(errorMessage(outcome)).toMatch(/HTTP 401 \(UNAUTHORIZED: authentication required\)/);
+  });
+});
+
+describe('with TLS', () => {
+  let secure: Registry;
+  beforeAll(async () => {
+    const tls = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
+    secure = await startRegistry({ tls });
+  }, 60_000);
+  afterAll(() => secure.stop());
+
+  test('`registry-ca` is trusted; without it the message names it', async () => {
+    await handOver(image);
+    repository = `${secure.address}/org/app`;
+    const refused = await publish();
+    expect(errorCode(refused)).toBe('registry-failed');
+    expect(errorMessage(refused)).toContain('registry-ca');
+    const trusted = await publish({ 'registry-ca': certificate.caFile });
+    expect(trusted.log).not.toContain('::error');
+    expect(trusted.outputs['digest']).toBe(image.manifestDigest);
+    const noFile = await publish({ 'registry-ca': join(directory, 'gone.pem') });
+    expect(errorCode(noFile)).toBe('invalid-input');
+    const noCertificate = await publish({ 'registry-ca': join(directory, 'key.pem') });
+    expect(errorMessage(noCertificate)).toContain('BEGIN CERTIFICATE');
+  });
+});
+
+describe('a registry that misbehaves', () => {
+  let front: RegistryFront;
+  beforeEach(async () => {
+    front = await startRegistryFront(open.address);
+    repository = repository.replace(open.address, front.address);
+    await handOver(image);
+  });
+  afterEach(() => front.close());
+  const isUpload = ({ method, path }: { method: string; path: string }): boolean =>
+    method === 'PUT' && path.includes('/blobs/uploads/');
+
+  test('uploads that are cut off, and a busy service, are tried again until all is there', async () => {
+    let cuts = 2;
+    front.misbehave = (request) => {
+      if (isUpload(request) && cuts > 0) {
+        cuts -= 1;
+        return { kind: 'cut', afterBytes: 100_000 };
+      }
+      const isFirstHead = request.method === 'HEAD' && request.path.includes('/blobs/') && request.count === 1;
+      return isFirstHead ? { kind: 'answer', status: 503, headers: { 'retry-after': '0' } } : undefined;
+    };
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.log).toMatch(/The blob sha256:[0-9a-f]+: .*attempt 1 of 6/);
+    await expectAllOf(image);
+  });
+
+  test.each([
+    [403, '{"errors":[{"code":"DENIED","message":"installation not allowed to Write organization package"}]}'],
+    [404, '{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}'],
+    [200, 'nothing of the kind'],
+    [201, ''],
+    [202, ''],
+  ])('an upload that is answered with %s isn’t green, and its words are shown', async (status, body) => {
+    front.misbehave = ({ method, path }) =>
+      method === 'POST' && path.includes('/blobs/uploads/') ? { kind: 'answer', status, body } : undefined;
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('registry-failed');
+    const words = /"message":"([^"]*)"/.exec(body)?.[1] ?? '';
+    expect(errorMessage(outcome)).toContain(words);
+    expect(outcome.log).not.toContain('unexpected error');
+    expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
+  });
+
+  test.each(['http://elsewhere.invalid/upload', 'ftp://127.0.0.1/x', 'http://[', ''])(
+    'an upload that is sent to "%s" is refused',
+    async (location) => {
+      front.misbehave = ({ method, path }) =>
+        method === 'POST' && path.includes('/blobs/uploads/')
+          ? { kind: 'answer', status: 202, headers: location === '' ? {} : { location } }
+          : undefined;
+      const outcome = await publish();
+      expect(errorCode(outcome)).toBe('registry-failed');
+      expect(errorMessage(outcome)).toContain('https://');
+    },
+  );
+
+  test('a manifest that comes back another is image-mismatch, not green', async () => {
+    front.misbehave = ({ method, path }) =>
+      method === 'GET' && path.endsWith('/manifests/1.0')
+        ? { kind: 'answer', status: 200, body: '{"schemaVersion":2}' }
+        : undefined;
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('image-mismatch');
+    expect(outcome.outputs).toEqual({});
+  });
+
+  test('a login is given to the registry alone: not to a token service without TLS, nor where an upload is sent', async () => {
+    const login = { username: 'tester', password: 'opensesame' };
+    const realm = { 'www-authenticate': 'Bearer realm="http://tokens.invalid/token",service="x"' };
+    front.misbehave = () => ({ kind: 'answer', status: 401, headers: realm });
+    const refused = await publish(login);
+    expect(errorCode(refused)).toBe('registry-failed');
+    expect(errorMessage(refused)).toContain('No password was sent');
+    const elsewhere = await startRegistryFront(open.address);
+    try {
+      front.misbehave = ({ method, path, authorization }) => {
+        if (authorization === undefined)
+          return { kind: 'answer', status: 401, headers: { 'www-authenticate': 'Basic realm="x"' } };
+        const location = `https://${elsewhere.address}/upload`;
+        return method === 'POST' && path.includes('/blobs/uploads/')
+          ? { kind: 'answer', status: 202, headers: { location } }
+          : undefined;
+      };
+      expect(errorCode(await publish(login))).toBe('registry-failed');
+      expect(elsewhere.seen.filter(({ authorization }) => authorization !== undefined)).toEqual([]);
+      expect(front.seen.some(({ authorization }) => authorization?.startsWith('Basic ') === true)).toBe(true);
+    } finally {
+      await elsewhere.close();
+    }
+  });
+
+  test('SIGINT in an upload ends the step in time, and no tag is set', async () => {
+    const controller = new AbortController();
+    front.misbehave = (request) => {
+      if (!isUpload(request)) return undefined;
+      setTimeout(() => {
+        controller.abort();
+      }, 200);
+      return { kind: 'answer', status: 503, headers: { 'retry-after': '30' } };
+    };
+    const outcome = await runStep({
+      action: 'publish-image',
+      inputs: { tags: `${repository}:1.0` },
+      expressions: { 'github.token': service.rest.token },
+      env: { ...service.env(), DOCKER_CONFIG: join(directory, 'docker') },
+      signal: controller.signal,
+    });
+    expect(errorCode(outcome)).toBe('cancelled');
+    expect(front.seen.some(({ method, path }) => method === 'PUT' && path.includes('/manifests/'))).toBe(false);
+  });
+});
+
+describe('an artifact that lies', () => {
+  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set', async () => {
+    await handOver(image);
+    const name = service.artifacts[0]?.blob ?? '';
+    const blob = await copiedBytes(service.blobs.read(name, 0, service.blobs.size(name) ?? 0));
+    const digest = image.layerDigests[1] ?? image.configDigest;
+    const layer = image.blobs.get(digest) ?? Buffer.alloc(0);
+    await service.blobs.flipByte(name, blob.indexOf(layer) + layer.length - 10);
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(errorMessage(outcome)).toContain(digest);
+    expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
+    expect((await get(`blobs/${digest}`)).toString()).toBe('HTTP 404');
+  });
+
+  test('an artifact that has no manifest of its own can’t be published as it is', async () => {
+    const saved = join(directory, 'plain.tar');
+    writeFileSync(saved, podmanTarball(makeImage({ gzip: false }), ['charon:local']));
+    const exported = await step('export-image', { 'source-tarball': saved, tarball: join(directory, 'out.tar') });
+    expect(exported.log).not.toContain('::error');
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(errorMessage(outcome)).toContain('source-tarball');
+  });
+
+  test('a name that stands for nothing lists what is there', async () => {
+    await handOver(image);
+    const outcome = await publish({ 'artifact-name': 'other-image' });
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('"docker-image"');
+  });
+});
+
+test.each([
+  [{ tags: '' }, 'tags'],
+  [{ tags: 'latest' }, 'repository'],
+  [{ username: 'a' }, '`username` is given without `password`'],
+  [{ 'mount-from': 'ghcr.io/org/base:1' }, 'mount-from'],
+  [{ 'artifact-name': 'a/b' }, 'artifact'],
+  [{ branch: 'main' }, '`branch` is given without `workflow`'],
+  [{ 'run-repository': 'a b', 'run-id': '1' }, 'run-repository'],
+  [{ tags: 'ghcr.io/a/b:1\ndocker.io/a/b:1', username: 'a', password: 'b' }, '2 registries'],
+])('%j is invalid-input that names it', async (inputs, told) => {
+  const outcome = await publish(inputs);
+  expect(errorCode(outcome)).toBe('invalid-input');
+  expect(errorMessage(outcome)).toContain(told);
+});
+
+test('a registry that isn’t there is registry-failed, with its address', async () => {
+  await handOver(image);
+  const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' });
+  expect(errorCode(outcome)).toBe('registry-failed');
+  expect(errorMessage(outcome)).toContain('127.0.0.1:9');
+}, 120_000);

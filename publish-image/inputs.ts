@@ -1,0 +1,44 @@
+import type { Inputs } from '../shared/runner/inputs.ts';
+
+/** The inputs of publish-image as they were given; `planPublish` decides what they mean. */
+export interface PublishInputs {
+  /** Names and patterns. */
+  readonly artifactNames: readonly string[];
+  readonly image: string | undefined;
+  readonly tags: string;
+  readonly repository: string | undefined;
+  readonly mountFrom: readonly string[];
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly registryCa: string | undefined;
+  readonly expectedConfigDigests: readonly string[];
+  readonly expectedRevision: string | undefined;
+  readonly runId: string | undefined;
+  readonly workflow: string | undefined;
+  readonly branch: string | undefined;
+  readonly event: string | undefined;
+  readonly runRepository: string | undefined;
+  readonly githubToken: string | undefined;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readPublishInputs(inputs: Inputs): PublishInputs {
+  return {
+    artifactNames: inputs.list('artifact-name'),
+    image: inputs.optional('image'),
+    tags: inputs.text('tags'),
+    repository: inputs.optional('repository'),
+    mountFrom: inputs.list('mount-from'),
+    username: inputs.optional('username'),
+    password: inputs.optional('password'),
+    registryCa: inputs.optional('registry-ca'),
+    expectedConfigDigests: inputs.list('expected-config-digest'),
+    expectedRevision: inputs.optional('expected-revision'),
+    runId: inputs.optional('run-id'),
+    workflow: inputs.optional('workflow'),
+    branch: inputs.optional('branch'),
+    event: inputs.optional('event'),
+    runRepository: inputs.optional('run-repository'),
+    githubToken: inputs.optional('github-token'),
+  };
+}

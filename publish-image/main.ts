@@ -1,0 +1,30 @@
+import { readPublishInputs } from './inputs.ts';
+import { publishOutputs } from './outputs.ts';
+import { planPublish } from './plan/plan.ts';
+import { publishImage } from './publish-image.ts';
+import { publishSummary } from './summary.ts';
+import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
+import { runStore } from '../shared/artifacts/run-store.ts';
+import { timeline } from '../shared/base/timeline.ts';
+import { actionInputs } from '../shared/runner/inputs.ts';
+import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
+import { registries } from '../shared/registry/registries.ts';
+import { run } from '../shared/runner/run.ts';
+import { readTimeLimit } from '../shared/runner/time-limit.ts';
+
+await run('publish-image', async ({ context, log, signal, limit }) => {
+  const inputs = actionInputs();
+  limit(readTimeLimit(inputs));
+  const { repository: ownRepository } = context.producer;
+  const plan = planPublish(readPublishInputs(inputs), { ...context, ownRepository });
+  plan.notices.forEach(log.notice);
+  const common = { ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal };
+  await using store =
+    plan.other === undefined ? runStore(common) : otherRunStore({ ...common, ...plan.other, say: log.info });
+  await using registry = registries({ ...common, ...plan });
+  const times = timeline();
+  const { runAttempt } = context.producer;
+  const result = await publishImage(plan, { store, log, runAttempt, timeline: times, registry: registry.of });
+  setOutputs(publishOutputs(result));
+  await addSummary(publishSummary(result, times.spans()));
+});

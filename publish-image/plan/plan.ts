@@ -1,0 +1,115 @@
+import { chooseTags } from '../../export-image/plan/tags.ts';
+import { loweredNotices } from '../../export-image/plan/plan.ts';
+import { requireExpectedDigest } from '../../load-image/plan/plan.ts';
+import { planOtherRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
+import type { PublishInputs } from '../inputs.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import type { Digest } from '../../shared/image/digest.ts';
+import {
+  formatReference,
+  parseReference,
+  parseTaggedReference,
+  registryHost,
+  type Reference,
+  type TaggedReference,
+} from '../../shared/image/reference.ts';
+import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
+
+/** All that is decided before anything is done. */
+export interface PublishPlan {
+  /** Names and patterns of artifacts. */
+  readonly wanted: readonly string[];
+  /** Which image is meant where an artifact holds several. */
+  readonly image: Reference | undefined;
+  /** The first is the one that the outputs name. */
+  readonly tags: readonly [TaggedReference, ...TaggedReference[]];
+  /** Repositories that may have some of the blobs. */
+  readonly mountFrom: readonly string[];
+  readonly login: { readonly username: string; readonly password: string } | undefined;
+  /** Path of a certificate in PEM. */
+  readonly authorityPath: string | undefined;
+  /** Those of all images that are published; empty for any. */
+  readonly expectedConfigDigests: readonly Digest[];
+  readonly expectedRevision: string | undefined;
+  /** Undefined is this job's own run. */
+  readonly other: RunPlan['other'];
+  readonly notices: readonly string[];
+}
+
+export interface PublishFacts {
+  readonly event: EventFacts;
+  /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** `owner/name` of this job's repository. */
+  readonly ownRepository: string;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function planPublish(inputs: PublishInputs, facts: PublishFacts): PublishPlan {
+  const notices: string[] = [];
+  const { event, metadata, ownRepository } = facts;
+  const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
+  if (first === undefined) throw invalid('`tags` names no reference to publish under.', 'Give one reference a line.');
+  notices.push(...loweredNotices([first, ...others]));
+  const wanted = [...new Set(inputs.artifactNames)];
+  if (wanted.length === 0) throw invalid('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+  for (const name of wanted) {
+    if (!isPattern(name)) requireArtifactName(name);
+    else for (const part of name.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
+  }
+  const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
+  return {
+    wanted,
+    image: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
+    tags: [first, ...others],
+    mountFrom: inputs.mountFrom.map(repositoryOf),
+    login: planLogin(inputs, [first, ...others]),
+    authorityPath: inputs.registryCa,
+    expectedConfigDigests: inputs.expectedConfigDigests.map(requireExpectedDigest),
+    expectedRevision: inputs.expectedRevision,
+    other: namingRunRepository(() => planOtherRun(run, wanted, ownRepository)),
+    notices,
+  };
+}
+
+/** Here the repository of a run has another name, because `repository` is the image's. */
+function namingRunRepository<T>(plan: () => T): T {
+  try {
+    return plan();
+  } catch (error) {
+    if (!(error instanceof HandoverError)) throw error;
+    throw new HandoverError(error.code, error.message.replace('`repository`', '`run-repository`'), error.hint, error);
+  }
+}
+
+function repositoryOf(text: string): string {
+  const { repository, tag, digest } = parseReference(text);
+  if (tag === undefined && digest === undefined) return repository;
+  throw invalid(
+    `\`mount-from\` has "${quoteForeign(text)}"; expected a repository without a tag or digest.`,
+    `Write ${formatReference({ repository })}.`,
+  );
+}
+
+function planLogin({ username, password }: PublishInputs, tags: PublishPlan['tags']): PublishPlan['login'] {
+  if (username !== undefined && password !== undefined) {
+    const hosts = [...new Set(tags.map(({ repository }) => registryHost(repository)))];
+    if (hosts.length === 1) return { username, password };
+    throw invalid(
+      `\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`,
+      'Log in to each with `docker/login-action` before this step, and leave both out.',
+    );
+  }
+  if (username === undefined && password === undefined) return undefined;
+  const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
+  throw invalid(
+    `\`${given}\` is given without \`${missing}\`.`,
+    'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.',
+  );
+}
+
+function invalid(message: string, hint: string): HandoverError {
+  return new HandoverError('invalid-input', message, hint);
+}

@@ -1,0 +1,154 @@
+import { HandoverError } from '../base/errors.ts';
+import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
+import { type Http, type HttpRequest, readText } from '../artifacts/http.ts';
+import type { Credentials } from '../docker/credentials.ts';
+
+// Who we are, as a registry wants to know it: it answers 401 with a challenge, and gets a name and password, or a token that its
+// token service gives for those (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
+
+export interface Challenge {
+  /** In lower case. */
+  readonly scheme: string;
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges. */
+export function parseChallenges(header: string): readonly Challenge[] {
+  const one = /([a-z][\w-]*)\s+((?:[a-z_]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"=][^\s,"]*)(?:\s*,\s*|\s*$))+)/gi;
+  const parameter = /([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"=][^\s,"]*))/gi;
+  return [...header.matchAll(one)].map(([, scheme = '', list = '']) => ({
+    scheme: scheme.toLowerCase(),
+    parameters: Object.fromEntries(
+      [...list.matchAll(parameter)].map(([, name = '', quoted, bare = '']) => [
+        name.toLowerCase(),
+        quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1'),
+      ]),
+    ),
+  }));
+}
+
+/** Whether a host, perhaps with a port, is this machine's loopback interface: there alone is anything spoken to without TLS. */
+export function isLoopback(host: string): boolean {
+  return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/.test(host);
+}
+
+export interface AuthorizationOptions {
+  readonly http: Http;
+  readonly credentials: Credentials | undefined;
+  readonly maskSecret: (secret: string) => void;
+}
+
+export interface Authorization {
+  /** The header for a request within these scopes, as far as it is known; undefined to ask without. */
+  header(scopes: readonly string[]): string | undefined;
+  /**
+   * Answers a challenge.
+   * @returns whether it is worth another request
+   * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
+   */
+  answer(challenges: readonly Challenge[], scopes: readonly string[]): Promise<boolean>;
+}
+
+// A token that lasts no longer is asked for anew.
+const marginMs = 10_000;
+// Token specification: without `expires_in`, a token lasts a minute.
+const usualSeconds = 60;
+
+export function authorization(options: AuthorizationOptions): Authorization {
+  const { credentials, maskSecret } = options;
+  let basic: string | undefined;
+  const tokens = new Map<string, { readonly token: string; readonly until: number }>();
+  return {
+    header: (scopes) => {
+      const held = tokens.get(scopes.join(' '));
+      if (held !== undefined && held.until > Date.now()) return `Bearer ${held.token}`;
+      return basic;
+    },
+    answer: async (challenges, scopes) => {
+      const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+      if (bearer === undefined) {
+        const isBasic = challenges.some(({ scheme }) => scheme === 'basic');
+        // The same name and password once more would be refused once more.
+        if (!isBasic || credentials?.kind !== 'password' || basic !== undefined) return false;
+        basic = basicHeader(credentials.username, credentials.password);
+        return true;
+      }
+      const key = scopes.join(' ');
+      const held = tokens.get(key);
+      const { token, seconds } = await askForToken(options, bearer, scopes);
+      if (held?.token === token) return false;
+      maskSecret(token);
+      tokens.set(key, { token, until: Date.now() + seconds * 1000 - marginMs });
+      return true;
+    },
+  };
+}
+
+async function askForToken(
+  { http, credentials }: AuthorizationOptions,
+  { parameters }: Challenge,
+  scopes: readonly string[],
+): Promise<{ readonly token: string; readonly seconds: number }> {
+  const { realm = '', service } = parameters;
+  const url = URL.canParse(realm) ? new URL(realm) : undefined;
+  const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(url.host));
+  if (url === undefined || !isSafe) throw badRealm(realm);
+  const request: HttpRequest =
+    credentials?.kind === 'identity-token'
+      ? withRefreshToken(url, service, scopes, credentials.token)
+      : withPassword(url, service, scopes, credentials);
+  const answer = parseJson(await readText(await http.send(request)));
+  const said = isObject(answer) ? answer : {};
+  const token = stringOr(said['token'], undefined) ?? stringOr(said['access_token'], '');
+  if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);
+  const { expires_in: expires } = said;
+  return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
+}
+
+function withPassword(
+  url: URL,
+  service: string | undefined,
+  scopes: readonly string[],
+  credentials: Extract<Credentials, { kind: 'password' }> | undefined,
+): HttpRequest {
+  if (service !== undefined) url.searchParams.set('service', service);
+  for (const scope of scopes) url.searchParams.append('scope', scope);
+  if (credentials === undefined) return { method: 'GET', url: url.href };
+  url.searchParams.set('account', credentials.username);
+  const headers = { authorization: basicHeader(credentials.username, credentials.password) };
+  return { method: 'GET', url: url.href, headers };
+}
+
+function withRefreshToken(
+  url: URL,
+  service: string | undefined,
+  scopes: readonly string[],
+  token: string,
+): HttpRequest {
+  const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
+  if (service !== undefined) form.set('service', service);
+  form.set('scope', scopes.join(' '));
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  return { method: 'POST', url: url.href, headers, body: form.toString() };
+}
+
+function basicHeader(username: string, password: string): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+}
+
+function badRealm(realm: string): HandoverError {
+  return new HandoverError(
+    'registry-failed',
+    `The registry sends us to "${quoteForeign(realm)}" for a token; an address with https:// was expected.`,
+    'No password was sent there. Check the host in `tags`, and the registry’s `realm`.',
+  );
+}
+
+function noToken(url: URL): HandoverError {
+  return new HandoverError(
+    'registry-failed',
+    `The token service ${url.host} answered without a token.`,
+    'Check the login (`docker/login-action` before this step, or `username` and `password`).',
+  );
+}

@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises';
+import { HandoverError, messageOf } from '../base/errors.ts';
+import { type Credentials, dockerCredentials } from '../docker/credentials.ts';
+import { registryHost } from '../image/reference.ts';
+import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
+
+/** The registries that a step talks to, each with the login that there is for it. */
+export interface Registries extends AsyncDisposable {
+  /**
+   * The registry of a repository.
+   * @throws HandoverError `invalid-input` when docker's configuration or the certificate can't be read, `registry-failed`
+   */
+  readonly of: (repository: string) => Promise<RegistryClient>;
+}
+
+export interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority'> {
+  /** For all of them; undefined takes what docker has for each. */
+  readonly login: { readonly username: string; readonly password: string } | undefined;
+  /** Of docker's configuration. */
+  readonly dockerConfigFolder: string;
+  /** Path of a certificate to trust beside the usual ones, in PEM. */
+  readonly authorityPath: string | undefined;
+}
+
+export function registries(options: RegistriesOptions): Registries {
+  const { login, dockerConfigFolder, authorityPath, maskSecret } = options;
+  const clients = new Map<string, Promise<RegistryClient>>();
+  const connect = async (host: string): Promise<RegistryClient> => {
+    const authority = authorityPath === undefined ? undefined : await readAuthority(authorityPath);
+    const credentials: Credentials | undefined =
+      login === undefined ? await dockerCredentials(dockerConfigFolder, host) : { kind: 'password', ...login };
+    if (credentials !== undefined)
+      maskSecret(credentials.kind === 'password' ? credentials.password : credentials.token);
+    return registryClient(host, { ...options, credentials, authority });
+  };
+  return {
+    of: (repository) => {
+      const host = registryHost(repository);
+      const client = clients.get(host) ?? connect(host);
+      clients.set(host, client);
+      return client;
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const client of await Promise.allSettled(clients.values()))
+        if (client.status === 'fulfilled') await client.value[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function readAuthority(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw unusable(path, messageOf(error));
+  });
+  if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
+  throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
+}
+
+function unusable(path: string, why: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`,
+    'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.',
+  );
+}
