@@ -13,6 +13,7 @@ import { publish } from './scenarios/publish.ts';
 import { push } from './scenarios/push.ts';
 import { rerun } from './scenarios/rerun.ts';
 import { handovers } from './scenarios/ways.ts';
+import { thirdParty } from './scenarios/third-party.ts';
 import type { Scenario } from './stage.ts';
 
 export const scenarios: readonly Scenario[] = [
@@ -30,6 +31,7 @@ export const scenarios: readonly Scenario[] = [
   loads,
   officialClient,
   otherRun,
+  thirdParty,
 ];
 
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
