@@ -52,14 +52,15 @@ export async function proveAndName(
   const [first] = references.map(formatReference);
   const image = await inspect(engine, name);
   requireSameImage(first ?? name, identity, image, info.imageStore);
+  let named = image;
   for (const reference of references.map(formatReference)) {
-    const before = await engine.inspect(reference);
-    if (before !== undefined && differences(identity, before, info.imageStore).length === 0) continue;
-    await guard.tag(name, reference);
-    requireSameImage(reference, identity, await inspect(engine, reference), info.imageStore);
+    const before = reference === name ? image : await engine.inspect(reference);
+    const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
+    const found = hasIt ? before : await guard.tag(name, reference, { before });
+    if (found === undefined) throw missing(engine, reference);
+    requireSameImage(reference, identity, found, info.imageStore);
+    if (reference === first) named = found;
   }
-  const named = first === undefined ? image : await inspect(engine, first);
-  requireSameImage(first ?? name, identity, named, info.imageStore);
   log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
   for (const reference of references.slice(1)) log.info(`It is ${formatReference(reference)}, too.`);
   return named;
@@ -81,7 +82,11 @@ export async function requireNames(
 async function inspect(engine: Engine, name: string): Promise<InspectedImage> {
   const image = await engine.inspect(name);
   if (image !== undefined) return image;
-  throw new HandoverError(
+  throw missing(engine, name);
+}
+
+function missing(engine: Engine, name: string): HandoverError {
+  return new HandoverError(
     'image-missing',
     `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`,
     `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,

@@ -154,14 +154,10 @@ function writePrograms(directory: string, engines: World['engines']): string {
     env: { ...process.env, PATH: engines.tester.env['PATH'] },
     encoding: 'utf8',
   }).trim();
-  write('docker', [
-    'case "$(cat "$E2E_JOBS/$GITHUB_JOB/engine")" in',
-    ...settings,
-    'esac',
-    'export BUILDX_CONFIG="$RUNNER_TEMP/.buildx"',
-    `exec '${docker}' "$@"`,
-  ]);
-  write('node', ['. "$E2E_JOBS/$GITHUB_JOB/variables"', `exec '${process.execPath}' "$@"`]);
+  const ofTheJob = ['case "$(cat "$E2E_JOBS/$GITHUB_JOB/engine")" in', ...settings, 'esac'];
+  write('docker', [...ofTheJob, 'export BUILDX_CONFIG="$RUNNER_TEMP/.buildx"', `exec '${docker}' "$@"`]);
+  // Actions look into docker's configuration, too.
+  write('node', [...ofTheJob, '. "$E2E_JOBS/$GITHUB_JOB/variables"', `exec '${process.execPath}' "$@"`]);
   return folder;
 }
 

@@ -224,7 +224,8 @@ describe('with a login', () => {
   });
 
   test('from the inputs, and from a credential helper', async () => {
-    const given = await publish({ username: login.user, password: login.password });
+    const tags = ['1.0', '1.1', '1.2', '1.3'].map((tag) => `${repository}:${tag}`).join('\n');
+    const given = await publish({ tags, username: login.user, password: login.password });
     expect(given.log).not.toContain('::error');
     const bin = join(directory, 'bin');
     mkdirSync(bin, { recursive: true });
@@ -275,7 +276,8 @@ describe('with a token service', () => {
 
   test('one token for all that is done in a repository, with a password or an identity token', async () => {
     const before = tokens.asked.length;
-    const outcome = await publish({ username: login.user, password: login.password });
+    const tags = `${repository}:1.0\n${repository}:1.1\n${repository}:1.2`;
+    const outcome = await publish({ tags, username: login.user, password: login.password });
     expect(outcome.log).not.toContain('::error');
     const path = repository.slice(repository.indexOf('/') + 1);
     expect(tokens.asked.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);

@@ -33672,9 +33672,8 @@ function guardTags(engine, onTrouble) {
     const changes = [];
     let keepsAll = false;
     const { forCleanUp } = engine;
-    const idOf = async (reference, asked) => (await asked.inspect(reference))?.imageId;
     const putBack = async ({ reference, before, after, wasHere }) => {
-        if (before === after || (await idOf(reference, forCleanUp)) !== after)
+        if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
@@ -33690,22 +33689,25 @@ function guardTags(engine, onTrouble) {
             });
         }
     };
-    const during = async (reference, work, wasHere) => {
-        const before = await idOf(reference, engine);
+    const during = async (reference, work, wasHere, known) => {
+        const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
+        let found;
         try {
             await work();
         }
         finally {
-            const after = await idOf(reference, forCleanUp);
+            found = await forCleanUp.inspect(reference);
+            const after = found?.imageId;
             changes.push({ reference, before, after, wasHere: wasHere(after) });
         }
+        return found;
     };
     return {
         during: async (reference, work) => {
             const here = new Set((await engine.images()).map(({ imageId }) => imageId));
             await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
         },
-        tag: (image, reference) => during(reference, () => engine.tag(image, reference), () => true),
+        tag: (image, reference, known) => during(reference, () => engine.tag(image, reference), () => true, known),
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
             if (keepsAll)
@@ -36934,13 +36936,12 @@ var header = __nccwpck_require__(3783);
 
 
 
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
+function dockerEngine(cli, known = {}) {
+    const socket = async () => (known.found ??= { path: await engineSocket(cli) }).path;
     return {
         program: cli.program,
         get forCleanUp() {
-            return dockerEngine(cli.forCleanUp);
+            return dockerEngine(cli.forCleanUp, known);
         },
         nameOf: (reference) => reference,
         info: () => info(cli),

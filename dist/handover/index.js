@@ -34635,15 +34635,17 @@ async function proveAndName({ engine, log, info }, { name, identity, references,
     const [first] = references.map(image_reference/* formatReference */.FH);
     const image = await inspect(engine, name);
     requireSameImage(first ?? name, identity, image, info.imageStore);
+    let named = image;
     for (const reference of references.map(image_reference/* formatReference */.FH)) {
-        const before = await engine.inspect(reference);
-        if (before !== undefined && differences(identity, before, info.imageStore).length === 0)
-            continue;
-        await guard.tag(name, reference);
-        requireSameImage(reference, identity, await inspect(engine, reference), info.imageStore);
+        const before = reference === name ? image : await engine.inspect(reference);
+        const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
+        const found = hasIt ? before : await guard.tag(name, reference, { before });
+        if (found === undefined)
+            throw missing(engine, reference);
+        requireSameImage(reference, identity, found, info.imageStore);
+        if (reference === first)
+            named = found;
     }
-    const named = first === undefined ? image : await inspect(engine, first);
-    requireSameImage(first ?? name, identity, named, info.imageStore);
     log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
     for (const reference of references.slice(1))
         log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
@@ -34662,7 +34664,10 @@ async function inspect(engine, name) {
     const image = await engine.inspect(name);
     if (image !== undefined)
         return image;
-    throw new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
+    throw missing(engine, name);
+}
+function missing(engine, name) {
+    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
@@ -39383,13 +39388,12 @@ var header = __nccwpck_require__(3783);
 
 
 
-function dockerEngine(cli) {
-    let found;
-    const socket = () => (found ??= engineSocket(cli));
+function dockerEngine(cli, known = {}) {
+    const socket = async () => (known.found ??= { path: await engineSocket(cli) }).path;
     return {
         program: cli.program,
         get forCleanUp() {
-            return dockerEngine(cli.forCleanUp);
+            return dockerEngine(cli.forCleanUp, known);
         },
         nameOf: (reference) => reference,
         info: () => info(cli),
@@ -40038,9 +40042,8 @@ function guardTags(engine, onTrouble) {
     const changes = [];
     let keepsAll = false;
     const { forCleanUp } = engine;
-    const idOf = async (reference, asked) => (await asked.inspect(reference))?.imageId;
     const putBack = async ({ reference, before, after, wasHere }) => {
-        if (before === after || (await idOf(reference, forCleanUp)) !== after)
+        if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
@@ -40056,22 +40059,25 @@ function guardTags(engine, onTrouble) {
             });
         }
     };
-    const during = async (reference, work, wasHere) => {
-        const before = await idOf(reference, engine);
+    const during = async (reference, work, wasHere, known) => {
+        const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
+        let found;
         try {
             await work();
         }
         finally {
-            const after = await idOf(reference, forCleanUp);
+            found = await forCleanUp.inspect(reference);
+            const after = found?.imageId;
             changes.push({ reference, before, after, wasHere: wasHere(after) });
         }
+        return found;
     };
     return {
         during: async (reference, work) => {
             const here = new Set((await engine.images()).map(({ imageId }) => imageId));
             await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
         },
-        tag: (image, reference) => during(reference, () => engine.tag(image, reference), () => true),
+        tag: (image, reference, known) => during(reference, () => engine.tag(image, reference), () => true, known),
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
             if (keepsAll)

@@ -35969,31 +35969,33 @@ function authorization(options) {
     const { credentials, maskSecret } = options;
     let basic;
     const tokens = new Map();
+    const asking = new Map();
+    const header = (scopes) => {
+        const held = tokens.get(scopes.join(' '));
+        return held !== undefined && held.until > Date.now() ? `Bearer ${held.token}` : basic;
+    };
+    const fetchToken = async (bearer, scopes) => {
+        const { token, seconds } = await askForToken(options, bearer, scopes);
+        maskSecret(token);
+        tokens.set(scopes.join(' '), { token, until: Date.now() + seconds * 1000 - marginMs });
+    };
     return {
-        header: (scopes) => {
-            const held = tokens.get(scopes.join(' '));
-            if (held !== undefined && held.until > Date.now())
-                return `Bearer ${held.token}`;
-            return basic;
-        },
-        answer: async (challenges, scopes) => {
-            const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-            if (bearer === undefined) {
-                const isBasic = challenges.some(({ scheme }) => scheme === 'basic');
-                // The same name and password once more would be refused once more.
-                if (!isBasic || credentials?.kind !== 'password' || basic !== undefined)
-                    return false;
-                basic = basicHeader(credentials.username, credentials.password);
+        header,
+        answer: async (challenges, scopes, refused) => {
+            const meanwhile = header(scopes);
+            if (meanwhile !== undefined && meanwhile !== refused)
                 return true;
+            const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+            if (bearer !== undefined) {
+                const key = scopes.join(' ');
+                const asked = asking.get(key) ?? fetchToken(bearer, scopes).finally(() => asking.delete(key));
+                asking.set(key, asked);
+                await asked;
             }
-            const key = scopes.join(' ');
-            const held = tokens.get(key);
-            const { token, seconds } = await askForToken(options, bearer, scopes);
-            if (held?.token === token)
-                return false;
-            maskSecret(token);
-            tokens.set(key, { token, until: Date.now() + seconds * 1000 - marginMs });
-            return true;
+            else if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic')) {
+                basic = basicHeader(credentials.username, credentials.password);
+            }
+            return header(scopes) !== refused;
         },
     };
 }
@@ -36065,10 +36067,11 @@ function registryClient(host, options) {
     /** One request, with an answer to the registry's challenge if there is one. */
     const ask = async (scopes, request) => {
         const own = await findBase();
+        let header;
         const send = async () => {
             const asked = request();
             // A registry may have its uploads go elsewhere, where our login is nobody's business.
-            const header = new URL(asked.url).origin === new URL(own).origin ? login.header(scopes) : undefined;
+            header = new URL(asked.url).origin === new URL(own).origin ? login.header(scopes) : undefined;
             const headers = { ...asked.headers, ...(header === undefined ? {} : { authorization: header }) };
             return http.send({ ...asked, headers });
         };
@@ -36076,7 +36079,7 @@ function registryClient(host, options) {
         if (first.status !== 401)
             return first;
         const challenges = parseChallenges(first.header('www-authenticate'));
-        return (await login.answer(challenges, scopes)) ? answerOf(await send()) : first;
+        return (await login.answer(challenges, scopes, header)) ? answerOf(await send()) : first;
     };
     const call = async (what, scopes, path, request, accepted) => {
         const { onRetry, signal } = options;

@@ -71,13 +71,17 @@ export interface Engine {
   readonly forCleanUp: Engine;
 }
 
-export function dockerEngine(cli: DockerCli): Engine {
-  let found: Promise<string | undefined> | undefined;
-  const socket = (): Promise<string | undefined> => (found ??= engineSocket(cli));
+/** The engine's Unix socket, once it has been asked for. */
+interface KnownSocket {
+  found?: { readonly path: string | undefined };
+}
+
+export function dockerEngine(cli: DockerCli, known: KnownSocket = {}): Engine {
+  const socket = async (): Promise<string | undefined> => (known.found ??= { path: await engineSocket(cli) }).path;
   return {
     program: cli.program,
     get forCleanUp() {
-      return dockerEngine(cli.forCleanUp);
+      return dockerEngine(cli.forCleanUp, known);
     },
     nameOf: (reference) => reference,
     info: () => info(cli),

@@ -1,5 +1,6 @@
 import { messageOf } from '../base/errors.ts';
 import type { Engine } from './engine.ts';
+import type { InspectedImage } from './output.ts';
 
 // A cancelled step has little time for it.
 const atOnce = 8;
@@ -9,8 +10,16 @@ const atOnce = 8;
  * was there before is lost. It touches only what was set through it, and leaves alone what somebody else has set since.
  */
 export interface TagGuard extends AsyncDisposable {
-  /** Gives an image a reference. Throws `load-failed`. */
-  tag(image: string, reference: string): Promise<void>;
+  /**
+   * Gives an image a reference. Throws `load-failed`.
+   * @param known the image that has the reference, if that has just been asked
+   * @returns what has it now
+   */
+  tag(
+    image: string,
+    reference: string,
+    known?: { readonly before: InspectedImage | undefined },
+  ): Promise<InspectedImage | undefined>;
   /** Does work that sets a reference, such as a pull. Throws what it throws. */
   during(reference: string, work: () => Promise<void>): Promise<void>;
   /** All turned out well: everything stays. */
@@ -31,10 +40,8 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
   const changes: Change[] = [];
   let keepsAll = false;
   const { forCleanUp } = engine;
-  const idOf = async (reference: string, asked: Engine): Promise<string | undefined> =>
-    (await asked.inspect(reference))?.imageId;
   const putBack = async ({ reference, before, after, wasHere }: Change): Promise<void> => {
-    if (before === after || (await idOf(reference, forCleanUp)) !== after) return;
+    if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after) return;
     if (before !== undefined) await forCleanUp.tag(before, reference);
     else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
       await forCleanUp.release(reference);
@@ -51,25 +58,30 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
     reference: string,
     work: () => Promise<void>,
     wasHere: (imageId: string | undefined) => boolean,
-  ): Promise<void> => {
-    const before = await idOf(reference, engine);
+    known?: { readonly before: InspectedImage | undefined },
+  ): Promise<InspectedImage | undefined> => {
+    const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
+    let found: InspectedImage | undefined;
     try {
       await work();
     } finally {
-      const after = await idOf(reference, forCleanUp);
+      found = await forCleanUp.inspect(reference);
+      const after = found?.imageId;
       changes.push({ reference, before, after, wasHere: wasHere(after) });
     }
+    return found;
   };
   return {
     during: async (reference, work) => {
       const here = new Set((await engine.images()).map(({ imageId }) => imageId));
       await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
     },
-    tag: (image, reference) =>
+    tag: (image, reference, known) =>
       during(
         reference,
         () => engine.tag(image, reference),
         () => true,
+        known,
       ),
     keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {

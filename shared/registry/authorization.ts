@@ -44,10 +44,11 @@ export interface Authorization {
   header(scopes: readonly string[]): string | undefined;
   /**
    * Answers a challenge.
+   * @param refused the header that was refused; several requests may be refused at once, and one answer is for all of them
    * @returns whether it is worth another request
    * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
    */
-  answer(challenges: readonly Challenge[], scopes: readonly string[]): Promise<boolean>;
+  answer(challenges: readonly Challenge[], scopes: readonly string[], refused: string | undefined): Promise<boolean>;
 }
 
 // A token that lasts no longer is asked for anew.
@@ -59,28 +60,31 @@ export function authorization(options: AuthorizationOptions): Authorization {
   const { credentials, maskSecret } = options;
   let basic: string | undefined;
   const tokens = new Map<string, { readonly token: string; readonly until: number }>();
+  const asking = new Map<string, Promise<void>>();
+  const header = (scopes: readonly string[]): string | undefined => {
+    const held = tokens.get(scopes.join(' '));
+    return held !== undefined && held.until > Date.now() ? `Bearer ${held.token}` : basic;
+  };
+  const fetchToken = async (bearer: Challenge, scopes: readonly string[]): Promise<void> => {
+    const { token, seconds } = await askForToken(options, bearer, scopes);
+    maskSecret(token);
+    tokens.set(scopes.join(' '), { token, until: Date.now() + seconds * 1000 - marginMs });
+  };
   return {
-    header: (scopes) => {
-      const held = tokens.get(scopes.join(' '));
-      if (held !== undefined && held.until > Date.now()) return `Bearer ${held.token}`;
-      return basic;
-    },
-    answer: async (challenges, scopes) => {
+    header,
+    answer: async (challenges, scopes, refused) => {
+      const meanwhile = header(scopes);
+      if (meanwhile !== undefined && meanwhile !== refused) return true;
       const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-      if (bearer === undefined) {
-        const isBasic = challenges.some(({ scheme }) => scheme === 'basic');
-        // The same name and password once more would be refused once more.
-        if (!isBasic || credentials?.kind !== 'password' || basic !== undefined) return false;
+      if (bearer !== undefined) {
+        const key = scopes.join(' ');
+        const asked = asking.get(key) ?? fetchToken(bearer, scopes).finally(() => asking.delete(key));
+        asking.set(key, asked);
+        await asked;
+      } else if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic')) {
         basic = basicHeader(credentials.username, credentials.password);
-        return true;
       }
-      const key = scopes.join(' ');
-      const held = tokens.get(key);
-      const { token, seconds } = await askForToken(options, bearer, scopes);
-      if (held?.token === token) return false;
-      maskSecret(token);
-      tokens.set(key, { token, until: Date.now() + seconds * 1000 - marginMs });
-      return true;
+      return header(scopes) !== refused;
     },
   };
 }

@@ -80,17 +80,18 @@ export function registryClient(host: string, options: RegistryClientOptions): Re
   /** One request, with an answer to the registry's challenge if there is one. */
   const ask = async (scopes: readonly string[], request: () => HttpRequest): Promise<Answer> => {
     const own = await findBase();
+    let header: string | undefined;
     const send = async (): Promise<Dispatcher.ResponseData> => {
       const asked = request();
       // A registry may have its uploads go elsewhere, where our login is nobody's business.
-      const header = new URL(asked.url).origin === new URL(own).origin ? login.header(scopes) : undefined;
+      header = new URL(asked.url).origin === new URL(own).origin ? login.header(scopes) : undefined;
       const headers = { ...asked.headers, ...(header === undefined ? {} : { authorization: header }) };
       return http.send({ ...asked, headers });
     };
     const first = await answerOf(await send());
     if (first.status !== 401) return first;
     const challenges = parseChallenges(first.header('www-authenticate'));
-    return (await login.answer(challenges, scopes)) ? answerOf(await send()) : first;
+    return (await login.answer(challenges, scopes, header)) ? answerOf(await send()) : first;
   };
 
   const call = async (
