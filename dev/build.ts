@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,18 +15,15 @@ export function build(): void {
   };
   rmSync(join(root, 'build'), { recursive: true, force: true });
   node(bin('typescript/lib/tsc.js'), ['--project', 'tsconfig.build.json']);
-  for (const action of actions) {
-    if (!existsSync(join(root, action, 'main.ts'))) continue;
-    const out = join(root, 'dist', action);
-    rmSync(out, { recursive: true, force: true });
-    node(bin('@vercel/ncc/dist/ncc/cli.js'), [
-      'build',
-      join('build', action, 'main.js'),
-      '-o',
-      out,
-      '--license',
-      'licenses.txt',
-    ]);
+  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  // All actions share one of the official client (shared/artifacts/official-store.ts).
+  const bundles = [
+    ...actions.map((action) => [action, join('build', action, 'main.js')] as const),
+    ['official-client', join('build', 'shared', 'official-client', 'index.js')] as const,
+  ];
+  for (const [name, entry] of bundles) {
+    const out = join(root, 'dist', name);
+    node(bin('@vercel/ncc/dist/ncc/cli.js'), ['build', entry, '-o', out, '--license', 'licenses.txt']);
     requireClean(out);
   }
 }

@@ -1,5 +1,6 @@
 import { recipeIds } from './recipes.ts';
 import { earlyAndBase } from './scenarios/early.ts';
+import { examples } from './scenarios/examples.ts';
 import { firstWorkflow } from './scenarios/first-workflow.ts';
 import { gate } from './scenarios/gate.ts';
 import { joined } from './scenarios/joined.ts';
@@ -32,6 +33,7 @@ export const scenarios: readonly Scenario[] = [
   officialClient,
   otherRun,
   thirdParty,
+  examples,
 ];
 
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */

@@ -4,7 +4,14 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, shared, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  type Inputs,
+  startArtifactService,
+  startEngines,
+  stepOn,
+  waysToLoad,
+} from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -28,9 +35,7 @@ const second = makeImage({ labels: { [revision]: 'def456' } });
 const named = { first: 'first:local', second: 'second:local' } as const;
 
 type Store = 'classic' | 'containerd';
-const ways = (['classic', 'containerd'] as const).flatMap((store) =>
-  ['true', 'false'].map((overlap) => [store, overlap] as const),
-);
+const ways = waysToLoad();
 
 const idIn = (store: Store, { configDigest, manifestDigest }: FixtureImage): Digest =>
   store === 'classic' ? configDigest : manifestDigest;
@@ -86,170 +91,167 @@ function whole(tarball: Buffer): JsonObject {
   return { tarballSize: tarball.length, tarballDigest: digestOf(tarball) };
 }
 
-describe.each(ways.map(([store, overlap], way) => [store, overlap, way] as const))(
-  'on the %s store, overlap: %s',
-  (store, overlap, way) => {
-    test.each([
-      ['with a record', true],
-      ['without', false],
-    ])(
-      'what is expected is held against the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',
-      async (_, hasRecord) => {
-        const engine = engines[store];
-        const { tarball, record } = await bothImages();
-        await publish(service, { tarball, record: hasRecord ? record : undefined });
-        for (const [image, commit, name, other] of [
-          [first, 'abc123', named.first, second],
-          [second, 'def456', named.second, first],
-        ] as const) {
-          for (const loaded of ['true', hasRecord ? 'false' : 'true']) {
-            const inputs = { overlap, image: name, 'expected-revision': commit };
-            const outcome = await load(engine, { ...inputs, 'expected-config-digest': image.configDigest });
-            expect(outcome.log).not.toContain('::error');
-            expect(outcome.outputs).toMatchObject({ image: name, 'config-digest': image.configDigest, loaded });
-            expect(idOf(engine, name)).toBe(idIn(store, image));
-            expect(listed(engine)).toEqual([name]);
-          }
-          engine.docker('image', 'rm', name);
-          const wrong = await load(engine, { overlap, image: name, 'expected-config-digest': other.configDigest });
-          expect(errorCode(wrong)).toBe('image-mismatch');
-          expect(errorMessage(wrong)).toContain(image.configDigest);
-          const built = await load(engine, { overlap, image: name, 'expected-revision': '000000' });
-          expect(errorCode(built)).toBe('revision-mismatch');
-          expect(listed(engine)).toEqual([]);
-        }
-      },
-      120_000,
-    );
-
-    test('all of them under their own names, when none is chosen (S3.1)', async () => {
+describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
+  test.each([
+    ['with a record', true],
+    ['without', false],
+  ])(
+    'what is expected is held against the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',
+    async (_, hasRecord) => {
       const engine = engines[store];
       const { tarball, record } = await bothImages();
-      for (const said of [record, undefined]) {
-        await publish(service, { tarball, record: said });
-        const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
-        expect(outcome.log).not.toContain('::error');
-        expect(listed(engine)).toEqual([named.first, named.second]);
-        expect(idOf(engine, named.first)).toBe(idIn(store, first));
-        expect(idOf(engine, named.second)).toBe(idIn(store, second));
-        engine.docker('image', 'rm', named.first, named.second);
-      }
-    }, 60_000);
-
-    test('two images that claim one name: neither is green under the other’s, and what was there stays (S0.4, S2.7)', async () => {
-      const engine = engines[store];
-      const { tarball, record, further } = await bothImages();
-      const before = makeImage({ layers: 1 });
-      await publish(service, { tarball: savedTarball(before, [named.first]), record: undefined });
-      expect((await load(engine, { image: named.first })).exitCode).toBe(0);
-      const tags = savedTogether([
-        [first, ['one:local', named.first]],
-        [second, ['other:local', named.first]],
-      ]);
-      const claim = (references: readonly string[]): JsonObject => ({
-        ...record,
-        further: [{ ...further, references }],
-      });
-      for (const [content, said] of [
-        [tarball, claim([named.first])],
-        [tarball, claim([named.second, `docker.io/library/${named.first}`])],
-        [tags, undefined],
+      await publish(service, { tarball, record: hasRecord ? record : undefined });
+      for (const [image, commit, name, other] of [
+        [first, 'abc123', named.first, second],
+        [second, 'def456', named.second, first],
       ] as const) {
-        await publish(service, { tarball: content, record: said });
-        const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
-        expect(outcome.exitCode).toBe(1);
-        expect(['artifact-corrupt', 'image-mismatch', 'tarball-invalid']).toContain(errorCode(outcome));
-        expect(errorMessage(outcome)).toContain(named.first);
-        expect(listed(engine)).toEqual([named.first]);
-        expect(idOf(engine, named.first)).toBe(idIn(store, before));
-      }
-    }, 60_000);
-
-    const zeros = `sha256:${'0'.repeat(64)}`;
-    const lies: readonly (readonly [string, (further: JsonObject, record: JsonObject) => JsonObject])[] = [
-      ['config digest', (further) => ({ ...further, configDigest: zeros })],
-      ['config digest of the first', (further, record) => ({ ...further, configDigest: record['configDigest'] })],
-      ['all but the name of the first', (further, record) => ({ ...record, references: further['references'] })],
-      ['config of the first', (further, record) => ({ ...further, configAt: record['configAt'] })],
-      ['manifest of the first', (further, record) => ({ ...further, manifestAt: record['manifestAt'] })],
-      ['layers of the first', (further, record) => ({ ...further, layers: record['layers'] })],
-      ['diff IDs of the first', (further, record) => ({ ...further, diffIds: record['diffIds'] })],
-      ['no layers', (further) => ({ ...further, layers: [] })],
-      ['a place beyond the end', (further) => ({ ...further, configAt: { offset: 2 ** 40, size: 9 } })],
-      ['no references', (further) => ({ ...further, references: [] })],
-      ['platform', (further) => ({ ...further, platform: 'linux/s390x' })],
-    ];
-
-    test('a lie of the second is an error, or makes no difference; the first is itself, or isn’t there (S0.4, S3.1)', async () => {
-      const engine = engines[store];
-      const { tarball, record, further } = await bothImages();
-      for (const [what, lie] of shared(lies, way)) {
-        await publish(service, { tarball, record: { ...record, further: [lie(further, record)] } });
-        for (const inputs of [{ overlap }, { overlap, image: named.first }]) {
-          const outcome = await load(engine, inputs);
-          expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
-          const names = listed(engine);
-          if (outcome.exitCode !== 0) {
-            expect([what, errorCode(outcome), ...names]).toEqual([what, 'artifact-corrupt']);
-            continue;
-          }
-          expect([what, idOf(engine, named.first)]).toEqual([what, idIn(store, first)]);
-          // A second name of the first image is what its record says, and true.
-          const isFirst = what === 'all but the name of the first' && !('image' in inputs);
-          expect([what, ...names]).toEqual([what, named.first, ...(isFirst ? [named.second] : [])]);
-          if (isFirst) expect(idOf(engine, named.second)).toBe(idIn(store, first));
-          engine.docker('image', 'rm', ...names);
+        for (const loaded of ['true', hasRecord ? 'false' : 'true']) {
+          const inputs = { overlap, image: name, 'expected-revision': commit };
+          const outcome = await load(engine, { ...inputs, 'expected-config-digest': image.configDigest });
+          expect(outcome.log).not.toContain('::error');
+          expect(outcome.outputs).toMatchObject({ image: name, 'config-digest': image.configDigest, loaded });
+          expect(idOf(engine, name)).toBe(idIn(store, image));
+          expect(listed(engine)).toEqual([name]);
         }
+        engine.docker('image', 'rm', name);
+        const wrong = await load(engine, { overlap, image: name, 'expected-config-digest': other.configDigest });
+        expect(errorCode(wrong)).toBe('image-mismatch');
+        expect(errorMessage(wrong)).toContain(image.configDigest);
+        const built = await load(engine, { overlap, image: name, 'expected-revision': '000000' });
+        expect(errorCode(built)).toBe('revision-mismatch');
+        expect(listed(engine)).toEqual([]);
       }
-    }, 180_000);
+    },
+    120_000,
+  );
 
-    test('a damaged layer of the second never becomes an image (S0.4, S3.1)', async () => {
-      const engine = engines[store];
-      const { tarball, record } = await bothImages();
-      const at = tarball.indexOf(second.blobs.get(second.layerDigests[1] ?? second.configDigest) ?? 'none') + 2000;
-      expect(at).toBeGreaterThan(2000);
-      const damaged = Buffer.from(tarball);
-      damaged.writeUInt8(damaged.readUInt8(at) ^ 1, at);
-      await publish(service, { tarball: damaged, record: { ...record, ...whole(damaged) } });
-      for (const inputs of [{ overlap }, { overlap, image: named.second }]) {
+  test('all of them under their own names, when none is chosen (S3.1)', async () => {
+    const engine = engines[store];
+    const { tarball, record } = await bothImages();
+    for (const said of [record, undefined]) {
+      await publish(service, { tarball, record: said });
+      const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
+      expect(outcome.log).not.toContain('::error');
+      expect(listed(engine)).toEqual([named.first, named.second]);
+      expect(idOf(engine, named.first)).toBe(idIn(store, first));
+      expect(idOf(engine, named.second)).toBe(idIn(store, second));
+      engine.docker('image', 'rm', named.first, named.second);
+    }
+  }, 60_000);
+
+  test('two images that claim one name: neither is green under the other’s, and what was there stays (S0.4, S2.7)', async () => {
+    const engine = engines[store];
+    const { tarball, record, further } = await bothImages();
+    const before = makeImage({ layers: 1 });
+    await publish(service, { tarball: savedTarball(before, [named.first]), record: undefined });
+    expect((await load(engine, { image: named.first })).exitCode).toBe(0);
+    const tags = savedTogether([
+      [first, ['one:local', named.first]],
+      [second, ['other:local', named.first]],
+    ]);
+    const claim = (references: readonly string[]): JsonObject => ({
+      ...record,
+      further: [{ ...further, references }],
+    });
+    for (const [content, said] of [
+      [tarball, claim([named.first])],
+      [tarball, claim([named.second, `docker.io/library/${named.first}`])],
+      [tags, undefined],
+    ] as const) {
+      await publish(service, { tarball: content, record: said });
+      const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
+      expect(outcome.exitCode).toBe(1);
+      expect(['artifact-corrupt', 'image-mismatch', 'tarball-invalid']).toContain(errorCode(outcome));
+      expect(errorMessage(outcome)).toContain(named.first);
+      expect(listed(engine)).toEqual([named.first]);
+      expect(idOf(engine, named.first)).toBe(idIn(store, before));
+    }
+  }, 60_000);
+
+  const zeros = `sha256:${'0'.repeat(64)}`;
+  const lies: readonly (readonly [string, (further: JsonObject, record: JsonObject) => JsonObject])[] = [
+    ['config digest', (further) => ({ ...further, configDigest: zeros })],
+    ['config digest of the first', (further, record) => ({ ...further, configDigest: record['configDigest'] })],
+    ['all but the name of the first', (further, record) => ({ ...record, references: further['references'] })],
+    ['config of the first', (further, record) => ({ ...further, configAt: record['configAt'] })],
+    ['manifest of the first', (further, record) => ({ ...further, manifestAt: record['manifestAt'] })],
+    ['layers of the first', (further, record) => ({ ...further, layers: record['layers'] })],
+    ['diff IDs of the first', (further, record) => ({ ...further, diffIds: record['diffIds'] })],
+    ['no layers', (further) => ({ ...further, layers: [] })],
+    ['a place beyond the end', (further) => ({ ...further, configAt: { offset: 2 ** 40, size: 9 } })],
+    ['no references', (further) => ({ ...further, references: [] })],
+    ['platform', (further) => ({ ...further, platform: 'linux/s390x' })],
+  ];
+
+  test('a lie of the second is an error, or makes no difference; the first is itself, or isn’t there (S0.4, S3.1)', async () => {
+    const engine = engines[store];
+    const { tarball, record, further } = await bothImages();
+    for (const [what, lie] of lies) {
+      await publish(service, { tarball, record: { ...record, further: [lie(further, record)] } });
+      for (const inputs of [{ overlap }, { overlap, image: named.first }]) {
         const outcome = await load(engine, inputs);
-        expect(outcome.exitCode).toBe(1);
-        expect(['artifact-corrupt', 'tarball-invalid']).toContain(errorCode(outcome));
-        expect(listed(engine)).toEqual([]);
-      }
-      const chosen = await load(engine, { overlap, image: named.first });
-      if (chosen.exitCode === 0) expect(idOf(engine, named.first)).toBe(idIn(store, first));
-      else expect(errorCode(chosen)).toBe('artifact-corrupt');
-      expect(listed(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
-    }, 60_000);
-
-    test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
-      const engine = engines[store];
-      const { tarball, record, further } = await bothImages();
-      const many = Array.from({ length: 101 }, (_, at) => ({ ...further, references: [`further:${String(at)}`] }));
-      for (const said of [many, [further, 'text'], 'text']) {
-        await publish(service, { tarball, record: { ...record, further: said } });
-        const outcome = await load(engine, { overlap });
-        expect(errorCode(outcome)).toBe('artifact-corrupt');
-        expect(listed(engine)).toEqual([]);
-      }
-    }, 120_000);
-
-    test.each(['SHA256:', 'docker.io/library/sha256:', 'library/sha256:'])(
-      'a reference that would be an image ID (%s…) names nothing: no green step whose image goes with it (S0.4)',
-      async (prefix) => {
-        const engine = engines[store];
-        const { record, tarball } = await exported(service, engines, savedTarball(first, [named.first]));
-        const id = idIn(store, first).slice('sha256:'.length);
-        for (const hex of [id, id.slice(0, 12), id.slice(0, 4)]) {
-          await publish(service, { tarball, record: { ...record, references: [`${prefix}${hex}`] } });
-          const outcome = await load(engine, { overlap });
-          expect([hex, errorCode(outcome), ...listed(engine)]).toEqual([hex, 'artifact-corrupt']);
-          const asked = await load(engine, { overlap, image: `${prefix}${hex}` });
-          expect([hex, errorCode(asked), ...listed(engine)]).toEqual([hex, 'invalid-input']);
+        expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
+        const names = listed(engine);
+        if (outcome.exitCode !== 0) {
+          expect([what, errorCode(outcome), ...names]).toEqual([what, 'artifact-corrupt']);
+          continue;
         }
-      },
-      60_000,
-    );
-  },
-);
+        expect([what, idOf(engine, named.first)]).toEqual([what, idIn(store, first)]);
+        // A second name of the first image is what its record says, and true.
+        const isFirst = what === 'all but the name of the first' && !('image' in inputs);
+        expect([what, ...names]).toEqual([what, named.first, ...(isFirst ? [named.second] : [])]);
+        if (isFirst) expect(idOf(engine, named.second)).toBe(idIn(store, first));
+        engine.docker('image', 'rm', ...names);
+      }
+    }
+  }, 180_000);
+
+  test('a damaged layer of the second never becomes an image (S0.4, S3.1)', async () => {
+    const engine = engines[store];
+    const { tarball, record } = await bothImages();
+    const at = tarball.indexOf(second.blobs.get(second.layerDigests[1] ?? second.configDigest) ?? 'none') + 2000;
+    expect(at).toBeGreaterThan(2000);
+    const damaged = Buffer.from(tarball);
+    damaged.writeUInt8(damaged.readUInt8(at) ^ 1, at);
+    await publish(service, { tarball: damaged, record: { ...record, ...whole(damaged) } });
+    for (const inputs of [{ overlap }, { overlap, image: named.second }]) {
+      const outcome = await load(engine, inputs);
+      expect(outcome.exitCode).toBe(1);
+      expect(['artifact-corrupt', 'tarball-invalid']).toContain(errorCode(outcome));
+      expect(listed(engine)).toEqual([]);
+    }
+    const chosen = await load(engine, { overlap, image: named.first });
+    if (chosen.exitCode === 0) expect(idOf(engine, named.first)).toBe(idIn(store, first));
+    else expect(errorCode(chosen)).toBe('artifact-corrupt');
+    expect(listed(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
+  }, 60_000);
+
+  test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
+    const engine = engines[store];
+    const { tarball, record, further } = await bothImages();
+    const many = Array.from({ length: 101 }, (_, at) => ({ ...further, references: [`further:${String(at)}`] }));
+    for (const said of [many, [further, 'text'], 'text']) {
+      await publish(service, { tarball, record: { ...record, further: said } });
+      const outcome = await load(engine, { overlap });
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(listed(engine)).toEqual([]);
+    }
+  }, 120_000);
+
+  test.each(['SHA256:', 'docker.io/library/sha256:', 'library/sha256:'])(
+    'a reference that would be an image ID (%s…) names nothing: no green step whose image goes with it (S0.4)',
+    async (prefix) => {
+      const engine = engines[store];
+      const { record, tarball } = await exported(service, engines, savedTarball(first, [named.first]));
+      const id = idIn(store, first).slice('sha256:'.length);
+      for (const hex of [id, id.slice(0, 12), id.slice(0, 4)]) {
+        await publish(service, { tarball, record: { ...record, references: [`${prefix}${hex}`] } });
+        const outcome = await load(engine, { overlap });
+        expect([hex, errorCode(outcome), ...listed(engine)]).toEqual([hex, 'artifact-corrupt']);
+        const asked = await load(engine, { overlap, image: `${prefix}${hex}` });
+        expect([hex, errorCode(asked), ...listed(engine)]).toEqual([hex, 'invalid-input']);
+      }
+    },
+    60_000,
+  );
+});

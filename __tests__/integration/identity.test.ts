@@ -4,7 +4,14 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, shared, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  type Inputs,
+  startArtifactService,
+  startEngines,
+  stepOn,
+  waysToLoad,
+} from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { type ArtifactFiles, exported, publish, reconfigured } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -22,7 +29,7 @@ afterEach(async () => {
 });
 
 const stores = ['classic', 'containerd'] as const;
-const ways = stores.flatMap((store) => ['true', 'false'].map((overlap) => [store, overlap] as const));
+const ways = waysToLoad();
 
 const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
 /** The same layers, another config: an image that the layers alone don't tell from the first. */
@@ -54,115 +61,112 @@ async function seed(engine: DockerEngine, seeded: FixtureImage, references: read
 /** The codes for an artifact, or an image, that isn't what it claims to be. */
 const lieCodes = ['artifact-corrupt', 'image-mismatch', 'revision-mismatch', 'tarball-invalid', 'image-not-found'];
 
-describe.each(ways.map(([store, overlap], way) => [store, overlap, way] as const))(
-  'on the %s store, overlap: %s',
-  (store, overlap, way) => {
-    const expectations: readonly (readonly [string, Inputs])[] = [
-      ['expected-config-digest', { 'expected-config-digest': image.configDigest }],
-      ['expected-revision', { 'expected-revision': 'abc123' }],
-      ['nothing', {}],
-    ];
-    const claims: readonly (readonly [string, (record: JsonObject) => JsonObject])[] = [
-      ['', (record) => record],
-      [', without manifest digests', (record) => ({ ...record, manifestDigests: [] })],
-      [', without places', (record) => ({ ...record, configAt: undefined, manifestAt: undefined })],
-    ];
-    const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
+describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
+  const expectations: readonly (readonly [string, Inputs])[] = [
+    ['expected-config-digest', { 'expected-config-digest': image.configDigest }],
+    ['expected-revision', { 'expected-revision': 'abc123' }],
+    ['nothing', {}],
+  ];
+  const claims: readonly (readonly [string, (record: JsonObject) => JsonObject])[] = [
+    ['', (record) => record],
+    [', without manifest digests', (record) => ({ ...record, manifestDigests: [] })],
+    [', without places', (record) => ({ ...record, configAt: undefined, manifestAt: undefined })],
+  ];
+  const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
 
-    test.each(shared(cases, way))(
-      'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (S0.4)',
-      async ({ inputs, lie }) => {
-        const engine = engines[store];
-        const honest = await exported(service, engines, savedTarball(image, names));
-        const swapped = await exported(service, engines, savedTarball(other, names));
-        // What it says of the image is the first one's, and where the bytes lie the second one's.
-        const { configAt, manifestAt, layers, tarballSize, tarballDigest } = swapped.record;
-        const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
-        await publish(service, { tarball: swapped.tarball, record: lie(mixed) });
-        const outcome = await load(engine, { ...inputs, overlap });
-        expect(outcome.exitCode).toBe(1);
-        expect(errorCode(outcome)).toBe('artifact-corrupt');
-        expect(listed(engine)).toEqual([]);
-      },
-      60_000,
-    );
-
-    test('also when the engine has the other image already, under that very name (S0.4)', async () => {
+  test.each(cases)(
+    'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (S0.4)',
+    async ({ inputs, lie }) => {
       const engine = engines[store];
       const honest = await exported(service, engines, savedTarball(image, names));
       const swapped = await exported(service, engines, savedTarball(other, names));
-      await seed(engine, other, names);
-      const { configAt, manifestAt, layers, tarballSize, tarballDigest, manifestDigests } = swapped.record;
-      for (const digests of [manifestDigests, honest.record['manifestDigests'], []]) {
-        const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
-        await publish(service, { tarball: swapped.tarball, record: { ...mixed, manifestDigests: digests } });
-        const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
-        expect(errorCode(outcome)).toBe('artifact-corrupt');
-        expect(idOf(engine, 'charon:local')).toBe(idIn(store, other));
-      }
-      expect(listed(engine)).toEqual(names);
-    }, 60_000);
+      // What it says of the image is the first one's, and where the bytes lie the second one's.
+      const { configAt, manifestAt, layers, tarballSize, tarballDigest } = swapped.record;
+      const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
+      await publish(service, { tarball: swapped.tarball, record: lie(mixed) });
+      const outcome = await load(engine, { ...inputs, overlap });
+      expect(outcome.exitCode).toBe(1);
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(listed(engine)).toEqual([]);
+    },
+    60_000,
+  );
 
-    test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
-      const engine = engines[store];
-      const swapped = await exported(service, engines, savedTarball(other, names));
-      for (const record of [swapped.record, undefined]) {
-        await publish(service, { ...swapped, record });
-        const digest = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
-        expect(errorCode(digest)).toBe('image-mismatch');
-        expect(errorMessage(digest)).toContain(other.configDigest);
-        expect(errorCode(await load(engine, { 'expected-revision': 'abc123', overlap }))).toBe('revision-mismatch');
-        expect(listed(engine)).toEqual([]);
-      }
-    }, 60_000);
-
-    test('a true config and manifest in the tar for the record to point at, while the tarball names another image: never that one (S0.4)', async () => {
-      const engine = engines[store];
-      // Both images' blobs are in it; only the second is named.
-      const both = { ...other, blobs: new Map([...other.blobs, ...image.blobs]) };
-      const decoy = savedTarball(both, names);
-      const honest = await exported(service, engines, savedTogether([[image, names]]));
-      const said = objectsOf(honest.record['layers']);
-      const at = (digest: Digest): JsonObject => ({
-        offset: decoy.indexOf(image.blobs.get(digest) ?? ''),
-        size: image.blobs.get(digest)?.length,
-      });
-      const record = {
-        ...honest.record,
-        configAt: at(image.configDigest),
-        manifestAt: at(image.manifestDigest),
-        layers: image.layerDigests.map((digest, position) => ({ ...said[position], ...at(digest) })),
-        tarballSize: decoy.length,
-        tarballDigest: digestOf(decoy),
-      };
-      await publish(service, { tarball: decoy, record });
+  test('also when the engine has the other image already, under that very name (S0.4)', async () => {
+    const engine = engines[store];
+    const honest = await exported(service, engines, savedTarball(image, names));
+    const swapped = await exported(service, engines, savedTarball(other, names));
+    await seed(engine, other, names);
+    const { configAt, manifestAt, layers, tarballSize, tarballDigest, manifestDigests } = swapped.record;
+    for (const digests of [manifestDigests, honest.record['manifestDigests'], []]) {
+      const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
+      await publish(service, { tarball: swapped.tarball, record: { ...mixed, manifestDigests: digests } });
       const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
-      if (outcome.exitCode === 0) expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
-      else expect(errorCode(outcome)).toBe('artifact-corrupt');
-      expect(listed(engine)).toEqual(outcome.exitCode === 0 ? names : []);
-    }, 60_000);
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(idOf(engine, 'charon:local')).toBe(idIn(store, other));
+    }
+    expect(listed(engine)).toEqual(names);
+  }, 60_000);
 
-    test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
-      const engine = engines[store];
-      const honest = await exported(service, engines, savedTarball(image, names));
-      for (const [what, lie] of shared(lies, way)) {
-        await publish(service, { tarball: honest.tarball, record: lie(honest.record) });
-        const outcome = await load(engine, { overlap });
-        const told = outcome.exitCode === 0 ? 'the image' : errorCode(outcome);
-        expect([what, told]).toEqual([what, expect.stringMatching(oneOf(['the image', ...lieCodes]))]);
-        expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
-        if (outcome.exitCode !== 0) {
-          expect([what, ...listed(engine)]).toEqual([what]);
-          continue;
-        }
-        const name = outcome.outputs['image'] ?? '';
-        expect([what, idOf(engine, name)]).toEqual([what, idIn(store, image)]);
-        expect([what, ...listed(engine)]).toEqual([what, name]);
-        engine.docker('image', 'rm', name);
+  test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
+    const engine = engines[store];
+    const swapped = await exported(service, engines, savedTarball(other, names));
+    for (const record of [swapped.record, undefined]) {
+      await publish(service, { ...swapped, record });
+      const digest = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
+      expect(errorCode(digest)).toBe('image-mismatch');
+      expect(errorMessage(digest)).toContain(other.configDigest);
+      expect(errorCode(await load(engine, { 'expected-revision': 'abc123', overlap }))).toBe('revision-mismatch');
+      expect(listed(engine)).toEqual([]);
+    }
+  }, 60_000);
+
+  test('a true config and manifest in the tar for the record to point at, while the tarball names another image: never that one (S0.4)', async () => {
+    const engine = engines[store];
+    // Both images' blobs are in it; only the second is named.
+    const both = { ...other, blobs: new Map([...other.blobs, ...image.blobs]) };
+    const decoy = savedTarball(both, names);
+    const honest = await exported(service, engines, savedTogether([[image, names]]));
+    const said = objectsOf(honest.record['layers']);
+    const at = (digest: Digest): JsonObject => ({
+      offset: decoy.indexOf(image.blobs.get(digest) ?? ''),
+      size: image.blobs.get(digest)?.length,
+    });
+    const record = {
+      ...honest.record,
+      configAt: at(image.configDigest),
+      manifestAt: at(image.manifestDigest),
+      layers: image.layerDigests.map((digest, position) => ({ ...said[position], ...at(digest) })),
+      tarballSize: decoy.length,
+      tarballDigest: digestOf(decoy),
+    };
+    await publish(service, { tarball: decoy, record });
+    const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
+    if (outcome.exitCode === 0) expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
+    else expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(listed(engine)).toEqual(outcome.exitCode === 0 ? names : []);
+  }, 60_000);
+
+  test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
+    const engine = engines[store];
+    const honest = await exported(service, engines, savedTarball(image, names));
+    for (const [what, lie] of lies) {
+      await publish(service, { tarball: honest.tarball, record: lie(honest.record) });
+      const outcome = await load(engine, { overlap });
+      const told = outcome.exitCode === 0 ? 'the image' : errorCode(outcome);
+      expect([what, told]).toEqual([what, expect.stringMatching(oneOf(['the image', ...lieCodes]))]);
+      expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
+      if (outcome.exitCode !== 0) {
+        expect([what, ...listed(engine)]).toEqual([what]);
+        continue;
       }
-    }, 180_000);
-  },
-);
+      const name = outcome.outputs['image'] ?? '';
+      expect([what, idOf(engine, name)]).toEqual([what, idIn(store, image)]);
+      expect([what, ...listed(engine)]).toEqual([what, name]);
+      engine.docker('image', 'rm', name);
+    }
+  }, 180_000);
+});
 
 const oneOf = (texts: readonly string[]): RegExp => new RegExp(`^(?:${texts.join('|')})$`);
 const zeros = `sha256:${'0'.repeat(64)}`;

@@ -23,9 +23,9 @@ export function officialStore(tempRoot: string): ArtifactStore {
   };
 }
 
-// The client is most of the bundle: it is loaded only when it is needed.
+// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
 async function client(): Promise<ArtifactClient> {
-  const { DefaultArtifactClient } = await import('@actions/artifact');
+  const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ '../official-client/index.ts');
   return new DefaultArtifactClient();
 }
 
