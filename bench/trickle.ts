@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { testStore } from '../__tests__/fixtures/scenario.ts';
 import { startArtifactService } from '../__tests__/fakes/artifact-service/service.ts';
 import { httpClient } from '../shared/artifacts/http.ts';
 import { rangedReader } from '../shared/artifacts/ranged-reader.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
 import { Readable } from 'node:stream';
 
 // A link on which one connection in twenty trickles: how long a download of 100 MB takes with slow parts asked for once more, and
@@ -16,19 +16,8 @@ const rounds = 15;
 const link = { bytesPerSecondPerConnection: 60_000_000, latencyMs: 10, slow: { oneIn: 20, bytesPerSecond: 1_000_000 } };
 
 const service = await startArtifactService({ link });
-const env = service.env();
 const { signal } = new AbortController();
-const store = runStore({
-  runtimeToken: env['ACTIONS_RUNTIME_TOKEN'] ?? '',
-  resultsUrl: env['ACTIONS_RESULTS_URL'] ?? '',
-  proxies: { except: '' },
-  onRetry: () => undefined,
-  progress: (_what, _total, work) => work(() => undefined),
-  onNotice: () => undefined,
-  tempRoot: '/tmp',
-  maskSecret: () => undefined,
-  signal,
-});
+const store = testStore(service);
 const piece = randomBytes(1_000_000);
 const chunks = Readable.from(Array.from({ length: megabytes }, () => piece));
 const file = { name: 'a.tar', size: megabytes * piece.length, chunks };

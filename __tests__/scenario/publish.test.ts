@@ -392,6 +392,18 @@ describe('a registry that misbehaves', () => {
     expect(outcome.outputs).toEqual({});
   });
 
+  test('who may push but not read publishes all the same; and is held to the digest that the registry tells', async () => {
+    front.misbehave = ({ method, path }) =>
+      method === 'HEAD' || (method === 'GET' && path.includes('/manifests/'))
+        ? { kind: 'answer', status: 403 }
+        : undefined;
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['published']).toBe('true');
+    front.misbehave = () => undefined;
+    await expectAllOf(image);
+  });
+
   test('a login is given to the registry alone: not to a token service without TLS, nor where an upload is sent', async () => {
     const login = { username: 'tester', password: 'opensesame' };
     const realm = { 'www-authenticate': 'Bearer realm="http://tokens.invalid/token",service="x"' };

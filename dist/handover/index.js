@@ -36652,10 +36652,10 @@ function httpClient(proxies, signal, authority) {
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own }) => {
+        send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
             const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
-            const common = { dispatcher, method, signal: ends };
+            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
             const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;

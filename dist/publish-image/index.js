@@ -32229,10 +32229,10 @@ function httpClient(proxies, signal, authority) {
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own }) => {
+        send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
             const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
             const dispatcher = url.startsWith('https:') ? secure : plain;
-            const common = { dispatcher, method, signal: ends };
+            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
             const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
@@ -36090,31 +36090,34 @@ const manifestTypes = [
     manifest/* mediaTypes */.Ib.dockerIndex,
     'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
+// Who may push may not always read; and to an error the answer to a HEAD has no words, that to a push has.
+const notToBeSeen = [401, 403, 404];
 async function headManifest({ call }, repository, name) {
     const path = `/v2/${pathOf(repository)}/manifests/${name}`;
     const headers = { accept: manifestTypes };
     const scopes = [pushes(repository)];
     const what = `Looking for ${repository} ${name}`;
-    const answer = await call(what, scopes, path, { method: 'HEAD', headers }, [200, 404]);
-    if (answer.status === 404)
+    const answer = await call(what, scopes, path, { method: 'HEAD', headers }, [200, ...notToBeSeen]);
+    if (answer.status !== 200)
         return undefined;
     const told = answer.header('docker-content-digest');
     if ((0,image_digest/* isDigest */.Bc)(told))
         return told;
-    const whole = await call(what, scopes, path, { method: 'GET', headers }, [200, 404]);
-    return whole.status === 404 ? undefined : (0,image_digest/* digestOf */.ol)(whole.text);
+    const whole = await call(what, scopes, path, { method: 'GET', headers }, [200, ...notToBeSeen]);
+    return whole.status === 200 ? (0,image_digest/* digestOf */.ol)(whole.text) : undefined;
 }
 async function pushManifest({ call }, repository, { bytes, mediaType, digest }, name) {
     const path = `/v2/${pathOf(repository)}/manifests/`;
     const scopes = [pushes(repository)];
     const what = `The manifest ${repository} ${name}`;
     const headers = { 'content-type': mediaType };
-    await call(what, scopes, path + name, { method: 'PUT', headers, body: bytes }, [201]);
+    const put = await call(what, scopes, path + name, { method: 'PUT', headers, body: bytes }, [201]);
     const read = { method: 'GET', headers: { accept: mediaType } };
-    const back = (0,image_digest/* digestOf */.ol)((await call(what, scopes, path + name, read, [200])).text);
+    const got = await call(what, scopes, path + name, read, [200, 401, 403]);
+    const back = got.status === 200 ? (0,image_digest/* digestOf */.ol)(got.text) : put.header('docker-content-digest');
     if (back === digest)
         return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${back} after the push of ${digest}.`, 'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.');
+    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.');
 }
 async function pushBlob(client, repository, blob, mountFrom, onBytes) {
     const { call } = client;
@@ -36124,7 +36127,7 @@ async function pushBlob(client, repository, blob, mountFrom, onBytes) {
     // A registry may send us on to where it keeps its blobs.
     const found = [200, 301, 302, 303, 307, 308];
     const what = `The blob ${digest}`;
-    const head = await call(what, scopes, `/v2/${path}/blobs/${digest}`, { method: 'HEAD' }, [...found, 404]);
+    const head = await call(what, scopes, `/v2/${path}/blobs/${digest}`, { method: 'HEAD' }, [...found, ...notToBeSeen]);
     if (found.includes(head.status))
         return 'there';
     for (const other of mountFrom.filter((one) => pathOf(one) !== path)) {
@@ -36149,6 +36152,8 @@ async function mounts({ call }, repository, other, digest) {
     });
     return answer?.status === 201;
 }
+// A registry may move a large blob to where it keeps it before it answers.
+const commitMs = 5 * 60_000;
 const noBody = { 'content-length': '0' };
 async function upload({ ask, call, findBase, options }, repository, blob, onBytes) {
     const { digest, size } = blob;
@@ -36169,7 +36174,10 @@ async function upload({ ask, call, findBase, options }, repository, blob, onByte
         });
         const headers = { 'content-type': 'application/octet-stream' };
         try {
-            const request = () => ({ method: 'PUT', url, headers, body: { size, chunks: watched(chunks()) } });
+            const request = () => ({
+                ...{ method: 'PUT', url, headers, answerMs: commitMs },
+                body: { size, chunks: watched(chunks()) },
+            });
             required(await ask(scopes, request), [201]);
         }
         catch (error) {

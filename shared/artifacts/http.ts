@@ -38,6 +38,8 @@ export interface HttpRequest {
   readonly body?: Buffer | string | StreamedBody;
   /** Ends this request alone. */
   readonly signal?: AbortSignal;
+  /** How long the answer may take once all is sent, in ms, where that is longer than usual. */
+  readonly answerMs?: number;
 }
 
 export interface Http {
@@ -71,10 +73,10 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   };
   const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers = {}, body, signal: own }) => {
+    send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
       const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
       const dispatcher = url.startsWith('https:') ? secure : plain;
-      const common = { dispatcher, method, signal: ends };
+      const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
       if (body === undefined || typeof body === 'string')
         return request(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
       const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;

@@ -220,17 +220,20 @@ const manifestTypes = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
 
+// Who may push may not always read; and to an error the answer to a HEAD has no words, that to a push has.
+const notToBeSeen = [401, 403, 404] as const;
+
 async function headManifest({ call }: Client, repository: string, name: string): Promise<Digest | undefined> {
   const path = `/v2/${pathOf(repository)}/manifests/${name}`;
   const headers = { accept: manifestTypes };
   const scopes = [pushes(repository)];
   const what = `Looking for ${repository} ${name}`;
-  const answer = await call(what, scopes, path, { method: 'HEAD', headers }, [200, 404]);
-  if (answer.status === 404) return undefined;
+  const answer = await call(what, scopes, path, { method: 'HEAD', headers }, [200, ...notToBeSeen]);
+  if (answer.status !== 200) return undefined;
   const told = answer.header('docker-content-digest');
   if (isDigest(told)) return told;
-  const whole = await call(what, scopes, path, { method: 'GET', headers }, [200, 404]);
-  return whole.status === 404 ? undefined : digestOf(whole.text);
+  const whole = await call(what, scopes, path, { method: 'GET', headers }, [200, ...notToBeSeen]);
+  return whole.status === 200 ? digestOf(whole.text) : undefined;
 }
 
 async function pushManifest(
@@ -243,13 +246,14 @@ async function pushManifest(
   const scopes = [pushes(repository)];
   const what = `The manifest ${repository} ${name}`;
   const headers = { 'content-type': mediaType };
-  await call(what, scopes, path + name, { method: 'PUT', headers, body: bytes }, [201]);
+  const put = await call(what, scopes, path + name, { method: 'PUT', headers, body: bytes }, [201]);
   const read = { method: 'GET', headers: { accept: mediaType } } as const;
-  const back = digestOf((await call(what, scopes, path + name, read, [200])).text);
+  const got = await call(what, scopes, path + name, read, [200, 401, 403]);
+  const back = got.status === 200 ? digestOf(got.text) : put.header('docker-content-digest');
   if (back === digest) return;
   throw new HandoverError(
     'image-mismatch',
-    `Under ${repository} ${name} the registry has a manifest with the digest ${back} after the push of ${digest}.`,
+    `Under ${repository} ${name} the registry has a manifest with the digest ${quoteForeign(back) || 'unknown'} after the push of ${digest}.`,
     'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.',
   );
 }
@@ -268,7 +272,7 @@ async function pushBlob(
   // A registry may send us on to where it keeps its blobs.
   const found = [200, 301, 302, 303, 307, 308];
   const what = `The blob ${digest}`;
-  const head = await call(what, scopes, `/v2/${path}/blobs/${digest}`, { method: 'HEAD' }, [...found, 404]);
+  const head = await call(what, scopes, `/v2/${path}/blobs/${digest}`, { method: 'HEAD' }, [...found, ...notToBeSeen]);
   if (found.includes(head.status)) return 'there';
   for (const other of mountFrom.filter((one) => pathOf(one) !== path)) {
     if (await mounts(client, repository, other, digest)) return 'mounted';
@@ -291,6 +295,9 @@ async function mounts({ call }: Client, repository: string, other: string, diges
   });
   return answer?.status === 201;
 }
+
+// A registry may move a large blob to where it keeps it before it answers.
+const commitMs = 5 * 60_000;
 
 const noBody = { 'content-length': '0' } as const;
 
@@ -319,7 +326,10 @@ async function upload(
       });
     const headers = { 'content-type': 'application/octet-stream' };
     try {
-      const request = (): HttpRequest => ({ method: 'PUT', url, headers, body: { size, chunks: watched(chunks()) } });
+      const request = (): HttpRequest => ({
+        ...({ method: 'PUT', url, headers, answerMs: commitMs } as const),
+        body: { size, chunks: watched(chunks()) },
+      });
       required(await ask(scopes, request), [201]);
     } catch (error) {
       onBytes(-sent);

@@ -1,0 +1,77 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
+
+// What lies between this machine and the artifact service: names, certificates, proxies.
+
+let scenario: Scenario;
+let secure: ArtifactService;
+beforeAll(async () => {
+  scenario = await startScenario();
+  secure = await startArtifactService({ tls: true });
+  const handedOver = await scenario.handOver({ 'artifact-name': 'docker-image' });
+  expect(handedOver.log).not.toContain('::error');
+}, 60_000);
+afterAll(async () => {
+  await secure.close();
+  await scenario.end();
+});
+afterEach(() => {
+  expect(scenario.docker.state().images).toEqual([]);
+});
+
+type Environment = Readonly<Record<string, string | undefined>>;
+const none: Environment = { no_proxy: undefined, NO_PROXY: undefined, NODE_EXTRA_CA_CERTS: undefined };
+
+describe.each([
+  [
+    'a host that no name server knows',
+    (): Environment => ({ ACTIONS_RESULTS_URL: 'http://nowhere.invalid/' }),
+    'nowhere.invalid',
+  ],
+  [
+    'a certificate that nobody trusts',
+    (): Environment => ({ ...secure.env(), NODE_EXTRA_CA_CERTS: undefined }),
+    'self-signed certificate',
+  ],
+  ['a proxy that isn’t there', (): Environment => ({ http_proxy: 'http://127.0.0.1:9' }), '127.0.0.1:9'],
+])('%s', (_what, env, told) => {
+  test('ends a load and a handover with transfer-failed that names it, and nothing is left', async () => {
+    const [load, handOver] = await Promise.all([
+      scenario.loads({}, { env: { ...none, ...env() } }),
+      scenario.handOver({ 'artifact-name': 'another' }, { env: { ...none, ...env() } }),
+    ]);
+    for (const outcome of [load, handOver]) {
+      expect(errorCode(outcome)).toBe('transfer-failed');
+      expect(errorMessage(outcome)).toContain(told);
+      expect(errorMessage(outcome)).toContain('Next step: ');
+      expect(outcome.leftInTemp).toEqual([]);
+    }
+    expect(scenario.service.artifacts.map(({ name }) => name)).toEqual(['docker-image']);
+  }, 120_000);
+});
+
+test('an artifact that is replaced while it is loaded: the one that was found, or an error, and never a mixture', async () => {
+  await using store = scenario.store();
+  let replaced: Promise<unknown> | undefined;
+  const replace = async (): Promise<void> => {
+    await scenario.removeArtifacts('docker-image');
+    await scenario.handOver({ 'artifact-name': 'docker-image' });
+  };
+  const outcome = await scenario.loads(
+    {},
+    {
+      onOutput: (text) => {
+        if (text.includes('Artifact "docker-image"')) replaced ??= replace();
+      },
+    },
+  );
+  await replaced;
+  expect((await store.list()).map(({ name }) => name)).toEqual(['docker-image']);
+  if (outcome.exitCode === 0) expect(outcome.outputs['config-digest']).toBe(scenario.image.configDigest);
+  else
+    expect(['artifact-not-found', 'artifact-expired', 'transfer-failed', 'artifact-corrupt']).toContain(
+      errorCode(outcome),
+    );
+  scenario.docker.set({ images: [] });
+}, 120_000);
