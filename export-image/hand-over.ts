@@ -18,6 +18,7 @@ import {
   recordName,
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
+import type { HandoverTimes } from '../shared/image/times.ts';
 import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
 import {
   type ArrivingLayer,
@@ -30,7 +31,7 @@ import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
 import { pushedByBuild, type PushWay } from './push.ts';
 
 /** All of the record but what is known only when the tarball has passed. */
-export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest'>;
+export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
 
 /** Where the tarball's bytes come from while they are uploaded. */
 export interface TarballSource {
@@ -45,9 +46,10 @@ export interface TarballSource {
  * @param unsealed asked for when the tarball has passed
  * @param sealed told of the finished record
  */
-export async function* handoverFiles(
+async function* handoverFiles(
   tarball: TarballSource,
   unsealed: () => Promise<UnsealedRecord>,
+  timeline: Timeline,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const hash = createHash('sha256');
@@ -57,10 +59,18 @@ export async function* handoverFiles(
     chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
   };
   const tarballDigest: Digest = `sha256:${hash.digest('hex')}`;
-  const record: HandoverRecord = { ...(await unsealed()), tarballDigest };
+  const record: HandoverRecord = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
+}
+
+/** What is measured by now is how the image was made; its upload isn't over. */
+function timesOf(timeline: Timeline): HandoverTimes {
+  const { began } = timeline;
+  const ready = Math.max(began, Date.now());
+  const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
+  return { began, built: Math.min(built, ready), ready };
 }
 
 async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): AsyncGenerator<LentChunk> {
@@ -205,13 +215,13 @@ export interface ClaimedTarball {
  */
 export async function upload(
   plan: ExportPlan,
-  { store, log }: UploadTools,
+  { store, log, timeline }: UploadTools,
   { tarball, claim }: ClaimedTarball,
   unsealed: () => Promise<UnsealedRecord>,
 ): Promise<HandedOver> {
   const { artifactName: name, retentionDays } = plan;
   let record: HandoverRecord | undefined;
-  const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+  const files = handoverFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
   let artifact: Artifact | undefined;
   try {
     await claim.release();

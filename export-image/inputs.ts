@@ -24,6 +24,13 @@ export interface BuildInputs {
   readonly ulimit: readonly string[];
 }
 
+/** What is built of a bake file. */
+export interface BakeInputs {
+  readonly targets: readonly string[];
+  readonly files: readonly string[];
+  readonly set: readonly string[];
+}
+
 /** The inputs of export-image as they were given; `planExport` decides what they mean. */
 export interface ExportInputs {
   readonly image: string | undefined;
@@ -38,6 +45,7 @@ export interface ExportInputs {
   readonly sourceTarball: string | undefined;
   readonly furtherImages: readonly string[];
   readonly build: BuildInputs;
+  readonly bake: BakeInputs;
   readonly requireCache: boolean;
   readonly compression: string;
   readonly compressionLevel: string | undefined;
@@ -69,6 +77,11 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     sourceTarball: inputs.unlessNone('source-tarball'),
     furtherImages: inputs.lines('further-images'),
     build: readBuildInputs(inputs),
+    bake: {
+      targets: inputs.list('bake-targets'),
+      files: inputs.list('bake-files'),
+      set: inputs.lines('bake-set'),
+    },
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),
     compressionLevel: inputs.optional('compression-level'),

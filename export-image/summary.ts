@@ -1,9 +1,10 @@
 import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
-import { formatBytes } from '../shared/base/text.ts';
+import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
+import { plainRecipe } from '../shared/image/times.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
@@ -24,6 +25,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
       : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`]]),
     ...pushFacts(result.push),
     ['Tarball', `${code(result.tarballPath)}, ${formatBytes(record.tarballSize)}`],
+    ...minutes(result),
     ...(steps.length === 0
       ? []
       : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
@@ -37,6 +39,18 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
     gantt(spans),
     '',
   ].join('\n\n');
+}
+
+function minutes({ record, artifact }: ExportResult): readonly (readonly string[])[] {
+  const { times, tarballSize } = record;
+  if (times === undefined || artifact === undefined) return [];
+  return [
+    [
+      'From built to handed over',
+      `${formatDuration(times.ready - times.built)}; by the recipe of Docker’s documentation ` +
+        `about ${formatDuration(plainRecipe(tarballSize).exportMs)} (an estimate from the size)`,
+    ],
+  ];
 }
 
 function pushFacts(push: PushOutcome): readonly (readonly string[])[] {

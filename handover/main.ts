@@ -43,6 +43,6 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     onSteps: () => undefined,
   });
   setOutputs(handoverOutputs(result));
-  await addSummary(handoverSummary(result, plans.load.artifactName, times.spans()));
+  await addSummary(handoverSummary(result, plans.load.artifactName, times));
   if (result.kind !== 'loaded') requirePushed(plans.export.push, result.exported.push);
 });

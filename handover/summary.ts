@@ -1,7 +1,7 @@
 import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
 import { code } from '../shared/base/markdown.ts';
-import type { Span } from '../shared/base/timeline.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
 import type { HandoverResult } from './handover.ts';
 import type { OtherImage } from './own-image.ts';
 
@@ -9,8 +9,8 @@ import type { OtherImage } from './own-image.ts';
  * The job summary of the joined action.
  * @param name the artifact's
  */
-export function handoverSummary(result: HandoverResult, name: string, spans: readonly Span[]): string {
-  const loaded = loadSummary(result.loaded, spans);
+export function handoverSummary(result: HandoverResult, name: string, timeline: Timeline): string {
+  const loaded = loadSummary(result.loaded, timeline);
   switch (result.kind) {
     case 'loaded':
       return loaded;

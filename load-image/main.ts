@@ -55,5 +55,5 @@ await run('load-image', async ({ context, log, signal, limit }) => {
     runAttempt: context.producer.runAttempt,
   });
   setOutputs(loadOutputs(result, { id: context.producer.runId, url: context.runUrl }));
-  await addSummary(imagesSummary(result, times.spans()));
+  await addSummary(imagesSummary(result, times));
 });

@@ -1,8 +1,9 @@
 import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
-import { formatBytes } from '../shared/base/text.ts';
-import type { Span } from '../shared/base/timeline.ts';
+import { formatBytes, formatDuration } from '../shared/base/text.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
+import { type HandoverTimes, plainRecipe } from '../shared/image/times.ts';
 import { digestsFileName } from './plan/images-plan.ts';
 import type { LoadResult } from './result.ts';
 import type { ImagesResult } from './several.ts';
@@ -15,7 +16,7 @@ const sources = {
 } as const;
 
 /** The job summary of a load that worked. */
-export function loadSummary(result: LoadResult, spans: readonly Span[]): string {
+export function loadSummary(result: LoadResult, timeline: Timeline): string {
   const { artifact, record, identity, fallback } = result;
   const from = record?.producer;
   const facts = [
@@ -43,15 +44,65 @@ export function loadSummary(result: LoadResult, spans: readonly Span[]): string 
       ? []
       : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
     ['Checked against', checkedAgainst(result)],
+    ...minutes(result, timeline),
   ];
   const layers = record === undefined ? [] : [layerTable(record.layers)];
   return [
     `### ${title(result)} ${code(result.reference)}`,
     markdownTable(['', ''], facts),
     ...layers,
-    gantt(spans),
+    chart([result], timeline),
     '',
   ].join('\n\n');
+}
+
+/** When the image was handed over, where that was another job of this run. */
+function handedOver({ artifact, record }: LoadResult, { began }: Timeline): HandoverTimes | undefined {
+  const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
+  return times?.began === began ? undefined : times;
+}
+
+/** What this job didn't wait for, and what it would have waited for otherwise. */
+function minutes(result: LoadResult, timeline: Timeline): readonly (readonly string[])[] {
+  const times = handedOver(result, timeline);
+  if (times === undefined || result.record === undefined) return [];
+  const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
+  const early = timeline.began - times.ready;
+  const when = early >= 0 ? `${formatDuration(early)} before this step began` : `${formatDuration(-early)} after it`;
+  const { loadMs } = plainRecipe(result.record.tarballSize);
+  return [
+    ['Built', `once, in ${formatDuration(times.built - times.began)}; ready ${when}`],
+    [
+      'Took here',
+      `${formatDuration(took)}; by the recipe of Docker’s documentation about ${formatDuration(loadMs)} (an estimate from the size)`,
+    ],
+  ];
+}
+
+// More bars nobody reads; nor shorter ones, in a chart that begins long before them.
+const mostBuilds = 10;
+const longestMs = 30 * 60_000;
+
+/** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
+function chart(results: readonly LoadResult[], timeline: Timeline): string {
+  const spans = timeline.spans();
+  const built = results.flatMap((result) => {
+    const times = handedOver(result, timeline);
+    const isNear = times !== undefined && timeline.began - times.began < longestMs;
+    return isNear ? [{ name: result.artifact?.name ?? '', times }] : [];
+  });
+  if (built.length > mostBuilds) return gantt(spans);
+  const before = built.map(({ name, times: { began, built: end, ready } }) => {
+    const at = (ms: number): number => ms - timeline.began;
+    return {
+      name: `Job of ${name}`,
+      spans: [
+        { name: 'Build', startMs: at(began), endMs: at(end) },
+        { name: 'Rest of the upload', startMs: at(end), endMs: at(ready) },
+      ],
+    };
+  });
+  return gantt(spans, before, 'This job');
 }
 
 /** Where the image is, besides the engine. */
@@ -82,12 +133,12 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
 }
 
 /** The job summary of a step that worked: of one image in detail, of several as a table. */
-export function imagesSummary(result: ImagesResult, spans: readonly Span[]): string {
+export function imagesSummary(result: ImagesResult, timeline: Timeline): string {
   const { images, loaded, digests } = result;
   const [only] = images.length === 1 ? loaded : [];
   const uploaded =
     digests === undefined ? '' : `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
-  if (only !== undefined) return loadSummary(only, spans) + uploaded;
+  if (only !== undefined) return loadSummary(only, timeline) + uploaded;
 
   const known = loaded.length === 0;
   const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
@@ -106,7 +157,7 @@ export function imagesSummary(result: ImagesResult, spans: readonly Span[]): str
   return [
     `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
     markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-    `${uploaded}${gantt(spans)}`,
+    `${uploaded}${chart(loaded, timeline)}`,
     '',
   ].join('\n\n');
 }

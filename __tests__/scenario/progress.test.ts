@@ -72,6 +72,48 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
   });
 });
 
+describe('where the run’s minutes went', () => {
+  const chart = ({ summary }: StepOutcome): readonly string[] =>
+    (/```mermaid\n([\s\S]*?)```/.exec(summary)?.[1] ?? '').split('\n').map((line) => line.trim().replace(/ \(.*/, ''));
+
+  test('is told by the load: built once, ready when, and what the plain recipe takes; one chart has both jobs', async () => {
+    const outcome = await loadWith(0, {});
+    expect(row(outcome, 'Built')).toMatch(/^once, in [\d.]+ m?s; ready [\d.]+ m?s before this step began$/);
+    expect(row(outcome, 'Took here')).toMatch(
+      /^[\d.]+ m?s; by the recipe of .* about [\d.]+ m?s \(an estimate from the size\)$/,
+    );
+    expect(chart(outcome)).toEqual([
+      'gantt',
+      'dateFormat x',
+      'axisFormat %S.%L s',
+      'section Job of docker-image',
+      'Build',
+      'Rest of the upload',
+      'section This job',
+      'Find',
+      'Download and load',
+      '',
+    ]);
+  });
+
+  test('is told by the export, too', async () => {
+    scenario = await startScenario();
+    const outcome = await scenario.exports();
+    expect(row(outcome, 'From built to handed over')).toMatch(
+      /^[\d.]+ m?s; by the recipe of .* \(an estimate from the size\)$/,
+    );
+  });
+
+  test('is not told of another job where this one has made the image itself', async () => {
+    scenario = await startScenario();
+    const outcome = await scenario.exports({}, { action: '.' });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.summary).toContain('Loaded and verified');
+    expect(row(outcome, 'Built')).toBe('');
+    expect(outcome.summary).not.toContain('section');
+  });
+});
+
 test('an upload that fails is never said to be done (S2.8)', async () => {
   scenario = await startScenario({ image: plain });
   scenario.service.faults.add({ on: 'put-block', times: 50, effect: { kind: 'status', status: 400 } });

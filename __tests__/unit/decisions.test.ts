@@ -103,6 +103,21 @@ describe('words for people', () => {
     expect(gantt([{ name: 'Load: x', startMs: 1, endMs: 1 }])).toContain('Load  x (1 ms) :t0, 1, 2');
     expect(gantt([])).toBe('');
   });
+
+  test('a chart of what others did before has a section for each, on one clock that begins with the first of them', () => {
+    const before = [{ name: 'Job: a', spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
+    expect(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job').split('\n')).toEqual([
+      '```mermaid',
+      'gantt',
+      '    dateFormat x',
+      '    axisFormat %S.%L s',
+      '    section Job  a',
+      '    Build (4.0 s) :t0x0, 0, 4000',
+      '    section This job',
+      '    Load (2.0 s) :t1x0, 5100, 7100',
+      '```',
+    ]);
+  });
 });
 
 describe('the machine', () => {

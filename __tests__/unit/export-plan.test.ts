@@ -17,7 +17,7 @@ function nameOf(change: Partial<ExportInputs>): string | undefined {
 describe('what is planned without any choice', () => {
   test('a build for linux/amd64, handed over as charon:local in docker-image for a day (S0.1, S0.2)', () => {
     expect(plan({})).toEqual({
-      kind: 'layout',
+      kind: 'image',
       source: { kind: 'build', build, secrets: [] },
       reference: { repository: 'charon', tag: 'local' },
       tags: [],
@@ -151,7 +151,7 @@ describe('further images (S3.1)', () => {
       { repository: 'runtime', tag: '1' },
       { repository: 'ghcr.io/org/engine', tag: '2', loweredFrom: 'ghcr.io/Org/engine:2' },
     ];
-    expect(planned).toMatchObject({ kind: 'layout', further });
+    expect(planned).toMatchObject({ kind: 'image', further });
   });
 
   test.each([
@@ -175,7 +175,7 @@ test('podman and a push contradict each other', () => {
 describe('the compression of new layers', () => {
   const compressionOf = (compression: string, compressionLevel?: string) => {
     const planned = plan({ compression, compressionLevel });
-    return planned.kind === 'layout' ? planned.compression : undefined;
+    return planned.kind === 'image' ? planned.compression : undefined;
   };
 
   test.each([

@@ -290,6 +290,18 @@ describe('the record', () => {
   });
 
   test.each([
+    ['as export writes them', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
+    ['that run backwards', { began: 3, built: 2, ready: 1 }, undefined],
+    ['that are texts', { began: '1', built: '2', ready: '3' }, undefined],
+    ['beyond all counting', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
+    ['that are none', null, undefined],
+  ])('times %s: shown if they can be times, and else left out', (_, times, expected) => {
+    const [good] = fc.sample(record, 1);
+    if (good === undefined) throw new Error('no sample');
+    expect(parseRecord(JSON.stringify({ ...JSON.parse(formatRecord(good)), times })).times).toEqual(expected);
+  });
+
+  test.each([
     ['another schema', { schema: 2 }, 'has schema 2'],
     ['a reference that docker would refuse', { references: ['a b'] }, 'a reference in it is malformed'],
     ['a path as the tarball’s name', { tarballName: '../x' }, 'not a file name'],

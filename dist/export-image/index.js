@@ -2273,7 +2273,7 @@ module.exports = buildConnector
 
 /***/ }),
 
-/***/ 735:
+/***/ 3116:
 /***/ ((module) => {
 
 
@@ -3064,7 +3064,7 @@ const {
   normalizedMethodRecords
 } = __nccwpck_require__(3440)
 const { channels } = __nccwpck_require__(2414)
-const { headerNameLowerCasedRecord } = __nccwpck_require__(735)
+const { headerNameLowerCasedRecord } = __nccwpck_require__(3116)
 
 // Verifies that a given path is valid does not contain control chars \x00 to \x20
 const invalidPathRegex = /[^\u0021-\u00ff]/
@@ -3610,7 +3610,7 @@ module.exports = {
 const {
   wellknownHeaderNames,
   headerNameLowerCasedRecord
-} = __nccwpck_require__(735)
+} = __nccwpck_require__(3116)
 
 class TstNode {
   /** @type {any} */
@@ -3776,7 +3776,7 @@ const nodeUtil = __nccwpck_require__(7975)
 const { stringify } = __nccwpck_require__(1792)
 const { EventEmitter: EE } = __nccwpck_require__(8474)
 const { InvalidArgumentError } = __nccwpck_require__(8707)
-const { headerNameLowerCasedRecord } = __nccwpck_require__(735)
+const { headerNameLowerCasedRecord } = __nccwpck_require__(3116)
 const { tree } = __nccwpck_require__(7752)
 
 const [nodeMajor, nodeMinor] = process.versions.node.split('.').map(v => Number(v))
@@ -30049,7 +30049,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 9383:
+/***/ 735:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30353,6 +30353,7 @@ function parseRecord(text) {
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...times(value['times']),
     };
     requireInside(record);
     return record;
@@ -30446,6 +30447,15 @@ function producer(value) {
         commit: (0,json/* stringOr */.JI)(from['commit'], ''),
         jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
     };
+}
+// They are shown, and nothing is decided by them: what is no time is left out.
+function times(value) {
+    if (!(0,json/* isObject */.Gv)(value))
+        return {};
+    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
+        return {};
+    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
@@ -30834,7 +30844,7 @@ var export_image_push = __nccwpck_require__(4853);
  * @param unsealed asked for when the tarball has passed
  * @param sealed told of the finished record
  */
-async function* handoverFiles(tarball, unsealed, sealed) {
+async function* handoverFiles(tarball, unsealed, timeline, sealed) {
     const hash = (0,external_node_crypto_.createHash)('sha256');
     yield {
         name: tarball.name,
@@ -30842,10 +30852,17 @@ async function* handoverFiles(tarball, unsealed, sealed) {
         chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
     };
     const tarballDigest = `sha256:${hash.digest('hex')}`;
-    const record = { ...(await unsealed()), tarballDigest };
+    const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
     sealed(record);
     const text = Buffer.from(formatRecord(record));
     yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+}
+/** What is measured by now is how the image was made; its upload isn't over. */
+function timesOf(timeline) {
+    const { began } = timeline;
+    const ready = Math.max(began, Date.now());
+    const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
+    return { began, built: Math.min(built, ready), ready };
 }
 async function* hashed(chunks, update) {
     for await (const chunk of chunks) {
@@ -30931,10 +30948,10 @@ async function* whileItFits(layers, path) {
  * @param unsealed asked for when the tarball has passed
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
-async function upload(plan, { store, log }, { tarball, claim }, unsealed) {
+async function upload(plan, { store, log, timeline }, { tarball, claim }, unsealed) {
     const { artifactName: name, retentionDays } = plan;
     let record;
-    const files = handoverFiles(tarball, unsealed, (sealed) => (record = sealed));
+    const files = handoverFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
     let artifact;
     try {
         await claim.release();
@@ -31023,8 +31040,8 @@ async function ownerOf(store, artifact) {
 
 // EXTERNAL MODULE: ./build/export-image/plan/plan.js + 5 modules
 var plan_plan = __nccwpck_require__(6403);
-// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
-var build_arguments = __nccwpck_require__(522);
+// EXTERNAL MODULE: ./build/export-image/plan/bake.js
+var bake = __nccwpck_require__(2402);
 ;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
 
 // No host is ever called so (RFC 2606, section 2).
@@ -31494,6 +31511,151 @@ function partialPath(layout, digest) {
     return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
+;// CONCATENATED MODULE: ./build/export-image/source/from-bake.js
+var from_bake_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var from_bake_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+/** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
+async function bakeIntoLayout(tools, plan, directory) {
+    const { buildx, log } = tools;
+    const { source } = plan;
+    const info = tools.engine.info();
+    info.catch(() => undefined);
+    const builder = await buildx.builder(source.builder);
+    const targets = named(await buildx.targets((0,bake/* bakePrintArguments */.Dd)(source), source.targets));
+    for (const { name, references } of targets)
+        log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
+    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
+    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
+    return direct ? bakeDirectly(tools, plan, targets, directory) : bakeByEngine(tools, plan, targets, directory);
+}
+function named(targets) {
+    const all = targets.map(({ name, tags }) => {
+        if (tags.length === 0) {
+            throw new errors/* HandoverError */.Cu('invalid-input', `The target ${name} has no tags in the bake file: its image has no name to hand it over under.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
+        }
+        return { name, references: tags.map(image_reference/* parseTaggedReference */.$R) };
+    });
+    const names = all.flatMap(({ references }) => [...new Set(references.map(image_reference/* formatReference */.FH))]);
+    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    if (twice === undefined)
+        return all;
+    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is the name of two of the targets ${all.map(({ name }) => name).join(', ')}.`, 'Give each target `tags` of its own in the bake file.');
+}
+async function bakeDirectly(tools, { source, platform, compression }, targets, directory) {
+    const blobs = (0,external_node_path_.join)(directory, 'blobs');
+    await (0,promises_.mkdir)((0,external_node_path_.join)(blobs, 'sha256'), { recursive: true });
+    const layouts = targets.map(({ name }) => (0,external_node_path_.join)(directory, 'targets', name));
+    for (const layout of layouts) {
+        await (0,promises_.mkdir)(layout, { recursive: true });
+        await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
+    }
+    const outputs = targets.map(({ name }, position) => {
+        const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression };
+        return { target: name, name: `baked:${String(position)}`, exporter };
+    });
+    const { steps } = await tools.buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), tools.log.info);
+    const images = await Promise.all(targets.map(async ({ references }, position) => ({
+        image: await readOciLayout(layouts[position] ?? '', platform),
+        references,
+    })));
+    return { steps, images: requireSome(images) };
+}
+async function bakeByEngine(tools, { source, platform, compression }, targets, directory) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { engine, buildx, log } = tools;
+        const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
+        const outputs = targets.map(({ name: target }, position) => {
+            const name = `${names.repository}:${String(position)}`;
+            names.add(name);
+            return { target, name, exporter: 'engine' };
+        });
+        const { steps } = await buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), log.info);
+        const images = [];
+        for (const [position, { references }] of targets.entries()) {
+            const saved = engine.save(outputs[position]?.name ?? '');
+            const replaced = await writeOciLayout(saved, directory, compression);
+            images.push({ image: await readOciLayout(directory, platform, replaced), references });
+        }
+        return { steps, images: requireSome(images) };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = from_bake_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+function requireSome(images) {
+    const [first, ...further] = images;
+    if (first !== undefined)
+        return [first, ...further];
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx bake built no image.', errors/* setupBuildxHint */.bY);
+}
+
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
 var from_build_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -31771,17 +31933,27 @@ function missingHint(name, near) {
 
 
 
+
+
 /**
  * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
  * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
  * @throws HandoverError of any code of the producer
  */
 async function fillLayout(plan, tools, directory, kept) {
+    const { log, timeline } = tools;
+    if (plan.kind === 'bake') {
+        const bake = () => bakeIntoLayout(tools, plan, directory);
+        const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
+        tools.onSteps(steps);
+        requireCached(steps, plan, log);
+        return { ...baked, steps, push: undefined };
+    }
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
     if (plan.source.kind === 'build') {
         tools.onSteps(source.steps);
-        requireCached(source.steps, plan, plan.source.build.context, tools.log);
+        requireCached(source.steps, plan, log);
     }
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [plan.reference, ...plan.tags];
@@ -31808,12 +31980,14 @@ async function saveFurther({ further, platform, compression }, tools, directory)
     }
     return images;
 }
-function requireCached(steps, plan, context, log) {
+function requireCached(steps, plan, log) {
     const executed = steps.filter((step) => !step.cached);
     log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
     if (!plan.requireCache || executed.length === 0)
         return;
-    throw new errors/* HandoverError */.Cu('cache-missed', `The export, with the context "${(0,base_text/* quoteForeign */.xS)(context)}", had to run ${String(executed.length)} of ` +
+    const { source } = plan;
+    const what = source.kind === 'build' ? `with the context "${(0,base_text/* quoteForeign */.xS)(source.build.context)}"` : (0,plan_plan/* describeSource */.B6)(source);
+    throw new errors/* HandoverError */.Cu('cache-missed', `The export, ${what}, had to run ${String(executed.length)} of ` +
         `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
         'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
@@ -32572,6 +32746,11 @@ function readExportInputs(inputs) {
         sourceTarball: inputs.unlessNone('source-tarball'),
         furtherImages: inputs.lines('further-images'),
         build: readBuildInputs(inputs),
+        bake: {
+            targets: inputs.list('bake-targets'),
+            files: inputs.list('bake-files'),
+            set: inputs.lines('bake-set'),
+        },
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
         compressionLevel: inputs.optional('compression-level'),
@@ -32620,12 +32799,12 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9383);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(735);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
 /* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4853);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(447);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5449);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8709);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
@@ -32804,14 +32983,131 @@ function exportOutputs(result, plan, runUrl) {
 
 /***/ }),
 
+/***/ 2402:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dd: () => (/* binding */ bakePrintArguments),
+/* harmony export */   Tm: () => (/* binding */ planBake),
+/* harmony export */   _u: () => (/* binding */ bakeArguments)
+/* harmony export */ });
+/* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(522);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+// What buildx builds when nobody names a target.
+const everything = ['default'];
+const workspace = '.';
+/**
+ * @returns undefined when no bake file is asked for
+ * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ */
+function planBake(inputs) {
+    const { targets, files, set } = inputs.bake;
+    if (targets.length + files.length + set.length === 0)
+        return undefined;
+    const [misplaced] = withoutPlace(inputs);
+    if (misplaced !== undefined)
+        throw notWithBake(misplaced);
+    const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
+    if (wrong !== undefined) {
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
+    }
+    const { builder, noCache, pull, allow } = inputs.build;
+    const named = targets.length === 0 ? everything : targets;
+    return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+}
+/** The inputs that are given, and would be passed over. */
+function withoutPlace(inputs) {
+    const { build, push, engine } = inputs;
+    const given = [
+        ['image', inputs.image !== undefined],
+        ['tags', inputs.tags !== undefined],
+        ['branch-label', inputs.branchLabel !== undefined],
+        ['source-image', inputs.sourceImage !== undefined],
+        ['source-tarball', inputs.sourceTarball !== undefined],
+        ['further-images', inputs.furtherImages.length > 0],
+        ['push', push.enabled],
+        ['engine', engine !== 'docker'],
+        ['context', build.context !== workspace],
+        ['file', build.file !== undefined],
+        ['target', build.target !== undefined],
+        ['build-args', build.buildArgs.length > 0],
+        ['build-contexts', build.buildContexts.length > 0],
+        ['labels', build.labels.length > 0],
+        ['secrets', build.secrets.length > 0],
+        ['secret-files', build.secretFiles.length > 0],
+        ['secret-envs', build.secretEnvs.length > 0],
+        ['ssh', build.ssh.length > 0],
+        ['cache-from', !(0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_0__/* .isOnlyAutomatic */ .c_)(build.cacheFrom)],
+        ['cache-to', build.cacheTo.length > 0],
+        ['network', build.network !== undefined],
+        ['add-hosts', build.addHosts.length > 0],
+        ['shm-size', build.shmSize !== undefined],
+        ['ulimit', build.ulimit.length > 0],
+    ];
+    return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+}
+const hints = {
+    image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
+    tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+    push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+    engine: 'Remove it: buildx needs Docker.',
+};
+function notWithBake(input) {
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
+}
+/** The arguments of `docker buildx bake` that show what it would build. */
+function bakePrintArguments(source) {
+    return [...selection(source, source.set), '--print', '--', ...source.targets];
+}
+// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+/**
+ * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
+ * @param written the folder of those places, which buildx writes to only if it is allowed to
+ */
+function bakeArguments(source, platform, outputs, written) {
+    const set = [
+        ...source.set.filter((item) => !ours.test(item)),
+        `*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`,
+        ...outputs.flatMap(({ target, name, exporter }) => [
+            `${target}.tags=${name}`,
+            `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_0__/* .outputOf */ .jH)(exporter)}`,
+        ]),
+    ];
+    return [
+        ...(source.builder === undefined ? [] : ['--builder', source.builder]),
+        ...selection(source, set),
+        ...['--provenance=false', '--sbom=false'],
+        ...(source.noCache ? ['--no-cache'] : []),
+        ...(source.pull ? ['--pull'] : []),
+        ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
+        '--',
+        ...outputs.map(({ target }) => target),
+    ];
+}
+function selection({ files }, set) {
+    return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
+}
+
+
+/***/ }),
+
 /***/ 522:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
 /* harmony export */   Nz: () => (/* binding */ requireBuildLines),
+/* harmony export */   c_: () => (/* binding */ isOnlyAutomatic),
 /* harmony export */   dC: () => (/* binding */ parseSecrets),
-/* harmony export */   fb: () => (/* binding */ buildArguments)
+/* harmony export */   fb: () => (/* binding */ buildArguments),
+/* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
 /* unused harmony exports formatSecret, isGhaCache */
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
@@ -32861,6 +33157,10 @@ const automatic = 'auto';
 function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+/** Whether nobody has said anything about caches. */
+function isOnlyAutomatic(caches) {
+    return caches.every((cache) => cache.trim() === automatic);
 }
 /** The caches without the Actions cache service, and whether somebody asked for it by name. */
 function withoutGhaCache(caches) {
@@ -32922,16 +33222,20 @@ function buildArguments(build, platforms, exporters, secrets) {
 function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-    const { format, level } = exporter.compression;
-    const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
-    if (exporter.kind === 'oci-layout') {
-        return ['--output', ['type=oci,tar=false', ...compression, quoted(`dest=${exporter.directory}`)].join(',')];
-    }
+    if (exporter.kind === 'oci-layout')
+        return ['--output', outputOf(exporter)];
     // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
-    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
     const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+function outputOf(exporter) {
+    return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
+}
+function compressionOf({ compression }) {
+    const { format, level } = compression;
+    return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
 }
 // A field of CSV.
 function quoted(text) {
@@ -32953,6 +33257,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // UNUSED EXPORTS: loweredNotices, withBranchLabel
 
+// EXTERNAL MODULE: ./build/export-image/plan/bake.js
+var plan_bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/shared/base/errors.js
@@ -33396,6 +33702,7 @@ function none(reason) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -33407,7 +33714,9 @@ function planExport(inputs, facts) {
     const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     const what = source.kind === 'tarball'
         ? { kind: 'tarball', source, reference: given }
-        : { kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
+        : source.kind === 'bake'
+            ? { kind: 'bake', source, reference: undefined }
+            : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
     const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
@@ -33434,10 +33743,13 @@ function planExport(inputs, facts) {
         notices,
         warnings,
     };
+    if (what.kind === 'tarball')
+        return { ...plan, ...what, push: undefined };
     const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
-    return what.kind === 'tarball'
-        ? { ...plan, ...what, push: undefined }
-        : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
+    const layout = { ...plan, requireCache: inputs.requireCache, compression };
+    if (what.kind === 'bake')
+        return { ...layout, ...what, push: undefined };
+    return { ...layout, ...what, further, push };
 }
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
@@ -33459,6 +33771,9 @@ function parseEngineImage(text) {
 }
 function chooseSource(inputs, facts, taken, { notices, warnings }) {
     const { sourceImage, sourceTarball, build } = inputs;
+    const bake = (0,plan_bake/* planBake */.Tm)(inputs);
+    if (bake !== undefined)
+        return bake;
     const given = [
         ...(sourceImage === undefined ? [] : ['source-image']),
         ...(sourceTarball === undefined ? [] : ['source-tarball']),
@@ -33566,6 +33881,8 @@ function twoSources(given) {
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
+    if (source.kind === 'bake')
+        return `the targets ${source.targets.join(', ')} of a bake file`;
     if (source.kind === 'tarball')
         return `the tarball ${source.path}`;
     return `the image ${source.image} in this engine`;
@@ -33769,16 +34086,38 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 447:
+/***/ 5449:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   P: () => (/* binding */ exportSummary)
-/* harmony export */ });
-/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9079);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  P: () => (/* binding */ exportSummary)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/times.js
+// What the recipe of Docker's documentation takes for each byte of the handed-over tarball, on a machine with two cores and a fast
+// link: docs/performance.md, 1 GB, containerd store.
+const msPerByte = { export: 37e-6, load: 24e-6 };
+/**
+ * What the same would have taken by the recipe of Docker's documentation: an estimate.
+ * @param bytes of the tarball that was handed over
+ * @returns ms from the built image to the uploaded artifact, and from the artifact to the loaded image
+ */
+function plainRecipe(bytes) {
+    return { exportMs: bytes * msPerByte.export, loadMs: bytes * msPerByte.load };
+}
+
+;// CONCATENATED MODULE: ./build/export-image/summary.js
+
 
 
 
@@ -33792,36 +34131,49 @@ function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const facts = [
-        ['Image', record.references.map((reference) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(reference))).join(', ')],
-        ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(record.platform)],
-        ['Config digest', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(record.configDigest)],
-        ['Manifest digest', record.manifestDigests.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY).join(', ') || 'none'],
+        ['Image', record.references.map((reference) => (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(reference))).join(', ')],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(record.platform)],
+        ['Config digest', (0,markdown/* code */.aY)(record.configDigest)],
+        ['Manifest digest', record.manifestDigests.map(markdown/* code */.aY).join(', ') || 'none'],
         ...(artifact === undefined
             ? []
-            : [['Artifact', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`]]),
+            : [['Artifact', `${(0,markdown/* code */.aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`]]),
         ...pushFacts(result.push),
-        ['Tarball', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.tarballPath)}, ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize)}`],
+        ['Tarball', `${(0,markdown/* code */.aY)(result.tarballPath)}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)}`],
+        ...minutes(result),
         ...(steps.length === 0
             ? []
             : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
     ];
     return [
-        `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(formatReferenceOf(result))}`,
+        `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${(0,markdown/* code */.aY)(formatReferenceOf(result))}`,
         ...(note === undefined ? [] : [note]),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(step.name)).join(', ')]),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .layerTable */ ._N)(record.layers),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
+        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
+        ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => (0,markdown/* code */.aY)(step.name)).join(', ')]),
+        (0,markdown/* layerTable */._N)(record.layers),
+        (0,markdown/* gantt */.VM)(spans),
         '',
     ].join('\n\n');
+}
+function minutes({ record, artifact }) {
+    const { times, tarballSize } = record;
+    if (times === undefined || artifact === undefined)
+        return [];
+    return [
+        [
+            'From built to handed over',
+            `${(0,base_text/* formatDuration */.a3)(times.ready - times.built)}; by the recipe of Docker’s documentation ` +
+                `about ${(0,base_text/* formatDuration */.a3)(plainRecipe(tarballSize).exportMs)} (an estimate from the size)`,
+        ],
+    ];
 }
 function pushFacts(push) {
     if (push.kind === 'none')
         return [];
-    return [['Pushed', push.kind === 'pushed' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference)) : `❌ ${push.error.message}`]];
+    return [['Pushed', push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : `❌ ${push.error.message}`]];
 }
 function formatReferenceOf(result) {
-    return result.record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '';
+    return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
 }
 
 
@@ -35837,25 +36189,37 @@ function layerTable(layers) {
     const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
     return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
+/**
+ * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
+ * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
+ */
+function gantt(spans, before = [], own = '') {
     if (spans.length === 0)
         return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
+    const sections = [...before, { name: own, spans }];
+    const all = sections.flatMap((section) => section.spans);
+    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
+    const tasks = sections.flatMap(({ name, spans: of }, section) => [
+        ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+        ...of.map((span, position) => {
+            const start = Math.round(span.startMs - first);
+            const end = Math.max(start + 1, Math.round(span.endMs - first));
+            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
+            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
+        }),
+    ]);
     return [
         '```mermaid',
         'gantt',
         '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
     ].join('\n');
+}
+// What would end a task's name.
+function chartWord(text) {
+    return text.replace(/[:;#,]/g, ' ');
 }
 
 
@@ -36020,6 +36384,7 @@ function timeline() {
             }
         },
         spans: () => spans,
+        began: Math.round(performance.timeOrigin + began),
     };
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
@@ -36404,12 +36769,14 @@ __nccwpck_require__.d(__webpack_exports__, {
   x: () => (/* binding */ dockerBuildx)
 });
 
+// UNUSED EXPORTS: parseBakeFile
+
 ;// CONCATENATED MODULE: external "node:readline"
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
 // EXTERNAL MODULE: ./build/shared/base/errors.js
 var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
+var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
@@ -36439,8 +36806,8 @@ class BuildProgress {
         this.#print = print;
     }
     line(text) {
-        const update = text.startsWith('{') ? (0,json/* parseJson */.qF)(text) : undefined;
-        if (!(0,json/* isObject */.Gv)(update)) {
+        const update = text.startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
+        if (!(0,base_json/* isObject */.Gv)(update)) {
             if (text.trim() === '')
                 return;
             this.#print(text);
@@ -36448,13 +36815,13 @@ class BuildProgress {
                 this.#otherLines.shift();
             return;
         }
-        for (const item of (0,json/* objectsOf */.iZ)(update['vertexes']))
+        for (const item of (0,base_json/* objectsOf */.iZ)(update['vertexes']))
             this.#updateVertex(item);
-        for (const item of (0,json/* objectsOf */.iZ)(update['statuses']))
-            this.#pushing ||= (0,json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
-        for (const item of (0,json/* objectsOf */.iZ)(update['logs']))
+        for (const item of (0,base_json/* objectsOf */.iZ)(update['statuses']))
+            this.#pushing ||= (0,base_json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
+        for (const item of (0,base_json/* objectsOf */.iZ)(update['logs']))
             this.#printLog(item);
-        for (const item of (0,json/* objectsOf */.iZ)(update['warnings']))
+        for (const item of (0,base_json/* objectsOf */.iZ)(update['warnings']))
             this.#print(`WARN: ${decode(item['short'])}`);
     }
     /**
@@ -36499,7 +36866,7 @@ class BuildProgress {
         }
         vertex.cached ||= update['cached'] === true;
         vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
-        const error = (0,json/* stringOr */.JI)(update['error'], '');
+        const error = (0,base_json/* stringOr */.JI)(update['error'], '');
         // A vertex can run again: its end is told once, and whatever error comes later.
         if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
@@ -36511,14 +36878,14 @@ class BuildProgress {
         this.#print(`#${String(vertex.number)} ${end}`);
     }
     #printLog(update) {
-        const number = this.#vertices.get((0,json/* stringOr */.JI)(update['vertex'], ''))?.number ?? 0;
+        const number = this.#vertices.get((0,base_json/* stringOr */.JI)(update['vertex'], ''))?.number ?? 0;
         for (const line of decode(update['data']).split('\n'))
             if (line !== '')
                 this.#print(`#${String(number)} ${line}`);
     }
     #vertexOf(update) {
-        const digest = (0,json/* stringOr */.JI)(update['digest'], '');
-        const name = (0,json/* stringOr */.JI)(update['name'], '');
+        const digest = (0,base_json/* stringOr */.JI)(update['digest'], '');
+        const name = (0,base_json/* stringOr */.JI)(update['name'], '');
         if (digest === '' || name === '')
             return undefined;
         const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
@@ -36527,11 +36894,11 @@ class BuildProgress {
     }
 }
 function decode(base64) {
-    return Buffer.from((0,json/* stringOr */.JI)(base64, ''), 'base64').toString();
+    return Buffer.from((0,base_json/* stringOr */.JI)(base64, ''), 'base64').toString();
 }
 function seconds(update) {
-    const started = Date.parse((0,json/* stringOr */.JI)(update['started'], ''));
-    const completed = Date.parse((0,json/* stringOr */.JI)(update['completed'], ''));
+    const started = Date.parse((0,base_json/* stringOr */.JI)(update['started'], ''));
+    const completed = Date.parse((0,base_json/* stringOr */.JI)(update['completed'], ''));
     return `${Math.max(0, (completed - started) / 1000).toFixed(1)}s`;
 }
 
@@ -36560,20 +36927,50 @@ function dockerBuildx(cli) {
             const which = name === undefined ? 'the current builder' : `the builder "${(0,base_text/* quoteForeign */.xS)(name)}"`;
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, errors/* setupBuildxHint */.bY);
         },
-        build: (args, print, pushed = []) => build(cli, args, print, pushed),
+        build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
+        bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
+        targets: async (args, names) => {
+            const output = await cli.query(['buildx', 'bake', ...args]);
+            const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
+            if (found !== undefined)
+                return found;
+            throw new errors/* HandoverError */.Cu('invalid-input', `docker buildx bake can't tell what the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')} are: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Look at what `docker buildx bake --print` says in the workspace; check it out before this step.');
+        },
     };
+}
+/**
+ * Reads what `docker buildx bake --print` writes.
+ * @param names targets and groups; a group stands for its targets, also where one of those is called the same
+ * @returns in the order of the names, each once; undefined when one of them isn't there
+ */
+function parseBakeFile(json, names) {
+    const file = (0,base_json/* parseJson */.qF)(json);
+    const [groups, targets] = ['group', 'target'].map((kind) => ((0,base_json/* isObject */.Gv)(file) ? file[kind] : undefined));
+    if (!(0,base_json/* isObject */.Gv)(targets))
+        return undefined;
+    const found = new Map();
+    const add = (name, within) => {
+        const group = (0,base_json/* isObject */.Gv)(groups) && !within.includes(name) ? groups[name] : undefined;
+        if ((0,base_json/* isObject */.Gv)(group))
+            return (0,base_json/* stringsOf */.iw)(group['targets']).every((one) => add(one, [...within, name]));
+        const target = targets[name];
+        if ((0,base_json/* isObject */.Gv)(target))
+            found.set(name, { name, tags: (0,base_json/* stringsOf */.iw)(target['tags']) });
+        return (0,base_json/* isObject */.Gv)(target);
+    };
+    return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
 }
 async function noSuchBuilder(cli, name) {
     // One object a line; a buildx that doesn't know the format yet lists nothing.
     const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
-    const builders = stdout.split('\n').map((line) => (0,json/* parseJson */.qF)(line));
-    const names = builders.map((builder) => ((0,json/* isObject */.Gv)(builder) ? (0,json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
+    const builders = stdout.split('\n').map((line) => (0,base_json/* parseJson */.qF)(line));
+    const names = builders.map((builder) => ((0,base_json/* isObject */.Gv)(builder) ? (0,base_json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
     const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
     return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
         'builder that it makes in its output `name`.');
 }
 async function build(cli, args, print, pushed) {
-    const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
+    const running = await cli.start(['buildx', ...args]);
     running.stdin.end();
     running.stdout.resume();
     const progress = new BuildProgress(print);
@@ -36596,7 +36993,7 @@ async function build(cli, args, print, pushed) {
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
     }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
+    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
 }
 
 

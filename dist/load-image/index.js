@@ -30427,7 +30427,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
 /* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
 /* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4710);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2943);
 /* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6768);
 /* harmony import */ var _shared_artifacts_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6506);
@@ -30548,7 +30548,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .e)('load
             runAttempt: context.producer.runAttempt,
         });
         (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times.spans()));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34454,17 +34454,40 @@ function requireAll(outcomes, done) {
 
 /***/ }),
 
-/***/ 9137:
+/***/ 2943:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   l: () => (/* binding */ imagesSummary)
-/* harmony export */ });
-/* unused harmony export loadSummary */
-/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9079);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  l: () => (/* binding */ imagesSummary)
+});
+
+// UNUSED EXPORTS: loadSummary
+
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/image/times.js
+// What the recipe of Docker's documentation takes for each byte of the handed-over tarball, on a machine with two cores and a fast
+// link: docs/performance.md, 1 GB, containerd store.
+const msPerByte = { export: 37e-6, load: 24e-6 };
+/**
+ * What the same would have taken by the recipe of Docker's documentation: an estimate.
+ * @param bytes of the tarball that was handed over
+ * @returns ms from the built image to the uploaded artifact, and from the artifact to the loaded image
+ */
+function plainRecipe(bytes) {
+    return { exportMs: bytes * msPerByte.export, loadMs: bytes * msPerByte.load };
+}
+
+// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
+var images_plan = __nccwpck_require__(4115);
+;// CONCATENATED MODULE: ./build/load-image/summary.js
+
 
 
 
@@ -34477,49 +34500,97 @@ const sources = {
     build: 'this job’s own, which was not handed over',
 };
 /** The job summary of a load that worked. */
-function loadSummary(result, spans) {
+function loadSummary(result, timeline) {
     const { artifact, record, identity, fallback } = result;
     const from = record?.producer;
     const facts = [
-        ['Image', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.reference)],
-        ...(result.image === undefined ? [] : [['Image ID here', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.image.imageId)]]),
+        ['Image', (0,markdown/* code */.aY)(result.reference)],
+        ...(result.image === undefined ? [] : [['Image ID here', (0,markdown/* code */.aY)(result.image.imageId)]]),
         ...places(result),
-        ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(identity.configDigest)],
-        ['Platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(identity.platform)],
+        ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,markdown/* code */.aY)(identity.configDigest)],
+        ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
         ['Layers', String(identity.diffIds.length)],
         ['Source', sources[result.source]],
         ...(fallback === undefined
             ? []
             : [
-                ['Pulled from', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(fallback.reference)],
+                ['Pulled from', (0,markdown/* code */.aY)(fallback.reference)],
                 ['Why not the artifact', fallback.reason],
             ]),
         ...(artifact === undefined
             ? []
             : [
-                ['Artifact', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`],
+                ['Artifact', `${(0,markdown/* code */.aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`],
                 ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
                 ['Downloaded', downloaded(result)],
             ]),
         ...(from === undefined
             ? []
-            : [['Built from', `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
+            : [['Built from', `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
         ['Checked against', checkedAgainst(result)],
+        ...minutes(result, timeline),
     ];
-    const layers = record === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .layerTable */ ._N)(record.layers)];
+    const layers = record === undefined ? [] : [(0,markdown/* layerTable */._N)(record.layers)];
     return [
-        `### ${title(result)} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(result.reference)}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
+        `### ${title(result)} ${(0,markdown/* code */.aY)(result.reference)}`,
+        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
         ...layers,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
+        chart([result], timeline),
         '',
     ].join('\n\n');
+}
+/** When the image was handed over, where that was another job of this run. */
+function handedOver({ artifact, record }, { began }) {
+    const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
+    return times?.began === began ? undefined : times;
+}
+/** What this job didn't wait for, and what it would have waited for otherwise. */
+function minutes(result, timeline) {
+    const times = handedOver(result, timeline);
+    if (times === undefined || result.record === undefined)
+        return [];
+    const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
+    const early = timeline.began - times.ready;
+    const when = early >= 0 ? `${(0,base_text/* formatDuration */.a3)(early)} before this step began` : `${(0,base_text/* formatDuration */.a3)(-early)} after it`;
+    const { loadMs } = plainRecipe(result.record.tarballSize);
+    return [
+        ['Built', `once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`],
+        [
+            'Took here',
+            `${(0,base_text/* formatDuration */.a3)(took)}; by the recipe of Docker’s documentation about ${(0,base_text/* formatDuration */.a3)(loadMs)} (an estimate from the size)`,
+        ],
+    ];
+}
+// More bars nobody reads; nor shorter ones, in a chart that begins long before them.
+const mostBuilds = 10;
+const longestMs = 30 * 60_000;
+/** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
+function chart(results, timeline) {
+    const spans = timeline.spans();
+    const built = results.flatMap((result) => {
+        const times = handedOver(result, timeline);
+        const isNear = times !== undefined && timeline.began - times.began < longestMs;
+        return isNear ? [{ name: result.artifact?.name ?? '', times }] : [];
+    });
+    if (built.length > mostBuilds)
+        return (0,markdown/* gantt */.VM)(spans);
+    const before = built.map(({ name, times: { began, built: end, ready } }) => {
+        const at = (ms) => ms - timeline.began;
+        return {
+            name: `Job of ${name}`,
+            spans: [
+                { name: 'Build', startMs: at(began), endMs: at(end) },
+                { name: 'Rest of the upload', startMs: at(end), endMs: at(ready) },
+            ],
+        };
+    });
+    return (0,markdown/* gantt */.VM)(spans, before, 'This job');
 }
 /** Where the image is, besides the engine. */
 function places({ nodes = [], layoutPath }) {
     return [
-        ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY).join(', ')]]),
-        ...(layoutPath === undefined ? [] : [['OCI layout', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(layoutPath)]]),
+        ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(markdown/* code */.aY).join(', ')]]),
+        ...(layoutPath === undefined ? [] : [['OCI layout', (0,markdown/* code */.aY)(layoutPath)]]),
     ];
 }
 function downloaded({ size, record, loaded, source }) {
@@ -34527,7 +34598,7 @@ function downloaded({ size, record, loaded, source }) {
         return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
     const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
     const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
+    return `${(0,base_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
 }
 function title({ fallback, loaded, nodes }) {
     if (fallback !== undefined)
@@ -34544,30 +34615,30 @@ function checkedAgainst({ record, artifact, fallback }) {
     return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 /** The job summary of a step that worked: of one image in detail, of several as a table. */
-function imagesSummary(result, spans) {
+function imagesSummary(result, timeline) {
     const { images, loaded, digests } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined ? '' : `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .digestsFileName */ .t)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(digests.name)}.\n\n`;
+    const uploaded = digests === undefined ? '' : `The digests are ${(0,markdown/* code */.aY)(images_plan/* digestsFileName */.t)} in the artifact ${(0,markdown/* code */.aY)(digests.name)}.\n\n`;
     if (only !== undefined)
-        return loadSummary(only, spans) + uploaded;
+        return loadSummary(only, timeline) + uploaded;
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.name),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.reference),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.configDigest),
-        image.manifestDigest === '' ? '' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.manifestDigest),
-        image.pushedReference === '' ? '' : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(image.pushedReference),
+        (0,markdown/* code */.aY)(image.name),
+        (0,markdown/* code */.aY)(image.reference),
+        (0,markdown/* code */.aY)(image.configDigest),
+        image.manifestDigest === '' ? '' : (0,markdown/* code */.aY)(image.manifestDigest),
+        image.pushedReference === '' ? '' : (0,markdown/* code */.aY)(image.pushedReference),
         image.platform,
-        (0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(image.size),
+        (0,base_text/* formatBytes */.z3)(image.size),
         ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
     return [
         `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)([...head, ...(known ? [] : ['Here'])], rows),
-        `${uploaded}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans)}`,
+        (0,markdown/* markdownTable */.Qj)([...head, ...(known ? [] : ['Here'])], rows),
+        `${uploaded}${chart(loaded, timeline)}`,
         '',
     ].join('\n\n');
 }
@@ -37366,25 +37437,37 @@ function layerTable(layers) {
     const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
     return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
+/**
+ * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
+ * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
+ */
+function gantt(spans, before = [], own = '') {
     if (spans.length === 0)
         return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
+    const sections = [...before, { name: own, spans }];
+    const all = sections.flatMap((section) => section.spans);
+    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
+    const tasks = sections.flatMap(({ name, spans: of }, section) => [
+        ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+        ...of.map((span, position) => {
+            const start = Math.round(span.startMs - first);
+            const end = Math.max(start + 1, Math.round(span.endMs - first));
+            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
+            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
+        }),
+    ]);
     return [
         '```mermaid',
         'gantt',
         '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
     ].join('\n');
+}
+// What would end a task's name.
+function chartWord(text) {
+    return text.replace(/[:;#,]/g, ' ');
 }
 
 
@@ -37549,6 +37632,7 @@ function timeline() {
             }
         },
         spans: () => spans,
+        began: Math.round(performance.timeOrigin + began),
     };
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
@@ -39586,6 +39670,7 @@ function parseRecord(text) {
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...times(value['times']),
     };
     requireInside(record);
     return record;
@@ -39679,6 +39764,15 @@ function producer(value) {
         commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['commit'], ''),
         jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['jobKey'], ''),
     };
+}
+// They are shown, and nothing is decided by them: what is no time is left out.
+function times(value) {
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
+        return {};
+    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
+        return {};
+    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');

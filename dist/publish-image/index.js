@@ -30247,7 +30247,7 @@ function readPublishInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4357);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3218);
 /* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8024);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4819);
@@ -30381,7 +30381,7 @@ function publishOutputs({ digest, references, bytes, isNew }) {
 
 /***/ }),
 
-/***/ 4357:
+/***/ 3218:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30609,6 +30609,10 @@ function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
+/** Whether nobody has said anything about caches. */
+function build_arguments_isOnlyAutomatic(caches) {
+    return caches.every((cache) => cache.trim() === automatic);
+}
 /** The caches without the Actions cache service, and whether somebody asked for it by name. */
 function build_arguments_withoutGhaCache(caches) {
     const left = caches.filter(isGhaCache);
@@ -30669,20 +30673,125 @@ function buildArguments(build, platforms, exporters, secrets) {
 function exporterArguments(exporter) {
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-    const { format, level } = exporter.compression;
-    const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-    // The value is CSV: a path with a comma, or a list of names, has to be quoted.
-    if (exporter.kind === 'oci-layout') {
-        return ['--output', ['type=oci,tar=false', ...compression, quoted(`dest=${exporter.directory}`)].join(',')];
-    }
+    if (exporter.kind === 'oci-layout')
+        return ['--output', build_arguments_outputOf(exporter)];
     // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
-    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
     const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+function build_arguments_outputOf(exporter) {
+    return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
+}
+function compressionOf({ compression }) {
+    const { format, level } = compression;
+    return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
 }
 // A field of CSV.
 function quoted(text) {
     return `"${text.replaceAll('"', '""')}"`;
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/bake.js
+
+
+
+
+// What buildx builds when nobody names a target.
+const everything = (/* unused pure expression or super */ null && (['default']));
+const workspace = '.';
+/**
+ * @returns undefined when no bake file is asked for
+ * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ */
+function bake_planBake(inputs) {
+    const { targets, files, set } = inputs.bake;
+    if (targets.length + files.length + set.length === 0)
+        return undefined;
+    const [misplaced] = withoutPlace(inputs);
+    if (misplaced !== undefined)
+        throw notWithBake(misplaced);
+    const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
+    if (wrong !== undefined) {
+        throw new HandoverError('invalid-input', `"${quoteForeign(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
+    }
+    const { builder, noCache, pull, allow } = inputs.build;
+    const named = targets.length === 0 ? everything : targets;
+    return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+}
+/** The inputs that are given, and would be passed over. */
+function withoutPlace(inputs) {
+    const { build, push, engine } = inputs;
+    const given = [
+        ['image', inputs.image !== undefined],
+        ['tags', inputs.tags !== undefined],
+        ['branch-label', inputs.branchLabel !== undefined],
+        ['source-image', inputs.sourceImage !== undefined],
+        ['source-tarball', inputs.sourceTarball !== undefined],
+        ['further-images', inputs.furtherImages.length > 0],
+        ['push', push.enabled],
+        ['engine', engine !== 'docker'],
+        ['context', build.context !== workspace],
+        ['file', build.file !== undefined],
+        ['target', build.target !== undefined],
+        ['build-args', build.buildArgs.length > 0],
+        ['build-contexts', build.buildContexts.length > 0],
+        ['labels', build.labels.length > 0],
+        ['secrets', build.secrets.length > 0],
+        ['secret-files', build.secretFiles.length > 0],
+        ['secret-envs', build.secretEnvs.length > 0],
+        ['ssh', build.ssh.length > 0],
+        ['cache-from', !isOnlyAutomatic(build.cacheFrom)],
+        ['cache-to', build.cacheTo.length > 0],
+        ['network', build.network !== undefined],
+        ['add-hosts', build.addHosts.length > 0],
+        ['shm-size', build.shmSize !== undefined],
+        ['ulimit', build.ulimit.length > 0],
+    ];
+    return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+}
+const hints = {
+    image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
+    tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+    push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+    engine: 'Remove it: buildx needs Docker.',
+};
+function notWithBake(input) {
+    return new HandoverError('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
+}
+/** The arguments of `docker buildx bake` that show what it would build. */
+function bakePrintArguments(source) {
+    return [...selection(source, source.set), '--print', '--', ...source.targets];
+}
+// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+/**
+ * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
+ * @param written the folder of those places, which buildx writes to only if it is allowed to
+ */
+function bakeArguments(source, platform, outputs, written) {
+    const set = [
+        ...source.set.filter((item) => !ours.test(item)),
+        `*.platform=${formatPlatform(platform)}`,
+        ...outputs.flatMap(({ target, name, exporter }) => [
+            `${target}.tags=${name}`,
+            `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
+        ]),
+    ];
+    return [
+        ...(source.builder === undefined ? [] : ['--builder', source.builder]),
+        ...selection(source, set),
+        ...['--provenance=false', '--sbom=false'],
+        ...(source.noCache ? ['--no-cache'] : []),
+        ...(source.pull ? ['--pull'] : []),
+        ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
+        '--',
+        ...outputs.map(({ target }) => target),
+    ];
+}
+function selection({ files }, set) {
+    return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
@@ -30905,6 +31014,7 @@ function none(reason) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -30916,7 +31026,9 @@ function planExport(inputs, facts) {
     const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
     const what = source.kind === 'tarball'
         ? { kind: 'tarball', source, reference: given }
-        : { kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
+        : source.kind === 'bake'
+            ? { kind: 'bake', source, reference: undefined }
+            : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
     const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs.platform, facts.runner);
@@ -30943,10 +31055,13 @@ function planExport(inputs, facts) {
         notices,
         warnings,
     };
+    if (what.kind === 'tarball')
+        return { ...plan, ...what, push: undefined };
     const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
-    return what.kind === 'tarball'
-        ? { ...plan, ...what, push: undefined }
-        : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
+    const layout = { ...plan, requireCache: inputs.requireCache, compression };
+    if (what.kind === 'bake')
+        return { ...layout, ...what, push: undefined };
+    return { ...layout, ...what, further, push };
 }
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
@@ -30968,6 +31083,9 @@ function parseEngineImage(text) {
 }
 function chooseSource(inputs, facts, taken, { notices, warnings }) {
     const { sourceImage, sourceTarball, build } = inputs;
+    const bake = planBake(inputs);
+    if (bake !== undefined)
+        return bake;
     const given = [
         ...(sourceImage === undefined ? [] : ['source-image']),
         ...(sourceTarball === undefined ? [] : ['source-tarball']),
@@ -31075,6 +31193,8 @@ function twoSources(given) {
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
+    if (source.kind === 'bake')
+        return `the targets ${source.targets.join(', ')} of a bake file`;
     if (source.kind === 'tarball')
         return `the tarball ${source.path}`;
     return `the image ${source.image} in this engine`;
@@ -34529,25 +34649,37 @@ function layerTable(layers) {
     const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
     return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-function gantt(spans) {
+/**
+ * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
+ * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
+ */
+function gantt(spans, before = [], own = '') {
     if (spans.length === 0)
         return '';
-    const tasks = spans.map((span, position) => {
-        const start = Math.round(span.startMs);
-        const end = Math.max(start + 1, Math.round(span.endMs));
-        const name = span.name.replace(/[:;#,]/g, ' ');
-        return `    ${name} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-    });
-    const longest = Math.max(...spans.map((span) => span.endMs));
+    const sections = [...before, { name: own, spans }];
+    const all = sections.flatMap((section) => section.spans);
+    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
+    const tasks = sections.flatMap(({ name, spans: of }, section) => [
+        ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+        ...of.map((span, position) => {
+            const start = Math.round(span.startMs - first);
+            const end = Math.max(start + 1, Math.round(span.endMs - first));
+            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
+            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
+        }),
+    ]);
     return [
         '```mermaid',
         'gantt',
         '    dateFormat x',
-        `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
     ].join('\n');
+}
+// What would end a task's name.
+function chartWord(text) {
+    return text.replace(/[:;#,]/g, ' ');
 }
 
 
@@ -34679,6 +34811,7 @@ function timeline() {
             }
         },
         spans: () => spans,
+        began: Math.round(performance.timeOrigin + began),
     };
 }
 /** The same timeline for one of several works at once: each stretch begins with the name. */
@@ -35451,6 +35584,7 @@ function parseRecord(text) {
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
         ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...times(value['times']),
     };
     requireInside(record);
     return record;
@@ -35544,6 +35678,15 @@ function producer(value) {
         commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['commit'], ''),
         jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['jobKey'], ''),
     };
+}
+// They are shown, and nothing is decided by them: what is no time is left out.
+function times(value) {
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
+        return {};
+    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
+        return {};
+    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');

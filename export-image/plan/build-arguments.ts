@@ -74,6 +74,11 @@ export function isGhaCache(cache: string): boolean {
   return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
 
+/** Whether nobody has said anything about caches. */
+export function isOnlyAutomatic(caches: readonly string[]): boolean {
+  return caches.every((cache) => cache.trim() === automatic);
+}
+
 /** The caches without the Actions cache service, and whether somebody asked for it by name. */
 export function withoutGhaCache(caches: readonly string[]): {
   readonly caches: readonly string[];
@@ -170,16 +175,21 @@ export function buildArguments(
 
 function exporterArguments(exporter: Exporter): readonly string[] {
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-  const { format, level } = exporter.compression;
-  const compression = [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-  // The value is CSV: a path with a comma, or a list of names, has to be quoted.
-  if (exporter.kind === 'oci-layout') {
-    return ['--output', ['type=oci,tar=false', ...compression, quoted(`dest=${exporter.directory}`)].join(',')];
-  }
+  if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter)];
   // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
-  const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compression];
+  const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
   const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
+}
+
+/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>): string {
+  return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
+}
+
+function compressionOf({ compression }: { readonly compression: LayerCompression }): readonly string[] {
+  const { format, level } = compression;
+  return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
 }
 
 // A field of CSV.

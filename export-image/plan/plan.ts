@@ -1,4 +1,5 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
+import { type BakeSource, planBake } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
@@ -44,7 +45,7 @@ export interface TarballSource {
   readonly path: string;
 }
 
-export type ExportSource = BuildSource | EngineSource | TarballSource;
+export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource;
 
 /** All that is decided before anything is done, whatever the source. */
 interface AnyPlan {
@@ -66,20 +67,35 @@ interface AnyPlan {
   readonly warnings: readonly string[];
 }
 
-/** An image that is built, or taken from the engine, by way of an OCI layout. */
-export interface LayoutPlan extends AnyPlan {
-  readonly kind: 'layout';
-  readonly source: BuildSource | EngineSource;
-  /** The reference to hand over under. */
-  readonly reference: TaggedReference;
-  /** Images of this engine that go into the same tarball. */
-  readonly further: readonly TaggedReference[];
+/** What goes by way of an OCI layout. */
+interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
   /** How layers are stored that aren't compressed yet. */
   readonly compression: LayerCompression;
   /** What is pushed besides; undefined pushes nothing. */
   readonly push: PushPlan | undefined;
 }
+
+/** An image that is built, or taken from the engine. */
+export interface ImagePlan extends AnyLayoutPlan {
+  readonly kind: 'image';
+  readonly source: BuildSource | EngineSource;
+  /** The reference to hand over under. */
+  readonly reference: TaggedReference;
+  /** Images of this engine that go into the same tarball. */
+  readonly further: readonly TaggedReference[];
+}
+
+/** Images that a bake file says how to build and what to call. */
+export interface BakePlan extends AnyLayoutPlan {
+  readonly kind: 'bake';
+  readonly source: BakeSource;
+  /** The file names the images. */
+  readonly reference: undefined;
+  readonly push: undefined;
+}
+
+export type LayoutPlan = ImagePlan | BakePlan;
 
 /** A tarball that is there already. */
 export interface TarballPlan extends AnyPlan {
@@ -119,7 +135,9 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const what =
     source.kind === 'tarball'
       ? ({ kind: 'tarball', source, reference: given } as const)
-      : ({ kind: 'layout', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) } as const);
+      : source.kind === 'bake'
+        ? ({ kind: 'bake', source, reference: undefined } as const)
+        : ({ kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) } as const);
   const { reference } = what;
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs.platform, facts.runner);
@@ -144,10 +162,11 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     notices,
     warnings,
   } as const;
+  if (what.kind === 'tarball') return { ...plan, ...what, push: undefined };
   const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
-  return what.kind === 'tarball'
-    ? { ...plan, ...what, push: undefined }
-    : { ...plan, ...what, further, requireCache: inputs.requireCache, compression, push };
+  const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
+  if (what.kind === 'bake') return { ...layout, ...what, push: undefined };
+  return { ...layout, ...what, further, push };
 }
 
 /** One notice for each repository that had upper-case letters. */
@@ -183,6 +202,8 @@ function chooseSource(
   { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
 ): ExportSource {
   const { sourceImage, sourceTarball, build } = inputs;
+  const bake = planBake(inputs);
+  if (bake !== undefined) return bake;
   const given = [
     ...(sourceImage === undefined ? [] : ['source-image']),
     ...(sourceTarball === undefined ? [] : ['source-tarball']),
@@ -331,6 +352,7 @@ function twoSources(given: readonly string[]): HandoverError {
 /** The source in words: what the log says first. */
 export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
+  if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;
   if (source.kind === 'tarball') return `the tarball ${source.path}`;
   return `the image ${source.image} in this engine`;
 }

@@ -21,7 +21,7 @@ export interface PushPlan {
 export function planPush(
   inputs: PushInputs,
   tags: readonly TaggedReference[],
-  source: 'build' | 'engine' | 'tarball',
+  source: 'build' | 'bake' | 'engine' | 'tarball',
   platform: Platform,
 ): PushPlan | undefined {
   const onFailure = chooseOnFailure(inputs.onFailure);

@@ -1,5 +1,5 @@
 import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
-import type { LayoutPlan } from '../plan/plan.ts';
+import { describeSource, type ImagePlan, type LayoutPlan } from '../plan/plan.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -7,6 +7,7 @@ import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
+import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
 import { buildIntoLayout } from './from-build.ts';
 import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engine.ts';
 
@@ -28,11 +29,19 @@ export async function fillLayout(
   directory: string,
   kept: AsyncDisposableStack,
 ): Promise<FilledLayout> {
+  const { log, timeline } = tools;
+  if (plan.kind === 'bake') {
+    const bake = (): Promise<BakedImages> => bakeIntoLayout(tools, plan, directory);
+    const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
+    tools.onSteps(steps);
+    requireCached(steps, plan, log);
+    return { ...baked, steps, push: undefined };
+  }
   const source = await takeSource(plan, tools, directory);
   kept.use(source.kept);
   if (plan.source.kind === 'build') {
     tools.onSteps(source.steps);
-    requireCached(source.steps, plan, plan.source.build.context, tools.log);
+    requireCached(source.steps, plan, log);
   }
   const image = await readOciLayout(directory, plan.platform, source.replaced);
   const references = [plan.reference, ...plan.tags];
@@ -41,7 +50,7 @@ export async function fillLayout(
 }
 
 async function takeSource(
-  { source, platform, push, requireCache, compression }: LayoutPlan,
+  { source, platform, push, requireCache, compression }: ImagePlan,
   tools: Tools,
   directory: string,
 ): Promise<SourcedImage> {
@@ -56,7 +65,7 @@ async function takeSource(
 }
 
 async function saveFurther(
-  { further, platform, compression }: LayoutPlan,
+  { further, platform, compression }: ImagePlan,
   tools: Tools,
   directory: string,
 ): Promise<readonly HandedOverImage[]> {
@@ -70,13 +79,16 @@ async function saveFurther(
   return images;
 }
 
-function requireCached(steps: readonly BuildStep[], plan: LayoutPlan, context: string, log: Log): void {
+function requireCached(steps: readonly BuildStep[], plan: LayoutPlan, log: Log): void {
   const executed = steps.filter((step) => !step.cached);
   log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
   if (!plan.requireCache || executed.length === 0) return;
+  const { source } = plan;
+  const what =
+    source.kind === 'build' ? `with the context "${quoteForeign(source.build.context)}"` : describeSource(source);
   throw new HandoverError(
     'cache-missed',
-    `The export, with the context "${quoteForeign(context)}", had to run ${String(executed.length)} of ` +
+    `The export, ${what}, had to run ${String(executed.length)} of ` +
       `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`,
     'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
       'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +

@@ -54,22 +54,41 @@ export function layerTable(layers: readonly TableLayer[]): string {
   return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
 }
 
-/** Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-export function gantt(spans: readonly Span[]): string {
+/** A part of a chart, under a name of its own. */
+export interface ChartSection {
+  readonly name: string;
+  readonly spans: readonly Span[];
+}
+
+/**
+ * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
+ * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
+ */
+export function gantt(spans: readonly Span[], before: readonly ChartSection[] = [], own = ''): string {
   if (spans.length === 0) return '';
-  const tasks = spans.map((span, position) => {
-    const start = Math.round(span.startMs);
-    const end = Math.max(start + 1, Math.round(span.endMs));
-    const name = span.name.replace(/[:;#,]/g, ' ');
-    return `    ${name} (${formatDuration(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
-  });
-  const longest = Math.max(...spans.map((span) => span.endMs));
+  const sections = [...before, { name: own, spans }];
+  const all = sections.flatMap((section) => section.spans);
+  const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
+  const tasks = sections.flatMap(({ name, spans: of }, section) => [
+    ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+    ...of.map((span, position) => {
+      const start = Math.round(span.startMs - first);
+      const end = Math.max(start + 1, Math.round(span.endMs - first));
+      const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
+      return `    ${chartWord(span.name)} (${formatDuration(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
+    }),
+  ]);
   return [
     '```mermaid',
     'gantt',
     '    dateFormat x',
-    `    axisFormat ${longest > 60_000 ? '%M:%S' : '%S.%L s'}`,
+    `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
     ...tasks,
     '```',
   ].join('\n');
+}
+
+// What would end a task's name.
+function chartWord(text: string): string {
+  return text.replace(/[:;#,]/g, ' ');
 }

@@ -10,6 +10,8 @@ export interface Timeline {
   /** @param name of the stretch; a function of the result, which a failure hasn't, where that tells what it was */
   measure<T>(name: string | ((result: T | undefined) => string), work: () => Promise<T>): Promise<T>;
   spans(): readonly Span[];
+  /** When it began, in ms since the epoch. */
+  readonly began: number;
 }
 
 export function timeline(): Timeline {
@@ -29,6 +31,7 @@ export function timeline(): Timeline {
       }
     },
     spans: () => spans,
+    began: Math.round(performance.timeOrigin + began),
   };
 }
 

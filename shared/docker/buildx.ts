@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { HandoverError, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
-import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
@@ -28,6 +28,17 @@ export interface Buildx {
    * @param pushed the references that the build pushes
    */
   build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
+  /** The targets that `docker buildx bake` would build. Throws `invalid-input` when it can't tell. */
+  targets(args: readonly string[], names: readonly string[]): Promise<readonly BakeTarget[]>;
+  /** Runs `docker buildx bake` with these arguments. Throws `build-failed`. */
+  bake(args: readonly string[], print: (line: string) => void): Promise<BuildOutcome>;
+}
+
+/** A target of a bake file. */
+export interface BakeTarget {
+  readonly name: string;
+  /** What its image is called. */
+  readonly tags: readonly string[];
 }
 
 export function dockerBuildx(cli: DockerCli): Buildx {
@@ -46,8 +57,39 @@ export function dockerBuildx(cli: DockerCli): Buildx {
         setupBuildxHint,
       );
     },
-    build: (args, print, pushed = []) => build(cli, args, print, pushed),
+    build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
+    bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
+    targets: async (args, names) => {
+      const output = await cli.query(['buildx', 'bake', ...args]);
+      const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
+      if (found !== undefined) return found;
+      throw new HandoverError(
+        'invalid-input',
+        `docker buildx bake can't tell what the targets ${names.map((name) => quoteForeign(name)).join(', ')} are: ${lastLine(output)}`,
+        'Look at what `docker buildx bake --print` says in the workspace; check it out before this step.',
+      );
+    },
   };
+}
+
+/**
+ * Reads what `docker buildx bake --print` writes.
+ * @param names targets and groups; a group stands for its targets, also where one of those is called the same
+ * @returns in the order of the names, each once; undefined when one of them isn't there
+ */
+export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
+  const file = parseJson(json);
+  const [groups, targets] = ['group', 'target'].map((kind) => (isObject(file) ? file[kind] : undefined));
+  if (!isObject(targets)) return undefined;
+  const found = new Map<string, BakeTarget>();
+  const add = (name: string, within: readonly string[]): boolean => {
+    const group = isObject(groups) && !within.includes(name) ? groups[name] : undefined;
+    if (isObject(group)) return stringsOf(group['targets']).every((one) => add(one, [...within, name]));
+    const target = targets[name];
+    if (isObject(target)) found.set(name, { name, tags: stringsOf(target['tags']) });
+    return isObject(target);
+  };
+  return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
 }
 
 async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverError> {
@@ -70,7 +112,7 @@ async function build(
   print: (line: string) => void,
   pushed: readonly string[],
 ): Promise<BuildOutcome> {
-  const running = await cli.start(['buildx', 'build', '--progress=rawjson', ...args]);
+  const running = await cli.start(['buildx', ...args]);
   running.stdin.end();
   running.stdout.resume();
   const progress = new BuildProgress(print);
@@ -93,7 +135,7 @@ async function build(
   }
   throw new HandoverError(
     'build-failed',
-    `docker buildx build failed with exit code ${String(exitCode)}: ${failure}`,
+    `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`,
     'The step that failed is in the log above, under "Build".',
   );
 }

@@ -20,6 +20,7 @@ import {
   type PinnedReference,
   type TaggedReference,
 } from './reference.ts';
+import type { HandoverTimes } from './times.ts';
 
 /** The record's file name within the artifact. */
 export const recordName = 'image-handover.json';
@@ -119,6 +120,7 @@ export interface HandoverRecord extends RecordedImage {
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
   readonly pushedReference?: PinnedReference;
+  readonly times?: HandoverTimes;
 }
 
 /**
@@ -174,6 +176,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
     ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+    ...times(value['times']),
   };
   requireInside(record);
   return record;
@@ -266,6 +269,14 @@ function producer(value: unknown): Producer {
     commit: stringOr(from['commit'], ''),
     jobKey: stringOr(from['jobKey'], ''),
   };
+}
+
+// They are shown, and nothing is decided by them: what is no time is left out.
+function times(value: unknown): Pick<HandoverRecord, 'times'> {
+  if (!isObject(value)) return {};
+  const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
+  if (!isByteCount(began) || !isByteCount(built) || !isByteCount(ready)) return {};
+  return began <= built && built <= ready ? { times: { began, built, ready } } : {};
 }
 
 function fileName(value: unknown): string {

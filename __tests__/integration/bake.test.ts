@@ -1,0 +1,168 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+
+// A compose project and a bake file: their images in one handover, built in one go.
+
+let engines: Engines;
+let service: ArtifactService;
+beforeAll(async () => {
+  engines = await startEngines();
+  mkdirSync(join(engines.directory, 'project'));
+  for (const [name, content] of Object.entries(files)) writeFileSync(place(name), content);
+}, 120_000);
+afterAll(() => engines.stop(), 60_000);
+beforeEach(async () => void (service = await startArtifactService()));
+afterEach(async () => {
+  await service.close();
+  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
+});
+
+const baseBytes = 3_000_000;
+const services = ['api', 'web', 'worker'] as const;
+const files: Readonly<Record<string, string | Buffer>> = {
+  'base.bin': randomBytes(baseBytes),
+  'text.txt': 'some text\n',
+  Dockerfile: [
+    'FROM scratch AS base',
+    'COPY base.bin /base.bin',
+    ...services.flatMap((name) => [
+      `FROM base AS ${name}`,
+      `LABEL name=${name}`,
+      `COPY text.txt /${name}.txt`,
+      'CMD ["/x"]',
+    ]),
+    '',
+  ].join('\n'),
+  'compose.yaml': [
+    'services:',
+    ...services.flatMap((name) => [
+      `  ${name}:`,
+      `    image: project-${name}:local`,
+      `    build: {context: ., target: ${name}}`,
+    ]),
+    '  database:',
+    '    image: postgres:17',
+    '',
+  ].join('\n'),
+  'docker-bake.hcl': [
+    'group "both" { targets = ["one", "two"] }',
+    'target "one" {',
+    '  target = "api"',
+    '  tags = ["one:local", "one:other"]',
+    '  platforms = ["linux/s390x", "linux/arm64"]',
+    '  output = ["type=image"]',
+    '}',
+    'target "two" {',
+    '  target = "web"',
+    '  tags = ["Two:local"]',
+    '}',
+    'target "nameless" { target = "web" }',
+    'target "twin" {',
+    '  target = "web"',
+    '  tags = ["one:other"]',
+    '}',
+    '',
+  ].join('\n'),
+};
+const place = (name: string): string => join(engines.directory, 'project', name);
+
+const exportOn = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
+  stepOn(
+    service,
+    engine,
+    'export-image',
+    { tarball: join(engines.directory, 'charon.tar'), ...inputs },
+    {},
+    { cwd: join(engines.directory, 'project') },
+  );
+const loadOn = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+  stepOn(service, engine, 'load-image', inputs);
+const namesOn = (engine: DockerEngine): readonly string[] =>
+  engine
+    .docker('image', 'ls', '--all', '--format', '{{.Repository}}:{{.Tag}}')
+    .trim()
+    .split('\n')
+    .filter((name) => name !== '')
+    .sort();
+
+describe.each(['classic', 'containerd'] as const)('built on the %s store', (store) => {
+  const other = store === 'classic' ? 'containerd' : 'classic';
+
+  test('a compose project’s images go over together, what they share once, and are what the file calls them', async () => {
+    const exported = await exportOn(engines[store], { 'bake-files': 'compose.yaml' });
+    expect(exported.log).not.toContain('::error');
+    expect(exported.outputs['image']).toBe('project-api:local');
+    expect(Number(exported.outputs['tarball-size'])).toBeLessThan(baseBytes + 200_000);
+    expect(exported.outputs['executed-steps']).toBe('4');
+    // What was built stays in no engine: the handover has it.
+    expect(namesOn(engines[store])).toEqual([]);
+
+    const loaded = await loadOn(engines[other]);
+    expect(loaded.log).not.toContain('::error');
+    expect(namesOn(engines[other])).toEqual(services.map((name) => `project-${name}:local`));
+    for (const name of services) {
+      const label = engines[other].docker(
+        ...['image', 'inspect', '--format', '{{.Config.Labels.name}}', `project-${name}:local`],
+      );
+      expect(label.trim()).toBe(name);
+    }
+    // The layer that they share came once.
+    expect(Number(loaded.outputs['size'])).toBeLessThan(baseBytes + 200_000);
+  });
+
+  test('a bake file’s group, under all of its names, for the platform that is asked for', async () => {
+    const exported = await exportOn(engines[store], { 'bake-targets': 'both', 'bake-set': 'two.labels.set=yes' });
+    expect(exported.log).not.toContain('::error');
+    expect(exported.outputs['platform']).toBe('linux/amd64');
+    const loaded = await loadOn(engines[other]);
+    expect(loaded.log).not.toContain('::error');
+    expect(namesOn(engines[other])).toEqual(['one:local', 'one:other', 'two:local']);
+    expect(
+      engines[other].docker('image', 'inspect', '--format', '{{index .Config.Labels "set"}}', 'two:local').trim(),
+    ).toBe('yes');
+  });
+});
+
+test('the joined action builds a compose project once, and has its images in the engine of both jobs', async () => {
+  const inputs = { 'bake-files': 'compose.yaml', tarball: join(engines.directory, 'charon.tar') };
+  const more = { cwd: join(engines.directory, 'project') };
+  for (const store of ['classic', 'containerd'] as const) {
+    const outcome = await stepOn(service, engines[store], '.', inputs, {}, more);
+    expect(outcome.log).not.toContain('::error');
+    expect(namesOn(engines[store])).toEqual(services.map((name) => `project-${name}:local`));
+  }
+  expect(service.artifacts.map(({ name }) => name)).toEqual(['docker-image']);
+});
+
+test.each([
+  ['a target that isn’t there', { 'bake-targets': 'nope' }, 'nope'],
+  ['a file that isn’t there', { 'bake-files': 'nope.hcl' }, 'nope.hcl'],
+  ['a target without a name', { 'bake-targets': 'nameless' }, 'nameless has no tags'],
+  ['two targets of one name', { 'bake-targets': 'one,twin' }, 'one:other is the name of two'],
+])('%s is told before anything is built', async (_, inputs, told) => {
+  const outcome = await exportOn(engines.containerd, inputs);
+  expect(errorCode(outcome)).toBe('invalid-input');
+  expect(errorMessage(outcome)).toContain(told);
+  expect(outcome.outputs['run-integration']).toBe('false');
+  expect(service.artifacts).toEqual([]);
+  expect(outcome.leftInTemp).toEqual([]);
+});
+
+test('a target that doesn’t build ends the export, in BuildKit’s words, and nothing is left', async () => {
+  writeFileSync(
+    place('broken.hcl'),
+    'target "broken" {\n  dockerfile-inline = "FROM scratch\\nCOPY nope /"\n  tags = ["b:1"]\n}\n',
+  );
+  const outcome = await exportOn(engines.containerd, { 'bake-files': 'broken.hcl', 'bake-targets': 'broken' });
+  expect(errorCode(outcome)).toBe('build-failed');
+  expect(errorMessage(outcome)).toContain('docker buildx bake failed');
+  expect(service.artifacts).toEqual([]);
+  expect(outcome.leftInTemp).toEqual([]);
+});

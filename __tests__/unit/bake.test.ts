@@ -1,0 +1,133 @@
+import { describe, expect, test } from '@jest/globals';
+import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
+import type { BakeInputs, ExportInputs } from '../../export-image/inputs.ts';
+import { bakeArguments, bakePrintArguments, type BakeSource, planBake } from '../../export-image/plan/bake.ts';
+import { describeSource, planExport } from '../../export-image/plan/plan.ts';
+import { parseBakeFile } from '../../shared/docker/buildx.ts';
+import { parsePlatform } from '../../shared/image/platform.ts';
+
+const nothing: BakeInputs = { targets: [], files: [], set: [] };
+// As action.yml has it.
+const inputs: ExportInputs = { ...defaults, build: { ...build, context: '.' } };
+const plan = (bake: Partial<BakeInputs>, change: Partial<ExportInputs> = {}): BakeSource | undefined =>
+  planBake({ ...inputs, ...change, bake: { ...nothing, ...bake } });
+
+describe('what is built of a bake file', () => {
+  test('nothing, where no bake file is asked for', () => {
+    expect(plan({})).toBeUndefined();
+  });
+
+  test('the targets that are named; and what buildx builds by itself where none is', () => {
+    expect(plan({ targets: ['api', 'web'] })?.targets).toEqual(['api', 'web']);
+    expect(plan({ files: ['compose.yaml'] })?.targets).toEqual(['default']);
+  });
+
+  test('the plan has no reference: the file names the images', () => {
+    const planned = planExport({ ...inputs, bake: { ...nothing, targets: ['api'] } }, facts);
+    expect(planned).toMatchObject({ kind: 'bake', reference: undefined, tags: [] });
+    expect(describeSource(planned.source)).toBe('the targets api of a bake file');
+  });
+
+  test.each(['--print', 'https://example.com/repo.git', 'a b', '../x'])(
+    'what is no target’s name is refused: %s',
+    (name) => {
+      expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not the name of a target`);
+    },
+  );
+
+  test.each<readonly [string, Partial<ExportInputs>]>([
+    ['image', { image: 'app:local' }],
+    ['tags', { tags: 'auto' }],
+    ['branch-label', { branchLabel: 'io.branch' }],
+    ['source-image', { sourceImage: 'a:1' }],
+    ['source-tarball', { sourceTarball: 'a.tar' }],
+    ['further-images', { furtherImages: ['a:1'] }],
+    ['push', { push: { ...inputs.push, enabled: true } }],
+    ['engine', { engine: 'podman' }],
+    ['context', { build: { ...inputs.build, context: 'app' } }],
+    ['file', { build: { ...inputs.build, file: 'x' } }],
+    ['target', { build: { ...inputs.build, target: 'x' } }],
+    ['build-args', { build: { ...inputs.build, buildArgs: ['a=b'] } }],
+    ['build-contexts', { build: { ...inputs.build, buildContexts: ['a=b'] } }],
+    ['labels', { build: { ...inputs.build, labels: ['a=b'] } }],
+    ['secrets', { build: { ...inputs.build, secrets: ['a=b'] } }],
+    ['secret-files', { build: { ...inputs.build, secretFiles: ['a=b'] } }],
+    ['secret-envs', { build: { ...inputs.build, secretEnvs: ['a=b'] } }],
+    ['ssh', { build: { ...inputs.build, ssh: ['default'] } }],
+    ['cache-from', { build: { ...inputs.build, cacheFrom: ['type=gha'] } }],
+    ['cache-to', { build: { ...inputs.build, cacheTo: ['type=gha'] } }],
+    ['network', { build: { ...inputs.build, network: 'host' } }],
+    ['add-hosts', { build: { ...inputs.build, addHosts: ['a:1'] } }],
+    ['shm-size', { build: { ...inputs.build, shmSize: '1g' } }],
+    ['ulimit', { build: { ...inputs.build, ulimit: ['a=1'] } }],
+  ])('`%s`, which would be passed over, is refused', (name, change) => {
+    expect(() => plan({ targets: ['api'] }, change)).toThrow(`\`${name}\` is given together with a bake file`);
+  });
+});
+
+describe('the arguments of buildx bake', () => {
+  const source: BakeSource = {
+    kind: 'bake',
+    targets: ['default'],
+    files: ['compose.yaml', 'docker-bake.hcl'],
+    set: ['*.args.V=1', 'api.tags=x', '*.platform=linux/s390x', 'web.output=type=tar,dest=x'],
+    builder: 'big',
+    noCache: true,
+    pull: true,
+    allow: ['network.host'],
+  };
+
+  test('to see what would be built, with all that is changed', () => {
+    expect(bakePrintArguments(source)).toEqual([
+      ...['--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
+      ...source.set.flatMap((item) => ['--set', item]),
+      ...['--print', '--', 'default'],
+    ]);
+  });
+
+  test('to build: each target into its own place; names, platform and outputs of the file are ours', () => {
+    const compression = { format: 'zstd', level: 1 } as const;
+    const layout = { kind: 'oci-layout', directory: '/tmp/a,b', compression } as const;
+    const outputs = [
+      { target: 'api', name: 'baked:0', exporter: layout },
+      { target: 'web', name: 'baked:1', exporter: 'engine' },
+    ] as const;
+    expect(bakeArguments(source, parsePlatform('linux/arm64'), outputs, '/tmp')).toEqual([
+      ...['--builder', 'big', '--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
+      ...['--set', '*.args.V=1', '--set', '*.platform=linux/arm64'],
+      ...['--set', 'api.tags=baked:0'],
+      ...['--set', 'api.output=type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/a,b"'],
+      ...['--set', 'web.tags=baked:1', '--set', 'web.output=type=docker'],
+      ...['--provenance=false', '--sbom=false', '--no-cache', '--pull'],
+      ...['--allow', 'network.host', '--allow', 'fs.write=/tmp', '--', 'api', 'web'],
+    ]);
+  });
+});
+
+describe('what buildx says of a bake file', () => {
+  const json = JSON.stringify({
+    group: { default: { targets: ['all', 'db'] }, all: { targets: ['web', 'api', 'web'] }, db: { targets: ['db'] } },
+    target: { api: { tags: ['api:1', 'api:2'] }, web: { tags: ['web:1'] }, db: {}, base: { tags: ['base:1'] } },
+  });
+  const [api, web, db] = [
+    { name: 'api', tags: ['api:1', 'api:2'] },
+    { name: 'web', tags: ['web:1'] },
+    { name: 'db', tags: [] },
+  ];
+
+  test.each([
+    ['a target', ['api'], [api]],
+    ['groups in groups, each target once, and one that is called like its group', ['default'], [web, api, db]],
+    ['targets in the order they are asked for', ['db', 'api', 'default'], [db, api, web]],
+    ['a target that isn’t there', ['api', 'nope'], undefined],
+  ])('%s', (_, names, expected) => {
+    expect(parseBakeFile(json, names)).toEqual(expected);
+  });
+
+  test.each(['', 'null', '[]', '{}', '{"target":[]}', '{"target":{"api":1}}', '{"group":{"api":{}},"target":{}}'])(
+    'what is no bake file tells nothing: %s',
+    (text) => {
+      expect(parseBakeFile(text, ['api'])).toBeUndefined();
+    },
+  );
+});

@@ -1,0 +1,142 @@
+import type { ExportInputs } from '../inputs.ts';
+import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
+
+/** Targets of a bake file (or services of a compose file), which says how they are built and what they are called. */
+export interface BakeSource {
+  readonly kind: 'bake';
+  /** Targets and groups, in the order they were asked for. */
+  readonly targets: readonly string[];
+  readonly files: readonly string[];
+  /** What is changed in the file, as `docker buildx bake --set` takes it. */
+  readonly set: readonly string[];
+  readonly builder: string | undefined;
+  readonly noCache: boolean;
+  readonly pull: boolean;
+  readonly allow: readonly string[];
+}
+
+// What buildx builds when nobody names a target.
+const everything = ['default'] as const;
+const workspace = '.';
+
+/**
+ * @returns undefined when no bake file is asked for
+ * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ */
+export function planBake(inputs: ExportInputs): BakeSource | undefined {
+  const { targets, files, set } = inputs.bake;
+  if (targets.length + files.length + set.length === 0) return undefined;
+  const [misplaced] = withoutPlace(inputs);
+  if (misplaced !== undefined) throw notWithBake(misplaced);
+  const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
+  if (wrong !== undefined) {
+    throw new HandoverError(
+      'invalid-input',
+      `"${quoteForeign(wrong)}" in \`bake-targets\` is not the name of a target or group.`,
+      'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.',
+    );
+  }
+  const { builder, noCache, pull, allow } = inputs.build;
+  const named = targets.length === 0 ? everything : targets;
+  return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+}
+
+/** The inputs that are given, and would be passed over. */
+function withoutPlace(inputs: ExportInputs): readonly string[] {
+  const { build, push, engine } = inputs;
+  const given: readonly (readonly [string, boolean])[] = [
+    ['image', inputs.image !== undefined],
+    ['tags', inputs.tags !== undefined],
+    ['branch-label', inputs.branchLabel !== undefined],
+    ['source-image', inputs.sourceImage !== undefined],
+    ['source-tarball', inputs.sourceTarball !== undefined],
+    ['further-images', inputs.furtherImages.length > 0],
+    ['push', push.enabled],
+    ['engine', engine !== 'docker'],
+    ['context', build.context !== workspace],
+    ['file', build.file !== undefined],
+    ['target', build.target !== undefined],
+    ['build-args', build.buildArgs.length > 0],
+    ['build-contexts', build.buildContexts.length > 0],
+    ['labels', build.labels.length > 0],
+    ['secrets', build.secrets.length > 0],
+    ['secret-files', build.secretFiles.length > 0],
+    ['secret-envs', build.secretEnvs.length > 0],
+    ['ssh', build.ssh.length > 0],
+    ['cache-from', !isOnlyAutomatic(build.cacheFrom)],
+    ['cache-to', build.cacheTo.length > 0],
+    ['network', build.network !== undefined],
+    ['add-hosts', build.addHosts.length > 0],
+    ['shm-size', build.shmSize !== undefined],
+    ['ulimit', build.ulimit.length > 0],
+  ];
+  return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+}
+
+const hints: Readonly<Record<string, string>> = {
+  image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
+  tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+  push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+  engine: 'Remove it: buildx needs Docker.',
+};
+
+function notWithBake(input: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`,
+    hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`,
+  );
+}
+
+/** The arguments of `docker buildx bake` that show what it would build. */
+export function bakePrintArguments(source: BakeSource): readonly string[] {
+  return [...selection(source, source.set), '--print', '--', ...source.targets];
+}
+
+/** What one target of a bake file writes. */
+export interface BakeOutput {
+  readonly target: string;
+  /** What the image is called meanwhile; the names in the file are for others to give. */
+  readonly name: string;
+  readonly exporter: Extract<Exporter, { kind: 'oci-layout' }> | 'engine';
+}
+
+// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+
+/**
+ * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
+ * @param written the folder of those places, which buildx writes to only if it is allowed to
+ */
+export function bakeArguments(
+  source: BakeSource,
+  platform: Platform,
+  outputs: readonly BakeOutput[],
+  written: string,
+): readonly string[] {
+  const set = [
+    ...source.set.filter((item) => !ours.test(item)),
+    `*.platform=${formatPlatform(platform)}`,
+    ...outputs.flatMap(({ target, name, exporter }) => [
+      `${target}.tags=${name}`,
+      `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
+    ]),
+  ];
+  return [
+    ...(source.builder === undefined ? [] : ['--builder', source.builder]),
+    ...selection(source, set),
+    ...['--provenance=false', '--sbom=false'],
+    ...(source.noCache ? ['--no-cache'] : []),
+    ...(source.pull ? ['--pull'] : []),
+    ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
+    '--',
+    ...outputs.map(({ target }) => target),
+  ];
+}
+
+function selection({ files }: BakeSource, set: readonly string[]): readonly string[] {
+  return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
+}
