@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type Engines, type Inputs, namesOn, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // A compose project and a bake file: their images in one handover, built in one go.
@@ -84,13 +84,6 @@ const exportOn = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
   );
 const loadOn = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
-const namesOn = (engine: DockerEngine): readonly string[] =>
-  engine
-    .docker('image', 'ls', '--all', '--format', '{{.Repository}}:{{.Tag}}')
-    .trim()
-    .split('\n')
-    .filter((name) => name !== '')
-    .sort();
 
 describe.each(['classic', 'containerd'] as const)('built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';

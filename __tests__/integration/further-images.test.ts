@@ -7,6 +7,7 @@ import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
   type Inputs,
+  namesOn,
   startArtifactService,
   startEngines,
   stepOn,
@@ -41,14 +42,6 @@ const idIn = (store: Store, { configDigest, manifestDigest }: FixtureImage): Dig
   store === 'classic' ? configDigest : manifestDigest;
 const idOf = (engine: DockerEngine, name: string): string =>
   engine.docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
-/** All names in the engine, ours and dangling ones included. */
-const listed = (engine: DockerEngine): readonly string[] =>
-  engine
-    .docker('image', 'ls', '--all', '--format', '{{.Repository}}:{{.Tag}}')
-    .trim()
-    .split('\n')
-    .filter((name) => name !== '')
-    .sort();
 const load = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
@@ -111,7 +104,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
           expect(outcome.log).not.toContain('::error');
           expect(outcome.outputs).toMatchObject({ image: name, 'config-digest': image.configDigest, loaded });
           expect(idOf(engine, name)).toBe(idIn(store, image));
-          expect(listed(engine)).toEqual([name]);
+          expect(namesOn(engine)).toEqual([name]);
         }
         engine.docker('image', 'rm', name);
         const wrong = await load(engine, { overlap, image: name, 'expected-config-digest': other.configDigest });
@@ -119,7 +112,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         expect(errorMessage(wrong)).toContain(image.configDigest);
         const built = await load(engine, { overlap, image: name, 'expected-revision': '000000' });
         expect(errorCode(built)).toBe('revision-mismatch');
-        expect(listed(engine)).toEqual([]);
+        expect(namesOn(engine)).toEqual([]);
       }
     },
     120_000,
@@ -132,7 +125,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       await publish(service, { tarball, record: said });
       const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
       expect(outcome.log).not.toContain('::error');
-      expect(listed(engine)).toEqual([named.first, named.second]);
+      expect(namesOn(engine)).toEqual([named.first, named.second]);
       expect(idOf(engine, named.first)).toBe(idIn(store, first));
       expect(idOf(engine, named.second)).toBe(idIn(store, second));
       engine.docker('image', 'rm', named.first, named.second);
@@ -163,7 +156,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(outcome.exitCode).toBe(1);
       expect(['artifact-corrupt', 'image-mismatch', 'tarball-invalid']).toContain(errorCode(outcome));
       expect(errorMessage(outcome)).toContain(named.first);
-      expect(listed(engine)).toEqual([named.first]);
+      expect(namesOn(engine)).toEqual([named.first]);
       expect(idOf(engine, named.first)).toBe(idIn(store, before));
     }
   }, 60_000);
@@ -191,7 +184,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       for (const inputs of [{ overlap }, { overlap, image: named.first }]) {
         const outcome = await load(engine, inputs);
         expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
-        const names = listed(engine);
+        const names = namesOn(engine);
         if (outcome.exitCode !== 0) {
           expect([what, errorCode(outcome), ...names]).toEqual([what, 'artifact-corrupt']);
           continue;
@@ -218,12 +211,12 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       const outcome = await load(engine, inputs);
       expect(outcome.exitCode).toBe(1);
       expect(['artifact-corrupt', 'tarball-invalid']).toContain(errorCode(outcome));
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     }
     const chosen = await load(engine, { overlap, image: named.first });
     if (chosen.exitCode === 0) expect(idOf(engine, named.first)).toBe(idIn(store, first));
     else expect(errorCode(chosen)).toBe('artifact-corrupt');
-    expect(listed(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
+    expect(namesOn(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
   }, 60_000);
 
   test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
@@ -234,7 +227,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       await publish(service, { tarball, record: { ...record, further: said } });
       const outcome = await load(engine, { overlap });
       expect(errorCode(outcome)).toBe('artifact-corrupt');
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     }
   }, 120_000);
 
@@ -247,9 +240,9 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       for (const hex of [id, id.slice(0, 12), id.slice(0, 4)]) {
         await publish(service, { tarball, record: { ...record, references: [`${prefix}${hex}`] } });
         const outcome = await load(engine, { overlap });
-        expect([hex, errorCode(outcome), ...listed(engine)]).toEqual([hex, 'artifact-corrupt']);
+        expect([hex, errorCode(outcome), ...namesOn(engine)]).toEqual([hex, 'artifact-corrupt']);
         const asked = await load(engine, { overlap, image: `${prefix}${hex}` });
-        expect([hex, errorCode(asked), ...listed(engine)]).toEqual([hex, 'invalid-input']);
+        expect([hex, errorCode(asked), ...namesOn(engine)]).toEqual([hex, 'invalid-input']);
       }
     },
     60_000,

@@ -7,6 +7,7 @@ import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
   type Inputs,
+  namesOn,
   startArtifactService,
   startEngines,
   stepOn,
@@ -40,14 +41,6 @@ const idIn = (store: 'classic' | 'containerd', { configDigest, manifestDigest }:
   store === 'classic' ? configDigest : manifestDigest;
 const idOf = (engine: DockerEngine, name: string): string =>
   engine.docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
-/** All names in the engine, ours and dangling ones included. */
-const listed = (engine: DockerEngine): readonly string[] =>
-  engine
-    .docker('image', 'ls', '--all', '--format', '{{.Repository}}:{{.Tag}}')
-    .trim()
-    .split('\n')
-    .filter((name) => name !== '')
-    .sort();
 const load = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
@@ -87,7 +80,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       const outcome = await load(engine, { ...inputs, overlap });
       expect(outcome.exitCode).toBe(1);
       expect(errorCode(outcome)).toBe('artifact-corrupt');
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     },
     60_000,
   );
@@ -105,7 +98,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(errorCode(outcome)).toBe('artifact-corrupt');
       expect(idOf(engine, 'charon:local')).toBe(idIn(store, other));
     }
-    expect(listed(engine)).toEqual(names);
+    expect(namesOn(engine)).toEqual(names);
   }, 60_000);
 
   test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
@@ -117,7 +110,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(errorCode(digest)).toBe('image-mismatch');
       expect(errorMessage(digest)).toContain(other.configDigest);
       expect(errorCode(await load(engine, { 'expected-revision': 'abc123', overlap }))).toBe('revision-mismatch');
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     }
   }, 60_000);
 
@@ -144,7 +137,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
     if (outcome.exitCode === 0) expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
     else expect(errorCode(outcome)).toBe('artifact-corrupt');
-    expect(listed(engine)).toEqual(outcome.exitCode === 0 ? names : []);
+    expect(namesOn(engine)).toEqual(outcome.exitCode === 0 ? names : []);
   }, 60_000);
 
   test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
@@ -157,12 +150,12 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect([what, told]).toEqual([what, expect.stringMatching(oneOf(['the image', ...lieCodes]))]);
       expect([what, outcome.log]).toEqual([what, expect.not.stringContaining('defect')]);
       if (outcome.exitCode !== 0) {
-        expect([what, ...listed(engine)]).toEqual([what]);
+        expect([what, ...namesOn(engine)]).toEqual([what]);
         continue;
       }
       const name = outcome.outputs['image'] ?? '';
       expect([what, idOf(engine, name)]).toEqual([what, idIn(store, image)]);
-      expect([what, ...listed(engine)]).toEqual([what, name]);
+      expect([what, ...namesOn(engine)]).toEqual([what, name]);
       engine.docker('image', 'rm', name);
     }
   }, 180_000);
@@ -247,7 +240,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
   /** Only what was planned has been named, and what was there is as it was. */
   const expectNames = (planned: readonly string[]): void => {
     const engine = engines[store];
-    expect(listed(engine)).toEqual([alpine, ...planned].sort());
+    expect(namesOn(engine)).toEqual([alpine, ...planned].sort());
     expect(idOf(engine, alpine)).toBe(idIn(store, stranger));
     for (const name of planned) expect(idOf(engine, name)).toBe(idIn(store, image));
   };
@@ -343,13 +336,13 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
       expect(outcome.outputs['config-digest']).toBe(plain.configDigest);
       const labels = engine.docker('image', 'inspect', '--format', '{{json .Config.Labels}}', 'charon:local');
       expect(JSON.parse(labels)).toEqual({ 'org.opencontainers.image.revision': 'abc123' });
-      expect(listed(engine)).toEqual(names);
+      expect(namesOn(engine)).toEqual(names);
       engine.docker('image', 'rm', 'charon:local');
 
       await publish(service, { tarball: podmanTarball(imposter, names), record });
       const swapped = await load(engine, { 'expected-config-digest': plain.configDigest });
       expect(['artifact-corrupt', 'image-mismatch']).toContain(errorCode(swapped));
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     }
   }, 60_000);
 
@@ -364,7 +357,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
       const outcome = await load(engine, { 'expected-config-digest': plain.configDigest });
       expect(outcome.exitCode).toBe(1);
       expect(lieCodes).toContain(errorCode(outcome));
-      expect(listed(engine)).toEqual([]);
+      expect(namesOn(engine)).toEqual([]);
     }
   }, 60_000);
 });
