@@ -15,12 +15,12 @@ export interface DockerParts {
 }
 
 const wanted = [
-  ...['docker.io', 'docker-cli', 'docker-buildx', 'containerd', 'docker-registry', 'busybox-static'],
+  ...['docker.io', 'docker-cli', 'docker-buildx', 'docker-compose', 'containerd', 'docker-registry', 'busybox-static'],
   // docker-init of docker.io is a link to it.
   'tini-static',
 ] as const;
 const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl', 'ca-certificates'] as const;
-const ubuntu = ['docker.io', 'docker-buildx', 'docker-registry', 'busybox-static'] as const;
+const ubuntu = ['docker.io', 'docker-buildx', 'docker-compose-v2', 'docker-registry', 'busybox-static'] as const;
 
 /** Where all that dev/ brings to this machine is kept from one run to the next. */
 export const cacheRoot = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover');

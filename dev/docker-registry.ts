@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dockerParts } from './docker-packages.ts';
 import { freePort } from './free-port.ts';
+import { goPart } from './go-parts.ts';
 import { endChild, spawnOwn, whenWeEnd } from './own-processes.ts';
 
 /** A registry of our own on the loopback interface. */
@@ -22,7 +23,12 @@ export interface Login {
   readonly password: string;
 }
 
+/** Registries that others have written: CNCF's distribution, as the distribution packages it, and zot, built from its source. */
+export const registrySoftware = ['docker-registry', 'zot'] as const;
+
 export interface RegistryOptions {
+  /** Otherwise docker-registry. For zot there is no `tokens`. */
+  readonly software?: (typeof registrySoftware)[number];
   /** Anybody may push and pull, unless there is one. */
   readonly login?: Login;
   /** Paths, in PEM; without them it speaks plain HTTP. */
@@ -38,20 +44,13 @@ export interface RegistryOptions {
 
 /** Starts it with an empty storage. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
-  const { tls } = options;
-  const { path } = await dockerParts();
   const root = mkdtempSync(join(tmpdir(), 'ih-registry-'));
   const remove = (): void => rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   const address = `127.0.0.1:${String(await freePort())}`;
-  const config = join(root, 'config.yml');
-  const storage = `storage:\n  filesystem:\n    rootdirectory: ${join(root, 'data')}\n  delete:\n    enabled: true\n`;
-  const secure = tls === undefined ? '' : `  tls:\n    certificate: ${tls.cert}\n    key: ${tls.key}\n`;
-  const http = `http:\n  addr: ${address}\n${secure}`;
-  writeFileSync(config, `version: 0.1\nlog:\n  level: error\n${storage}${http}${authentication(root, options)}`);
-  const child = spawnOwn('docker-registry', ['serve', config], {
-    env: { ...process.env, PATH: path },
-    stdio: 'ignore',
-  });
+  const child =
+    options.software === 'zot'
+      ? await startZot(root, address, options)
+      : await startDistribution(root, address, options);
   const forget = whenWeEnd(() => {
     child.kill('SIGKILL');
     remove();
@@ -70,18 +69,48 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   return { address, stop };
 }
 
+async function startDistribution(root: string, address: string, options: RegistryOptions): Promise<ChildProcess> {
+  const { tls } = options;
+  const { path } = await dockerParts();
+  const config = join(root, 'config.yml');
+  const storage = `storage:\n  filesystem:\n    rootdirectory: ${join(root, 'data')}\n  delete:\n    enabled: true\n`;
+  const secure = tls === undefined ? '' : `  tls:\n    certificate: ${tls.cert}\n    key: ${tls.key}\n`;
+  const http = `http:\n  addr: ${address}\n${secure}`;
+  writeFileSync(config, `version: 0.1\nlog:\n  level: error\n${storage}${http}${authentication(root, options)}`);
+  return spawnOwn('docker-registry', ['serve', config], { env: { ...process.env, PATH: path }, stdio: 'ignore' });
+}
+
+async function startZot(root: string, at: string, { login, tls }: RegistryOptions): Promise<ChildProcess> {
+  const program = join(await goPart('zot'), 'zot');
+  const [address, port] = at.split(':');
+  const http = {
+    address,
+    port,
+    ...(tls === undefined ? {} : { tls }),
+    ...(login === undefined ? {} : { auth: { htpasswd: { path: passwordFile(root, login) } } }),
+  };
+  const config = join(root, 'config.json');
+  const storage = { rootDirectory: join(root, 'data') };
+  writeFileSync(config, JSON.stringify({ distSpecVersion: '1.0.1-dev', storage, http, log: { level: 'error' } }));
+  return spawnOwn(program, ['serve', config], { stdio: 'ignore' });
+}
+
 function authentication(root: string, { login, tokens }: RegistryOptions): string {
   if (tokens !== undefined) {
     const { realm, service, issuer, cert } = tokens;
     return `auth:\n  token:\n    realm: ${realm}\n    service: ${service}\n    issuer: ${issuer}\n    rootcertbundle: ${cert}\n`;
   }
   if (login === undefined) return '';
+  return `auth:\n  htpasswd:\n    realm: test\n    path: ${passwordFile(root, login)}\n`;
+}
+
+function passwordFile(root: string, login: Login): string {
   const file = join(root, 'htpasswd');
-  // The registry takes bcrypt only, which Node doesn't have; every Debian's perl has it from the C library.
+  // Registries take bcrypt only, which Node doesn't have; every Debian's perl has it from the C library.
   const salt = `$2b$05$${randomBytes(16).toString('hex').slice(0, 22)}`;
   const hash = execFileSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', login.password, salt]).toString();
   writeFileSync(file, `${login.user}:${hash}\n`);
-  return `auth:\n  htpasswd:\n    realm: test\n    path: ${file}\n`;
+  return file;
 }
 
 async function answering(address: string, child: ChildProcess): Promise<void> {

@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Citation, citationsOf } from './test-titles.ts';
+import { type Citation, citationsOf, citationsOfScenarios } from './test-titles.ts';
 
 // docs/requirements-coverage.md is made of docs/requirements.json and of the names of the tests.
 
@@ -11,8 +11,6 @@ const table = join(root, 'docs', 'requirements-coverage.md');
 interface Requirement {
   readonly id: string;
   readonly text: string;
-  /** The row is shown by an example workflow; a test may name it, but needn't. */
-  readonly byExample: boolean;
 }
 
 /** A citation, and the file it stands in, such as `unit/plans.test.ts`. */
@@ -41,9 +39,7 @@ export function complaints(requirements: readonly Requirement[], proofs: readonl
   const rows = new Set(requirements.map(({ id }) => id));
   const named = new Set(proofs.flatMap(({ ids }) => ids));
   return [
-    ...requirements
-      .filter(({ id, byExample }) => !byExample && !named.has(id))
-      .map(({ id, text }) => `${id} (${text}): no test names it`),
+    ...requirements.filter(({ id }) => !named.has(id)).map(({ id, text }) => `${id} (${text}): no test names it`),
     ...proofs.flatMap(({ file, title, ids }) =>
       ids.filter((id) => !rows.has(id)).map((id) => `${file} › ${title}: there is no requirement ${id}`),
     ),
@@ -51,10 +47,9 @@ export function complaints(requirements: readonly Requirement[], proofs: readonl
 }
 
 function coverage(requirements: readonly Requirement[], proofs: readonly Proof[]): string {
-  const rows = requirements.map(({ id, text, byExample }) => {
+  const rows = requirements.map(({ id, text }) => {
     const tests = proofs.filter(({ ids }) => ids.includes(id)).map(({ file, title }) => cell(`${file} › ${title}`));
-    const cells = [...(byExample ? ['*comes with the example workflows*'] : []), ...tests];
-    return `| ${id} | ${cell(text)} | ${cells.join('<br>')} |`;
+    return `| ${id} | ${cell(text)} | ${tests.join('<br>')} |`;
   });
   return [
     '# What proves what',
@@ -77,12 +72,17 @@ function cell(text: string): string {
 }
 
 function readProofs(): readonly Proof[] {
-  return globSync('__tests__/**/*.test.ts', { cwd: root })
-    .sort()
-    .flatMap((path) => {
-      const file = path.replace(/^__tests__[/\\]/, '');
-      return citationsOf(readFileSync(join(root, path), 'utf8')).map((citation) => ({ ...citation, file }));
-    });
+  const proofs = (pattern: string, read: (source: string) => readonly Citation[]): readonly Proof[] =>
+    globSync(pattern, { cwd: root })
+      .sort()
+      .flatMap((path) => {
+        const file = path.replace(/^__tests__[/\\]/, '');
+        return read(readFileSync(join(root, path), 'utf8')).map((citation) => ({ ...citation, file }));
+      });
+  return [
+    ...proofs('__tests__/**/*.test.ts', citationsOf),
+    ...proofs('__tests__/e2e/scenarios/*.ts', citationsOfScenarios),
+  ];
 }
 
 function readRequirements(): readonly Requirement[] {
@@ -91,7 +91,7 @@ function readRequirements(): readonly Requirement[] {
   return value.map((row: unknown) => {
     const [id, text] = [member(row, 'id'), member(row, 'text')];
     if (typeof id !== 'string' || typeof text !== 'string') throw new Error('docs/requirements.json: id and text');
-    return { id, text, byExample: member(row, 'with') === 'examples' };
+    return { id, text };
   });
 }
 

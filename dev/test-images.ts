@@ -99,8 +99,9 @@ function baseStage(megabytes: number): readonly string[] {
 }
 
 // Bytes that don't compress, the same ones every time: the key stream of a cipher with a fixed key.
-function writeNoise(file: string, megabytes: number): void {
-  const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, 1), Buffer.alloc(16));
+/** Writes a file that doesn't compress, the same for the same seed. */
+export function writeNoise(file: string, megabytes: number, seed = 1): void {
+  const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, seed), Buffer.alloc(16));
   const zeros = Buffer.alloc(1e6);
   writeFileSync(file, '');
   for (let done = 0; done < megabytes; done += 1) appendFileSync(file, cipher.update(zeros));

@@ -29,6 +29,18 @@ export function citationsOf(source: string): readonly Citation[] {
   return found;
 }
 
+/** Finds what the titles of end-to-end scenarios cite, in order. */
+export function citationsOfScenarios(source: string): readonly Citation[] {
+  const found: Citation[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isPropertyAssignment(node) && ts.isIdentifier(node.name) && node.name.text === 'title')
+      found.push(...cite(textOf(node.initializer) ?? ''));
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile('scenario.ts', source, ts.ScriptTarget.Latest));
+  return found;
+}
+
 function citationsOfCall(call: ts.CallExpression): readonly Citation[] {
   const title = textOf(call.arguments[0]);
   if (title === undefined) return [];

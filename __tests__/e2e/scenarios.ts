@@ -33,13 +33,11 @@ export const scenarios: readonly Scenario[] = [
   officialClient,
   otherRun,
   thirdParty,
-  examples,
+  ...examples,
 ];
 
 /** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
 export const notRunHere: Readonly<Record<string, string>> = {
-  'docs/recipes.md#Hand over a compose project or a bake file':
-    'docker compose isn’t here: __tests__/integration/bake.test.ts builds and loads a compose project on both stores',
   'docs/recipes.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
   'docs/recipes.md#Load it straight into kind, k3d or a containerd':
     'kind’s node image can’t be fetched here: __tests__/integration/nodes.test.ts has nodes with a real containerd',

@@ -132,7 +132,15 @@ function runWorkflow({
   };
   const args = [
     ...[event?.name ?? 'push', '--directory', repository, '--workflows', workflow, '--eventpath', payload],
-    ...['--platform', 'ubuntu-latest=-self-hosted', '--no-skip-checkout', '--container-daemon-socket', '-'],
+    ...[
+      '--platform',
+      'ubuntu-latest=-self-hosted',
+      '--platform',
+      'self-hosted=-self-hosted',
+      '--no-skip-checkout',
+      '--container-daemon-socket',
+      '-',
+    ],
     ...['--action-cache-path', cache, '--cache-server-addr', '127.0.0.1'],
     ...['--cache-server-path', join(folder, 'cache'), '--secret', `GITHUB_TOKEN=${service.rest.token}`],
     ...Object.entries(github).flatMap(([name, value]) => ['--env', `${name}=${value}`]),

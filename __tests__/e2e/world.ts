@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -99,6 +100,7 @@ function clear(engine: DockerEngine): void {
       .filter((line) => line !== '');
   const containers = ids('ps', '--all', '--quiet');
   if (containers.length > 0) engine.docker('rm', '--force', '--volumes', ...containers);
+  engine.docker('network', 'prune', '--force');
   const references = ids('image', 'ls', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
     .map((line) => line.split(' '))
     .filter(([reference]) => reference !== imageOfBuildKit)
@@ -137,7 +139,7 @@ function linkStandIns(directory: string): string {
 
 /**
  * The programs in which one job's runner differs from another's on this one machine: `docker`, which speaks to the engine of that
- * runner with builders of its own, and `node`, which gets the token of that job, as actions do and `run:` steps don't.
+ * runner with builders of its own, `node`, which gets the token of that job, as actions do and `run:` steps don't, and `gh`.
  */
 function writePrograms(directory: string, engines: World['engines']): string {
   const folder = join(directory, 'programs');
@@ -158,6 +160,14 @@ function writePrograms(directory: string, engines: World['engines']): string {
   write('docker', [...ofTheJob, 'export BUILDX_CONFIG="$RUNNER_TEMP/.buildx"', `exec '${docker}' "$@"`]);
   // Actions look into docker's configuration, too.
   write('node', [...ofTheJob, '. "$E2E_JOBS/$GITHUB_JOB/variables"', `exec '${process.execPath}' "$@"`]);
+  // What the stand-in of actions/attest has put on its list.
+  write('gh', [
+    '[ "$1 $2 $4" = "attestation verify --repo" ] || { echo "unknown command: gh $*" >&2; exit 2; }',
+    '[ -n "$GH_TOKEN" ] || { echo "gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable." >&2; exit 4; }',
+    'digest="sha256:$(sha256sum "$3" | cut -d" " -f1)"',
+    'grep -qx "$digest" "$E2E_JOBS/attested" && echo "Loaded digest $digest for file://$3" && echo "✓ Verification succeeded!" && exit',
+    'echo "Error: no attestations found for subject $digest" >&2; exit 1',
+  ]);
   return folder;
 }
 
@@ -198,7 +208,7 @@ function commit(directory: string, files: Readonly<Record<string, string | undef
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-  cpSync(join(here, 'repository'), clone, { recursive: true, verbatimSymlinks: true });
+  cpSync(join(projectRoot, 'examples', 'app'), clone, { recursive: true, verbatimSymlinks: true });
   cpSync(join(directory, 'rootfs'), join(clone, 'rootfs'), { recursive: true, verbatimSymlinks: true });
   for (const [name, content] of Object.entries(files)) {
     const path = join(clone, name);
@@ -206,6 +216,13 @@ function commit(directory: string, files: Readonly<Record<string, string | undef
     if (content === undefined) rmSync(path, { recursive: true });
     else writeFileSync(path, content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
   }
+  // No registry here has the image.
+  const dockerfile = join(clone, 'Dockerfile');
+  if (existsSync(dockerfile))
+    writeFileSync(
+      dockerfile,
+      readFileSync(dockerfile, 'utf8').replace(/^FROM busybox (AS \w+)$/m, `FROM scratch $1\nCOPY rootfs /`),
+    );
   execFileSync('git', ['init', '--quiet', '--initial-branch=main', clone]);
   git('add', '--all');
   git('commit', '--quiet', '--message', 'A commit to be built');

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Inputs, startArtifactService, stepOn, testedDocker } from '../fixtures/engines.ts';
+import { halfOf, type Inputs, startArtifactService, stepOn, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
@@ -54,7 +54,7 @@ function fill(freeBytes: number): void {
   closeSync(file);
 }
 
-describe.each(['classic', 'containerd'] as const)('an engine of the %s store whose disk', (store) => {
+describe.each(halfOf(['classic', 'containerd']))('an engine of the %s store whose disk', (store) => {
   beforeEach(async () => void (engine = await startDockerEngine({ store, version: testedDocker(), folder })), 90_000);
 
   test.each([['true'], ['false']])(

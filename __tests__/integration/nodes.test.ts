@@ -127,7 +127,7 @@ function seed(): void {
 const seeded = { 'registry.example/db:1': older.manifestDigest };
 
 describe('into kind', () => {
-  test('every node has the very image from one download, by the name that Kubernetes looks for (S0.4)', async () => {
+  test('every node has the very image from one download, by the name that Kubernetes looks for (S0.4, S3.5)', async () => {
     await handOver();
     const downBefore = service.traffic.down;
     const outcome = await load({ 'expected-config-digest': image.configDigest });

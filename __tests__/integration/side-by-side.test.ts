@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 
 // What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
 
@@ -27,7 +27,7 @@ async function handOver(name: string): Promise<void> {
   engines.containerd.docker('image', 'rm', '-f', `${name}:local`);
 }
 
-test.each(['classic', 'containerd'] as const)(
+test.each(halfOf(['classic', 'containerd']))(
   'four loads at once into one %s engine, two of them of one artifact, one of them cancelled: each ends right (B.7)',
   async (store) => {
     const { docker, env } = engines[store];

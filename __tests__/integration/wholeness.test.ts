@@ -8,7 +8,7 @@ import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { readSmallTar } from '../../shared/tar/entries.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type Engines, halfOf, startArtifactService, startEngines, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
@@ -70,49 +70,58 @@ async function expectWhole(engine: DockerEngine, image: FixtureImage): Promise<v
   ctr('images', 'rm', '--sync', ...ctr('images', 'ls', '--quiet').trim().split('\n'));
 }
 
-describe.each(['true', 'false'])('overlap: %s', (overlap) => {
-  test.each(['classic', 'containerd'] as const)(
-    'the %s store had none of it, then has all of it already (B.9)',
-    async (store) => {
-      const engine = engines[store];
-      await load(engine, gzipped, name, overlap);
-      await expectWhole(engine, gzipped);
-      await load(engine, gzipped, name, overlap);
-      await expectWhole(engine, gzipped);
-    },
-    120_000,
-  );
+describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => {
+  const engine = (): DockerEngine => engines[store];
+
+  test('the store had none of it, then has all of it already (B.9)', async () => {
+    await load(engine(), gzipped, name, overlap);
+    await expectWhole(engine(), gzipped);
+    await load(engine(), gzipped, name, overlap);
+    await expectWhole(engine(), gzipped);
+  }, 120_000);
 
   test.each([
-    ['classic', 'uncompressed', 'gzip'],
-    ['classic', 'gzip', 'uncompressed'],
-    ['containerd', 'uncompressed', 'gzip'],
-    ['containerd', 'gzip', 'uncompressed'],
+    ['uncompressed', 'gzip'],
+    ['gzip', 'uncompressed'],
   ] as const)(
-    'the %s store had its layers %s, and gets it with %s layers (B.9)',
-    async (store, before, after) => {
-      const engine = engines[store];
+    'the store had its layers %s, and gets it with %s layers (B.9)',
+    async (before, after) => {
       const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
-      await load(engine, forms[before], 'base:local', overlap);
-      await load(engine, forms[after], name, overlap);
-      await expectWhole(engine, forms[after]);
-      engine.docker('image', 'rm', 'base:local');
-      await expectWhole(engine, forms[after]);
+      await load(engine(), forms[before], 'base:local', overlap);
+      await load(engine(), forms[after], name, overlap);
+      await expectWhole(engine(), forms[after]);
+      engine().docker('image', 'rm', 'base:local');
+      await expectWhole(engine(), forms[after]);
     },
     120_000,
   );
 
-  test.each(['classic', 'containerd'] as const)(
-    'the %s store had some of its layers in another form, and others as they are (B.9)',
-    async (store) => {
-      const engine = engines[store];
-      await load(engine, recompressed(gzipped, 2), 'base:local', overlap);
-      await load(engine, gzipped, name, overlap);
-      await expectWhole(engine, gzipped);
-    },
-    120_000,
-  );
+  test('the store had some of its layers in another form, and others as they are (B.9)', async () => {
+    await load(engine(), recompressed(gzipped, 2), 'base:local', overlap);
+    await load(engine(), gzipped, name, overlap);
+    await expectWhole(engine(), gzipped);
+  }, 120_000);
 
+  test('the store had all of its layers, of an image with another config (B.9)', async () => {
+    const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
+    for (const before of [other, recompressed(other)]) {
+      await load(engine(), before, 'base:local', overlap);
+      await load(engine(), gzipped, name, overlap);
+      await expectWhole(engine(), gzipped);
+      engine().docker('image', 'rm', 'base:local');
+      await expectWhole(engine(), gzipped);
+      engine().docker('system', 'prune', '-af');
+    }
+  }, 120_000);
+
+  test('an image with one layer twice (B.9)', async () => {
+    const twice = makeImage({ layers: 1, repeated: 2 });
+    await load(engine(), twice, name, overlap);
+    await expectWhole(engine(), twice);
+  }, 120_000);
+});
+
+describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
   test('on the containerd store what a pull has left in half is made whole (B.9)', async () => {
     const engine = engines.containerd;
     const pushed = `${registry.address}/org/half:${overlap}`;
@@ -125,23 +134,6 @@ describe.each(['true', 'false'])('overlap: %s', (overlap) => {
     await load(engine, gzipped, name, overlap);
     await expectWhole(engine, gzipped);
   }, 120_000);
-
-  test.each(['classic', 'containerd'] as const)(
-    'the %s store had all of its layers, of an image with another config (B.9)',
-    async (store) => {
-      const engine = engines[store];
-      const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
-      for (const before of [other, recompressed(other)]) {
-        await load(engine, before, 'base:local', overlap);
-        await load(engine, gzipped, name, overlap);
-        await expectWhole(engine, gzipped);
-        engine.docker('image', 'rm', 'base:local');
-        await expectWhole(engine, gzipped);
-        engine.docker('system', 'prune', '-af');
-      }
-    },
-    120_000,
-  );
 
   test('an image of the containerd store without any layer (B.9)', async () => {
     const empty = makeImage({ layers: 0 });
@@ -159,15 +151,4 @@ describe.each(['true', 'false'])('overlap: %s', (overlap) => {
       'empty export - not implemented',
     );
   }, 120_000);
-
-  test.each(['classic', 'containerd'] as const)(
-    'an image of the %s store with one layer twice (B.9)',
-    async (store) => {
-      const engine = engines[store];
-      const twice = makeImage({ layers: 1, repeated: 2 });
-      await load(engine, twice, name, overlap);
-      await expectWhole(engine, twice);
-    },
-    120_000,
-  );
 });

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
-import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
+import { type Registry, registrySoftware, startRegistry } from '../../dev/docker-registry.ts';
+import { whyNoGoParts } from '../../dev/go-parts.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { type ArtifactService, type Job, startArtifactService } from '../fakes/artifact-service/service.ts';
@@ -14,7 +15,7 @@ import { startTokenService, type TokenService } from '../fakes/registry/tokens.t
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// publish-image as it is built, against real registries (Debian's docker-registry): open, with a password, with a token service, with
+// publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
 // TLS, and with something before it that misbehaves.
 
 type Inputs = Readonly<Record<string, string>>;
@@ -87,172 +88,180 @@ async function expectAllOf({ blobs, manifestDigest }: FixtureImage): Promise<voi
   }
 }
 
-describe('one platform', () => {
-  test('the digest that is published is the one that was handed over, and so is each byte (S4.5)', async () => {
-    const exported = await handOver(image);
-    const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
-    expect(outcome.log).not.toContain('::error');
-    expect(outcome.outputs).toEqual({
-      digest: image.manifestDigest,
-      references: `${repository}:1.0\n${repository}:latest`,
-      'pushed-reference': `${repository}@${image.manifestDigest}`,
-      'subject-name': repository,
-      published: 'true',
-      'pushed-bytes': expect.stringMatching(/^\d{6,}$/),
-      'mounted-bytes': '0',
+const noZot = whyNoGoParts(['zot']);
+describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as const))('to %s', (software) => {
+  let registry: Registry;
+  beforeAll(async () => void (registry = await startRegistry({ software })), 600_000);
+  afterAll(() => registry.stop());
+  beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
+
+  describe('one platform', () => {
+    test('the digest that is published is the one that was handed over, and so is each byte (S4.5)', async () => {
+      const exported = await handOver(image);
+      const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs).toEqual({
+        digest: image.manifestDigest,
+        references: `${repository}:1.0\n${repository}:latest`,
+        'pushed-reference': `${repository}@${image.manifestDigest}`,
+        'subject-name': repository,
+        published: 'true',
+        'pushed-bytes': expect.stringMatching(/^\d{6,}$/),
+        'mounted-bytes': '0',
+      });
+      expect(exported.outputs['manifest-digest']).toBe(image.manifestDigest);
+      await expectAllOf(image);
+      for (const tag of ['1.0', 'latest'])
+        expect(digestOf(await get(`manifests/${tag}`, anyManifest))).toBe(image.manifestDigest);
+      expect(outcome.summary).toContain(`🚀 Published \`${repository}:1.0\``);
+      expect(outcome.leftInTemp).toEqual([]);
     });
-    expect(exported.outputs['manifest-digest']).toBe(image.manifestDigest);
-    await expectAllOf(image);
-    for (const tag of ['1.0', 'latest'])
-      expect(digestOf(await get(`manifests/${tag}`, anyManifest))).toBe(image.manifestDigest);
-    expect(outcome.summary).toContain(`🚀 Published \`${repository}:1.0\``);
-    expect(outcome.leftInTemp).toEqual([]);
-  });
 
-  test('what is there already isn’t sent again; a further tag costs no blob', async () => {
-    await handOver(image);
-    await publish();
-    const down = service.traffic.down;
-    const again = await publish();
-    expect(again.outputs).toMatchObject({ published: 'false', 'pushed-bytes': '0', digest: image.manifestDigest });
-    expect(again.summary).toContain('Was published already');
-    const tagged = await publish({ tags: `${repository}:2.0` });
-    expect(tagged.outputs).toMatchObject({ published: 'true', 'pushed-bytes': '0' });
-    expect(digestOf(await get('manifests/2.0', anyManifest))).toBe(image.manifestDigest);
-    // The record, the config and the manifest: no layer is read for it.
-    expect(service.traffic.down - down).toBeLessThan(300_000);
-  });
-
-  test('what another repository has is taken over from there: the second of `tags`, and `mount-from`', async () => {
-    await handOver(image);
-    const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
-    const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
-    expect(Number(pushed)).toBeGreaterThan(600_000);
-    expect(mounted).toBe(pushed);
-    const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
-    expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': pushed });
-  });
-
-  test('tags as docker/metadata-action puts them out, and `auto`', async () => {
-    await handOver(image);
-    const json = JSON.stringify({ tags: [`${repository}:from-json`] });
-    expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
-    const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
-    expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
-      `${repository}:auto-1\n${repository}:auto-2`,
-    );
-    expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
-  });
-
-  test('the image of another run (S3.3)', async () => {
-    service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
-    await handOver(image, 'docker-image', { runId: '77' });
-    const outcome = await publish({ 'run-id': '77' });
-    expect(outcome.log).not.toContain('::error');
-    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
-    expect(outcome.summary).toContain('[77](');
-  });
-
-  test('what is expected is held against the bytes before anything is sent', async () => {
-    await handOver(image);
-    const wrong = await publish({ 'expected-config-digest': arm.configDigest });
-    expect(errorCode(wrong)).toBe('image-mismatch');
-    expect(errorMessage(wrong)).toContain(image.configDigest);
-    const other = await publish({ 'expected-revision': 'def456' });
-    expect(errorCode(other)).toBe('revision-mismatch');
-    expect((await get('tags/list')).toString()).toBe('HTTP 404');
-    const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
-    expect(right.log).not.toContain('::error');
-  });
-});
-
-describe('several platforms', () => {
-  test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was', async () => {
-    await handOver(image, 'docker-image-linux-amd64');
-    await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
-    const expected = `${arm.configDigest}\n${image.configDigest}`;
-    const outcome = await publish({ 'artifact-name': 'docker-image-linux-*', 'expected-config-digest': expected });
-    expect(outcome.log).not.toContain('::error');
-    const bytes = await get('manifests/1.0', anyManifest);
-    expect(digestOf(bytes)).toBe(outcome.outputs['digest']);
-    const index: unknown = JSON.parse(bytes.toString());
-    expect(index).toEqual({
-      schemaVersion: 2,
-      mediaType: 'application/vnd.oci.image.index.v1+json',
-      manifests: [image, arm].map(({ manifestDigest, blobs }, position) => ({
-        mediaType: 'application/vnd.oci.image.manifest.v1+json',
-        digest: manifestDigest,
-        size: blobs.get(manifestDigest)?.length,
-        platform: { architecture: ['amd64', 'arm64'][position], os: 'linux' },
-      })),
+    test('what is there already isn’t sent again; a further tag costs no blob', async () => {
+      await handOver(image);
+      await publish();
+      const down = service.traffic.down;
+      const again = await publish();
+      expect(again.outputs).toMatchObject({ published: 'false', 'pushed-bytes': '0', digest: image.manifestDigest });
+      expect(again.summary).toContain('Was published already');
+      const tagged = await publish({ tags: `${repository}:2.0` });
+      expect(tagged.outputs).toMatchObject({ published: 'true', 'pushed-bytes': '0' });
+      expect(digestOf(await get('manifests/2.0', anyManifest))).toBe(image.manifestDigest);
+      // The record, the config and the manifest: no layer is read for it.
+      expect(service.traffic.down - down).toBeLessThan(300_000);
     });
-    await expectAllOf(image);
-    await expectAllOf(arm);
-    const again = await publish({ 'artifact-name': 'docker-image-linux-arm64, docker-image-linux-amd64' });
-    expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
+
+    test('what another repository has is taken over from there: the second of `tags`, and `mount-from`', async () => {
+      await handOver(image);
+      const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
+      const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
+      expect(Number(pushed)).toBeGreaterThan(600_000);
+      expect(mounted).toBe(pushed);
+      const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
+      expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': pushed });
+    });
+
+    test('tags as docker/metadata-action puts them out, and `auto`', async () => {
+      await handOver(image);
+      const json = JSON.stringify({ tags: [`${repository}:from-json`] });
+      expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
+      const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
+      expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
+        `${repository}:auto-1\n${repository}:auto-2`,
+      );
+      expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
+    });
+
+    test('the image of another run (S3.3)', async () => {
+      service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
+      await handOver(image, 'docker-image', { runId: '77' });
+      const outcome = await publish({ 'run-id': '77' });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+      expect(outcome.summary).toContain('[77](');
+    });
+
+    test('what is expected is held against the bytes before anything is sent', async () => {
+      await handOver(image);
+      const wrong = await publish({ 'expected-config-digest': arm.configDigest });
+      expect(errorCode(wrong)).toBe('image-mismatch');
+      expect(errorMessage(wrong)).toContain(image.configDigest);
+      const other = await publish({ 'expected-revision': 'def456' });
+      expect(errorCode(other)).toBe('revision-mismatch');
+      expect((await get('tags/list')).toString()).toBe('HTTP 404');
+      const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
+      expect(right.log).not.toContain('::error');
+    });
   });
 
-  test('two images of one platform are no index', async () => {
-    await handOver(image, 'docker-image-a');
-    await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
-    const outcome = await publish({ 'artifact-name': 'docker-image-*' });
-    expect(errorCode(outcome)).toBe('invalid-input');
-    expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
-  });
-});
+  describe('several platforms', () => {
+    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was', async () => {
+      await handOver(image, 'docker-image-linux-amd64');
+      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      const expected = `${arm.configDigest}\n${image.configDigest}`;
+      const outcome = await publish({ 'artifact-name': 'docker-image-linux-*', 'expected-config-digest': expected });
+      expect(outcome.log).not.toContain('::error');
+      const bytes = await get('manifests/1.0', anyManifest);
+      expect(digestOf(bytes)).toBe(outcome.outputs['digest']);
+      const index: unknown = JSON.parse(bytes.toString());
+      expect(index).toEqual({
+        schemaVersion: 2,
+        mediaType: 'application/vnd.oci.image.index.v1+json',
+        manifests: [image, arm].map(({ manifestDigest, blobs }, position) => ({
+          mediaType: 'application/vnd.oci.image.manifest.v1+json',
+          digest: manifestDigest,
+          size: blobs.get(manifestDigest)?.length,
+          platform: { architecture: ['amd64', 'arm64'][position], os: 'linux' },
+        })),
+      });
+      await expectAllOf(image);
+      await expectAllOf(arm);
+      const again = await publish({ 'artifact-name': 'docker-image-linux-arm64, docker-image-linux-amd64' });
+      expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
+    });
 
-describe('with a login', () => {
-  const login = { user: 'tester', password: 'opensesame' };
-  const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
-  let locked: Registry;
-  beforeAll(async () => void (locked = await startRegistry({ login })), 60_000);
-  afterAll(() => locked.stop());
-  beforeEach(async () => {
-    repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
-    await handOver(image);
-  });
-
-  test.each([
-    ['docker’s configuration', () => ({ auths: { [locked.address]: { auth } } })],
-    ['an address in docker’s configuration', () => ({ auths: { [`https://${locked.address}/v1/`]: { auth } } })],
-  ] as const)('from %s', async (_where, config) => {
-    dockerConfig(config());
-    const outcome = await publish();
-    expect(outcome.log).not.toContain('::error');
-    expect(outcome.outputs['published']).toBe('true');
-    expect(outcome.log).toContain(`::add-mask::${login.password}`);
-  });
-
-  test('from the inputs, and from a credential helper', async () => {
-    const tags = ['1.0', '1.1', '1.2', '1.3'].map((tag) => `${repository}:${tag}`).join('\n');
-    const given = await publish({ tags, username: login.user, password: login.password });
-    expect(given.log).not.toContain('::error');
-    const bin = join(directory, 'bin');
-    mkdirSync(bin, { recursive: true });
-    const answer = JSON.stringify({ ServerURL: locked.address, Username: login.user, Secret: login.password });
-    const script = `#!/bin/sh\n[ "$1" = get ] && [ "$(cat)" = "${locked.address}" ] && echo '${answer}' && exit 0\necho "credentials not found in native keychain"\nexit 1\n`;
-    writeFileSync(join(bin, 'docker-credential-ours'), script);
-    chmodSync(join(bin, 'docker-credential-ours'), 0o755);
-    dockerConfig({ credHelpers: { [locked.address]: 'ours' } });
-    const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
-    const helped = await publish({ tags: `${repository}:helped` }, {}, env);
-    expect(helped.log).not.toContain('::error');
-    dockerConfig({ credsStore: 'gone' });
-    const gone = await publish({ tags: `${repository}:gone` });
-    expect(errorCode(gone)).toBe('registry-failed');
-    expect(errorMessage(gone)).toContain('there is no docker-credential-gone on PATH');
+    test('two images of one platform are no index', async () => {
+      await handOver(image, 'docker-image-a');
+      await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
+      const outcome = await publish({ 'artifact-name': 'docker-image-*' });
+      expect(errorCode(outcome)).toBe('invalid-input');
+      expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
+    });
   });
 
-  test.each([
-    ['no login', {}],
-    ['a wrong one', { username: login.user, password: 'wrong-password' }],
-  ])('%s is registry-failed with the registry’s own words, at once', async (_what, inputs) => {
-    const outcome = await publish(inputs);
-    expect(errorCode(outcome)).toBe('registry-failed');
-    expect(errorMessage(outcome)).toContain('HTTP 401');
-    expect(errorMessage(outcome)).toContain('docker/login-action');
-    expect(outcome.log).not.toContain('attempt 1 of');
-    expect(outcome.outputs).toEqual({});
+  describe('with a login', () => {
+    const login = { user: 'tester', password: 'opensesame' };
+    const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
+    let locked: Registry;
+    beforeAll(async () => void (locked = await startRegistry({ login, software })), 60_000);
+    afterAll(() => locked.stop());
+    beforeEach(async () => {
+      repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
+      await handOver(image);
+    });
+
+    test.each([
+      ['docker’s configuration', () => ({ auths: { [locked.address]: { auth } } })],
+      ['an address in docker’s configuration', () => ({ auths: { [`https://${locked.address}/v1/`]: { auth } } })],
+    ] as const)('from %s', async (_where, config) => {
+      dockerConfig(config());
+      const outcome = await publish();
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs['published']).toBe('true');
+      expect(outcome.log).toContain(`::add-mask::${login.password}`);
+    });
+
+    test('from the inputs, and from a credential helper', async () => {
+      const tags = ['1.0', '1.1', '1.2', '1.3'].map((tag) => `${repository}:${tag}`).join('\n');
+      const given = await publish({ tags, username: login.user, password: login.password });
+      expect(given.log).not.toContain('::error');
+      const bin = join(directory, 'bin');
+      mkdirSync(bin, { recursive: true });
+      const answer = JSON.stringify({ ServerURL: locked.address, Username: login.user, Secret: login.password });
+      const script = `#!/bin/sh\n[ "$1" = get ] && [ "$(cat)" = "${locked.address}" ] && echo '${answer}' && exit 0\necho "credentials not found in native keychain"\nexit 1\n`;
+      writeFileSync(join(bin, 'docker-credential-ours'), script);
+      chmodSync(join(bin, 'docker-credential-ours'), 0o755);
+      dockerConfig({ credHelpers: { [locked.address]: 'ours' } });
+      const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+      const helped = await publish({ tags: `${repository}:helped` }, {}, env);
+      expect(helped.log).not.toContain('::error');
+      dockerConfig({ credsStore: 'gone' });
+      const gone = await publish({ tags: `${repository}:gone` });
+      expect(errorCode(gone)).toBe('registry-failed');
+      expect(errorMessage(gone)).toContain('there is no docker-credential-gone on PATH');
+    });
+
+    test.each([
+      ['no login', {}],
+      ['a wrong one', { username: login.user, password: 'wrong-password' }],
+    ])('%s is registry-failed with the registry’s own words, at once', async (_what, inputs) => {
+      const outcome = await publish(inputs);
+      expect(errorCode(outcome)).toBe('registry-failed');
+      expect(errorMessage(outcome)).toContain('HTTP 401');
+      expect(errorMessage(outcome)).toContain('docker/login-action');
+      expect(outcome.log).not.toContain('attempt 1 of');
+      expect(outcome.outputs).toEqual({});
+    });
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { complaints } from '../../dev/requirements-coverage.ts';
-import { citationsOf } from '../../dev/test-titles.ts';
+import { citationsOf, citationsOfScenarios } from '../../dev/test-titles.ts';
 
 describe('what a test file cites', () => {
   test.each([
@@ -26,10 +26,15 @@ describe('what a test file cites', () => {
   });
 });
 
-test('a row without a test is told, but for those that are examples; a name that is no row is told too', () => {
-  const row = (id: string, byExample = false) => ({ id, text: 'text', byExample });
+test('an end-to-end scenario cites in its title alone', () => {
+  const source = "const a = { name: 'S0.1', title: 'six legs (S4.2)', recipes: ['S0.2'] }; const b = { title: other };";
+  expect(citationsOfScenarios(source)).toEqual([{ title: 'six legs (S4.2)', ids: ['S4.2'] }]);
+});
+
+test('a row without a test is told; a name that is no row is told too', () => {
+  const row = (id: string) => ({ id, text: 'text' });
   const proof = { file: 'unit/a.test.ts', title: 'S0.1, S9.9: a', ids: ['S0.1', 'S9.9'] };
-  expect(complaints([row('S0.1'), row('S0.2'), row('S0.3', true)], [proof])).toEqual([
+  expect(complaints([row('S0.1'), row('S0.2')], [proof])).toEqual([
     'S0.2 (text): no test names it',
     'unit/a.test.ts › S0.1, S9.9: a: there is no requirement S9.9',
   ]);

@@ -14,6 +14,7 @@ import {
   isImageId,
   parseTaggedReference,
   type Reference,
+  repeatedName,
   type TaggedReference,
 } from '../../shared/image/reference.ts';
 import {
@@ -292,8 +293,7 @@ function chooseFurther(
       'Save all of the images into that tarball, or give them as `source-image` and `further-images`.',
     );
   }
-  const names = [...taken.filter((one) => one !== undefined), ...further].map(formatReference);
-  const twice = names.find((name, position) => names.indexOf(name) !== position);
+  const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
   if (twice === undefined || further.length === 0) return further;
   throw new HandoverError(
     'invalid-input',

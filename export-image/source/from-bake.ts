@@ -3,13 +3,17 @@ import { join } from 'node:path';
 import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
 import { bakeArguments, bakePrintArguments } from '../plan/bake.ts';
 import type { BakePlan } from '../plan/plan.ts';
-import type { SourceTools } from './from-engine.ts';
+import { saveIntoLayout, type SourceTools } from './from-engine.ts';
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
 import type { BakeTarget } from '../../shared/docker/buildx.ts';
 import { ownNames } from '../../shared/docker/own-names.ts';
-import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
+import {
+  formatReference,
+  parseTaggedReference,
+  repeatedName,
+  type TaggedReference,
+} from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
-import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 // The targets of a bake file are built in one go: what they share is built once, and waits for nobody. Each target writes an
 // OCI layout of its own, as buildx locks a layout's index; but all of them keep their blobs in one folder, so that a layer that
@@ -48,8 +52,9 @@ function named(targets: readonly BakeTarget[]): readonly NamedTarget[] {
     }
     return { name, references: tags.map(parseTaggedReference) };
   });
-  const names = all.flatMap(({ references }) => [...new Set(references.map(formatReference))]);
-  const twice = names.find((name, position) => names.indexOf(name) !== position);
+  // A target may give one name twice.
+  const each = all.map(({ references }) => [...new Map(references.map((one) => [formatReference(one), one])).values()]);
+  const twice = repeatedName(each.flat());
   if (twice === undefined) return all;
   throw new HandoverError(
     'invalid-input',
@@ -91,7 +96,7 @@ async function bakeByEngine(
   targets: readonly NamedTarget[],
   directory: string,
 ): Promise<BakedImages> {
-  const { engine, buildx, log } = tools;
+  const { buildx, log } = tools;
   await using names = await ownNames(tools);
   const outputs = targets.map(({ name: target }, position) => {
     const name = `${names.repository}:${String(position)}`;
@@ -101,8 +106,8 @@ async function bakeByEngine(
   const { steps } = await buildx.bake(bakeArguments(source, platform, outputs, directory), log.info);
   const images: HandedOverImage[] = [];
   for (const [position, { references }] of targets.entries()) {
-    const saved = engine.save(outputs[position]?.name ?? '');
-    const replaced = await writeOciLayout(saved, directory, compression);
+    const name = outputs[position]?.name ?? '';
+    const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
     images.push({ image: await readOciLayout(directory, platform, replaced), references });
   }
   return { steps, images: requireSome(images) };

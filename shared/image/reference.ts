@@ -130,6 +130,12 @@ export function formatReference(reference: Reference): string {
   return `${reference.repository}${tag}${digest}`;
 }
 
+/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+export function repeatedName(references: readonly Reference[]): string | undefined {
+  const names = references.map(formatReference);
+  return names.find((name, position) => names.indexOf(name) !== position);
+}
+
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 export function canonicalReference(reference: Reference): string {
   if (registryOf(reference.repository) !== undefined) return formatReference(reference);

@@ -15,7 +15,7 @@ export const earlyAndBase: Scenario = {
     const waiting = recipe(early).replace('npm ci', 'scripts/set-up.sh');
     const repository = world.repository({
       'scripts/set-up.sh': '#!/bin/sh\necho set up\n',
-      'test.Dockerfile': 'FROM base\nCOPY app/charon.sh /tested\n',
+      'test.Dockerfile': 'FROM base\nCOPY src/charon.sh /tested\n',
     });
     const run = await workflow(waiting.replace('scripts/set-up.sh', 'sh scripts/set-up.sh'), { repository });
     assert.deepEqual(results(run), ['build: success', 'integration: success']);

@@ -3,23 +3,73 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../../../dev/action-runner.ts';
 import { startRegistry } from '../../../dev/docker-registry.ts';
+import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario, type Stage } from '../stage.ts';
 
 // Every workflow below examples/, as it stands: only a registry's host is another.
 
 const example = (path: string): string => readFileSync(join(projectRoot, 'examples', path), 'utf8');
 
-export const examples: Scenario = {
-  name: 'examples',
-  title: 'The workflows of examples/, each as it stands',
-  recipes: [],
-  run: async (stage) => {
-    await charon(stage);
-    await testMatrix(stage);
-    await componentsNightly(stage);
-    await migrate(stage);
+export const examples: readonly Scenario[] = [
+  {
+    name: 'example-charon',
+    title: 'examples/charon: a cached main build, and four suites on the one image that it hands over (S0.3)',
+    recipes: [],
+    run: charon,
   },
-};
+  {
+    name: 'example-test-matrix',
+    title:
+      'examples/test-matrix: six legs on one image, none stops the others, and what is published is what they tested, after them (S4.2, S4.4, S4.5)',
+    recipes: [],
+    run: testMatrix,
+  },
+  {
+    name: 'example-components-nightly',
+    title:
+      'examples/components-nightly: three components with their digests, tested by night from main’s latest, or from the registry (S3.1, S3.2, S3.3, S3.4)',
+    recipes: [],
+    run: componentsNightly,
+  },
+  {
+    name: 'example-migrate',
+    title: 'examples/migrate-from-upload-artifact: before, after, and both ways to be half there',
+    recipes: [],
+    run: migrate,
+  },
+  {
+    name: 'example-pull-request-images',
+    title:
+      'examples/pull-request-images: pushed or, from a fork, handed over alone; a finding of the scanner and an image of another commit are red (S1.3, S1.8, S1.9, S1.10)',
+    recipes: [],
+    run: pullRequestImages,
+  },
+  {
+    name: 'example-what-metadata-tagged',
+    title:
+      'examples/what-metadata-tagged: what is built once under metadata’s tags goes over under them, lower-cased (S2.1, S2.2, S2.4, S2.7)',
+    recipes: [],
+    run: whatMetadataTagged,
+  },
+  {
+    name: 'example-compose',
+    title: 'examples/compose: three services of one build, tested by docker compose (S3.1)',
+    recipes: ['docs/recipes.md#Hand over a compose project or a bake file'],
+    run: compose,
+  },
+  {
+    name: 'example-self-hosted-warm',
+    title: 'examples/self-hosted-warm: a second version brings what is new, the same one nothing; old images go (S4.5)',
+    recipes: [],
+    run: selfHostedWarm,
+  },
+  {
+    name: 'example-attest',
+    title: 'examples/attest: what nobody attested isn’t used; what is published is attested under its digest',
+    recipes: [],
+    run: attest,
+  },
+];
 
 async function charon({ workflow, world }: Stage): Promise<void> {
   const run = await workflow(example('charon/ci.yml'), { runId: 'charon' });
@@ -115,5 +165,154 @@ async function migrate({ workflow, world }: Stage): Promise<void> {
     assert.deepEqual([runId, ...results(run)], [runId, 'build: success', 'integration: success']);
     assert.match(jobOf(run, 'integration').log, /^charon dev: waf$/m);
     world.clearEngines();
+  }
+}
+
+async function pullRequestImages({ workflow, world, service }: Stage): Promise<void> {
+  const login = { user: 'nektos/act', password: service.rest.token };
+  const registry = await startRegistry({ login });
+  try {
+    const text = example('pull-request-images/ci.yml').replaceAll('ghcr.io', registry.address);
+    const head = { ref: 'feature/rules', sha: '6113728f27ae82c7b1a177c8d03f9e96e0adf246' };
+    const repository = { full_name: 'org/charon', default_branch: 'main', fork: false };
+    const payload = {
+      number: 123,
+      pull_request: { number: 123, head, base: { ref: 'main', sha: head.sha } },
+      repository,
+    };
+    const event = { name: 'pull_request', ref: 'refs/pull/123/merge', payload };
+    const pushed = await workflow(text, { runId: 'pr', event });
+    assert.deepEqual(results(pushed), ['build: success', 'integration: success', 'scan: success']);
+    assert.match(jobOf(pushed, 'build').log, /Pushed 127\.0\.0\.1:\d+\/org\/charon:pr-123-[0-9a-f]{7}/);
+    assert.match(jobOf(pushed, 'integration').summary, /\| Source \| .*registry/i);
+    assert.match(jobOf(pushed, 'integration').log, /^charon dev: waf$/m);
+    assert.match(jobOf(pushed, 'scan').log, /^Total: 0/m);
+    world.clearEngines();
+
+    // A fork's token may not push; and its image has a finding.
+    const found = `${example('app/Dockerfile')}LABEL org.example.findings="HIGH"\n`;
+    const asFork = text.replaceAll('password: ${{ github.token }}', 'password: nothing');
+    const forked = await workflow(asFork, {
+      runId: 'fork',
+      event,
+      repository: world.repository({ Dockerfile: found }),
+    });
+    assert.deepEqual(results(forked), ['build: success', 'integration: success', 'scan: failure']);
+    assert.match(jobOf(forked, 'scan').log, /^Total: 1 \(HIGH\)/m);
+    const { annotations } = jobOf(forked, 'build');
+    assert.match(annotations.map(({ message }) => message).join('\n'), /not pushed/);
+    assert.match(jobOf(forked, 'integration').summary, /\| Source \| .*artifact/i);
+    world.clearEngines();
+
+    const stale = await workflow(text.replace('revision: ${{ github.sha }}', `revision: ${head.sha}`), {
+      runId: 'stale',
+      event,
+    });
+    assert.deepEqual(results(stale), ['build: success', 'integration: failure', 'scan: success']);
+    assert.match(jobOf(stale, 'integration').log, /revision/);
+  } finally {
+    await registry.stop();
+  }
+}
+
+async function whatMetadataTagged({ workflow, world }: Stage): Promise<void> {
+  const text = example('what-metadata-tagged/ci.yml');
+  const run = await workflow(text.replace('${{ github.repository }}', 'Org/Charon'), { runId: 'tagged' });
+  assert.deepEqual(results(run), ['build: success', 'integration: success']);
+  assert.match(jobOf(run, 'integration').log, /^charon dev: waf$/m);
+  assert.doesNotMatch(jobOf(run, 'build').log, /Build steps:/);
+  const names = world.engines.tester.docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}');
+  assert.match(names, /^ghcr\.io\/org\/charon:main$/m);
+  world.clearEngines();
+  const empty = await workflow(text.replace(/images: .*/, "images: ''"), { runId: 'untagged' });
+  assert.deepEqual(results(empty), ['build: failure']);
+}
+
+async function compose({ workflow, recipe, world }: Stage): Promise<void> {
+  const files = ['compose.yaml', 'Dockerfile'].map((name) => [name, example(`compose/${name}`)] as const);
+  const repository = world.repository(Object.fromEntries(files));
+  const run = await workflow(example('compose/ci.yml'), { runId: 'compose', repository });
+  assert.deepEqual(results(run), ['build: success', 'test: success']);
+  assert.match(jobOf(run, 'test').log, /test-1 .*the answer of what all three share/);
+  world.clearEngines();
+  const id = 'docs/recipes.md#Hand over a compose project or a bake file';
+  const steps = (index: number): string => indented(recipe(id, index), 6);
+  const pasted = await workflow(
+    `on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v7
+${steps(0)}
+  test:
+    needs: build
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v7
+${steps(1)}
+`,
+    { runId: 'compose-recipe', repository },
+  );
+  assert.deepEqual(results(pasted), ['build: success', 'test: success']);
+  // The project's network is an interface of this machine.
+  world.clearEngines();
+}
+
+async function selfHostedWarm({ workflow, world, service }: Stage): Promise<void> {
+  const text = example('self-hosted-warm/ci.yml');
+  const { tester } = world.engines;
+  const tags = (): readonly string[] =>
+    tester.docker('image', 'ls', '--format', '{{.Tag}}', 'charon').trim().split('\n').sort();
+  const versions = [
+    ['41', 'exec echo "charon one: $1"'],
+    ['42', 'exec echo "charon two: $1"'],
+    ['43', 'exec echo "charon two: $1"'],
+  ] as const;
+  const downloaded: number[] = [];
+  for (const [runId, app] of versions) {
+    const repository = world.repository({ 'src/charon.sh': `#!/bin/sh\n${app}\n` });
+    const before = service.traffic.down;
+    const run = await workflow(text, { runId, repository });
+    assert.deepEqual(results(run), ['build: success', 'test: success']);
+    assert.match(jobOf(run, 'test').log, /^charon (?:one|two): waf$/m);
+    downloaded.push(service.traffic.down - before);
+  }
+  assert.deepEqual(
+    tags(),
+    versions.map(([runId]) => runId),
+  );
+  const [first = 0, second = 0, third = 0] = downloaded;
+  assert.ok(second < first / 4, `${String(second)} of ${String(first)} bytes for what is new`);
+  assert.ok(third < first / 4, `${String(third)} of ${String(first)} bytes for what is there`);
+  const eager = await workflow(text.replace('until=24h', 'until=0s'), { runId: '44' });
+  assert.deepEqual(results(eager), ['build: success', 'test: success']);
+  assert.deepEqual(tags(), ['']);
+}
+
+async function attest({ workflow, world, service }: Stage): Promise<void> {
+  const login = { user: 'nektos/act', password: service.rest.token };
+  const registry = await startRegistry({ login });
+  try {
+    const text = example('attest/release.yml').replaceAll('ghcr.io', registry.address);
+    const run = await workflow(text, { runId: 'attest' });
+    assert.deepEqual(results(run), ['build: success', 'publish: success', 'test: success']);
+    assert.match(jobOf(run, 'test').log, /Verification succeeded/);
+    const published = /charon:latest: published, (sha256:[0-9a-f]{64})/.exec(jobOf(run, 'publish').log)?.[1] ?? 'none';
+    assert.match(
+      jobOf(run, 'publish').log,
+      new RegExp(`Attestation created for ${registry.address}/org/charon@${published}`),
+    );
+    world.clearEngines();
+    const unattested = text.replace(
+      / {6}- uses: actions\/attest@v4\n {8}with:\n {10}subject-name: charon.tar\n.*\n/,
+      '',
+    );
+    assert.notEqual(unattested, text);
+    const red = await workflow(unattested, { runId: 'unattested' });
+    assert.deepEqual(results(red), ['build: success', 'test: failure']);
+    assert.doesNotMatch(world.engines.tester.docker('image', 'ls'), /charon/);
+  } finally {
+    await registry.stop();
   }
 }

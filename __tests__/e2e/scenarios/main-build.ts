@@ -66,7 +66,7 @@ jobs:
     runs-on: ubuntu-latest
     steps:
       - uses: org/image-handover/load-image@v1
-      - run: docker run --rm --network=none charon:local cat /version /src/app/charon.sh
+      - run: docker run --rm --network=none charon:local cat /version /src/src/charon.sh
 `,
       { repository, runId: '2', builderJobs: ['build', 'load'] },
     );

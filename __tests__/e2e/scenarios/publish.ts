@@ -8,7 +8,7 @@ const platforms = 'docs/recipes.md#Publish one image for several platforms';
 const readme = 'publish-image/README.md#publish-image';
 const readmeIndex = 'publish-image/README.md#Several platforms';
 // Two platforms are built without an emulator where nothing is run.
-const copied = 'FROM scratch\nCOPY rootfs /\nCOPY app/charon.sh /charon\nCMD ["sh"]\n';
+const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 export const publish: Scenario = {
   name: 'publish',

@@ -8,7 +8,7 @@ const fromRegistry = 'docs/recipes.md#Take the image from the registry, or from 
 
 const pushRecipe = 'docs/recipes.md#Push the image from the same build';
 // Two platforms are built without an emulator where nothing is run.
-const copied = 'FROM scratch\nCOPY rootfs /\nCOPY app/charon.sh /charon\nCMD ["sh"]\n';
+const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 const workflowOf = (registry: string, failure: string, load: string): string => `on: push
 jobs:

@@ -1,0 +1,133 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type DockerEngine, startDockerEngine } from '../dev/docker-engine.ts';
+import { startRegistry } from '../dev/docker-registry.ts';
+import { runStep } from '../dev/action-runner.ts';
+import { pushBase } from './base-image.ts';
+import { emptyEngine, removeOutputs } from './clean-slate.ts';
+import { type Arena, buildArguments, type Contender, outputsOf } from './contenders.ts';
+import { race } from './race.ts';
+import { raceTable } from './tables.ts';
+import { officialClient, sh, startService } from './world.ts';
+import { writeNoise } from '../dev/test-images.ts';
+
+// Six images of a compose project that share a base, from their cached build to six containers that can run: one handover of all, one
+// for each, and the docs recipe six times. `node dev/run.mjs bench/compose.ts`; the three take turns.
+
+const services = ['api', 'worker', 'web', 'admin', 'cron', 'test'] as const;
+const [megabytes, ownMegabytes, rounds] = [250, 10, 5];
+
+const folder = mkdtempSync(join(tmpdir(), 'bench-compose-'));
+const project = join(folder, 'project');
+const registry = await startRegistry();
+const [builder, tester] = await Promise.all([
+  startDockerEngine({ store: 'containerd' }),
+  startDockerEngine({ store: 'containerd' }),
+]);
+const service = await startService({});
+const arena: Arena = { service, engine: builder, registry: registry.address, context: project, folder };
+
+const nameOf = (name: string): string => `project-${name}:local`;
+
+async function writeProject(): Promise<void> {
+  const base = await pushBase(registry.address, megabytes, folder);
+  mkdirSync(project);
+  const stages = services.map((name) => `FROM base AS ${name}\nCOPY ${name} /own\nCMD ["true"]\n`);
+  writeFileSync(join(project, 'Dockerfile'), `FROM ${base} AS base\n${stages.join('')}`);
+  const blocks = services.map(
+    (name) => `  ${name}:\n    image: ${nameOf(name)}\n    build: { context: ., target: ${name}, network: host }\n`,
+  );
+  writeFileSync(join(project, 'compose.yaml'), `services:\n${blocks.join('')}`);
+  for (const [position, name] of services.entries()) writeNoise(join(project, name), ownMegabytes, position + 2);
+}
+
+async function step(action: string, engine: DockerEngine, inputs: Readonly<Record<string, string>>): Promise<number> {
+  const env = { ...service.env, ...engine.env };
+  const { exitCode, log, peakMemoryKb } = await runStep({ action, inputs, env, cwd: project });
+  if (exitCode !== 0) throw new Error(log.slice(-2000));
+  return peakMemoryKb;
+}
+
+// What all this is for: each can run.
+async function createContainers(): Promise<void> {
+  for (const name of services) {
+    const id = await sh(tester.env, 'docker', 'create', '--network=none', nameOf(name));
+    await sh(tester.env, 'docker', 'rm', id.trim());
+  }
+}
+
+const tarball = join(outputsOf(arena), 'image.tar');
+
+const together: Contender = {
+  name: 'one handover of all six (`bake-files`)',
+  run: async (_, round) => {
+    const artifact = { 'artifact-name': `all-${round}` };
+    const memory = await step('export-image', builder, { ...artifact, 'bake-files': 'compose.yaml', tarball });
+    const loaded = await step('load-image', tester, artifact);
+    await createContainers();
+    return Math.max(memory, loaded);
+  },
+};
+
+const oneByOne: Contender = {
+  name: 'one handover each (`target`, and a pattern)',
+  run: async (_, round) => {
+    let memory = 0;
+    for (const name of services) {
+      const inputs = { context: '.', target: name, image: nameOf(name), network: 'host', 'cache-from': '', tarball };
+      memory = Math.max(
+        memory,
+        await step('export-image', builder, { ...inputs, 'artifact-name': `one-${round}-${name}` }),
+      );
+    }
+    const loaded = await step('load-image', tester, { 'artifact-name': `one-${round}-*` });
+    await createContainers();
+    return Math.max(memory, loaded);
+  },
+};
+
+const plainRecipe: Contender = {
+  name: 'docs recipe six times (zip level 6)',
+  run: async (_, round) => {
+    for (const name of services) {
+      const args = ['-t', nameOf(name), '--target', name, '--output', `type=docker,dest=${tarball}`];
+      await sh(builder.env, 'docker', ...buildArguments(project, ...args));
+      const given = [`plain-${round}-${name}`, [tarball], outputsOf(arena), { compressionLevel: 6 }];
+      const upload = given.map((value) => JSON.stringify(value)).join(', ');
+      await officialClient(service.env, `await client.uploadArtifact(${upload});`);
+    }
+    for (const name of services) {
+      const path = join(outputsOf(arena), name);
+      await officialClient(
+        service.env,
+        `const { artifact } = await client.getArtifact(${JSON.stringify(`plain-${round}-${name}`)});\n` +
+          `await client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
+      );
+      await sh(tester.env, 'docker', 'load', '--input', join(path, 'image.tar'));
+    }
+    await createContainers();
+    return undefined;
+  },
+};
+
+try {
+  await writeProject();
+  removeOutputs(arena);
+  // The builds are cached, and the layers compressed, before the first round.
+  await together.run(arena, 'warm');
+  const heading = { megabytes, store: 'containerd', link: 'unlimited', rounds, tarball: 0 };
+  const what = `Six images that share a base, each with ${String(ownMegabytes)} MB of its own, from cached build to test`;
+  const result = await race({ ...heading, what }, [together, oneByOne, plainRecipe], arena, async () => {
+    removeOutputs(arena);
+    await service.forget();
+    await emptyEngine(tester);
+  });
+  writeFileSync(fileURLToPath(new URL('results/compose.md', import.meta.url)), `${raceTable(result)}\n`);
+} finally {
+  await service.stop();
+  await Promise.all([builder.stop(), tester.stop()]);
+  await registry.stop();
+  rmSync(folder, { recursive: true, force: true });
+}
