@@ -132,13 +132,14 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
     });
 
     test('what another repository has is taken over from there: the second of `tags`, and `mount-from`', async () => {
-      await handOver(image);
+      await handOver(makeImage({ layers: 3, layerBytes: 310_000 }));
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
       const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
       expect(Number(pushed)).toBeGreaterThan(600_000);
-      expect(mounted).toBe(pushed);
+      // zot says of any blob that some repository has that it is there.
+      expect(mounted).toBe(software === 'zot' ? '0' : pushed);
       const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
-      expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': pushed });
+      expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': mounted });
     });
 
     test('tags as docker/metadata-action puts them out, and `auto`', async () => {
