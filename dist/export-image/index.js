@@ -31042,69 +31042,6 @@ async function ownerOf(store, artifact) {
 var plan_plan = __nccwpck_require__(6403);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
-;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
-
-// No host is ever called so (RFC 2606, section 2).
-const host = 'image-handover.invalid';
-const loopback = 'handover-';
-const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
-/** @throws HandoverError `image-missing` when the engine can't list its images */
-async function ownNames({ engine, log }) {
-    const before = await engine.images();
-    await sweep({ engine, log }, namesOf(before));
-    const here = new Set(before.map(({ imageId }) => imageId));
-    const own = await (0,locks/* livingName */.$Q)();
-    const added = [];
-    return {
-        repository: `${host}/${own.name}`,
-        loopbackName: `${loopback}${own.name}`,
-        add: (name) => void added.push(name),
-        [Symbol.asyncDispose]: async () => {
-            for (const name of added.splice(0).reverse()) {
-                await takeAway(engine, here, name).catch((error) => {
-                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
-                });
-            }
-            await own[Symbol.asyncDispose]();
-        },
-    };
-}
-async function takeAway({ forCleanUp }, here, name) {
-    const image = await forCleanUp.inspect(name);
-    if (image === undefined)
-        return;
-    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
-        return forCleanUp.untag(name);
-    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
-    if (!name.includes('@'))
-        return forCleanUp.release(name);
-    const tag = `${name.replace(/@.*/, '')}:1`;
-    await forCleanUp.tag(name, tag);
-    await forCleanUp.untag(name);
-    if ((await forCleanUp.inspect(tag)) !== undefined)
-        await forCleanUp.release(tag);
-}
-/**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
- */
-async function sweepNames(tools, found) {
-    const listed = await tools.engine.images().catch(() => []);
-    await sweep(tools, [...found, ...namesOf(listed)]);
-}
-function namesOf(images) {
-    return images.flatMap(({ reference }) => reference ?? []);
-}
-async function sweep({ engine, log }, names) {
-    for (const name of new Set(names)) {
-        const left = owner.exec(name)?.[1];
-        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
-            continue;
-        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
-        await engine.untag(name).catch(() => undefined);
-    }
-}
-
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31511,6 +31448,121 @@ function partialPath(layout, digest) {
     return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
 }
 
+;// CONCATENATED MODULE: ./build/export-image/source/from-engine.js
+
+
+
+
+/**
+ * Local references that a reader may have meant: the same repository under another tag, or the same text in another
+ * case. Both sides are as docker prints them.
+ */
+function nearMisses(wanted, local) {
+    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
+    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
+    const same = local.filter((reference) => repository(reference) === repository(wanted));
+    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
+}
+function tagColon(reference) {
+    const colon = reference.lastIndexOf(':');
+    return colon > reference.lastIndexOf('/') ? colon : reference.length;
+}
+/**
+ * Saves an image of this engine into an OCI layout.
+ * @param name a reference with a tag or digest, or an image ID
+ * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ */
+async function saveIntoLayout(tools, name, layout, push) {
+    const found = await tools.engine.inspect(name);
+    if (found === undefined)
+        throw await notFound(tools.engine, name);
+    tools.log.info(`Found ${name} (${found.imageId})`);
+    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+    if (push === undefined)
+        return { steps: [], replaced };
+    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
+}
+async function notFound(engine, name) {
+    const local = (await engine.images()).flatMap(({ reference }) => reference?.includes('@') === false ? [reference] : []);
+    const near = nearMisses(engine.nameOf(name), local);
+    const shown = local.slice(0, 20).join(', ') || 'none';
+    return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
+        (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
+        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
+}
+function missingHint(name, near) {
+    if ((0,image_reference/* isImageId */.rw)(name)) {
+        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    }
+    return near.length > 0
+        ? 'Correct the tag in `source-image`, or build with that tag.'
+        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+
+// No host is ever called so (RFC 2606, section 2).
+const host = 'image-handover.invalid';
+const loopback = 'handover-';
+const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
+/** @throws HandoverError `image-missing` when the engine can't list its images */
+async function ownNames({ engine, log }) {
+    const before = await engine.images();
+    await sweep({ engine, log }, namesOf(before));
+    const here = new Set(before.map(({ imageId }) => imageId));
+    const own = await (0,locks/* livingName */.$Q)();
+    const added = [];
+    return {
+        repository: `${host}/${own.name}`,
+        loopbackName: `${loopback}${own.name}`,
+        add: (name) => void added.push(name),
+        [Symbol.asyncDispose]: async () => {
+            for (const name of added.splice(0).reverse()) {
+                await takeAway(engine, here, name).catch((error) => {
+                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                });
+            }
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+async function takeAway({ forCleanUp }, here, name) {
+    const image = await forCleanUp.inspect(name);
+    if (image === undefined)
+        return;
+    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
+        return forCleanUp.untag(name);
+    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    if (!name.includes('@'))
+        return forCleanUp.release(name);
+    const tag = `${name.replace(/@.*/, '')}:1`;
+    await forCleanUp.tag(name, tag);
+    await forCleanUp.untag(name);
+    if ((await forCleanUp.inspect(tag)) !== undefined)
+        await forCleanUp.release(tag);
+}
+/**
+ * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
+ * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ */
+async function sweepNames(tools, found) {
+    const listed = await tools.engine.images().catch(() => []);
+    await sweep(tools, [...found, ...namesOf(listed)]);
+}
+function namesOf(images) {
+    return images.flatMap(({ reference }) => reference ?? []);
+}
+async function sweep({ engine, log }, names) {
+    for (const name of new Set(names)) {
+        const left = owner.exec(name)?.[1];
+        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
+            continue;
+        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        await engine.untag(name).catch(() => undefined);
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/source/from-bake.js
 var from_bake_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -31593,8 +31645,9 @@ function named(targets) {
         }
         return { name, references: tags.map(image_reference/* parseTaggedReference */.$R) };
     });
-    const names = all.flatMap(({ references }) => [...new Set(references.map(image_reference/* formatReference */.FH))]);
-    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    // A target may give one name twice.
+    const each = all.map(({ references }) => [...new Map(references.map((one) => [(0,image_reference/* formatReference */.FH)(one), one])).values()]);
+    const twice = (0,image_reference/* repeatedName */.OC)(each.flat());
     if (twice === undefined)
         return all;
     throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is the name of two of the targets ${all.map(({ name }) => name).join(', ')}.`, 'Give each target `tags` of its own in the bake file.');
@@ -31621,7 +31674,7 @@ async function bakeDirectly(tools, { source, platform, compression }, targets, d
 async function bakeByEngine(tools, { source, platform, compression }, targets, directory) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { engine, buildx, log } = tools;
+        const { buildx, log } = tools;
         const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
         const outputs = targets.map(({ name: target }, position) => {
             const name = `${names.repository}:${String(position)}`;
@@ -31631,8 +31684,8 @@ async function bakeByEngine(tools, { source, platform, compression }, targets, d
         const { steps } = await buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), log.info);
         const images = [];
         for (const [position, { references }] of targets.entries()) {
-            const saved = engine.save(outputs[position]?.name ?? '');
-            const replaced = await writeOciLayout(saved, directory, compression);
+            const name = outputs[position]?.name ?? '';
+            const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
             images.push({ image: await readOciLayout(directory, platform, replaced), references });
         }
         return { steps, images: requireSome(images) };
@@ -31872,58 +31925,6 @@ async function pushedDigest(metadataFile) {
     const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
     const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/source/from-engine.js
-
-
-
-
-/**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
- */
-function nearMisses(wanted, local) {
-    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
-    const last = (reference) => repository(reference).split('/').at(-1) ?? '';
-    const same = local.filter((reference) => repository(reference) === repository(wanted));
-    return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
-}
-function tagColon(reference) {
-    const colon = reference.lastIndexOf(':');
-    return colon > reference.lastIndexOf('/') ? colon : reference.length;
-}
-/**
- * Saves an image of this engine into an OCI layout.
- * @param name a reference with a tag or digest, or an image ID
- * @throws HandoverError `image-not-found`, listing what is there and what comes near
- */
-async function saveIntoLayout(tools, name, layout, push) {
-    const found = await tools.engine.inspect(name);
-    if (found === undefined)
-        throw await notFound(tools.engine, name);
-    tools.log.info(`Found ${name} (${found.imageId})`);
-    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
-    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
-    if (push === undefined)
-        return { steps: [], replaced };
-    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
-}
-async function notFound(engine, name) {
-    const local = (await engine.images()).flatMap(({ reference }) => reference?.includes('@') === false ? [reference] : []);
-    const near = nearMisses(engine.nameOf(name), local);
-    const shown = local.slice(0, 20).join(', ') || 'none';
-    return new errors/* HandoverError */.Cu('image-not-found', `There is no image ${name} in this engine.` +
-        (near.length > 0 ? ` It has ${near.join(', ')}.` : '') +
-        ` Local images: ${shown}${local.length > 20 ? ` and ${String(local.length - 20)} more` : ''}.`, missingHint(name, near));
-}
-function missingHint(name, near) {
-    if ((0,image_reference/* isImageId */.rw)(name)) {
-        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
-    }
-    return near.length > 0
-        ? 'Correct the tag in `source-image`, or build with that tag.'
-        : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source/filled-layout.js
@@ -33843,8 +33844,7 @@ function chooseFurther(given, source, taken) {
     if (further.length > 0 && source.kind === 'tarball') {
         throw new errors/* HandoverError */.Cu('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
     }
-    const names = [...taken.filter((one) => one !== undefined), ...further].map(image_reference/* formatReference */.FH);
-    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    const twice = (0,image_reference/* repeatedName */.OC)([...taken.filter((one) => one !== undefined), ...further]);
     if (twice === undefined || further.length === 0)
         return further;
     throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
@@ -38240,6 +38240,7 @@ function isKnown({ architecture }) {
 /* harmony export */   F2: () => (/* binding */ parseReference),
 /* harmony export */   FH: () => (/* binding */ formatReference),
 /* harmony export */   Fv: () => (/* binding */ registryOf),
+/* harmony export */   OC: () => (/* binding */ repeatedName),
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
 /* harmony export */   dz: () => (/* binding */ isTag),
@@ -38352,6 +38353,11 @@ function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
+}
+/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+function repeatedName(references) {
+    const names = references.map(formatReference);
+    return names.find((name, position) => names.indexOf(name) !== position);
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {

@@ -39818,7 +39818,7 @@ function byteCount(from, name) {
 /* harmony export */   Pe: () => (/* binding */ parsePinnedReference),
 /* harmony export */   Ys: () => (/* binding */ canonicalReference)
 /* harmony export */ });
-/* unused harmony exports isTag, isImageId, registryHost */
+/* unused harmony exports isTag, isImageId, registryHost, repeatedName */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -39925,6 +39925,11 @@ function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
+}
+/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+function repeatedName(references) {
+    const names = references.map(formatReference);
+    return names.find((name, position) => names.indexOf(name) !== position);
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {

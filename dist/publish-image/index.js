@@ -31155,8 +31155,7 @@ function chooseFurther(given, source, taken) {
     if (further.length > 0 && source.kind === 'tarball') {
         throw new HandoverError('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
     }
-    const names = [...taken.filter((one) => one !== undefined), ...further].map(formatReference);
-    const twice = names.find((name, position) => names.indexOf(name) !== position);
+    const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
     if (twice === undefined || further.length === 0)
         return further;
     throw new HandoverError('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
@@ -35733,7 +35732,7 @@ function byteCount(from, name) {
 /* harmony export */   Ys: () => (/* binding */ canonicalReference),
 /* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
-/* unused harmony exports isImageId, registryOf */
+/* unused harmony exports isImageId, registryOf, repeatedName */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -35840,6 +35839,11 @@ function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
+}
+/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+function repeatedName(references) {
+    const names = references.map(formatReference);
+    return names.find((name, position) => names.indexOf(name) !== position);
 }
 /** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {

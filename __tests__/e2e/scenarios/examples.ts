@@ -181,7 +181,9 @@ async function pullRequestImages({ workflow, world, service }: Stage): Promise<v
       repository,
     };
     const event = { name: 'pull_request', ref: 'refs/pull/123/merge', payload };
-    const pushed = await workflow(text, { runId: 'pr', event });
+    // Two runners: else the one that comes second finds the image in the engine.
+    const builderJobs = ['build', 'scan'];
+    const pushed = await workflow(text, { runId: 'pr', event, builderJobs });
     assert.deepEqual(results(pushed), ['build: success', 'integration: success', 'scan: success']);
     assert.match(jobOf(pushed, 'build').log, /Pushed 127\.0\.0\.1:\d+\/org\/charon:pr-123-[0-9a-f]{7}/);
     assert.match(jobOf(pushed, 'integration').summary, /\| Source \| .*registry/i);
@@ -207,6 +209,8 @@ async function pullRequestImages({ workflow, world, service }: Stage): Promise<v
     const stale = await workflow(text.replace('revision: ${{ github.sha }}', `revision: ${head.sha}`), {
       runId: 'stale',
       event,
+      builderJobs,
+      repository: world.repository(),
     });
     assert.deepEqual(results(stale), ['build: success', 'integration: failure', 'scan: success']);
     assert.match(jobOf(stale, 'integration').log, /revision/);
