@@ -197,6 +197,7 @@ async function pullRequestImages({ workflow, world, service }: Stage): Promise<v
     const forked = await workflow(asFork, {
       runId: 'fork',
       event,
+      builderJobs,
       repository: world.repository({ Dockerfile: found }),
     });
     assert.deepEqual(results(forked), ['build: success', 'integration: success', 'scan: failure']);
