@@ -2,15 +2,23 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type DockerEngine, startDockerEngine } from '../dev/docker-engine.ts';
+import { startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
-import { runStep } from '../dev/action-runner.ts';
 import { pushBase } from './base-image.ts';
 import { emptyEngine, removeOutputs } from './clean-slate.ts';
-import { type Arena, buildArguments, type Contender, outputsOf } from './contenders.ts';
+import {
+  type Arena,
+  buildArguments,
+  type Contender,
+  createContainer,
+  downloadAndLoad,
+  outputsOf,
+  step,
+  upload,
+} from './contenders.ts';
 import { race } from './race.ts';
 import { raceTable } from './tables.ts';
-import { officialClient, sh, startService } from './world.ts';
+import { sh, startService } from './world.ts';
 import { writeNoise } from '../dev/test-images.ts';
 
 // Six images of a compose project that share a base, from their cached build to six containers that can run: one handover of all, one
@@ -28,6 +36,7 @@ const [builder, tester] = await Promise.all([
 ]);
 const service = await startService({});
 const arena: Arena = { service, engine: builder, registry: registry.address, context: project, folder };
+const testing: Arena = { ...arena, engine: tester };
 
 const nameOf = (name: string): string => `project-${name}:local`;
 
@@ -37,25 +46,15 @@ async function writeProject(): Promise<void> {
   const stages = services.map((name) => `FROM base AS ${name}\nCOPY ${name} /own\nCMD ["true"]\n`);
   writeFileSync(join(project, 'Dockerfile'), `FROM ${base} AS base\n${stages.join('')}`);
   const blocks = services.map(
-    (name) => `  ${name}:\n    image: ${nameOf(name)}\n    build: { context: ., target: ${name}, network: host }\n`,
+    (name) => `  ${name}:\n    image: ${nameOf(name)}\n    build: { context: ., target: ${name} }\n`,
   );
   writeFileSync(join(project, 'compose.yaml'), `services:\n${blocks.join('')}`);
   for (const [position, name] of services.entries()) writeNoise(join(project, name), ownMegabytes, position + 2);
 }
 
-async function step(action: string, engine: DockerEngine, inputs: Readonly<Record<string, string>>): Promise<number> {
-  const env = { ...service.env, ...engine.env };
-  const { exitCode, log, peakMemoryKb } = await runStep({ action, inputs, env, cwd: project });
-  if (exitCode !== 0) throw new Error(log.slice(-2000));
-  return peakMemoryKb;
-}
-
 // What all this is for: each can run.
 async function createContainers(): Promise<void> {
-  for (const name of services) {
-    const id = await sh(tester.env, 'docker', 'create', '--network=none', nameOf(name));
-    await sh(tester.env, 'docker', 'rm', id.trim());
-  }
+  for (const name of services) await createContainer(testing, nameOf(name));
 }
 
 const tarball = join(outputsOf(arena), 'image.tar');
@@ -64,27 +63,26 @@ const together: Contender = {
   name: 'one handover of all six (`bake-files`)',
   run: async (_, round) => {
     const artifact = { 'artifact-name': `all-${round}` };
-    const memory = await step('export-image', builder, { ...artifact, 'bake-files': 'compose.yaml', tarball });
-    const loaded = await step('load-image', tester, artifact);
+    const inputs = { ...artifact, 'bake-files': 'compose.yaml', tarball };
+    const exported = await step('export-image', arena, inputs, project);
+    const loaded = await step('load-image', testing, artifact);
     await createContainers();
-    return Math.max(memory, loaded);
+    return Math.max(exported.peakMemoryKb, loaded.peakMemoryKb);
   },
 };
 
 const oneByOne: Contender = {
   name: 'one handover each (`target`, and a pattern)',
   run: async (_, round) => {
-    let memory = 0;
+    const peaks: number[] = [];
     for (const name of services) {
       const inputs = { context: '.', target: name, image: nameOf(name), network: 'host', 'cache-from': '', tarball };
-      memory = Math.max(
-        memory,
-        await step('export-image', builder, { ...inputs, 'artifact-name': `one-${round}-${name}` }),
-      );
+      const artifact = { 'artifact-name': `one-${round}-${name}` };
+      peaks.push((await step('export-image', arena, { ...inputs, ...artifact }, project)).peakMemoryKb);
     }
-    const loaded = await step('load-image', tester, { 'artifact-name': `one-${round}-*` });
+    const loaded = await step('load-image', testing, { 'artifact-name': `one-${round}-*` });
     await createContainers();
-    return Math.max(memory, loaded);
+    return Math.max(...peaks, loaded.peakMemoryKb);
   },
 };
 
@@ -94,19 +92,9 @@ const plainRecipe: Contender = {
     for (const name of services) {
       const args = ['-t', nameOf(name), '--target', name, '--output', `type=docker,dest=${tarball}`];
       await sh(builder.env, 'docker', ...buildArguments(project, ...args));
-      const given = [`plain-${round}-${name}`, [tarball], outputsOf(arena), { compressionLevel: 6 }];
-      const upload = given.map((value) => JSON.stringify(value)).join(', ');
-      await officialClient(service.env, `await client.uploadArtifact(${upload});`);
+      await upload(arena, `plain-${round}-${name}`, tarball, 6);
     }
-    for (const name of services) {
-      const path = join(outputsOf(arena), name);
-      await officialClient(
-        service.env,
-        `const { artifact } = await client.getArtifact(${JSON.stringify(`plain-${round}-${name}`)});\n` +
-          `await client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
-      );
-      await sh(tester.env, 'docker', 'load', '--input', join(path, 'image.tar'));
-    }
+    for (const name of services) await downloadAndLoad(testing, `plain-${round}-${name}`, 'image.tar');
     await createContainers();
     return undefined;
   },

@@ -35,13 +35,20 @@ export const buildArguments = (context: string, ...output: readonly string[]): r
   context,
 ];
 
-async function step(action: string, arena: Arena, inputs: Readonly<Record<string, string>>): Promise<StepOutcome> {
-  const outcome = await runStep({ action, inputs, env: { ...arena.service.env, ...arena.engine.env } });
+/** Runs one of our steps to its end; throws with its last words when it fails. */
+export async function step(
+  action: string,
+  { service, engine }: Pick<Arena, 'service' | 'engine'>,
+  inputs: Readonly<Record<string, string>>,
+  cwd = projectRoot,
+): Promise<StepOutcome> {
+  const outcome = await runStep({ action, inputs, cwd, env: { ...service.env, ...engine.env } });
   if (outcome.exitCode !== 0) throw new Error(outcome.log.slice(-2000));
   return outcome;
 }
 
-function upload(arena: Arena, name: string, file: string, level: number): Promise<void> {
+/** Uploads a file as actions/upload-artifact does. */
+export function upload(arena: Arena, name: string, file: string, level: number): Promise<void> {
   const args = [name, [file], outputsOf(arena), { compressionLevel: level }]
     .map((value) => JSON.stringify(value))
     .join(', ');
@@ -181,18 +188,23 @@ export const loadFloor = 'floor: docker load of our tarball';
 const download =
   (level: number) =>
   async (arena: Arena): Promise<undefined> => {
-    const path = join(outputsOf(arena), 'downloaded');
-    const find = `const { artifact } = await client.getArtifact(${JSON.stringify(`recipe-${String(level)}-0`)});`;
-    await officialClient(
-      arena.service.env,
-      `${find}\nawait client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
-    );
-    await sh(arena.engine.env, 'docker', 'load', '--input', join(path, 'recipe.tar'));
+    await downloadAndLoad(arena, `recipe-${String(level)}-0`, 'recipe.tar');
     await createContainer(arena, 'charon:local');
   };
 
+/** What the docs recipe does in the test job: the official client, then `docker load` of the file. */
+export async function downloadAndLoad(arena: Arena, artifact: string, file: string): Promise<void> {
+  const path = join(outputsOf(arena), 'downloaded');
+  const find = `const { artifact } = await client.getArtifact(${JSON.stringify(artifact)});`;
+  await officialClient(
+    arena.service.env,
+    `${find}\nawait client.downloadArtifact(artifact.id, ${JSON.stringify({ path })});`,
+  );
+  await sh(arena.engine.env, 'docker', 'load', '--input', join(path, file));
+}
+
 // What all this is for: a container can run. The network is the test engine's, which has none.
-async function createContainer(arena: Arena, image: string): Promise<void> {
+export async function createContainer(arena: Arena, image: string): Promise<void> {
   const id = (await sh(arena.engine.env, 'docker', 'create', '--network=none', image)).trim();
   await sh(arena.engine.env, 'docker', 'rm', id);
 }

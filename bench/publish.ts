@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { link, type LinkOptions, portions } from '../__tests__/fakes/artifact-service/link.ts';
-import { runStep } from '../dev/action-runner.ts';
 import { startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
 import { pushBase } from './base-image.ts';
+import { step } from './contenders.ts';
 import { median } from './measured.ts';
 import { sh, startService } from './world.ts';
 
@@ -25,11 +25,7 @@ const engine = await startDockerEngine({ store: 'containerd' });
 const service = await startService(limits);
 const way = await slowWayTo(registry.address, limits);
 
-async function step(action: string, inputs: Readonly<Record<string, string>>): ReturnType<typeof runStep> {
-  const outcome = await runStep({ action, inputs, env: { ...service.env, ...engine.env } });
-  if (outcome.exitCode !== 0) throw new Error(outcome.log.slice(-2000));
-  return outcome;
-}
+const arena = { service, engine };
 
 interface Sample {
   readonly seconds: number;
@@ -41,7 +37,12 @@ try {
   const base = await pushBase(registry.address, megabytes, folder);
   const context = join(folder, 'context');
   await writeLargeContext(context, { megabytes, smallFiles: megabytes * 20, base });
-  await step('export-image', { context, network: 'host', 'cache-from': '', tarball: join(folder, 'charon.tar') });
+  await step('export-image', arena, {
+    context,
+    network: 'host',
+    'cache-from': '',
+    tarball: join(folder, 'charon.tar'),
+  });
   const samples: Sample[] = [];
   for (let round = 1; round <= rounds; round += 1) {
     const repository = `org/charon-${String(round)}`;
@@ -51,7 +52,9 @@ try {
       ...['buildx', 'imagetools', 'create', '-t', `${registry.address}/${repository}:base`, base],
     );
     const began = performance.now();
-    const { outputs, peakMemoryKb } = await step('publish-image', { tags: `${way.address}/${repository}:latest` });
+    const { outputs, peakMemoryKb } = await step('publish-image', arena, {
+      tags: `${way.address}/${repository}:latest`,
+    });
     const seconds = (performance.now() - began) / 1000;
     samples.push({ seconds, pushed: Number(outputs['pushed-bytes']), peakMemoryKb });
     console.log(samples.at(-1));

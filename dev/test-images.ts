@@ -98,8 +98,7 @@ function baseStage(megabytes: number): readonly string[] {
   ];
 }
 
-// Bytes that don't compress, the same ones every time: the key stream of a cipher with a fixed key.
-/** Writes a file that doesn't compress, the same for the same seed. */
+/** Writes a file that doesn't compress, the same for the same seed: the key stream of a cipher. */
 export function writeNoise(file: string, megabytes: number, seed = 1): void {
   const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, seed), Buffer.alloc(16));
   const zeros = Buffer.alloc(1e6);

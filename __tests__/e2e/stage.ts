@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import type { Login } from '../../dev/docker-registry.ts';
 import { isObject } from '../../shared/base/json.ts';
 import { type JobRun, runAct, type WorkflowRun } from './act.ts';
 import { recipeText } from './recipes.ts';
@@ -35,6 +36,8 @@ export interface RunOptions {
 export interface Stage {
   readonly world: World;
   readonly service: ArtifactService;
+  /** What jobs log in to a registry with: `github.actor`, which act makes up, and the job's token. */
+  readonly login: Login;
   /** The YAML that stands under one of the scenario's headings: the first snippet, or the one of that index. */
   recipe(id: string, index?: number): string;
   /** Runs a workflow to its end. */
@@ -65,6 +68,7 @@ export async function play(scenario: Scenario, world: World, logs: string): Prom
     await scenario.run({
       world,
       service,
+      login: { user: 'nektos/act', password: service.rest.token },
       recipe: (id, index = 0) => {
         assert.ok(scenario.recipes.includes(id), `${id} is none of the recipes that ${scenario.name} says it runs`);
         return recipeText(id, index);

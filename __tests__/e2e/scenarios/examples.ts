@@ -79,8 +79,7 @@ async function charon({ workflow, world }: Stage): Promise<void> {
   world.clearEngines();
 }
 
-async function testMatrix({ workflow, world, service }: Stage): Promise<void> {
-  const login = { user: 'nektos/act', password: service.rest.token };
+async function testMatrix({ workflow, world, login }: Stage): Promise<void> {
   const registry = await startRegistry({ login });
   try {
     const text = example('test-matrix/ci.yml').replaceAll('ghcr.io', registry.address);
@@ -168,8 +167,7 @@ async function migrate({ workflow, world }: Stage): Promise<void> {
   }
 }
 
-async function pullRequestImages({ workflow, world, service }: Stage): Promise<void> {
-  const login = { user: 'nektos/act', password: service.rest.token };
+async function pullRequestImages({ workflow, world, login }: Stage): Promise<void> {
   const registry = await startRegistry({ login });
   try {
     const text = example('pull-request-images/ci.yml').replaceAll('ghcr.io', registry.address);
@@ -295,8 +293,7 @@ async function selfHostedWarm({ workflow, world, service }: Stage): Promise<void
   assert.deepEqual(tags(), ['']);
 }
 
-async function attest({ workflow, world, service }: Stage): Promise<void> {
-  const login = { user: 'nektos/act', password: service.rest.token };
+async function attest({ workflow, world, login }: Stage): Promise<void> {
   const registry = await startRegistry({ login });
   try {
     const text = example('attest/release.yml').replaceAll('ghcr.io', registry.address);

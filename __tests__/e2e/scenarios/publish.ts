@@ -14,8 +14,7 @@ export const publish: Scenario = {
   name: 'publish',
   title: 'What was tested is published, by its digest; of two platforms, as one index',
   recipes: [tested, platforms, readme, readmeIndex],
-  run: async ({ workflow, world, recipe, service }) => {
-    const login = { user: 'nektos/act', password: service.rest.token };
+  run: async ({ workflow, world, recipe, login }) => {
     const registry = await startRegistry({ login });
     const { builder, tester } = world.engines;
     const here = (text: string): string => text.replaceAll('ghcr.io', registry.address);

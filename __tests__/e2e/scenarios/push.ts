@@ -44,7 +44,7 @@ export const push: Scenario = {
   title:
     'A push from the same build: with the registry down the artifact is handed over all the same; then with one that is up',
   recipes: [pushRecipe, fromRegistry],
-  run: async ({ workflow, world, recipe, service }) => {
+  run: async ({ workflow, world, recipe, login }) => {
     const down = `127.0.0.1:${String(await freePort())}`;
     const failed = await workflow(workflowOf(down, 'error', plainLoad));
     assert.deepEqual(results(failed), ['build: failure', 'integration: success']);
@@ -73,7 +73,6 @@ export const push: Scenario = {
     }
 
     world.clearEngines();
-    const login = { user: 'nektos/act', password: service.rest.token };
     const guarded = await startRegistry({ login });
     try {
       const steps = recipe(pushRecipe).replaceAll('ghcr.io', guarded.address);
