@@ -34,6 +34,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     engine: containerEngine(plans.load.engine, context.tempRoot, signal),
     buildx: dockerBuildx(cli),
     registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+    signal,
     store,
     log,
     timeline: times,

@@ -28,6 +28,7 @@ export interface LoadTools extends FindTools {
   readonly timeline: Timeline;
   /** Where the image goes to instead of into the engine. */
   readonly nodes?: readonly ImageNode[] | undefined;
+  readonly signal: AbortSignal;
 }
 
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';

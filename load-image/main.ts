@@ -47,6 +47,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const result = await loadImages(plan, fallback, {
     engine: containerEngine(engine, context.tempRoot, signal),
     nodes,
+    signal,
     registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
     store,
     ownStore,

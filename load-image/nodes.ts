@@ -4,6 +4,7 @@ import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { LentChunks } from '../shared/bytes/chunks.ts';
 import { fanOut } from '../shared/bytes/fan-out.ts';
+import { awaitKey } from '../shared/bytes/locks.ts';
 import { partialFile } from '../shared/bytes/partial-file.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { ImageNode } from '../shared/docker/image-nodes.ts';
@@ -31,6 +32,7 @@ import { chooseRecorded, type PassedImage, wholeTarball } from './whole-tarball.
 interface Tools {
   readonly log: Log;
   readonly timeline: Timeline;
+  readonly signal: AbortSignal;
   readonly nodes: readonly ImageNode[];
 }
 
@@ -68,6 +70,7 @@ export async function loadIntoNodes(
   info: EngineInfo,
 ): Promise<LoadResult> {
   const { log, timeline, nodes } = tools;
+  await using _turn = await takeTurn(tools);
   const lacking = await lackingNodes(plan, tools, handover, info);
   if (lacking.length === 0 && nodes.length > 0) {
     const images = knownImages(plan, handover);
@@ -85,6 +88,16 @@ export async function loadIntoNodes(
       passThrough(plan, tools, handover, info, lacking),
     ),
   );
+}
+
+// A containerd lets an import wait while another one writes the same blob. Two images that share a layer would wait for ever: on one
+// node the first for the second, on another the second for the first, and neither goes on before all of its nodes do.
+async function takeTurn({ log, nodes, signal }: Tools): Promise<AsyncDisposable | undefined> {
+  if (nodes.length < 2) return undefined;
+  const names = nodes.map(({ name }) => name);
+  return awaitKey(`nodes ${names.join()}`, signal, () => {
+    log.info(`Another image is on its way into ${names.join(', ')}: this one takes its turn after it.`);
+  });
 }
 
 async function passThrough(

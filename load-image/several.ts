@@ -124,7 +124,8 @@ async function loadSideBySide(
   const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
   requireOwnReferences(handovers);
   const info = await hostInfo(tools);
-  const atOnce = await chooseAtOnce(info, handovers);
+  // Into several nodes they go one after the other.
+  const atOnce = (tools.nodes?.length ?? 0) > 1 ? 1 : await chooseAtOnce(info, handovers);
   const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
   const loaded = await log.chapter(title, () =>
     sideBySide(opened, atOnce, (handover, name) => {

@@ -139,7 +139,8 @@ function linkStandIns(directory: string): string {
 
 /**
  * The programs in which one job's runner differs from another's on this one machine: `docker`, which speaks to the engine of that
- * runner with builders of its own, `node`, which gets the token of that job, as actions do and `run:` steps don't, and `gh`.
+ * runner with builders of its own, `node`, which gets the token of that job, as actions do and `run:` steps don't; `gh`; and
+ * `kubectl`, which does on a node what its kubelet would do.
  */
 function writePrograms(directory: string, engines: World['engines']): string {
   const folder = join(directory, 'programs');
@@ -167,6 +168,15 @@ function writePrograms(directory: string, engines: World['engines']): string {
     'digest="sha256:$(sha256sum "$3" | cut -d" " -f1)"',
     'grep -qx "$digest" "$E2E_JOBS/attested" && echo "Loaded digest $digest for file://$3" && echo "✓ Verification succeeded!" && exit',
     'echo "Error: no attestations found for subject $digest" >&2; exit 1',
+  ]);
+  // There is no Kubernetes here. The container is one of the node's own containerd, of the image that it has under that name.
+  write('kubectl', [
+    '[ "$1 ${3%%=*} ${*:4}" = "run --image --image-pull-policy=Never --restart=Never --attach" ] || { echo "unknown command: kubectl $*" >&2; exit 1; }',
+    'name="docker.io/library/${3#--image=}"',
+    'node=$(docker ps --quiet --filter label=io.x-k8s.kind.role=control-plane)',
+    'ctr() { docker exec "$node" ctr --namespace=k8s.io "$@"; }',
+    '[ "$(ctr images ls -q "name==$name")" = "$name" ] || { echo "pod/$2: ErrImageNeverPull: $name isn’t there" >&2; exit 1; }',
+    'ctr run --rm "$name" "$2"',
   ]);
   return folder;
 }

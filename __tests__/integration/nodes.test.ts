@@ -281,6 +281,46 @@ describe('while it is on its way', () => {
   }, 60_000);
 });
 
+/** Puts a script in the place of a node's ctr; the real one is `real-ctr` to it. */
+function replaceCtr(node: string, lines: readonly string[]): void {
+  const args = [
+    'exec',
+    '-i',
+    node,
+    'sh',
+    '-c',
+    'test -e /bin/real-ctr || mv /bin/ctr /bin/real-ctr; cat > /bin/ctr; chmod +x /bin/ctr',
+  ];
+  execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: ['#!/bin/sh', ...lines].join('\n') });
+}
+
+test('images that share layers take turns, whatever step brings them: two nodes that each wait for the other’s image wait for ever', async () => {
+  const cluster = await Promise.all(
+    ['control-plane', 'worker'].map((role) =>
+      startNode(engine, { name: `turns-${role}`, labels: kindLabels('turns', role) }),
+    ),
+  );
+  for (const { name } of cluster)
+    replaceCtr(name, [
+      'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
+      'echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code',
+    ]);
+  const shared = makeImage({ layers: 2, layerBytes: 5_000_000 });
+  const names = ['one', 'two', 'three', 'four'];
+  for (const name of names) await handOver(shared, { 'artifact-name': name, image: `${name}:local` });
+  const outcomes = await Promise.all(
+    ['one, two, three', 'four'].map((artifacts) => load({ into: 'kind:turns', 'artifact-name': artifacts })),
+  );
+  for (const { log } of outcomes) expect(log).not.toContain('::error');
+  for (const { name, ctr } of cluster) {
+    expect(Object.keys(namesOn({ ctr })).sort()).toEqual(names.map((one) => `docker.io/library/${one}:local`).sort());
+    const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
+    expect(turns).toHaveLength(2 * names.length);
+    expect(turns.filter((_, at) => at % 2 === 0)).not.toContain('end');
+    expect(turns.filter((_, at) => at % 2 === 1)).not.toContain('begin');
+  }
+}, 60_000);
+
 describe('a node whose containerd ends up with something else', () => {
   let liar: ClusterNode;
   let honest: ClusterNode;
@@ -288,21 +328,17 @@ describe('a node whose containerd ends up with something else', () => {
     honest = await startNode(engine, { name: 'honest', labels: kindLabels('liars', 'control-plane') });
     liar = await startNode(engine, { name: 'liar', labels: kindLabels('liars', 'worker') });
     importOlder(liar, 'docker.io/library/older:1');
-    engine.docker('exec', 'liar', 'mv', '/bin/ctr', '/bin/real-ctr');
   }, 60_000);
 
   /** What the node does instead of an import; the tarball is then in /tmp/in.tar, and its image's name in $name. */
   function lie(instead: string): void {
-    const script = [
-      '#!/bin/sh',
+    replaceCtr('liar', [
       'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
       'cat > /tmp/in.tar',
       "name=$(tar -xOf /tmp/in.tar index.json | grep -o 'image-handover.invalid/[^\"]*' | head -n 1)",
       'ctr="real-ctr --namespace=k8s.io"',
       instead,
-    ].join('\n');
-    const args = ['exec', '-i', 'liar', 'sh', '-c', 'cat > /bin/ctr && chmod +x /bin/ctr'];
-    execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: script });
+    ]);
   }
 
   test.each<[string, string, string, string]>([

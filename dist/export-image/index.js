@@ -36692,11 +36692,14 @@ function removeTree(path) {
 /* harmony export */   XU: () => (/* binding */ isDead),
 /* harmony export */   hd: () => (/* binding */ livingNamePattern)
 /* harmony export */ });
+/* unused harmony export awaitKey */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
 /* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3205);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3205);
+
 
 
 
@@ -36718,7 +36721,7 @@ async function lockKey(key) {
         await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_5__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
     }
     server.unref();
     return {
@@ -36728,6 +36731,21 @@ async function lockKey(key) {
             });
         }),
     };
+}
+/**
+ * Takes a key as `lockKey` does, as soon as nobody has it.
+ * @param onWait told once, when somebody has it
+ * @throws what the signal is aborted with
+ */
+async function awaitKey(key, signal, onWait) {
+    for (let tries = 0;; tries += 1) {
+        const lock = await lockKey(key);
+        if (lock !== undefined)
+            return lock;
+        if (tries === 0)
+            onWait();
+        await sleep(100, undefined, { signal });
+    }
 }
 /** What a living name looks like, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';

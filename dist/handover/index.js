@@ -35062,6 +35062,7 @@ var nodes_disposeResources = (undefined && undefined.__disposeResources) || (fun
 
 
 
+
 /** All that are to hold the image. */
 function enginesOf({ engine, nodes }) {
     return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
@@ -35078,44 +35079,67 @@ async function hostInfo(holders) {
  * @throws HandoverError of any code of the consumer, naming the node if it is one's; then no name and no file is left behind
  */
 async function loadIntoNodes(plan, tools, handover, info) {
-    const { log, timeline, nodes } = tools;
-    const lacking = await lackingNodes(plan, tools, handover, info);
-    if (lacking.length === 0 && nodes.length > 0) {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            const images = knownImages(plan, handover);
-            const ours = nodes_addDisposableResource(env_1, await ownNamesOn(nodes, [], log), true);
-            const guards = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-            const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
-            named.keep();
-            for (const { references } of images)
-                log.info(`Every node has this very image already: ${nameOf(references)}.`);
-            return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, timeline, nodes } = tools;
+        const _turn = nodes_addDisposableResource(env_1, await takeTurn(tools), true);
+        const lacking = await lackingNodes(plan, tools, handover, info);
+        if (lacking.length === 0 && nodes.length > 0) {
+            const env_2 = { stack: [], error: void 0, hasError: false };
+            try {
+                const images = knownImages(plan, handover);
+                const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, [], log), true);
+                const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+                const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
+                named.keep();
+                for (const { references } of images)
+                    log.info(`Every node has this very image already: ${nameOf(references)}.`);
+                return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
+            }
+            catch (e_1) {
+                env_2.error = e_1;
+                env_2.hasError = true;
+            }
+            finally {
+                const result_1 = nodes_disposeResources(env_2);
+                if (result_1)
+                    await result_1;
+            }
         }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = nodes_disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
+        const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
+        return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
     }
-    const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
-    return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
+    catch (e_2) {
+        env_1.error = e_2;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_2 = nodes_disposeResources(env_1);
+        if (result_2)
+            await result_2;
+    }
+}
+// A containerd lets an import wait while another one writes the same blob. Two images that share a layer would wait for ever: on one
+// node the first for the second, on another the second for the first, and neither goes on before all of its nodes do.
+async function takeTurn({ log, nodes, signal }) {
+    if (nodes.length < 2)
+        return undefined;
+    const names = nodes.map(({ name }) => name);
+    return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, signal, () => {
+        log.info(`Another image is on its way into ${names.join(', ')}: this one takes its turn after it.`);
+    });
 }
 async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
+    const env_3 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, nodes } = tools;
         const { tarballPath, layoutPath, reference } = plan;
-        const kept = nodes_addDisposableResource(env_2, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
-        const layout = nodes_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+        const kept = nodes_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
+        const layout = nodes_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
         let size = 0;
         const passedBy = [];
         // Disposed of after the guards: an image that loses its name again has to have one of ours still.
-        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, passedBy, log), true);
+        const ours = nodes_addDisposableResource(env_3, await ownNamesOn(nodes, passedBy, log), true);
         const request = {
             ...{ content, record, reference, platform: info.platform, repository: ours.repository },
             ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
@@ -35136,7 +35160,7 @@ async function passThrough(plan, tools, { content, record, ...handover }, info, 
         });
         for (const [position, { identity }] of images.entries())
             requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
-        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const guards = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
         const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
         await layout?.commit(layoutImages(images));
         await kept?.commit();
@@ -35144,14 +35168,14 @@ async function passThrough(plan, tools, { content, record, ...handover }, info, 
         const facts = { image: named.image, loaded: nodes.length > 0, size: content.downloaded() ?? size };
         return { ...resultOf(tools, { ...handover, content, record }, images, facts), layoutPath };
     }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
     }
     finally {
-        const result_2 = nodes_disposeResources(env_2);
-        if (result_2)
-            await result_2;
+        const result_3 = nodes_disposeResources(env_3);
+        if (result_3)
+            await result_3;
     }
 }
 /** The nodes that don't have all of the images yet; all of them, where a file is wanted or nobody knows which images they are. */
@@ -35217,9 +35241,9 @@ async function keepBefore({ engine }, images, own) {
 }
 /** @param passed the images, as soon as they are known */
 async function ownNamesOn(nodes, passed, log) {
-    const env_3 = { stack: [], error: void 0, hasError: false };
+    const env_4 = { stack: [], error: void 0, hasError: false };
     try {
-        const all = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        const all = nodes_addDisposableResource(env_4, new AsyncDisposableStack(), true);
         const names = await Promise.all(nodes.map((node) => onNode(node, () => namesOn(node, passed, log))));
         // The first is disposed of last: all use its repository.
         for (const own of names)
@@ -35231,14 +35255,14 @@ async function ownNamesOn(nodes, passed, log) {
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
     }
-    catch (e_3) {
-        env_3.error = e_3;
-        env_3.hasError = true;
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
     }
     finally {
-        const result_3 = nodes_disposeResources(env_3);
-        if (result_3)
-            await result_3;
+        const result_4 = nodes_disposeResources(env_4);
+        if (result_4)
+            await result_4;
     }
 }
 /** Names of ours on a node; with them goes, if it is all that an image has beside them, the name that Kubernetes gave it. */
@@ -36110,6 +36134,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('imag
             engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
             buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
             registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+            signal,
             store,
             log,
             timeline: times,
@@ -39178,6 +39203,7 @@ function removeTree(path) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   O_: () => (/* binding */ awaitKey),
 /* harmony export */   TL: () => (/* binding */ lockKey),
 /* harmony export */   XU: () => (/* binding */ isDead),
 /* harmony export */   hd: () => (/* binding */ livingNamePattern)
@@ -39186,7 +39212,9 @@ function removeTree(path) {
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
 /* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3205);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3205);
+
 
 
 
@@ -39208,7 +39236,7 @@ async function lockKey(key) {
         await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_5__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
     }
     server.unref();
     return {
@@ -39218,6 +39246,21 @@ async function lockKey(key) {
             });
         }),
     };
+}
+/**
+ * Takes a key as `lockKey` does, as soon as nobody has it.
+ * @param onWait told once, when somebody has it
+ * @throws what the signal is aborted with
+ */
+async function awaitKey(key, signal, onWait) {
+    for (let tries = 0;; tries += 1) {
+        const lock = await lockKey(key);
+        if (lock !== undefined)
+            return lock;
+        if (tries === 0)
+            onWait();
+        await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_4__.setTimeout)(100, undefined, { signal });
+    }
 }
 /** What a living name looks like, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';

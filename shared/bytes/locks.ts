@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, readlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCodeOf } from '../base/errors.ts';
 
 /**
@@ -29,6 +30,20 @@ export async function lockKey(key: string): Promise<AsyncDisposable | undefined>
         });
       }),
   };
+}
+
+/**
+ * Takes a key as `lockKey` does, as soon as nobody has it.
+ * @param onWait told once, when somebody has it
+ * @throws what the signal is aborted with
+ */
+export async function awaitKey(key: string, signal: AbortSignal, onWait: () => void): Promise<AsyncDisposable> {
+  for (let tries = 0; ; tries += 1) {
+    const lock = await lockKey(key);
+    if (lock !== undefined) return lock;
+    if (tries === 0) onWait();
+    await sleep(100, undefined, { signal });
+  }
 }
 
 /** A name that nobody else has, until it is disposed of. Whether its process still runs can be told by the name alone. */

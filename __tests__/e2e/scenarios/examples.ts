@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../../../dev/action-runner.ts';
+import { provideNodeImage } from '../../../dev/cluster-nodes.ts';
 import { startRegistry } from '../../../dev/docker-registry.ts';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario, type Stage } from '../stage.ts';
@@ -27,7 +28,7 @@ export const examples: readonly Scenario[] = [
   {
     name: 'example-components-nightly',
     title:
-      'examples/components-nightly: three components with their digests, tested by night from main’s latest, or from the registry (S3.1, S3.2, S3.3, S3.4)',
+      'examples/components-nightly: three components with their digests, tested by night from main’s latest, in a cluster too, or from the registry (S3.1, S3.2, S3.3, S3.4, S3.5)',
     recipes: [],
     run: componentsNightly,
   },
@@ -121,12 +122,14 @@ async function componentsNightly({ workflow, world, service }: Stage): Promise<v
     assert.deepEqual(results(built), [...legs('build'), 'digests: success']);
     service.addRun({ id: 300, workflow: 'build.yml', event: 'push' });
     world.clearEngines();
+    await provideNodeImage(world.engines.tester);
     const nightly = example('components-nightly/nightly.yml').replaceAll('ghcr.io', registry.address);
     const event = { name: 'schedule', ref: 'refs/heads/main', payload: { repository: { default_branch: 'main' } } };
     const tested = await workflow(nightly, { runId: '301', event });
-    assert.deepEqual(results(tested), legs('test'));
+    assert.deepEqual(results(tested), ['cluster: success', ...legs('test')]);
     for (const component of components) {
-      assert.match(jobOf(tested, 'test', component).log, new RegExp(`^${component}$`, 'm'));
+      for (const job of [jobOf(tested, 'test', component), jobOf(tested, 'cluster')])
+        assert.match(job.log, new RegExp(`^${component}$`, 'm'));
       // What is in the registry when the artifacts have expired.
       const { tester } = world.engines;
       const released = `${registry.address}/org/${component}:latest`;
@@ -135,8 +138,10 @@ async function componentsNightly({ workflow, world, service }: Stage): Promise<v
       service.expire(`docker-image-${component}`);
     }
     world.clearEngines();
+    await provideNodeImage(world.engines.tester);
     const pulled = await workflow(nightly, { runId: '302', event });
-    assert.deepEqual(results(pulled), legs('test'));
+    assert.deepEqual(results(pulled), ['cluster: failure', ...legs('test')]);
+    assert.match(jobOf(pulled, 'cluster').log, /artifact-expired/);
     for (const component of components) assert.match(jobOf(pulled, 'test', component).summary, /Pulled instead/);
   } finally {
     await registry.stop();

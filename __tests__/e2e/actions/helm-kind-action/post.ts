@@ -1,0 +1,3 @@
+import { run, state } from '../step.ts';
+
+run('docker', 'rm', '--force', '--volumes', ...state('nodes').split(' '));
