@@ -294,7 +294,7 @@ function replaceCtr(node: string, lines: readonly string[]): void {
   execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: ['#!/bin/sh', ...lines].join('\n') });
 }
 
-test('images that share layers take turns, whatever step brings them: two nodes that each wait for the other’s image wait for ever', async () => {
+test('artifacts that share layers take turns, whatever step brings them: else each node can wait for what comes with the other’s', async () => {
   const cluster = await Promise.all(
     ['control-plane', 'worker'].map((role) =>
       startNode(engine, { name: `turns-${role}`, labels: kindLabels('turns', role) }),
@@ -314,10 +314,8 @@ test('images that share layers take turns, whatever step brings them: two nodes 
   for (const { log } of outcomes) expect(log).not.toContain('::error');
   for (const { name, ctr } of cluster) {
     expect(Object.keys(namesOn({ ctr })).sort()).toEqual(names.map((one) => `docker.io/library/${one}:local`).sort());
-    const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
-    expect(turns).toHaveLength(2 * names.length);
-    expect(turns.filter((_, at) => at % 2 === 0)).not.toContain('end');
-    expect(turns.filter((_, at) => at % 2 === 1)).not.toContain('begin');
+    // What brought it first was enough: who came after it found it there.
+    expect(engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n')).toEqual(['begin', 'end']);
   }
 }, 60_000);
 
