@@ -42,7 +42,8 @@ export async function provideNodeImage(engine: DockerEngine): Promise<void> {
   try {
     const root = join(folder, 'root');
     await writeRootFilesystem(root);
-    for (const program of ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc']) copyProgram(program, engine.env['PATH'] ?? '', root);
+    for (const program of ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc'])
+      copyProgram(program, engine.env['PATH'] ?? '', root);
     const tarball = join(folder, 'root.tar');
     execFileSync('tar', ['--create', '--owner=0', '--group=0', '--file', tarball, '--directory', root, '.']);
     const changes = ['ENTRYPOINT []', 'CMD ["containerd"]', 'VOLUME /var/lib/containerd', 'ENV PATH=/bin'];
@@ -68,7 +69,10 @@ function copyProgram(name: string, path: string, root: string): void {
 }
 
 /** Starts a node, and waits until its containerd answers. */
-export async function startNode(engine: Pick<DockerEngine, 'docker'>, { name, labels, command }: NodeOptions): Promise<ClusterNode> {
+export async function startNode(
+  engine: Pick<DockerEngine, 'docker'>,
+  { name, labels, command }: NodeOptions,
+): Promise<ClusterNode> {
   const options = Object.entries(labels).flatMap(([key, value]) => ['--label', `${key}=${value}`]);
   engine.docker(
     'run',

@@ -70,7 +70,8 @@ export async function loadIntoNodes(
   info: EngineInfo,
 ): Promise<LoadResult> {
   const { log, timeline, nodes } = tools;
-  await using _turn = await takeTurn(tools);
+  await using turn = new AsyncDisposableStack();
+  turn.use(await takeTurn(tools));
   const lacking = await lackingNodes(plan, tools, handover, info);
   if (lacking.length === 0 && nodes.length > 0) {
     const images = knownImages(plan, handover);

@@ -54,7 +54,7 @@ export const notRunHere: Readonly<Record<string, string>> = {
   'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts plays them',
   'the permissions of a fork’s pull request': 'act knows no permissions',
   'actions/attest': 'it signs with GitHub’s own service: its inputs are made here, and no more',
-  'Kubernetes': 'kind’s node image can’t be fetched here: what runs on the nodes is their containerd alone',
+  Kubernetes: 'kind’s node image can’t be fetched here: what runs on the nodes is their containerd alone',
   'ghcr.io': 'a registry of our own on this machine stands for it',
   'GitHub’s artifact and cache services':
     'our stand-in, which the official client is run against, and act’s cache server',

@@ -33491,7 +33491,8 @@ async function loadIntoNodes(plan, tools, handover, info) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline, nodes } = tools;
-        const _turn = nodes_addDisposableResource(env_1, await takeTurn(tools), true);
+        const turn = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        turn.use(await takeTurn(tools));
         const lacking = await lackingNodes(plan, tools, handover, info);
         if (lacking.length === 0 && nodes.length > 0) {
             const env_2 = { stack: [], error: void 0, hasError: false };
