@@ -91,10 +91,17 @@ export async function loadIntoNodes(
   );
 }
 
-// A containerd lets an import wait while another one writes the same blob. Two images that share a layer would wait for ever: on one
-// node the first for the second, on another the second for the first, and neither goes on before all of its nodes do.
+/**
+ * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
+ * that share a layer would wait for ever: on one node the first for the second, on another the second for the first, and neither
+ * goes on before all of its nodes do.
+ */
+export function takesTurns(nodes: readonly ImageNode[] | undefined): boolean {
+  return nodes !== undefined && nodes.length > 1;
+}
+
 async function takeTurn({ log, nodes, signal }: Tools): Promise<AsyncDisposable | undefined> {
-  if (nodes.length < 2) return undefined;
+  if (!takesTurns(nodes)) return undefined;
   const names = nodes.map(({ name }) => name);
   return awaitKey(`nodes ${names.join()}`, signal, () => {
     log.info(`Another image is on its way into ${names.join(', ')}: this one takes its turn after it.`);

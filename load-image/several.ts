@@ -12,7 +12,7 @@ import { type Handover, openHandovers } from './find.ts';
 import { type FromTools, loadFrom } from './from/from.ts';
 import { engineFolder, loadHandover, type LoadTools, spaceNeeded } from './load-image.ts';
 import type { LoadResult } from './result.ts';
-import { enginesOf, hostInfo } from './nodes.ts';
+import { enginesOf, hostInfo, takesTurns } from './nodes.ts';
 import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
 import type { EachPlan } from './plan/plan.ts';
 import { differences, requireExpected } from './verify.ts';
@@ -124,8 +124,7 @@ async function loadSideBySide(
   const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
   requireOwnReferences(handovers);
   const info = await hostInfo(tools);
-  // Into several nodes they go one after the other.
-  const atOnce = (tools.nodes?.length ?? 0) > 1 ? 1 : await chooseAtOnce(info, handovers);
+  const atOnce = takesTurns(tools.nodes) ? 1 : await chooseAtOnce(info, handovers);
   const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
   const loaded = await log.chapter(title, () =>
     sideBySide(opened, atOnce, (handover, name) => {

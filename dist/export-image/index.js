@@ -36735,7 +36735,7 @@ async function lockKey(key) {
 /**
  * Takes a key as `lockKey` does, as soon as nobody has it.
  * @param onWait told once, when somebody has it
- * @throws what the signal is aborted with
+ * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, signal, onWait) {
     for (let tries = 0;; tries += 1) {

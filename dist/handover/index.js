@@ -35120,10 +35120,16 @@ async function loadIntoNodes(plan, tools, handover, info) {
             await result_2;
     }
 }
-// A containerd lets an import wait while another one writes the same blob. Two images that share a layer would wait for ever: on one
-// node the first for the second, on another the second for the first, and neither goes on before all of its nodes do.
+/**
+ * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
+ * that share a layer would wait for ever: on one node the first for the second, on another the second for the first, and neither
+ * goes on before all of its nodes do.
+ */
+function takesTurns(nodes) {
+    return nodes !== undefined && nodes.length > 1;
+}
 async function takeTurn({ log, nodes, signal }) {
-    if (nodes.length < 2)
+    if (!takesTurns(nodes))
         return undefined;
     const names = nodes.map(({ name }) => name);
     return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, signal, () => {
@@ -39251,7 +39257,7 @@ async function lockKey(key) {
 /**
  * Takes a key as `lockKey` does, as soon as nobody has it.
  * @param onWait told once, when somebody has it
- * @throws what the signal is aborted with
+ * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, signal, onWait) {
     for (let tries = 0;; tries += 1) {

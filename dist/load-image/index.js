@@ -33529,10 +33529,16 @@ async function loadIntoNodes(plan, tools, handover, info) {
             await result_2;
     }
 }
-// A containerd lets an import wait while another one writes the same blob. Two images that share a layer would wait for ever: on one
-// node the first for the second, on another the second for the first, and neither goes on before all of its nodes do.
+/**
+ * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
+ * that share a layer would wait for ever: on one node the first for the second, on another the second for the first, and neither
+ * goes on before all of its nodes do.
+ */
+function takesTurns(nodes) {
+    return nodes !== undefined && nodes.length > 1;
+}
 async function takeTurn({ log, nodes, signal }) {
-    if (nodes.length < 2)
+    if (!takesTurns(nodes))
         return undefined;
     const names = nodes.map(({ name }) => name);
     return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, signal, () => {
@@ -34376,8 +34382,7 @@ async function loadSideBySide(each, tools, opened) {
     const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
     requireOwnReferences(handovers);
     const info = await hostInfo(tools);
-    // Into several nodes they go one after the other.
-    const atOnce = (tools.nodes?.length ?? 0) > 1 ? 1 : await chooseAtOnce(info, handovers);
+    const atOnce = takesTurns(tools.nodes) ? 1 : await chooseAtOnce(info, handovers);
     const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
     const loaded = await log.chapter(title, () => (0,side_by_side/* sideBySide */.Q)(opened, atOnce, (handover, name) => {
         const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
@@ -38010,7 +38015,7 @@ async function lockKey(key) {
 /**
  * Takes a key as `lockKey` does, as soon as nobody has it.
  * @param onWait told once, when somebody has it
- * @throws what the signal is aborted with
+ * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, signal, onWait) {
     for (let tries = 0;; tries += 1) {

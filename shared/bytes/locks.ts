@@ -35,7 +35,7 @@ export async function lockKey(key: string): Promise<AsyncDisposable | undefined>
 /**
  * Takes a key as `lockKey` does, as soon as nobody has it.
  * @param onWait told once, when somebody has it
- * @throws what the signal is aborted with
+ * @throws AbortError when the signal is aborted
  */
 export async function awaitKey(key: string, signal: AbortSignal, onWait: () => void): Promise<AsyncDisposable> {
   for (let tries = 0; ; tries += 1) {
