@@ -4,6 +4,7 @@ import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { DockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
@@ -40,6 +41,9 @@ const build = (context: string): Inputs => ({
   network: 'host',
   tarball: join(engines.directory, 'charon.tar'),
 });
+
+/** The engine of one store on one Docker, and of the other on the other. */
+const oneOfBoth = (): readonly DockerEngine[] => halfOf([engines.classic, engines.containerd]);
 
 const pairs = halfOf([
   ['classic', 'containerd'],
@@ -118,7 +122,7 @@ test('every reference of the image is on the other engine, on both stores, and i
 }, 120_000);
 
 test('source-image hands over an image that is in the engine already, on both stores (S2.1)', async () => {
-  for (const engine of [engines.classic, engines.containerd]) {
+  for (const engine of oneOfBoth()) {
     engine.docker(
       'buildx',
       'build',
@@ -147,7 +151,7 @@ test('source-image hands over an image that is in the engine already, on both st
 }, 120_000);
 
 test('source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores (S2.7)', async () => {
-  for (const engine of [engines.classic, engines.containerd]) {
+  for (const engine of oneOfBoth()) {
     const context = `busybox=${engines.rootFilesystem}`;
     const build = ['--load', '--network=host', '--build-context', context, '-t', 'app:1', 'examples/hello'];
     engine.docker('buildx', 'build', ...build);
@@ -183,7 +187,7 @@ test('secrets reach a RUN step byte for byte, of all three inputs; what it print
   const key = `-----BEGIN OPENSSH PRIVATE KEY-----\n${randomBytes(30).toString('hex')}\n-----END OPENSSH PRIVATE KEY-----\n`;
   const file = join(context, 'a,b.txt');
   writeFileSync(file, 'of a file\n\n');
-  for (const engine of [engines.classic, engines.containerd]) {
+  for (const engine of oneOfBoth()) {
     const env = { ...engine.env, SOME_TOKEN: 'of a variable' };
     const exported = await stepOn(service, { env }, 'export-image', {
       ...build(context),

@@ -6,6 +6,7 @@ import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
+  halfOf,
   type Inputs,
   namesOn,
   startArtifactService,
@@ -29,7 +30,7 @@ afterEach(async () => {
   for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
 });
 
-const stores = ['classic', 'containerd'] as const;
+const stores = halfOf(['classic', 'containerd']);
 const ways = waysToLoad();
 
 const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
@@ -143,7 +144,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
-    for (const [what, lie] of lies) {
+    for (const [what, lie] of halfOf(lies)) {
       await publish(service, { tarball: honest.tarball, record: lie(honest.record) });
       const outcome = await load(engine, { overlap });
       const told = outcome.exitCode === 0 ? 'the image' : errorCode(outcome);
