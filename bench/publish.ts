@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,13 +8,16 @@ import { link, type LinkOptions, portions } from '../__tests__/fakes/artifact-se
 import { startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
+import { type Digest, hexOf } from '../shared/image/digest.ts';
+import { mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 import { pushBase } from './base-image.ts';
 import { step } from './contenders.ts';
 import { median } from './measured.ts';
 import { sh, startService } from './world.ts';
 
 // publish-image of 1 GB to a registry that has the base, artifact and registry behind a link of 100 MB/s each: one whose connections
-// get all of it, and one that gives a connection 60 MB/s, as a blob store may. The rounds of the two alternate.
+// get all of it, and one that gives a connection 60 MB/s, as a blob store may. Beside it the same bytes by a bare PUT, out of memory: what
+// link and registry take. The rounds alternate.
 // `node dev/run.mjs bench/publish.ts`.
 
 const [megabytes, rounds] = [1000, 5];
@@ -26,10 +29,13 @@ const links = [
 
 interface Sample {
   readonly seconds: number;
+  /** Of the bare PUT of the same blobs. */
+  readonly bare: number;
   readonly pushed: number;
   readonly peakMemoryKb: number;
 }
 
+const barePush = fileURLToPath(new URL('bare-push.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'bench-publish-'));
 const registry = await startRegistry();
 const engine = await startDockerEngine({ store: 'containerd' });
@@ -58,21 +64,26 @@ try {
       const tags = `${way.address}/${repository}:latest`;
       const { outputs, peakMemoryKb } = await step('publish-image', { service, engine }, { tags });
       const seconds = (performance.now() - began) / 1000;
-      samples.push({ seconds, pushed: Number(outputs['pushed-bytes']), peakMemoryKb });
+      const blobs = await missingBlobs(`http://${registry.address}/v2/${repository}`, join(folder, 'blobs'));
+      const bareBegan = performance.now();
+      await sh({}, process.execPath, barePush, `http://${way.address}/v2/bare/${repository}`, ...blobs);
+      const bare = (performance.now() - bareBegan) / 1000;
+      samples.push({ seconds, bare, pushed: Number(outputs['pushed-bytes']), peakMemoryKb });
       console.log(name, samples.at(-1));
     }
   }
   const table = [
     `An image of ${String(megabytes)} MB whose base the registry has, ${String(rounds)} rounds, 100 MB/s in all, ${new Date().toISOString().slice(0, 10)}:`,
     '',
-    '| A connection gets | Published in | Sent | The link’s time for that | Part of it | Peak memory |',
-    '| --- | --- | --- | --- | --- | --- |',
+    '| A connection gets | Published in | Sent | The link’s time for that | Part of it | A bare PUT of the same | Part of it | Peak memory |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
     ...worlds.map(({ name, samples }) => {
       const seconds = median(samples.map((sample) => sample.seconds));
       const pushed = median(samples.map((sample) => sample.pushed));
+      const bare = median(samples.map((sample) => sample.bare));
       const alone = pushed / whole.bytesPerSecond;
       const memory = Math.max(...samples.map(({ peakMemoryKb }) => peakMemoryKb)) / 1000;
-      return `| ${name} | ${seconds.toFixed(1)} s | ${(pushed / 1e6).toFixed(0)} MB | ${alone.toFixed(1)} s | ${(seconds / alone).toFixed(2)} | ${memory.toFixed(0)} MB |`;
+      return `| ${name} | ${seconds.toFixed(1)} s | ${(pushed / 1e6).toFixed(0)} MB | ${alone.toFixed(1)} s | ${(seconds / alone).toFixed(2)} | ${bare.toFixed(1)} s | ${(seconds / bare).toFixed(2)} | ${memory.toFixed(0)} MB |`;
     }),
   ].join('\n');
   writeFileSync(fileURLToPath(new URL('results/publish.md', import.meta.url)), `${table}\n`);
@@ -85,6 +96,27 @@ try {
   await engine.stop();
   await registry.stop();
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** Keeps what the tag `latest` needs and the tag `base` doesn't in files, named by their digests. */
+async function missingBlobs(repository: string, into: string): Promise<readonly string[]> {
+  mkdirSync(into, { recursive: true });
+  const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
+  const digestsOf = async (tag: string): Promise<readonly Digest[]> => {
+    const response = await fetch(`${repository}/manifests/${tag}`, { headers: { accept } });
+    const { config, layers } = parseManifest(await response.text(), tag);
+    return [config, ...layers].map(({ digest }) => digest);
+  };
+  const [there, wanted] = await Promise.all([digestsOf('base'), digestsOf('latest')]);
+  const missing = wanted.filter((digest) => !there.includes(digest));
+  return Promise.all(
+    missing.map(async (digest) => {
+      const path = join(into, hexOf(digest));
+      if (!existsSync(path))
+        writeFileSync(path, Buffer.from(await (await fetch(`${repository}/blobs/${digest}`)).arrayBuffer()));
+      return path;
+    }),
+  );
 }
 
 /** The same registry, as far away as the artifacts are. */
