@@ -14,9 +14,10 @@ await Promise.all(
     const headers = { 'content-type': 'application/octet-stream' };
     const put = request(place, { method: 'PUT', headers: { ...headers, 'content-length': body.length } });
     put.end(body);
-    const { statusCode } = await new Promise<IncomingMessage>((resolve, reject) => {
-      put.once('response', (response) => void resolve(response.resume())).once('error', reject);
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      put.once('response', resolve).once('error', reject);
     });
-    if (statusCode !== 201) throw new Error(`PUT ${place.href}: ${String(statusCode)}`);
+    response.resume();
+    if (response.statusCode !== 201) throw new Error(`PUT ${place.href}: ${String(response.statusCode)}`);
   }),
 );
