@@ -1,10 +1,10 @@
 import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
-import { formatBytes, formatDuration } from '../shared/base/text.ts';
+import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { plainRecipe } from '../shared/image/times.ts';
+import { besidePlainRecipe } from '../shared/image/times.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
@@ -44,13 +44,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
 function minutes({ record, artifact }: ExportResult): readonly (readonly string[])[] {
   const { times, tarballSize } = record;
   if (times === undefined || artifact === undefined) return [];
-  return [
-    [
-      'From built to handed over',
-      `${formatDuration(times.ready - times.built)}; by the recipe of Docker’s documentation ` +
-        `about ${formatDuration(plainRecipe(tarballSize).exportMs)} (an estimate from the size)`,
-    ],
-  ];
+  return [['From built to handed over', besidePlainRecipe(times.ready - times.built, 'export', tarballSize)]];
 }
 
 function pushFacts(push: PushOutcome): readonly (readonly string[])[] {

@@ -3,7 +3,7 @@ import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
-import { type HandoverTimes, plainRecipe } from '../shared/image/times.ts';
+import { besidePlainRecipe, type HandoverTimes } from '../shared/image/times.ts';
 import { digestsFileName } from './plan/images-plan.ts';
 import type { LoadResult } from './result.ts';
 import type { ImagesResult } from './several.ts';
@@ -69,13 +69,9 @@ function minutes(result: LoadResult, timeline: Timeline): readonly (readonly str
   const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
   const early = timeline.began - times.ready;
   const when = early >= 0 ? `${formatDuration(early)} before this step began` : `${formatDuration(-early)} after it`;
-  const { loadMs } = plainRecipe(result.record.tarballSize);
   return [
     ['Built', `once, in ${formatDuration(times.built - times.began)}; ready ${when}`],
-    [
-      'Took here',
-      `${formatDuration(took)}; by the recipe of Docker’s documentation about ${formatDuration(loadMs)} (an estimate from the size)`,
-    ],
+    ['Took here', besidePlainRecipe(took, 'load', result.record.tarballSize)],
   ];
 }
 
