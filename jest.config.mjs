@@ -30,7 +30,7 @@ const onDocker29 = {
 /** @type {import('jest').Config} */
 export default {
   projects: withoutGo ? [everything] : [everything, onDocker29],
-  maxWorkers: 3,
+  maxWorkers: 2,
   testTimeout: 60_000,
   reporters: ['default', '<rootDir>/dev/jest-reporter.mjs'],
 };

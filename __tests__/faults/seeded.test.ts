@@ -51,7 +51,8 @@ beforeAll(async () => {
 }, 180_000);
 afterEach(async () => {
   for (const { name } of [...service.artifacts]) if (name.startsWith('image-')) await removeArtifacts(name);
-  rmSync(join(engines.directory, 'out.tar'), { force: true });
+  for (const file of readdirSync(engines.directory).filter((name) => name.startsWith('out.tar')))
+    rmSync(join(engines.directory, file));
   for (const store of ['classic', 'containerd'] as const) clear(engines[store]);
 });
 afterAll(async () => {
@@ -113,16 +114,15 @@ const artifactsNamed = (name: string): readonly string[] =>
 
 /** Processes that carry the mark of a case in their environment. */
 function processesOf(mark: string): readonly string[] {
-  return readdirSync('/proc')
-    .filter((pid) => /^\d+$/.test(pid))
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`FAULT_CASE=${mark}\0`);
-      } catch {
-        return false;
-      }
-    })
-    .map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+  return readdirSync('/proc').flatMap((pid) => {
+    try {
+      if (!readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`FAULT_CASE=${mark}\0`)) return [];
+      return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')];
+    } catch {
+      // No process, or one that has just ended.
+      return [];
+    }
+  });
 }
 
 const expectedId = (store: FaultCase['store']): string =>

@@ -13,6 +13,7 @@ import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Inputs, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
+import { reconfigured } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
@@ -305,17 +306,22 @@ test('artifacts that share layers take turns, whatever step brings them: else ea
       'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
       'echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code',
     ]);
-  const shared = makeImage({ layers: 2, layerBytes: 5_000_000 });
-  const names = ['one', 'two', 'three', 'four'];
-  for (const name of names) await handOver(shared, { 'artifact-name': name, image: `${name}:local` });
+  const one = makeImage({ layers: 2, layerBytes: 5_000_000 });
+  const another = (env: string): FixtureImage => reconfigured(one, (config) => ({ ...config, config: { Env: [env] } }));
+  const two = another('IT=2');
+  const images = { one, two, three: another('IT=3'), again: two };
+  for (const [name, image] of Object.entries(images))
+    await handOver(image, { 'artifact-name': name, image: `${name}:local` });
   const outcomes = await Promise.all(
-    ['one, two, three', 'four'].map((artifacts) => load({ into: 'kind:turns', 'artifact-name': artifacts })),
+    ['one, two, three', 'again'].map((artifacts) => load({ into: 'kind:turns', 'artifact-name': artifacts })),
   );
   for (const { log } of outcomes) expect(log).not.toContain('::error');
+  const named = Object.keys(images).map((name) => `docker.io/library/${name}:local`);
   for (const { name, ctr } of cluster) {
-    expect(Object.keys(namesOn({ ctr })).sort()).toEqual(names.map((one) => `docker.io/library/${one}:local`).sort());
-    // What brought it first was enough: who came after it found it there.
-    expect(engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n')).toEqual(['begin', 'end']);
+    expect(Object.keys(namesOn({ ctr })).sort()).toEqual(named.sort());
+    // Whoever comes second with an image finds it there.
+    const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
+    expect(turns).toEqual(['begin', 'end', 'begin', 'end', 'begin', 'end']);
   }
 }, 60_000);
 

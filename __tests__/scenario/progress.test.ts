@@ -84,6 +84,7 @@ describe('where the run’s minutes went', () => {
       /^[\d.]+ m?s; by the recipe of .* about [\d.]+ m?s \(an estimate from the size\)$/,
     );
     expect(chart(outcome)).toEqual([
+      '%%{init: {"gantt": {"leftPadding": 128}}}%%',
       'gantt',
       'dateFormat x',
       'axisFormat %S.%L s',

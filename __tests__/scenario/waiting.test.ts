@@ -92,7 +92,7 @@ describe('the job that makes it', () => {
       expect(errorMessage(outcome)).toContain(
         `the job "build" (${state}, https://github.com/org/charon/actions/runs/1/job/1) ended without it`,
       );
-      expect(errorMessage(outcome)).toMatch(/It was waited for, for \d+ ms \(`wait-minutes`\), and no longer/);
+      expect(errorMessage(outcome)).toMatch(/It was waited for, for [\d.]+ m?s \(`wait-minutes`\), and no longer/);
     },
   );
 

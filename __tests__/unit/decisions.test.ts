@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { chooseTarball } from '../../load-image/plan/plan.ts';
 import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import { code, gantt, markdownTable } from '../../shared/base/markdown.ts';
+import { code, gantt, layerTable, markdownTable } from '../../shared/base/markdown.ts';
 import { backoff, retry } from '../../shared/base/retry.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
@@ -108,6 +108,7 @@ describe('words for people', () => {
     const before = [{ name: 'Job: a', spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
     expect(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job').split('\n')).toEqual([
       '```mermaid',
+      '%%{init: {"gantt": {"leftPadding": 75}}}%%',
       'gantt',
       '    dateFormat x',
       '    axisFormat %S.%L s',
@@ -117,6 +118,30 @@ describe('words for people', () => {
       '    Load (2.0 s) :t1x0, 5100, 7100',
       '```',
     ]);
+  });
+});
+
+describe('a job summary', () => {
+  test.each([
+    ['docker-image-worker', 170],
+    ['x'.repeat(200), 260],
+  ])('has room for the section %s', (name, padding) => {
+    const before = [{ name: `Job of ${name}`, spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
+    const chart = gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job');
+    expect(chart).toContain(`"leftPadding": ${String(padding)}}`);
+    for (const [, section = ''] of chart.matchAll(/section (.*)/g)) expect(section.length).toBeLessThan(42);
+  });
+
+  test.each([
+    [1, '1 layer'],
+    [2, '2 layers'],
+  ])('counts %d as %s', (count, words) => {
+    const layer = {
+      digest: `sha256:${'0'.repeat(64)}`,
+      size: 1,
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+    };
+    expect(layerTable(Array.from({ length: count }, () => layer))).toContain(`<summary>${words}</summary>`);
   });
 });
 

@@ -37468,7 +37468,8 @@ function layerTable(layers) {
         layer.mediaType.split('.').at(-1) ?? '',
     ]);
     const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+    const count = `${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`;
+    return `<details><summary>${count}</summary>\n\n${table}\n\n</details>`;
 }
 /**
  * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
@@ -37480,8 +37481,9 @@ function gantt(spans, before = [], own = '') {
     const sections = [...before, { name: own, spans }];
     const all = sections.flatMap((section) => section.spans);
     const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const tasks = sections.flatMap(({ name, spans: of }, section) => [
-        ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+    const titles = before.length === 0 ? [] : sections.map(({ name }) => shortened(chartWord(name)));
+    const tasks = sections.flatMap(({ spans: of }, section) => [
+        ...titles.slice(section, section + 1).map((title) => `    section ${title}`),
         ...of.map((span, position) => {
             const start = Math.round(span.startMs - first);
             const end = Math.max(start + 1, Math.round(span.endMs - first));
@@ -37491,12 +37493,22 @@ function gantt(spans, before = [], own = '') {
     ]);
     return [
         '```mermaid',
+        ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
         'gantt',
         '    dateFormat x',
         `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
     ].join('\n');
+}
+// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
+// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
+const longestName = 40;
+function shortened(name) {
+    return name.length > longestName ? `${name.slice(0, longestName)}…` : name;
+}
+function roomFor(names) {
+    return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }
 // What would end a task's name.
 function chartWord(text) {

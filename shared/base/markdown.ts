@@ -51,7 +51,8 @@ export function layerTable(layers: readonly TableLayer[]): string {
     layer.mediaType.split('.').at(-1) ?? '',
   ]);
   const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-  return `<details><summary>${String(rows.length)} layers</summary>\n\n${table}\n\n</details>`;
+  const count = `${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`;
+  return `<details><summary>${count}</summary>\n\n${table}\n\n</details>`;
 }
 
 /** A part of a chart, under a name of its own. */
@@ -69,8 +70,9 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
   const sections = [...before, { name: own, spans }];
   const all = sections.flatMap((section) => section.spans);
   const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-  const tasks = sections.flatMap(({ name, spans: of }, section) => [
-    ...(before.length === 0 ? [] : [`    section ${chartWord(name)}`]),
+  const titles = before.length === 0 ? [] : sections.map(({ name }) => shortened(chartWord(name)));
+  const tasks = sections.flatMap(({ spans: of }, section) => [
+    ...titles.slice(section, section + 1).map((title) => `    section ${title}`),
     ...of.map((span, position) => {
       const start = Math.round(span.startMs - first);
       const end = Math.max(start + 1, Math.round(span.endMs - first));
@@ -80,12 +82,25 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
   ]);
   return [
     '```mermaid',
+    ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
     'gantt',
     '    dateFormat x',
     `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
     ...tasks,
     '```',
   ].join('\n');
+}
+
+// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
+// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
+const longestName = 40;
+
+function shortened(name: string): string {
+  return name.length > longestName ? `${name.slice(0, longestName)}…` : name;
+}
+
+function roomFor(names: readonly string[]): number {
+  return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }
 
 // What would end a task's name.
