@@ -11,8 +11,8 @@ await Promise.all(
     const begun = await fetch(`${repository}/blobs/uploads/`, { method: 'POST' });
     const place = new URL(begun.headers.get('location') ?? '', repository);
     place.searchParams.set('digest', `sha256:${basename(path)}`);
-    const headers = { 'content-type': 'application/octet-stream' };
-    const put = request(place, { method: 'PUT', headers: { ...headers, 'content-length': body.length } });
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': body.length };
+    const put = request(place, { method: 'PUT', headers });
     put.end(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       put.once('response', resolve).once('error', reject);

@@ -9,8 +9,8 @@ import { pipeline } from 'node:stream/promises';
 import { readBytes } from '../__tests__/fakes/artifact-service/blobs.ts';
 import { type Link, link, type LinkOptions, portions } from '../__tests__/fakes/artifact-service/link.ts';
 import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
-import { digestOf, hexOf } from '../shared/image/digest.ts';
-import { mediaTypes, parseManifest } from '../shared/image/manifest.ts';
+import { type Digest, digestOf, hexOf } from '../shared/image/digest.ts';
+import { type Descriptor, mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 
 /** A registry with one image, behind TLS and a link like the stand-in service's. */
 export interface LinkedRegistry {
@@ -55,22 +55,39 @@ export async function startLinkedRegistry(from: string, folder: string, limits: 
 
 /** @returns the image's manifest and blobs, by the end of their path: the tag, or a digest */
 async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, StoredFile>> {
-  const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
-  const response = await fetch(`${repository}/manifests/local`, { headers: { accept } });
-  const bytes = Buffer.from(await response.arrayBuffer());
-  const { config, layers } = parseManifest(bytes.toString(), repository);
-  const mediaType = response.headers.get('content-type') ?? '';
+  const { bytes, mediaType, blobs } = await fetchManifest(repository, 'local');
   const manifest = { path: join(folder, 'manifest'), size: bytes.length, mediaType };
   await writeFile(manifest.path, bytes);
   const files = new Map<string, StoredFile>([['local', manifest]]).set(digestOf(bytes), manifest);
-  for (const { digest, size } of [config, ...layers]) {
-    const path = join(folder, hexOf(digest));
-    const { body, ok, status } = await fetch(`${repository}/blobs/${digest}`);
-    if (body === null || !ok) throw new Error(`${repository} has no ${digest} (status ${String(status)})`);
-    await pipeline(Readable.fromWeb(body), createWriteStream(path));
+  for (const { digest, size } of blobs) {
+    const path = await fetchBlob(repository, digest, folder);
     files.set(digest, { path, size, mediaType: 'application/octet-stream' });
   }
   return files;
+}
+
+/**
+ * Reads the manifest of a tag, and what it lists, the config first.
+ * @param repository its address: `http://HOST/v2/NAME`
+ */
+export async function fetchManifest(
+  repository: string,
+  tag: string,
+): Promise<{ readonly bytes: Buffer; readonly mediaType: string; readonly blobs: readonly Descriptor[] }> {
+  const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
+  const response = await fetch(`${repository}/manifests/${tag}`, { headers: { accept } });
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const { config, layers } = parseManifest(bytes.toString(), repository);
+  return { bytes, mediaType: response.headers.get('content-type') ?? '', blobs: [config, ...layers] };
+}
+
+/** @returns the path of a file with the blob, named by its digest, in the folder */
+export async function fetchBlob(repository: string, digest: Digest, folder: string): Promise<string> {
+  const path = join(folder, hexOf(digest));
+  const { body, ok, status } = await fetch(`${repository}/blobs/${digest}`);
+  if (body === null || !ok) throw new Error(`${repository} has no ${digest} (status ${String(status)})`);
+  await pipeline(Readable.fromWeb(body), createWriteStream(path));
+  return path;
 }
 
 async function answer(

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,10 +8,9 @@ import { link, type LinkOptions, portions } from '../__tests__/fakes/artifact-se
 import { startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
-import { type Digest, hexOf } from '../shared/image/digest.ts';
-import { mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 import { pushBase } from './base-image.ts';
 import { step } from './contenders.ts';
+import { fetchBlob, fetchManifest } from './linked-registry.ts';
 import { median } from './measured.ts';
 import { sh, startService } from './world.ts';
 
@@ -101,22 +100,10 @@ try {
 /** Keeps what the tag `latest` needs and the tag `base` doesn't in files, named by their digests. */
 async function missingBlobs(repository: string, into: string): Promise<readonly string[]> {
   mkdirSync(into, { recursive: true });
-  const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
-  const digestsOf = async (tag: string): Promise<readonly Digest[]> => {
-    const response = await fetch(`${repository}/manifests/${tag}`, { headers: { accept } });
-    const { config, layers } = parseManifest(await response.text(), tag);
-    return [config, ...layers].map(({ digest }) => digest);
-  };
-  const [there, wanted] = await Promise.all([digestsOf('base'), digestsOf('latest')]);
-  const missing = wanted.filter((digest) => !there.includes(digest));
-  return Promise.all(
-    missing.map(async (digest) => {
-      const path = join(into, hexOf(digest));
-      if (!existsSync(path))
-        writeFileSync(path, Buffer.from(await (await fetch(`${repository}/blobs/${digest}`)).arrayBuffer()));
-      return path;
-    }),
-  );
+  const [base, latest] = await Promise.all([fetchManifest(repository, 'base'), fetchManifest(repository, 'latest')]);
+  const there = base.blobs.map(({ digest }) => digest);
+  const missing = latest.blobs.map(({ digest }) => digest).filter((digest) => !there.includes(digest));
+  return Promise.all(missing.map((digest) => fetchBlob(repository, digest, into)));
 }
 
 /** The same registry, as far away as the artifacts are. */

@@ -50,7 +50,7 @@ beforeAll(async () => {
   rmSync(join(engines.directory, 'out.tar'));
 }, 180_000);
 afterEach(async () => {
-  for (const { name } of [...service.artifacts]) if (name.startsWith('image-')) await removeArtifacts(name);
+  for (const { name } of service.artifacts) if (name.startsWith('image-')) await removeArtifacts(name);
   for (const file of readdirSync(engines.directory).filter((name) => name.startsWith('out.tar')))
     rmSync(join(engines.directory, file));
   for (const store of ['classic', 'containerd'] as const) clear(engines[store]);

@@ -282,8 +282,8 @@ describe('while it is on its way', () => {
   }, 60_000);
 });
 
-/** Puts a script in the place of a node's ctr; the real one is `real-ctr` to it. */
-function replaceCtr(node: string, lines: readonly string[]): void {
+/** Puts a script in the place of a node's `ctr images import`; the real ctr is `real-ctr` to it. */
+function replaceImport(node: string, lines: readonly string[]): void {
   const args = [
     'exec',
     '-i',
@@ -292,7 +292,8 @@ function replaceCtr(node: string, lines: readonly string[]): void {
     '-c',
     'test -e /bin/real-ctr || mv /bin/ctr /bin/real-ctr; cat > /bin/ctr; chmod +x /bin/ctr',
   ];
-  execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: ['#!/bin/sh', ...lines].join('\n') });
+  const script = ['#!/bin/sh', 'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac', ...lines].join('\n');
+  execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: script });
 }
 
 test('artifacts that share layers take turns, whatever step brings them: else each node can wait for what comes with the other’s', async () => {
@@ -302,10 +303,7 @@ test('artifacts that share layers take turns, whatever step brings them: else ea
     ),
   );
   for (const { name } of cluster)
-    replaceCtr(name, [
-      'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
-      'echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code',
-    ]);
+    replaceImport(name, ['echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code']);
   const one = makeImage({ layers: 2, layerBytes: 5_000_000 });
   const another = (env: string): FixtureImage => reconfigured(one, (config) => ({ ...config, config: { Env: [env] } }));
   const two = another('IT=2');
@@ -336,8 +334,7 @@ describe('a node whose containerd ends up with something else', () => {
 
   /** What the node does instead of an import; the tarball is then in /tmp/in.tar, and its image's name in $name. */
   function lie(instead: string): void {
-    replaceCtr('liar', [
-      'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac',
+    replaceImport('liar', [
       'cat > /tmp/in.tar',
       "name=$(tar -xOf /tmp/in.tar index.json | grep -o 'image-handover.invalid/[^\"]*' | head -n 1)",
       'ctr="real-ctr --namespace=k8s.io"',

@@ -38717,9 +38717,9 @@ function gantt(spans, before = [], own = '') {
     const sections = [...before, { name: own, spans }];
     const all = sections.flatMap((section) => section.spans);
     const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const titles = before.length === 0 ? [] : sections.map(({ name }) => shortened(chartWord(name)));
+    const titles = before.length === 0 ? [] : sections.map(({ name }) => (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(chartWord(name), longestName));
     const tasks = sections.flatMap(({ spans: of }, section) => [
-        ...titles.slice(section, section + 1).map((title) => `    section ${title}`),
+        ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
         ...of.map((span, position) => {
             const start = Math.round(span.startMs - first);
             const end = Math.max(start + 1, Math.round(span.endMs - first));
@@ -38740,9 +38740,6 @@ function gantt(spans, before = [], own = '') {
 // Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
 // (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
 const longestName = 40;
-function shortened(name) {
-    return name.length > longestName ? `${name.slice(0, longestName)}…` : name;
-}
 function roomFor(names) {
     return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }

@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration } from './text.ts';
+import { formatBytes, formatDuration, quoteForeign } from './text.ts';
 import type { Span } from './timeline.ts';
 
 /** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
@@ -70,9 +70,9 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
   const sections = [...before, { name: own, spans }];
   const all = sections.flatMap((section) => section.spans);
   const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-  const titles = before.length === 0 ? [] : sections.map(({ name }) => shortened(chartWord(name)));
+  const titles = before.length === 0 ? [] : sections.map(({ name }) => quoteForeign(chartWord(name), longestName));
   const tasks = sections.flatMap(({ spans: of }, section) => [
-    ...titles.slice(section, section + 1).map((title) => `    section ${title}`),
+    ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
     ...of.map((span, position) => {
       const start = Math.round(span.startMs - first);
       const end = Math.max(start + 1, Math.round(span.endMs - first));
@@ -94,10 +94,6 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
 // Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
 // (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
 const longestName = 40;
-
-function shortened(name: string): string {
-  return name.length > longestName ? `${name.slice(0, longestName)}…` : name;
-}
 
 function roomFor(names: readonly string[]): number {
   return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
