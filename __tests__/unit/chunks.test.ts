@@ -58,13 +58,15 @@ describe('the compiler', () => {
 
 test('copies are what came, whatever comes after', async () => {
   const bytes = randomBytes(100_000);
-  expect(await copiedBytes(lent(bytes, 999))).toEqual(bytes);
+  // `equals`, because `toEqual` compares buffers byte by byte, in a second.
+  expect((await copiedBytes(lent(bytes, 999))).equals(bytes)).toBe(true);
   const { head, all } = await withHead(lent(bytes, 999), (found) => found.length > 2000);
-  expect(bytes.subarray(0, head.length)).toEqual(head);
-  expect(await copiedBytes(all)).toEqual(bytes);
+  expect(head.length).toBeGreaterThan(2000);
+  expect(bytes.subarray(0, head.length).equals(head)).toBe(true);
+  expect((await copiedBytes(all)).equals(bytes)).toBe(true);
   const streamed: Buffer[] = [];
   for await (const chunk of streamableChunks(inReusedMemory(bytes, 5000))) streamed.push(chunk);
-  expect(Buffer.concat(streamed)).toEqual(bytes);
+  expect(Buffer.concat(streamed).equals(bytes)).toBe(true);
 });
 
 test('a view is the very bytes, for as long as they are lent', async () => {
@@ -82,7 +84,7 @@ test.each([
   async (_, save) => {
     const image = makeImage({ layers: 3, layerBytes: 70_000, labels: { a: 'b' } });
     const tarball = save(image, ['charon:local']);
-    for (let run = 0; run < 60; run += 1) {
+    for (let run = 0; run < 20; run += 1) {
       const most = [512, 5000, 70_000, 300_000][run % 4] ?? 1;
       const { images } = imagesIn(await seeTarball(lent(tarball, most)));
       expect(images.map(({ configDigest, layers }) => [configDigest, layers.map(({ digest }) => digest)])).toEqual([

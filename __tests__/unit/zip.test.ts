@@ -44,6 +44,7 @@ test('property: what is written is read back, whatever the names and contents', 
   );
 });
 
+// It takes seconds: a checksum of 4.4 GB is computed.
 test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
   const size = 4_400_000_000;
   const zeros = Buffer.alloc(4_000_000);
