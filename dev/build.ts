@@ -1,31 +1,102 @@
-import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, globSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import ts from 'typescript';
+import { isObject, parseJson } from '../shared/base/json.ts';
+import { withLock } from './docker-packages.ts';
 
 // Compiles with tsc, then bundles each entry with ncc: ncc's own TypeScript loader doesn't know TypeScript 6.
 const root = fileURLToPath(new URL('..', import.meta.url));
 export const actions = ['export-image', 'load-image', 'publish-image', 'handover'] as const;
 
-/** Rebuilds `dist/` from source. */
-export function build(): void {
-  const bin = (name: string): string => join(root, 'node_modules', name);
-  const node = (script: string, args: readonly string[]): void => {
-    execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
-  };
-  rmSync(join(root, 'build'), { recursive: true, force: true });
-  node(bin('typescript/lib/tsc.js'), ['--project', 'tsconfig.build.json']);
-  rmSync(join(root, 'dist'), { recursive: true, force: true });
-  // All actions share one of the official client (shared/artifacts/official-store.ts).
-  const bundles = [
-    ...actions.map((action) => [action, join('build', action, 'main.js')] as const),
-    ['official-client', join('build', 'shared', 'official-client', 'index.js')] as const,
-  ];
-  for (const [name, entry] of bundles) {
-    const out = join(root, 'dist', name);
-    node(bin('@vercel/ncc/dist/ncc/cli.js'), ['build', entry, '-o', out, '--license', 'licenses.txt']);
-    requireClean(out);
+// All actions share one bundle of the official client (shared/artifacts/official-store.ts).
+const entries: ReadonlyMap<string, string> = new Map([
+  ...actions.map((action) => [action, join('build', action, 'main.js')] as const),
+  ['official-client', join('build', 'shared', 'official-client', 'index.js')] as const,
+]);
+const stampFile = join(root, 'build', 'bundles.json');
+
+/**
+ * Rebuilds what is out of date in `dist/`, two bundles at a time. A bundle is up to date when it was built here from the same files
+ * by the same tools, and hasn't changed since: hashes tell, not times.
+ * @returns the names of the bundles that were built
+ */
+export async function build(): Promise<readonly string[]> {
+  mkdirSync(join(root, 'build'), { recursive: true });
+  let outdated: readonly string[] = [];
+  await withLock(join(root, 'build'), async () => {
+    // Compiled in full each time, in a few seconds: tsc's incremental mode trusts that its last output is still there unchanged.
+    await node('typescript/lib/tsc.js', ['--project', 'tsconfig.build.json']);
+    const stamps = readStamps();
+    outdated = [...entries].filter(([name, entry]) => stamps.get(name) !== stampOf(name, entry)).map(([name]) => name);
+    if (outdated.length > 0) console.log(`Bundling ${outdated.join(', ')} …`);
+    const waiting = [...outdated];
+    const worker = async (): Promise<void> => {
+      for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) await bundle(name);
+    };
+    await Promise.all([worker(), worker()]);
+    const now = [...entries].map(([name, entry]) => [name, stampOf(name, entry)] as const);
+    writeFileSync(stampFile, JSON.stringify(Object.fromEntries(now)));
+  });
+  return outdated;
+}
+
+async function bundle(name: string): Promise<void> {
+  const out = join(root, 'dist', name);
+  rmSync(out, { recursive: true, force: true });
+  // Without ncc's cache, which two of them at a time would share.
+  const options = ['-o', out, '--license', 'licenses.txt', '--no-cache'];
+  await node('@vercel/ncc/dist/ncc/cli.js', ['build', entries.get(name) ?? name, ...options]);
+  requireClean(out);
+}
+
+async function node(script: string, args: readonly string[]): Promise<void> {
+  try {
+    await promisify(execFile)(process.execPath, [join(root, 'node_modules', script), ...args], {
+      cwd: root,
+      maxBuffer: 1 << 26,
+    });
+  } catch (error) {
+    // tsc writes its complaints to stdout.
+    if (isObject(error)) console.error(String(error['stdout']) + String(error['stderr']));
+    throw new Error(`${script} failed`, { cause: error });
   }
+}
+
+function readStamps(): ReadonlyMap<string, unknown> {
+  const stamps = existsSync(stampFile) ? parseJson(readFileSync(stampFile, 'utf8')) : undefined;
+  return new Map(isObject(stamps) ? Object.entries(stamps) : []);
+}
+
+/** A hash of all that a bundle is made of, and of the bundle. */
+function stampOf(name: string, entry: string): string {
+  const tools = ['package.json', 'package-lock.json', 'dev/build.ts'].map((file) => join(root, file));
+  const out = globSync(`dist/${name}/**`, { cwd: root, withFileTypes: true })
+    .filter((file) => file.isFile())
+    .map((file) => join(file.parentPath, file.name))
+    .sort();
+  const hash = createHash('sha256');
+  for (const file of [...tools, ...importedBy(join(root, entry)), ...out]) {
+    const bytes = readFileSync(file);
+    hash.update(`${relative(root, file)} ${String(bytes.length)}\n`).update(bytes);
+  }
+  return hash.digest('hex');
+}
+
+/** A compiled file, and all files of this project that it imports, sorted. Packages are known by package-lock.json. */
+function importedBy(entry: string): readonly string[] {
+  const found = new Set<string>();
+  const visit = (file: string): void => {
+    if (found.has(file)) return;
+    found.add(file);
+    for (const { fileName } of ts.preProcessFile(readFileSync(file, 'utf8'), true, true).importedFiles)
+      if (fileName.startsWith('.')) visit(join(dirname(file), fileName));
+  };
+  visit(entry);
+  return [...found].sort();
 }
 
 // A bundle that holds this machine's paths wouldn't be the same when built elsewhere.
@@ -36,4 +107,7 @@ function requireClean(out: string): void {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) build();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const built = await build();
+  console.log(built.length === 0 ? 'dist/ is up to date.' : `Built ${built.join(', ')}.`);
+}

@@ -1,5 +1,4 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from './build.ts';
@@ -38,9 +37,8 @@ function tool(script: string, ...args: readonly string[]): readonly string[] {
   return status === 0 ? [] : [`${stdout}${stderr}`.trim()];
 }
 
-function distInStep(): readonly string[] {
-  rmSync(join(root, 'dist'), { recursive: true, force: true });
-  build();
+async function distInStep(): Promise<readonly string[]> {
+  await build();
   const status = execFileSync('git', ['status', '--porcelain', '--', 'dist'], { cwd: root }).toString().trim();
   return status === '' ? [] : [`${status}\nRun npm run build, and commit dist/.`];
 }

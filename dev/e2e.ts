@@ -15,7 +15,7 @@ const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.so
 if (chosen.length === 0)
   fail(`No scenario matches ${filters.join(', ')}. There are: ${scenarios.map(({ name }) => name).join(', ')}.`);
 title('Building dist/ from source, and the parts that come as source');
-build();
+await build();
 const noGo = whyNoGo();
 if (noGo !== undefined) console.log(`${noGo}; the distribution’s packages may have it.`);
 for (const part of ['act', 'buildkit', 'dockerd', 'runc'] as const)
