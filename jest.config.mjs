@@ -7,30 +7,40 @@ const common = {
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': '<rootDir>/dev/jest-transform.mjs' },
   modulePathIgnorePatterns: ['<rootDir>/build/', '<rootDir>/dist/'],
-  testTimeout: 60_000,
+  // For a machine that is busy with other work: on a quiet one, no test takes a third of it.
+  testTimeout: 300_000,
 };
 
-const everything = {
+// Needs no bundle, no engine, no root and no network.
+const quick = {
   ...common,
-  displayName: 'all',
-  testMatch: ['<rootDir>/__tests__/{unit,scenario,contract,integration,faults}/**/*.test.ts'],
+  displayName: 'quick',
+  testMatch: ['<rootDir>/__tests__/{unit,contract}/**/*.test.ts'],
 };
 
-// What loads, saves, verifies and overlaps, once more: __tests__/fixtures/engines.ts starts the engines that `globals` names.
+// Runs the bundles, and most of it on the engines that __tests__/fixtures/engines.ts borrows.
+const built = {
+  ...common,
+  displayName: 'built',
+  testMatch: ['<rootDir>/__tests__/{scenario,integration,faults}/**/*.test.ts'],
+  globalSetup: '<rootDir>/dev/jest-setup.mjs',
+  globalTeardown: '<rootDir>/dev/jest-teardown.mjs',
+};
+
+// The engine suites again: `globals` names the Docker that they borrow.
 const onDocker29 = {
-  ...common,
+  ...built,
   displayName: 'Docker 29.7',
   testMatch: ['<rootDir>/__tests__/integration/*.test.ts', '<rootDir>/__tests__/faults/{seeded,engines}.test.ts'],
-  // What is loaded into nodes is in their own containerd, whatever Docker runs the nodes.
-  testPathIgnorePatterns: ['/azurite.test.ts$', '/podman.test.ts$', '/nodes.test.ts$'],
+  testPathIgnorePatterns: ['/azurite.test.ts$', '/podman.test.ts$'],
   globals: { testedDocker: '29.7' },
-  globalSetup: '<rootDir>/dev/jest-docker-29.mjs',
+  globalSetup: '<rootDir>/dev/jest-setup-docker-29.mjs',
 };
 
 /** @type {import('jest').Config} */
 export default {
-  projects: withoutGo ? [everything] : [everything, onDocker29],
+  projects: withoutGo ? [quick, built] : [quick, built, onDocker29],
   maxWorkers: 2,
-  testTimeout: 60_000,
+  testTimeout: common.testTimeout,
   reporters: ['default', '<rootDir>/dev/jest-reporter.mjs'],
 };

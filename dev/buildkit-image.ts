@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { DockerEngine } from './docker-engine.ts';
+import type { EngineClient } from './docker-engine.ts';
 import { goPart } from './go-parts.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
@@ -15,7 +15,7 @@ const certificates = 'etc/ssl/certs/ca-certificates.crt';
  * builder with the driver docker-container can be made there. An engine of ours has no bridge: a builder that shall reach the
  * network (a registry, the cache service) needs `--driver-opt network=host`.
  */
-export async function provideBuildKit(engine: DockerEngine): Promise<void> {
+export async function provideBuildKit(engine: EngineClient): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'ih-buildkit-'));
   try {
     const root = join(folder, 'root');

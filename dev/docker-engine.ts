@@ -26,8 +26,8 @@ export type ImageStore = 'classic' | 'containerd';
 export const dockerVersions = ['packaged', '29.7'] as const;
 export type DockerVersion = (typeof dockerVersions)[number];
 
-/** An engine of our own: its own socket, data and processes. */
-export interface DockerEngine {
+/** What uses an engine. */
+export interface EngineClient {
   readonly host: string;
   readonly store: ImageStore;
   /** What a docker client needs in its environment to talk to this engine. */
@@ -37,6 +37,12 @@ export interface DockerEngine {
   readonly containerd: string;
   /** Runs docker against this engine and returns what it prints. Throws when it fails. */
   docker(...args: readonly string[]): string;
+}
+
+/** An engine of our own: its own socket, data and processes. */
+export interface DockerEngine extends EngineClient {
+  /** The folder that holds all of it. */
+  readonly root: string;
   /** Sends the daemon a signal: SIGSTOP and SIGCONT, or SIGKILL. */
   signal(signal: NodeJS.Signals): void;
   /** Starts the daemon again, once it has been killed. */
@@ -59,23 +65,16 @@ export async function startDockerEngine(options: {
   if (process.getuid?.() !== 0) throw new Error('A Docker engine of our own needs root: run this with sudo.');
   const parts = await partsOf(options.version ?? 'packaged');
   const root = mkdtempSync(join(options.folder ?? tmpdir(), `ih-${options.name ?? options.store}-`));
-  const env = clientEnvironment(parts, root);
+  const client = clientAt(parts, options.store, root, root);
   let child = spawnDaemon(parts, root, options.store);
   const forget = whenWeEnd(() => stopAtOnce(child, root));
-  const docker = (args: readonly string[], timeout?: number): string =>
-    execFileSync('docker', args, {
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      maxBuffer: 1 << 28,
-      timeout,
-    }).toString();
   const stop = async (): Promise<void> => {
     await endChild(child, 20_000);
     forget();
     removeRoot(root);
   };
   const isReady = (): Promise<void> =>
-    ready(child, root, () => docker(['info', '--format', '{{.ServerVersion}}'], 10_000));
+    ready(child, root, () => runDocker(client.env, ['info', '--format', '{{.ServerVersion}}'], 10_000));
   try {
     await isReady();
   } catch (error) {
@@ -83,12 +82,8 @@ export async function startDockerEngine(options: {
     throw error;
   }
   return {
-    host: env['DOCKER_HOST'],
-    store: options.store,
-    env,
-    dataRoot: join(root, 'data'),
-    containerd: join(root, 'exec', 'containerd', 'containerd.sock'),
-    docker: (...args) => docker(args),
+    ...client,
+    root,
     signal: (signal) => void child.kill(signal),
     restart: async () => {
       if (child.exitCode === null && child.signalCode === null) {
@@ -113,16 +108,41 @@ async function partsOf(version: DockerVersion): Promise<DockerParts> {
   return { ...parts, path };
 }
 
-function clientEnvironment(parts: DockerParts, root: string): DockerEngine['env'] & { readonly DOCKER_HOST: string } {
-  const config = join(root, 'config');
-  mkdirSync(config);
+/**
+ * A client of an engine that somebody else has started.
+ * @param root the engine's folder
+ * @param folder where the client's own logins and builders are kept
+ */
+export async function clientOf(
+  { root, store, version }: { readonly root: string; readonly store: ImageStore; readonly version: DockerVersion },
+  folder: string,
+): Promise<EngineClient> {
+  return clientAt(await partsOf(version), store, root, folder);
+}
+
+function clientAt(parts: DockerParts, store: ImageStore, root: string, folder: string): EngineClient {
+  const config = join(folder, 'config');
+  mkdirSync(config, { recursive: true });
   writeFileSync(join(config, 'config.json'), JSON.stringify({ cliPluginsExtraDirs: parts.pluginFolders }));
+  const host = `unix://${join(root, 'docker.sock')}`;
+  const env = { PATH: parts.path, DOCKER_HOST: host, DOCKER_CONFIG: config, BUILDX_CONFIG: join(folder, 'buildx') };
   return {
-    PATH: parts.path,
-    DOCKER_HOST: `unix://${join(root, 'docker.sock')}`,
-    DOCKER_CONFIG: config,
-    BUILDX_CONFIG: join(root, 'buildx'),
+    host,
+    store,
+    env,
+    dataRoot: join(root, 'data'),
+    containerd: join(root, 'exec', 'containerd', 'containerd.sock'),
+    docker: (...args) => runDocker(env, args),
   };
+}
+
+function runDocker(env: EngineClient['env'], args: readonly string[], timeout?: number): string {
+  return execFileSync('docker', args, {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 1 << 28,
+    timeout,
+  }).toString();
 }
 
 function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): ChildProcess {

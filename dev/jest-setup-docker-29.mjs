@@ -1,6 +1,8 @@
 import { goPart } from './go-parts.ts';
+import setUp from './jest-setup.mjs';
 
-/** Before the tests on Docker 29.7 begin, so that none of them waits minutes for a build. */
-export default async function bringDocker29() {
+/** Before the suites on Docker 29.7, so that none of them waits minutes for a build. */
+export default async function setUpDocker29() {
   for (const part of ['dockerd', 'runc']) await goPart(part);
+  await setUp();
 }

@@ -1,28 +1,100 @@
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from './build.ts';
-import { whyNoGoParts } from './go-parts.ts';
+import { type GoPart, whyNoGoParts } from './go-parts.ts';
 
-// `npm test` runs everything; `npm test -- unit` runs one folder of __tests__, `npm test -- reference` what matches.
-const root = fileURLToPath(new URL('..', import.meta.url));
-console.log('Building dist/ from source: the tests run the bundles.');
-build();
-const withoutGo = whyNoGoParts(['dockerd', 'runc', 'buildkit']);
-if (withoutGo !== undefined && process.env['CI'] === 'true') {
-  console.error(
-    `CI has to test on Docker 29.7 and BuildKit 0.34, which are built with Go: ${withoutGo}. Add actions/setup-go.`,
-  );
-  process.exit(1);
+// The rings of tests, from seconds to hours. `npm test -- unit` runs one folder of __tests__, `npm test -- reference` the files whose
+// paths match, and `-t title` the tests whose titles do.
+
+interface Ring {
+  /** The projects of jest.config.mjs. */
+  readonly projects: readonly string[];
+  /** The files of it, as patterns of paths; otherwise all. */
+  readonly files?: readonly string[];
+  /** Go parts that its tests take when they can be had. */
+  readonly goParts: readonly GoPart[];
+  readonly env?: Readonly<Record<string, string>>;
 }
-const jest = join(root, 'node_modules/jest/bin/jest.js');
-const { status } = spawnSync(
-  process.execPath,
-  ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest, ...process.argv.slice(2)],
-  {
+
+const bothDockers: Ring = {
+  projects: ['quick', 'built', 'Docker 29.7'],
+  goParts: ['dockerd', 'runc', 'buildkit'],
+};
+const rings = {
+  /** `npm run test:quick`: types, unit, contract. */
+  quick: { projects: ['quick'], goParts: [] },
+  /** `npm test`: everything once, on one Docker of each store. */
+  once: { projects: ['quick', 'built'], goParts: ['runc', 'buildkit'] },
+  /** What `.ci/run` adds: the suites where the other Docker differs. */
+  'other-docker': {
+    projects: ['Docker 29.7'],
+    files: ['integration/(wholeness|identity|missing-layers|nodes)\\.test'],
+    goParts: ['dockerd', 'runc'],
+  },
+  /** `npm run faults`: both Dockers. */
+  'both-dockers': bothDockers,
+  /** The first part of `npm run test:all`. */
+  'all-ways': { ...bothDockers, env: { ALL_WAYS: '1' } },
+} as const satisfies Readonly<Record<string, Ring>>;
+type RingName = keyof typeof rings;
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const children = new Set<ChildProcess>();
+// A terminal sends its Ctrl-C to jest as well, and whoever ends only this process ends all of it. Then jest stops its engines.
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => children.forEach((child) => child.kill(signal)));
+
+const { ring, args } = requested(process.argv.slice(2));
+process.exit(await runRing(rings[ring], args, ring === 'quick'));
+
+async function runRing(chosen: Ring, args: readonly string[], withTypes: boolean): Promise<number> {
+  const withoutGo = whyNoGoParts(chosen.goParts);
+  if (withoutGo !== undefined && (process.env['CI'] === 'true' || !chosen.projects.includes('built'))) {
+    console.error(
+      `These tests need ${chosen.goParts.join(', ')}, which are built with Go: ${withoutGo}. In CI, add actions/setup-go.`,
+    );
+    return 1;
+  }
+  const watching = args.some((arg) => /^--watch(?:All)?$/.test(arg));
+  const env = { ...chosen.env, ...(withoutGo === undefined ? {} : { TESTED_WITHOUT_GO: withoutGo }) };
+  const files = chosen.files ?? [];
+  const codes = await Promise.all([
+    node('jest/bin/jest.js', [...args, ...files, '--selectProjects', ...chosen.projects], env),
+    ...(withTypes && !args.some((arg) => !arg.startsWith('-')) ? [typecheck(watching)] : []),
+  ]);
+  return codes.find((code) => code !== 0) ?? 0;
+}
+
+function typecheck(watching: boolean): Promise<number> {
+  const cache = join('node_modules', '.cache', 'image-handover', 'types.tsbuildinfo');
+  const watch = watching ? ['--watch', '--preserveWatchOutput'] : [];
+  return node('typescript/lib/tsc.js', ['--noEmit', '--incremental', '--tsBuildInfoFile', cache, ...watch]);
+}
+
+async function node(script: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
+  // jest loads our files as ES modules.
+  const options = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'];
+  const child = spawn(process.execPath, [...options, join(root, 'node_modules', script), ...args], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, ...(withoutGo === undefined ? {} : { TESTED_WITHOUT_GO: withoutGo }) },
-  },
-);
-process.exit(status ?? 1);
+    env: { ...process.env, ...env },
+  });
+  children.add(child);
+  await once(child, 'exit');
+  children.delete(child);
+  return child.exitCode ?? 1;
+}
+
+function requested([flag, name, ...rest]: readonly string[]): {
+  readonly ring: RingName;
+  readonly args: readonly string[];
+} {
+  if (flag !== '--ring') return { ring: 'once', args: process.argv.slice(2) };
+  if (isRing(name)) return { ring: name, args: rest };
+  throw new Error(`There is no ring ${String(name)}. There are: ${Object.keys(rings).join(', ')}.`);
+}
+
+function isRing(name: string | undefined): name is RingName {
+  return name !== undefined && Object.hasOwn(rings, name);
+}

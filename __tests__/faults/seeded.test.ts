@@ -6,7 +6,7 @@ import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import type { DockerEngine } from '../../dev/docker-engine.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, startArtifactService, startEngines, testedDocker } from '../fixtures/engines.ts';
+import { type OwnEngines, halfOf, startArtifactService, startOwnEngines, testedDocker } from '../fixtures/engines.ts';
 import { type FaultCase, faultCase, hasToPass, inWords, type Phase } from '../fixtures/fault-cases.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
@@ -18,7 +18,7 @@ const seed = Number(process.env['FAULTS_SEED'] ?? 1);
 const cases = Number(process.env['FAULTS_CASES'] ?? 16);
 const first = Number(process.env['FAULTS_FIRST'] ?? 0);
 
-let engines: Engines;
+let engines: OwnEngines;
 let service: ArtifactService;
 let tarball: string;
 let otherTarball: string;
@@ -29,7 +29,7 @@ const image = makeImage({ layers: 3, layerBytes: 5_000_000 });
 const other = makeImage({ layers: 1, layerBytes: 1000 });
 
 beforeAll(async () => {
-  engines = await startEngines();
+  engines = await startOwnEngines();
   service = await startArtifactService();
   tarball = join(engines.directory, 'image.tar');
   otherTarball = join(engines.directory, 'other.tar');

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
@@ -81,7 +81,7 @@ const files: Readonly<Record<string, string | Buffer>> = {
 };
 const place = (name: string): string => join(engines.directory, 'project', name);
 
-const exportOn = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
+const exportOn = (engine: EngineClient, inputs: Inputs): Promise<StepOutcome> =>
   stepOn(
     service,
     engine,
@@ -90,7 +90,7 @@ const exportOn = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
     {},
     { cwd: join(engines.directory, 'project') },
   );
-const loadOn = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+const loadOn = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
 describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { freePort } from '../../dev/free-port.ts';
 import { whyNoGoParts } from '../../dev/go-parts.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
@@ -46,13 +46,13 @@ function folder(name: string, files: Readonly<Record<string, string>>): string {
   return path;
 }
 
-const exportOn = (engine: DockerEngine, context: string, inputs: Inputs = {}) =>
+const exportOn = (engine: EngineClient, context: string, inputs: Inputs = {}) =>
   stepOn(service, engine, 'export-image', {
     context: context.includes(':') ? context : join(engines.directory, context),
     tarball: join(engines.directory, 'charon.tar'),
     ...inputs,
   });
-const loadOn = (engine: DockerEngine, inputs: Inputs = {}) =>
+const loadOn = (engine: EngineClient, inputs: Inputs = {}) =>
   stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' });
 
 test('an image without layers goes to both stores; the classic store can’t save one, and that is said', async () => {

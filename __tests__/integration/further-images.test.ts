@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
@@ -40,9 +40,9 @@ const ways = waysToLoad();
 
 const idIn = (store: Store, { configDigest, manifestDigest }: FixtureImage): Digest =>
   store === 'classic' ? configDigest : manifestDigest;
-const idOf = (engine: DockerEngine, name: string): string =>
+const idOf = (engine: EngineClient, name: string): string =>
   engine.docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
-const load = (engine: DockerEngine, inputs: Inputs): Promise<StepOutcome> =>
+const load = (engine: EngineClient, inputs: Inputs): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
 interface Both {

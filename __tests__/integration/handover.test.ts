@@ -4,7 +4,7 @@ import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
@@ -43,7 +43,7 @@ const build = (context: string): Inputs => ({
 });
 
 /** The engine of one store on one Docker, and of the other on the other. */
-const oneOfBoth = (): readonly DockerEngine[] => halfOf([engines.classic, engines.containerd]);
+const oneOfBoth = (): readonly EngineClient[] => halfOf([engines.classic, engines.containerd]);
 
 const pairs = halfOf([
   ['classic', 'containerd'],

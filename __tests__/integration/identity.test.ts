@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
@@ -40,13 +40,13 @@ const names = ['charon:local'];
 
 const idIn = (store: 'classic' | 'containerd', { configDigest, manifestDigest }: FixtureImage): Digest =>
   store === 'classic' ? configDigest : manifestDigest;
-const idOf = (engine: DockerEngine, name: string): string =>
+const idOf = (engine: EngineClient, name: string): string =>
   engine.docker('image', 'inspect', '--format', '{{.Id}}', name).trim();
-const load = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
 /** Loads an image into an engine with nothing of this project. */
-async function seed(engine: DockerEngine, seeded: FixtureImage, references: readonly string[]): Promise<void> {
+async function seed(engine: EngineClient, seeded: FixtureImage, references: readonly string[]): Promise<void> {
   await publish(service, { tarball: savedTarball(seeded, references), record: undefined });
   const outcome = await load(engine, { image: references[0] ?? '' });
   expect(outcome.exitCode).toBe(0);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
@@ -29,17 +29,17 @@ const image = makeImage({
   layerBytes: 3_000_000,
   labels: { 'org.opencontainers.image.revision': 'abc123' },
 });
-const everything = ({ docker }: DockerEngine): readonly string[] =>
+const everything = ({ docker }: EngineClient): readonly string[] =>
   docker('image', 'ls', '--all', '--no-trunc', '--digests', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
     .trim()
     .split('\n')
     .filter((line) => line !== '')
     .sort();
-const load = (engine: DockerEngine, inputs: Inputs = {}): Promise<StepOutcome> =>
+const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
 /** The image in the engine, without a name. */
-async function seedNameless(engine: DockerEngine): Promise<void> {
+async function seedNameless(engine: EngineClient): Promise<void> {
   await publish(service, { tarball: savedTarball(image, ['seed:1']), record: undefined });
   expect((await load(engine, { image: 'seed:1' })).exitCode).toBe(0);
   // The other image takes the name over.

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
@@ -179,7 +179,7 @@ describe.each(['zstd', 'gzip'] as const)(
 );
 
 /** Has the engine give the image away: each layer is there, and is what its name says. Returns their sizes in bytes. */
-async function savedLayers(engine: DockerEngine): Promise<readonly number[]> {
+async function savedLayers(engine: EngineClient): Promise<readonly number[]> {
   const saved = join(engines.directory, 'saved.tar');
   engine.docker('save', 'charon:local', '-o', saved);
   const files = await readSmallTar(readFileSync(saved));
@@ -190,7 +190,7 @@ async function savedLayers(engine: DockerEngine): Promise<readonly number[]> {
   return layers.map(({ bytes }) => bytes.length);
 }
 
-async function expectWhole(engine: DockerEngine, store: string): Promise<void> {
+async function expectWhole(engine: EngineClient, store: string): Promise<void> {
   const sizes = await savedLayers(engine);
   // The containerd store keeps the layers as they came: gzip makes the text a bit more than half as long.
   expect(sizes.some((size) => size > 12_000_000)).toBe(store === 'classic');

@@ -3,26 +3,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from '@jest/globals';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
-import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { whyNoGoParts } from '../../dev/go-parts.ts';
 import { writeRootFilesystem } from '../../dev/test-images.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
-import { stepOn, testedDocker } from '../fixtures/engines.ts';
+import { borrowedEngine, emptyEngine, stepOn } from '../fixtures/engines.ts';
 
 // The handed-over image as the base of a build, by builders of both kinds.
 
-let engine: DockerEngine;
+let engine: EngineClient;
 let service: ArtifactService;
 let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'oci-layout-'));
   await writeRootFilesystem(join(folder, 'rootfs'));
-  engine = await startDockerEngine({ store: 'containerd', version: testedDocker(), name: 'layout' });
+  engine = await borrowedEngine('containerd', folder);
   mkdirSync(join(folder, 'derived'));
   writeFileSync(join(folder, 'derived', 'Dockerfile'), 'FROM base\nRUN cp /etc/hello /etc/derived\n');
 }, 120_000);
-afterAll(async () => {
-  await engine.stop();
+afterAll(() => {
+  emptyEngine(engine);
   rmSync(folder, { recursive: true, force: true });
 }, 60_000);
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Login, type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
@@ -43,13 +43,13 @@ const exporting = (change: Inputs): Inputs => ({
   'registry-retry-seconds': '0',
   ...change,
 });
-const references = (engine: DockerEngine): readonly string[] =>
+const references = (engine: EngineClient): readonly string[] =>
   engine
     .docker('image', 'ls', '--all', '--digests', '--format', '{{.Repository}}:{{.Tag}}')
     .split('\n')
     .filter(Boolean);
-const exportOn = (engine: DockerEngine, inputs: Inputs) => stepOn(service, engine, 'export-image', exporting(inputs));
-const loadOn = (engine: DockerEngine, inputs: Inputs) =>
+const exportOn = (engine: EngineClient, inputs: Inputs) => stepOn(service, engine, 'export-image', exporting(inputs));
+const loadOn = (engine: EngineClient, inputs: Inputs) =>
   stepOn(service, engine, 'load-image', { 'registry-retry-seconds': '0', ...inputs }, { jobId: 'waf' });
 
 const pairs = halfOf([

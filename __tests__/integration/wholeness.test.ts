@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { readSmallTar } from '../../shared/tar/entries.ts';
@@ -35,7 +35,7 @@ const gzipped = makeImage({ layers: 3, gzip: true });
 const name = 'charon:local';
 
 /** Loads an image as it was exported, under a name. */
-async function load(engine: DockerEngine, image: FixtureImage, reference: string, overlap: string): Promise<void> {
+async function load(engine: EngineClient, image: FixtureImage, reference: string, overlap: string): Promise<void> {
   await publish(service, await exported(service, engines, savedTarball(image, [reference])));
   const outcome = await stepOn(service, engine, 'load-image', { overlap });
   expect(outcome.log).not.toContain('::error');
@@ -43,7 +43,7 @@ async function load(engine: DockerEngine, image: FixtureImage, reference: string
 }
 
 /** The image goes from this engine to wherever its owner wants it. */
-async function expectWhole(engine: DockerEngine, image: FixtureImage): Promise<void> {
+async function expectWhole(engine: EngineClient, image: FixtureImage): Promise<void> {
   const saved = join(engines.directory, 'saved.tar');
   engine.docker('save', name, '-o', saved);
   const blobs = await readSmallTar(readFileSync(saved));
@@ -71,7 +71,7 @@ async function expectWhole(engine: DockerEngine, image: FixtureImage): Promise<v
 }
 
 describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => {
-  const engine = (): DockerEngine => engines[store];
+  const engine = (): EngineClient => engines[store];
 
   test('the store had none of it, then has all of it already (B.9)', async () => {
     await load(engine(), gzipped, name, overlap);

@@ -1,0 +1,6 @@
+/** After the last suite. */
+export default async function tearDown() {
+  const lender = globalThis.engineLender;
+  delete globalThis.engineLender;
+  await lender?.close();
+}
