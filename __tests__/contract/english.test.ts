@@ -1,0 +1,146 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { projectRoot } from '../../dev/action-runner.ts';
+
+/** The files that are written in plain English so far. Add a pattern when more of them are. */
+const rewritten = ['CHANGELOG.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md', 'examples/**/*.yml'];
+
+/** Written by `npm run docs` from the titles of the tests. */
+const generated = ['docs/requirements-coverage.md'];
+
+/** Headings that tests and other documents use as a key. */
+const keys = [
+  'Have the image here, whoever builds it',
+  'Take the image from the registry, or from whichever has it',
+  'What is held against artifacts',
+];
+
+const maxWords = 25;
+
+/** A phrase, and what to write instead. */
+type Banned = readonly [phrase: RegExp, instead: string];
+
+const banned: readonly Banned[] = [
+  // Only people tell and are asked.
+  [
+    /\b(?:is|are|was|were|be|been) told\b|\btold (?:of|for|from|by|so)\b|\bhea(?:rs?|rd) of\b/,
+    'is called with, reports',
+  ],
+  [
+    /\b(?:logs?|records?|artifacts?|files?|messages?|outputs?|labels?|digests?|services?|bytes) (?:says?|tells?)\b/,
+    'shows',
+  ],
+  [/\b(?:is|are|was|were|been) asked\b/, 'is requested'],
+  [/\bsays? otherwise\b|\b(?:is|are|was) said to\b|\bnot believed\b/, 'the setting, the source'],
+  // A thing is no person.
+  [/\b(?:no|some|every|any)body\b|\bwho(?:ever|soever)\b|\bwhichever\b/, 'the consumer, other processes'],
+  [/\bwhatever (?:the|it|is|else|goes|becomes)\b/, 'any, every'],
+  [/\bof (?:ours|theirs|our own)\b|\bby ourselves\b/, 'temporary, of this step'],
+  [/\bwho (?:the|an|its) images? (?:is|are)\b/, "the image's identity"],
+  // It is in its place; it doesn't lie, stand or go there.
+  [/\b(?:lie|lies|lay|lain) (?:in|at|behind|beside)\b|\b(?:stands?|stood) (?:for|in|at)\b/, 'is in, is'],
+  [/\b(?:goes|go) again\b/, 'is removed, is sent again'],
+  [/\bc(?:ome|omes|ame|oming) to (?:nothing|its end|their end)\b/, 'fails, ends'],
+  [/\bon (?:its|their) way\b|\bwhile (?:it|they) pass(?:es)?\b/, 'during the transfer'],
+  // Another language's words.
+  [/\ball the same\b|\bin vain\b/, 'anyway, without success'],
+  [/\bonce more\b|\bthree times in all\b|\bin all, /, 'again, in total'],
+  [/\bso many (?:ms|bytes|minutes|seconds)\b/, 'a number of'],
+  [/\b(?:the|this|that|those|these) very\b/, 'the same, exactly'],
+  [/\bbeside\b/, 'next to, in addition to'],
+  [/[,;] too[.,:;)]/, 'also'],
+  [/\bas ever\b|\bas a rule\b|\bin one go\b/, 'as usual, usually, together'],
+  [/\bas (?:it|they) stands?\b/, 'unchanged'],
+  [/\bheld against\b/, 'compared with'],
+  [/\btroubles?\b/, 'failure'],
+];
+
+/** A document without its generated sections, the targets of its links, and the headings that are keys. */
+function proseOf(text: string): string {
+  const withoutKeys = keys.reduce((rest, key) => rest.replaceAll(key, 'X'), text);
+  return withoutKeys.replaceAll(/<!-- (\w+): [\s\S]*?<!-- \/\1 -->/g, '').replaceAll(/\]\([^)\s]+\)/g, ']');
+}
+
+/** Each banned phrase in a text, with the words around it and what to write instead. */
+function bannedIn(text: string): readonly string[] {
+  const plain = proseOf(text).replaceAll(/`[^`\n]*`/g, '`code`');
+  const oneLine = plain.replaceAll(/\s+(?:[#*|] )?/g, ' ');
+  return banned.flatMap(([phrase, instead]) =>
+    [...oneLine.matchAll(new RegExp(phrase, 'gi'))].map(({ 0: found, index }) => {
+      const around = oneLine.slice(Math.max(0, index - 30), index + found.length + 30);
+      return `"${found}" in "…${around}…": write ${instead}`;
+    }),
+  );
+}
+
+/** The sentences with more than `maxWords` words, outside code, tables and headings. */
+function longSentences(text: string): readonly string[] {
+  const paragraphs = proseOf(text)
+    .replaceAll(/^```[\s\S]*?^```$/gm, '\n\n')
+    .replaceAll(/^(?:#+ |\|).*$/gm, '\n')
+    .replaceAll(/`[^`\n]*`/g, 'code')
+    .replaceAll(/^ *(?:[-*]|\d+\.) /gm, '\n')
+    .split(/\n\s*\n/);
+  return paragraphs
+    .flatMap((paragraph) => paragraph.replaceAll(/\s+/g, ' ').split(/(?<=[.!?:][)*"]*) (?=\S)/))
+    .filter((sentence) => sentence.split(' ').filter((word) => /\w/.test(word)).length > maxWords);
+}
+
+const files = globSync(rewritten, { cwd: projectRoot })
+  .filter((path) => !generated.includes(path))
+  .sort();
+
+describe.each(files)('%s', (path) => {
+  const text = readFileSync(join(projectRoot, path), 'utf8');
+
+  test('has no phrase that plain English has a better word for', () => {
+    expect(bannedIn(text)).toEqual([]);
+  });
+
+  if (path.endsWith('.md'))
+    test(`has no sentence of more than ${String(maxWords)} words`, () => {
+      expect(longSentences(text)).toEqual([]);
+    });
+});
+
+test('the lists are of files and headings that there are', () => {
+  for (const pattern of rewritten)
+    expect([pattern, globSync(pattern, { cwd: projectRoot })]).not.toEqual([pattern, []]);
+  const all = files.map((path) => readFileSync(join(projectRoot, path), 'utf8')).join('\n');
+  for (const key of keys) expect(all).toContain(`## ${key}\n`);
+});
+
+test.each([
+  'Told of each request that is made again, in one line.',
+  'also by an attempt that came to nothing',
+  'Names of ours in an engine.',
+  'What to say of a wait in vain.',
+  'An image on its way past the engine',
+  'it gets them all the same.',
+  'It is app:latest, too.',
+  'nobody could say whether it is right',
+  'to trust beside the usual ones',
+  "it is root's as a rule",
+  "The Dockerfile's own trouble.",
+  'Aborted so many ms after another signal.',
+  'Whoever may see this machine’s processes can read it there.',
+  'It is a name of this step, and goes again.',
+  'The step hears of it.',
+  'Who the image is gets computed.',
+])('"%s" has a banned phrase', (text) => {
+  expect(bannedIn(text)).not.toEqual([]);
+});
+
+test('a banned phrase is found across a line break and in a comment, and not in code, a link or what is generated', () => {
+  expect(bannedIn('It is loaded all the\nsame.')).toHaveLength(1);
+  expect(bannedIn('      # The caller is\n      # told of each retry.\n')).not.toEqual([]);
+  expect(bannedIn('`nobody` [x](#whoever)\n<!-- results: x.md -->\nin vain\n<!-- /results -->\n')).toEqual([]);
+});
+
+test('a long sentence is found, and two short ones, a table and code are not', () => {
+  const short = `It ${'has words '.repeat(11)}here.`;
+  expect(longSentences(`${short} ${short}`)).toEqual([]);
+  expect(longSentences(`- ${short.slice(0, -1)}, and\n  ${short}`)).toHaveLength(1);
+  expect(longSentences(`| ${short} ${short} |\n\`\`\`\n${short.replaceAll('.', '')} ${short}\n\`\`\`\n`)).toEqual([]);
+});
