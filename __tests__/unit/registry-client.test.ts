@@ -190,6 +190,29 @@ describe('a login', () => {
     expect(registry.manifests.has('org/app:1.0')).toBe(true);
   });
 
+  test('whose token has ended when an upload is cancelled gets another to end it', async () => {
+    const controller = new AbortController();
+    client = connect(front.address, password, controller.signal);
+    let given = 0;
+    let isOver = false;
+    front.misbehave = (request) => {
+      if (request.path.startsWith('/token')) {
+        given += 1;
+        return answer(200, {}, JSON.stringify({ token: `t${String(given)}`, expires_in: 300 }));
+      }
+      if (request.authorization !== (isOver ? 'Bearer t2' : 'Bearer t1'))
+        return challenge(`http://${front.address}/token`);
+      if (!isUpload(request)) return undefined;
+      isOver = true;
+      setTimeout(() => {
+        controller.abort(new Error('cancelled'));
+      }, 20);
+      return { kind: 'silence' };
+    };
+    await expect(push()).rejects.toThrow();
+    expect([given, [...registry.sessions]]).toEqual([2, []]);
+  });
+
   test('whose token is refused in the middle of an upload gets another', async () => {
     let given = 0;
     client = connect(front.address, password);

@@ -30,7 +30,6 @@ export function parseChallenges(header: string): readonly Challenge[] {
 }
 
 export interface AuthorizationOptions {
-  readonly http: Http;
   readonly credentials: Credentials | undefined;
   readonly maskSecret: (secret: string) => void;
 }
@@ -41,7 +40,7 @@ export interface Authorization {
   /**
    * Answers a challenge of the registry itself: what another host asks for is none of its business.
    * @param refused the header that was refused; several requests may be refused at once, and one answer is for all of them
-   * @param own origin of the registry
+   * @param place origin of the registry, and what a token is fetched with
    * @returns the header to try next; undefined when there is no other
    * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
    */
@@ -49,8 +48,13 @@ export interface Authorization {
     challenges: readonly Challenge[],
     scopes: readonly string[],
     refused: string | undefined,
-    own: URL,
+    place: TokenPlace,
   ): Promise<string | undefined>;
+}
+
+export interface TokenPlace {
+  readonly own: URL;
+  readonly via: Http;
 }
 
 // A token is renewed so long before it ends, or when half of its time is over.
@@ -67,8 +71,8 @@ export function authorization(options: AuthorizationOptions): Authorization {
     const held = tokens.get(scopes.join(' '));
     return held !== undefined && held.until > Date.now() ? held.header : basic;
   };
-  const fetchToken = async (bearer: Challenge, scopes: readonly string[], own: URL): Promise<string> => {
-    const { token, seconds } = await askForToken(options, bearer, scopes, own);
+  const fetchToken = async (bearer: Challenge, scopes: readonly string[], place: TokenPlace): Promise<string> => {
+    const { token, seconds } = await askForToken(credentials, bearer, scopes, place);
     maskSecret(token);
     const lifeMs = seconds * 1000;
     const held = { header: `Bearer ${token}`, until: Date.now() + lifeMs - Math.min(marginMs, lifeMs / 2) };
@@ -78,12 +82,12 @@ export function authorization(options: AuthorizationOptions): Authorization {
   const next = async (
     challenges: readonly Challenge[],
     scopes: readonly string[],
-    own: URL,
+    place: TokenPlace,
   ): Promise<string | undefined> => {
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
     if (bearer !== undefined) {
       const key = scopes.join(' ');
-      const asked = asking.get(key) ?? fetchToken(bearer, scopes, own).finally(() => asking.delete(key));
+      const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
       asking.set(key, asked);
       return asked;
     }
@@ -93,20 +97,20 @@ export function authorization(options: AuthorizationOptions): Authorization {
   };
   return {
     header,
-    answer: async (challenges, scopes, refused, own) => {
+    answer: async (challenges, scopes, refused, place) => {
       const meanwhile = header(scopes);
       if (meanwhile !== undefined && meanwhile !== refused) return meanwhile;
-      const found = await next(challenges, scopes, own);
+      const found = await next(challenges, scopes, place);
       return found === refused ? undefined : found;
     },
   };
 }
 
 async function askForToken(
-  { http, credentials }: AuthorizationOptions,
+  credentials: Credentials | undefined,
   { parameters }: Challenge,
   scopes: readonly string[],
-  own: URL,
+  { own, via }: TokenPlace,
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
@@ -118,7 +122,7 @@ async function askForToken(
     credentials?.kind === 'identity-token'
       ? withRefreshToken(url, service, scopes, credentials.token)
       : withPassword(url, service, scopes, credentials);
-  const answer = parseJson(await readText(await http.send(request)));
+  const answer = parseJson(await readText(await via.send(request)));
   const said = isObject(answer) ? answer : {};
   const token = stringOr(said['token'], undefined) ?? stringOr(said['access_token'], '');
   if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);

@@ -53,6 +53,7 @@ const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.do
 const endMs = 2000;
 
 export interface ConversationOptions extends AuthorizationOptions {
+  readonly http: Http;
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -67,15 +68,17 @@ export function conversation(host: string, options: ConversationOptions): Conver
       throw asError(error);
     }));
 
-  const ask: Conversation['ask'] = async (scopes, request) => {
+  const askBy = async (via: Http, scopes: readonly string[], request: () => HttpRequest): Promise<Answer> => {
     const own = await origin();
-    const send = (header: string | undefined): Promise<Answer> => answerTo(http, request(), own, header);
+    const send = (header: string | undefined): Promise<Answer> => answerTo(via, request(), own, header);
     const header = login.header(scopes);
     const first = await send(header);
     if (first.status !== 401 || first.isElsewhere) return first;
-    const another = await login.answer(parseChallenges(first.header('www-authenticate')), scopes, header, own);
+    const challenges = parseChallenges(first.header('www-authenticate'));
+    const another = await login.answer(challenges, scopes, header, { own, via });
     return another === undefined ? first : send(another);
   };
+  const ask: Conversation['ask'] = (scopes, request) => askBy(http, scopes, request);
 
   return {
     origin,
@@ -89,14 +92,9 @@ export function conversation(host: string, options: ConversationOptions): Conver
       return again('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
     },
     endUpload: async (scopes, url) => {
-      const own = await origin();
-      const request = {
-        method: 'DELETE',
-        url: url.href,
-        outlivesStep: true,
-        signal: AbortSignal.timeout(endMs),
-      } as const;
-      await answerTo(http, request, own, login.header(scopes)).catch(() => undefined);
+      const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
+      const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+      await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href })).catch(() => undefined);
     },
   };
 }
