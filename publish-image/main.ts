@@ -1,7 +1,7 @@
 import { readPublishInputs } from './inputs.ts';
 import { publishOutputs } from './outputs.ts';
 import { planPublish } from './plan/plan.ts';
-import { publishImage } from './publish-image.ts';
+import { publishImage, type PublishResult } from './publish-image.ts';
 import { publishSummary } from './summary.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
@@ -24,7 +24,11 @@ await run('publish-image', async ({ context, log, signal, limit }) => {
   await using registry = registries({ ...common, ...plan });
   const times = timeline();
   const { runAttempt } = context.producer;
-  const result = await publishImage(plan, { store, log, runAttempt, timeline: times, registry: registry.of });
+  const onPartial = (partial: PublishResult): void => {
+    setOutputs(publishOutputs(partial));
+  };
+  const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
+  const result = await publishImage(plan, tools);
   setOutputs(publishOutputs(result));
   await addSummary(publishSummary(result, times.spans()));
 });

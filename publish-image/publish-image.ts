@@ -9,27 +9,21 @@ import { type Digest, digestOf } from '../shared/image/digest.ts';
 import { formatIndex, type ImageContents } from '../shared/image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../shared/image/platform.ts';
 import type { RecordLayer } from '../shared/image/record.ts';
-import {
-  formatReference,
-  type PinnedReference,
-  registryHost,
-  type TaggedReference,
-} from '../shared/image/reference.ts';
-import type { BlobWay, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import { formatReference, type TaggedReference } from '../shared/image/reference.ts';
+import type { BlobOrigin, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import { intoRegistries, manifestOf } from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
 
 // From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
-// that is published is the digest that was tested. Of several artifacts, one for each platform, an index is made.
+// that is published is the digest that was tested. Several artifacts, one for each platform, become an index.
 
 /** One image, as the artifact has it. */
-interface SourceImage {
+export interface SourceImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
   readonly contents: ImageContents;
   readonly layers: readonly RecordLayer[];
   readonly read: ReadRange;
-  /** Where it is already, as its export says. */
-  readonly pushed: PinnedReference | undefined;
 }
 
 /** What happened. */
@@ -46,12 +40,14 @@ export interface PublishResult {
   /** Whether there was anything to do. */
   readonly isNew: boolean;
   /** Bytes of blobs, by how they got there; each counted once for each repository. */
-  readonly bytes: Readonly<Record<BlobWay, number>>;
+  readonly bytes: Readonly<Record<BlobOrigin, number>>;
 }
 
 export interface PublishTools extends FindTools {
   readonly timeline: Timeline;
   readonly registry: (repository: string) => Promise<RegistryClient>;
+  /** Called before the step fails when some of the references are set: with those. */
+  readonly onPartial: (result: PublishResult) => void;
 }
 
 /**
@@ -62,7 +58,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
   const { log, timeline } = tools;
   const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
   const top = topOf(images);
-  return log.chapter('Publish', () => timeline.measure('Publish', () => publish(plan, tools, images, top)));
+  return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
 }
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {
@@ -84,7 +80,7 @@ async function sourceImage({ content, record, known }: Handover, plan: PublishPl
   const { expectedRevision } = plan;
   const { platform } = identity;
   requireExpected({ expectedConfigDigest: undefined, expectedRevision, checkPlatform: false }, identity, platform);
-  return { artifact, platform, contents, layers, read, pushed: record.pushedReference };
+  return { artifact, platform, contents, layers, read };
 }
 
 function chosen(artifact: Artifact, known: readonly KnownImage[], { image }: PublishPlan): KnownImage {
@@ -136,14 +132,6 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   );
 }
 
-function manifestOf({ contents }: SourceImage): PushedManifest {
-  return {
-    digest: contents.manifestDigest,
-    mediaType: contents.manifestMediaType,
-    bytes: contents.manifestBytes,
-  };
-}
-
 /** What the tags are to stand for: the image's own manifest, or an index of several. */
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
@@ -157,104 +145,4 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
     })),
   );
   return { digest: digestOf(bytes), mediaType, bytes };
-}
-
-async function publish(
-  plan: PublishPlan,
-  tools: PublishTools,
-  images: readonly SourceImage[],
-  top: PushedManifest,
-): Promise<PublishResult> {
-  const { log } = tools;
-  const bytes = { there: 0, mounted: 0, pushed: 0 };
-  let isNew = false;
-  const done: string[] = [];
-  for (const [repository, tags] of byRepository(plan.tags)) {
-    const client = await tools.registry(repository);
-    const found = await Promise.all(tags.map(({ tag }) => client.manifestDigest(repository, tag)));
-    const missing = tags.filter((_, position) => found[position] !== top.digest);
-    if (missing.length > 0) {
-      isNew = true;
-      if ((await client.manifestDigest(repository, top.digest)) === undefined) {
-        const from = [...done, ...plan.mountFrom, ...images.flatMap(({ pushed }) => pushed?.repository ?? [])];
-        await pushContents(client, { repository, images, mountFrom: mountable(from, repository), bytes }, tools);
-      }
-      for (const tag of missing) await client.pushManifest(repository, top, tag.tag);
-    }
-    for (const tag of tags)
-      log.info(`${formatReference(tag)}: ${missing.includes(tag) ? 'published' : 'was there already'}, ${top.digest}`);
-    done.push(repository);
-  }
-  return {
-    digest: top.digest,
-    references: plan.tags,
-    images: images.map(({ artifact, platform, contents }) => ({
-      artifact,
-      platform,
-      manifestDigest: contents.manifestDigest,
-      configDigest: contents.configDigest,
-    })),
-    isNew,
-    bytes,
-  };
-}
-
-/** A registry takes blobs over from its own repositories alone. */
-function mountable(from: readonly string[], repository: string): readonly string[] {
-  return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository));
-}
-
-function byRepository(tags: readonly TaggedReference[]): ReadonlyMap<string, readonly TaggedReference[]> {
-  const all = new Map<string, TaggedReference[]>();
-  for (const tag of tags) all.set(tag.repository, [...(all.get(tag.repository) ?? []), tag]);
-  return all;
-}
-
-interface PushJob {
-  readonly repository: string;
-  readonly images: readonly SourceImage[];
-  readonly mountFrom: readonly string[];
-  readonly bytes: Record<BlobWay, number>;
-}
-
-// Each is read in several parts at a time already.
-const blobsAtOnce = 3;
-
-/** All that the top manifest leads to: blobs first, then manifests, as a registry wants it. */
-async function pushContents(client: RegistryClient, job: PushJob, { log }: PublishTools): Promise<void> {
-  const { repository, images, mountFrom, bytes } = job;
-  const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
-  const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
-  await log.progress('Pushed', { atMost }, async (passed) => {
-    const waiting = blobs.values();
-    const worker = async (): Promise<void> => {
-      for (const blob of waiting) {
-        const way = await client.pushBlob(repository, blob, mountFrom, passed);
-        bytes[way] += blob.size;
-      }
-    };
-    await Promise.all(Array.from({ length: blobsAtOnce }, worker));
-  });
-  if (images.length === 1) return;
-  for (const image of images) await client.pushManifest(repository, manifestOf(image), image.contents.manifestDigest);
-}
-
-function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[] {
-  const { configDigest, configBytes } = contents;
-  const config = {
-    digest: configDigest,
-    size: configBytes.length,
-    open: async function* () {
-      yield await Promise.resolve(configBytes);
-    },
-  };
-  const nothing = (): void => undefined;
-  return [
-    ...layers.map(({ digest, size, offset = 0 }) => ({
-      digest,
-      size,
-      open: () => read(offset, offset + size, nothing),
-    })),
-    config,
-  ];
 }

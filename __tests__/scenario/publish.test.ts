@@ -1,19 +1,25 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { type Registry, registrySoftware, startRegistry } from '../../dev/docker-registry.ts';
 import { whyNoGoParts } from '../../dev/go-parts.ts';
+import { bringPrograms } from '../../dev/podman.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
+import { recordName } from '../../shared/image/record.ts';
 import { type ArtifactService, type Job, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { publish as publishArtifact } from '../fixtures/lying-artifact.ts';
+import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
 // TLS, and with something before it that misbehaves.
@@ -31,6 +37,7 @@ const arm = makeImage({ layers: 2, layerBytes: 100_000, architecture: 'arm64' })
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'publish-'));
   certificate = makeCertificate(directory);
+  await bringPrograms({ skopeo: 'skopeo' });
   open = await startRegistry();
 }, 120_000);
 afterAll(async () => {
@@ -44,17 +51,28 @@ beforeEach(async () => {
 });
 afterEach(() => service.close());
 
-async function step(action: string, inputs: Inputs, job: Job = {}, env: Inputs = {}): Promise<StepOutcome> {
+async function step(
+  action: string,
+  inputs: Inputs,
+  job: Job = {},
+  env: Inputs = {},
+  signal?: AbortSignal,
+): Promise<StepOutcome> {
   return runStep({
     action,
     inputs,
     expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
     env: { ...service.env(job), DOCKER_CONFIG: join(directory, 'docker'), ...env },
+    ...(signal === undefined ? {} : { signal }),
   });
 }
 
-async function handOver(what: FixtureImage, artifact = 'docker-image', job: Job = {}): Promise<StepOutcome> {
-  const platform = what === arm ? 'linux/arm64' : 'linux/amd64';
+async function handOver(
+  what: FixtureImage,
+  artifact = 'docker-image',
+  job: Job = {},
+  platform = what === arm ? 'linux/arm64' : 'linux/amd64',
+): Promise<StepOutcome> {
   const saved = join(directory, `${artifact}.tar`);
   writeFileSync(saved, savedTarball(what, ['charon:local']));
   const inputs = { 'source-tarball': saved, 'artifact-name': artifact, platform, tarball: join(directory, 'out.tar') };
@@ -81,11 +99,30 @@ async function get(path: string, accept = '*/*'): Promise<Buffer> {
 const anyManifest =
   'application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json';
 
+const dockerList = 'application/vnd.docker.distribution.manifest.list.v2+json';
+
 async function expectAllOf({ blobs, manifestDigest }: FixtureImage): Promise<void> {
   for (const [digest, bytes] of blobs) {
     const kind = digest === manifestDigest ? 'manifests' : 'blobs';
     expect([digest, (await get(`${kind}/${digest}`, anyManifest)).equals(bytes)]).toEqual([digest, true]);
   }
+}
+
+/** Pulls each reference with skopeo, which shares no code with our client, and checks what each digest leads to. */
+async function expectPullable(...references: readonly string[]): Promise<void> {
+  for (const reference of references) {
+    const copy = join(directory, 'pulled');
+    const from = ['--src-tls-verify=false', `docker://${reference}`];
+    const args = ['--insecure-policy', 'copy', '--quiet', '--all', ...from, `dir:${copy}`];
+    await promisify(execFile)('skopeo', args, { timeout: 60_000 });
+    rmSync(copy, { recursive: true });
+  }
+}
+
+async function removeManifest(digest: string): Promise<void> {
+  const [host = '', ...name] = repository.split('/');
+  const response = await fetch(`http://${host}/v2/${name.join('/')}/manifests/${digest}`, { method: 'DELETE' });
+  expect(response.status).toBe(202);
 }
 
 const noZot = whyNoGoParts(['zot']);
@@ -111,6 +148,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       });
       expect(exported.outputs['manifest-digest']).toBe(image.manifestDigest);
       await expectAllOf(image);
+      await expectPullable(`${repository}:1.0`, `${repository}:latest`);
       for (const tag of ['1.0', 'latest'])
         expect(digestOf(await get(`manifests/${tag}`, anyManifest))).toBe(image.manifestDigest);
       expect(outcome.summary).toContain(`🚀 Published \`${repository}:1.0\``);
@@ -140,6 +178,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(mounted).toBe(software === 'zot' ? '0' : pushed);
       const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
       expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': mounted });
+      await expectPullable(`${repository}:1.0`, `${repository}-two:1.0`, `${repository}-three:1.0`);
     });
 
     test('tags as docker/metadata-action puts them out, and `auto`', async () => {
@@ -199,6 +238,43 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       await expectAllOf(arm);
       const again = await publish({ 'artifact-name': 'docker-image-linux-arm64, docker-image-linux-amd64' });
       expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
+      await expectPullable(`${repository}:1.0`);
+    });
+
+    test('whose index has lost an image are published again', async () => {
+      await handOver(image, 'docker-image-linux-amd64');
+      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      const first = await publish({ 'artifact-name': 'docker-image-linux-*' });
+      await removeManifest(arm.manifestDigest);
+      await expect(expectPullable(`${repository}:1.0`)).rejects.toThrow('skopeo');
+      const again = await publish({ 'artifact-name': 'docker-image-linux-*' });
+      expect(again.outputs).toMatchObject({ published: 'true', digest: first.outputs['digest'] });
+      await expectPullable(`${repository}:1.0`);
+    });
+
+    test('of Docker’s manifests become a Docker manifest list', async () => {
+      const [one, two] = ['amd64', 'arm64'].map((architecture) => makeImage({ architecture, docker: true }));
+      for (const each of [one, two]) {
+        const platform = each === one ? 'amd64' : 'arm64';
+        if (each !== undefined)
+          await handOver(each, `docker-image-linux-${platform}`, { jobId: platform }, `linux/${platform}`);
+      }
+      const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
+      if (software === 'zot') {
+        // This version takes OCI's alone.
+        expect(errorMessage(outcome)).toMatch(/HTTP 415 .*doesn’t take images in this format/s);
+        return;
+      }
+      expect(outcome.log).not.toContain('::error');
+      const list: unknown = JSON.parse((await get('manifests/1.0', `${anyManifest}, ${dockerList}`)).toString());
+      expect(list).toMatchObject({
+        mediaType: dockerList,
+        manifests: [
+          { mediaType: 'application/vnd.docker.distribution.manifest.v2+json', digest: one?.manifestDigest },
+          { mediaType: 'application/vnd.docker.distribution.manifest.v2+json', digest: two?.manifestDigest },
+        ],
+      });
+      await expectPullable(`${repository}:1.0`);
     });
 
     test('two images of one platform are no index', async () => {
@@ -232,6 +308,20 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(outcome.log).toContain(`::add-mask::${login.password}`);
     });
 
+    test('from DOCKER_AUTH_CONFIG, and from a login for this repository alone (login-action’s `scope`)', async () => {
+      dockerConfig({ auths: { [locked.address]: { auth: Buffer.from('somebody:else').toString('base64') } } });
+      const DOCKER_AUTH_CONFIG = JSON.stringify({ auths: { [locked.address]: { auth } } });
+      const given = await publish({ tags: `${repository}:given` }, {}, { DOCKER_AUTH_CONFIG });
+      expect(given.log).not.toContain('::error');
+      expect(given.log).toContain(`::add-mask::${login.password}`);
+      const scoped = join(directory, 'docker', 'buildx', 'config', `${repository}@push`);
+      mkdirSync(scoped, { recursive: true });
+      writeFileSync(join(scoped, 'config.json'), JSON.stringify({ auths: { [locked.address]: { auth } } }));
+      const found = await publish({ tags: `${repository}:scoped` });
+      expect(found.log).not.toContain('::error');
+      expect(errorMessage(await publish({ tags: `${repository}-other:1.0` }))).toContain('HTTP 401');
+    });
+
     test('from the inputs, and from a credential helper', async () => {
       const tags = ['1.0', '1.1', '1.2', '1.3'].map((tag) => `${repository}:${tag}`).join('\n');
       const given = await publish({ tags, username: login.user, password: login.password });
@@ -246,6 +336,16 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
       const helped = await publish({ tags: `${repository}:helped` }, {}, env);
       expect(helped.log).not.toContain('::error');
+      writeFileSync(
+        join(bin, 'docker-credential-ours'),
+        `#!/bin/sh\necho '{"Secret":"opensesame"'\nexit $(cat | wc -w)\n`,
+      );
+      for (const store of [{ credHelpers: { [locked.address]: 'ours' } }, { credsStore: 'ours' }]) {
+        dockerConfig(store);
+        const failed = await publish({ tags: `${repository}:failed` }, {}, env);
+        expect(errorCode(failed)).toBe('registry-failed');
+        expect(failed.log + failed.summary).not.toContain(login.password);
+      }
       dockerConfig({ credsStore: 'gone' });
       const gone = await publish({ tags: `${repository}:gone` });
       expect(errorCode(gone)).toBe('registry-failed');
@@ -439,6 +539,86 @@ describe('a registry that misbehaves', () => {
     }
   });
 
+  test('whose HEAD lies about a blob gets it when it refuses the manifest', async () => {
+    front.misbehave = ({ method, path }) => {
+      const [, digest = ''] = /\/blobs\/(sha256:.*)$/.exec(path) ?? [];
+      const size = [...image.blobs].find(([one]) => one === digest)?.[1].length;
+      return method === 'HEAD' && size !== undefined
+        ? { kind: 'answer', status: 200, headers: { 'content-length': String(size) } }
+        : undefined;
+    };
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['published']).toBe('true');
+    front.misbehave = () => undefined;
+    await expectAllOf(image);
+    await expectPullable(`${repository}:1.0`);
+  });
+
+  test('the second of two repositories that refuses leaves no tag in the first', async () => {
+    front.misbehave = ({ method, path }) =>
+      method === 'PUT' && path.includes('-two/manifests/') ? { kind: 'answer', status: 403 } : undefined;
+    const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
+    expect(errorCode(outcome)).toBe('registry-failed');
+    expect(outcome.outputs).toEqual({});
+    expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
+  });
+
+  test('the second of two tags that is refused leaves the first, and outputs and log say so', async () => {
+    front.misbehave = ({ method, path }) =>
+      method === 'PUT' && path.endsWith('/manifests/1.1')
+        ? { kind: 'answer', status: 409, body: '{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}' }
+        : undefined;
+    const outcome = await publish({ tags: `${repository}:1.0\n${repository}:1.1\n${repository}:1.2` });
+    expect(errorCode(outcome)).toBe('registry-failed');
+    expect(errorMessage(outcome)).toContain('the tag is immutable');
+    expect(errorMessage(outcome)).not.toContain('docker/login-action');
+    expect(outcome.outputs).toMatchObject({
+      digest: image.manifestDigest,
+      references: `${repository}:1.0`,
+      'pushed-reference': `${repository}@${image.manifestDigest}`,
+    });
+    expect(outcome.log).toContain(
+      `References that are set: ${repository}:1.0. Not set, or not confirmed: ${repository}:1.1, ${repository}:1.2.`,
+    );
+    await expectPullable(`${repository}:1.0`);
+    expect((await get('manifests/1.2', anyManifest)).toString()).toMatch(/^HTTP 404/);
+  });
+
+  test('nothing is mounted from a repository that only the artifact names', async () => {
+    await using store = testStore(service);
+    const [artifact] = await store.list();
+    if (artifact === undefined) throw new Error('there is no artifact');
+    const content = await store.open(artifact);
+    const record = Object(JSON.parse((await content.text(recordName)) ?? ''));
+    const pushedReference = `${repository}-private@sha256:${'0'.repeat(64)}`;
+    const read = await content.ranges(record.tarballName);
+    const tarball = await copiedBytes(read?.(0, record.tarballSize, () => undefined) ?? Readable.from([]));
+    await publishArtifact(service, { tarball, record: { ...record, tarballName: 'charon.tar', pushedReference } });
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(front.seen.filter(({ path }) => path.includes('mount='))).toEqual([]);
+  });
+
+  test('a cancelled upload is ended in the registry', async () => {
+    const controller = new AbortController();
+    front.misbehave = (request) => {
+      if (!isUpload(request)) return undefined;
+      setTimeout(() => {
+        controller.abort();
+      }, 100);
+      return { kind: 'silence' };
+    };
+    const outcome = await step('publish-image', { tags: `${repository}:1.0` }, {}, {}, controller.signal);
+    expect(errorCode(outcome)).toBe('cancelled');
+    const uploads = (method: string): readonly string[] =>
+      front.seen
+        .filter((one) => one.method === method)
+        .flatMap(({ path }) => /uploads\/([0-9a-f-]+)/.exec(path)?.[1] ?? []);
+    expect(uploads('PUT')).toHaveLength(3);
+    expect(uploads('DELETE').toSorted()).toEqual(uploads('PUT').toSorted());
+  });
+
   test('SIGINT in an upload ends the step in time, and no tag is set', async () => {
     const controller = new AbortController();
     front.misbehave = (request) => {
@@ -448,13 +628,7 @@ describe('a registry that misbehaves', () => {
       }, 200);
       return { kind: 'answer', status: 503, headers: { 'retry-after': '30' } };
     };
-    const outcome = await runStep({
-      action: 'publish-image',
-      inputs: { tags: `${repository}:1.0` },
-      expressions: { 'github.token': service.rest.token },
-      env: { ...service.env(), DOCKER_CONFIG: join(directory, 'docker') },
-      signal: controller.signal,
-    });
+    const outcome = await step('publish-image', { tags: `${repository}:1.0` }, {}, {}, controller.signal);
     expect(errorCode(outcome)).toBe('cancelled');
     expect(front.seen.some(({ method, path }) => method === 'PUT' && path.includes('/manifests/'))).toBe(false);
   });

@@ -1,9 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { dockerCredentials } from '../../shared/docker/credentials.ts';
+import { type Credentials, dockerCredentials, loginFolder } from '../../shared/docker/credentials.ts';
 import { parseChallenges } from '../../shared/registry/authorization.ts';
 
 describe('challenges', () => {
@@ -59,6 +59,19 @@ describe('what docker has for a registry', () => {
   const config = (value: unknown): void => {
     writeFileSync(join(folder, 'config.json'), typeof value === 'string' ? value : JSON.stringify(value));
   };
+  let notices: string[];
+  beforeEach(() => void (notices = []));
+  const find = (
+    host: string,
+    more: { folder?: string; dockerAuthConfig?: string; signal?: AbortSignal } = {},
+  ): Promise<Credentials | undefined> =>
+    dockerCredentials(host, {
+      folder,
+      dockerAuthConfig: '',
+      signal: new AbortController().signal,
+      onNotice: (line) => notices.push(line),
+      ...more,
+    });
   const me = { kind: 'password', username: 'me', password: 'a:b' };
 
   test.each([
@@ -86,17 +99,137 @@ describe('what docker has for a registry', () => {
     ['logins of another shape', { auths: ['ghcr.io'], credHelpers: 3, credsStore: null }, 'ghcr.io', undefined],
   ])('%s', async (_what, value, host, expected) => {
     config(value);
-    expect(await dockerCredentials(folder, host)).toEqual(expected);
+    expect(await find(host)).toEqual(expected);
   });
 
   test('no file is no login; one that isn’t docker’s is an error', async () => {
-    expect(await dockerCredentials(join(folder, 'gone'), 'ghcr.io')).toBeUndefined();
+    expect(await find('ghcr.io', { folder: join(folder, 'gone') })).toBeUndefined();
     config('{ "auths": ');
-    await expect(dockerCredentials(folder, 'ghcr.io')).rejects.toMatchObject({ code: 'invalid-input' });
+    await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'invalid-input' });
   });
 
   test.each(['../../evil', 'a b', 'x;y'])('a helper called "%s" isn’t run', async (name) => {
     config({ credsStore: name });
-    await expect(dockerCredentials(folder, 'ghcr.io')).rejects.toMatchObject({ code: 'registry-failed' });
+    await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'registry-failed' });
+  });
+
+  describe('in DOCKER_AUTH_CONFIG', () => {
+    const other = { kind: 'password', username: 'other', password: 'x' };
+    beforeEach(() => {
+      config({
+        auths: { 'ghcr.io': { auth: auth('me:a:b') }, 'https://index.docker.io/v1/': { auth: auth('me:a:b') } },
+      });
+    });
+
+    test.each([
+      ['goes before the file', { auths: { 'ghcr.io': { auth: auth('other:x') } } }, 'ghcr.io', other],
+      ['of Docker Hub', { auths: { 'https://index.docker.io/v1/': { auth: auth('other:x') } } }, 'docker.io', other],
+      ['of another registry leaves the file’s', { auths: { 'quay.io': { auth: auth('other:x') } } }, 'ghcr.io', me],
+      [
+        'under an address isn’t found by docker',
+        { auths: { 'https://ghcr.io/v2/': { auth: auth('other:x') } } },
+        'ghcr.io',
+        me,
+      ],
+      ['without logins', { auths: {} }, 'ghcr.io', me],
+    ])('%s', async (_what, value, host, expected) => {
+      expect(await find(host, { dockerAuthConfig: JSON.stringify(value) })).toEqual(expected);
+      expect(notices).toEqual([]);
+    });
+
+    test.each([
+      ['no JSON', '{"auths": {"ghcr.io": {"auth": "hunter2"'],
+      ['a list', '["hunter2"]'],
+      ['further members', JSON.stringify({ auths: { 'ghcr.io': { auth: auth('other:x') } }, credsStore: 'hunter2' })],
+      [
+        'a login of another shape',
+        JSON.stringify({ auths: { 'ghcr.io': { username: 'other', password: 'hunter2' } } }),
+      ],
+      ['no colon', JSON.stringify({ auths: { 'ghcr.io': { auth: auth('hunter2') } } })],
+    ])('%s: ignored as docker does, which is said without what it holds', async (_what, dockerAuthConfig) => {
+      expect(await find('ghcr.io', { dockerAuthConfig })).toEqual(me);
+      expect(notices).toEqual([expect.stringContaining('DOCKER_AUTH_CONFIG is ignored')]);
+      expect(notices.join()).not.toContain('hunter2');
+    });
+  });
+
+  describe('for one repository, or one use (docker/login-action’s `scope`)', () => {
+    const folders = (...paths: readonly string[]): void => {
+      for (const path of paths) {
+        mkdirSync(join(folder, 'config', path), { recursive: true });
+        writeFileSync(join(folder, 'config', path, 'config.json'), '{}');
+      }
+    };
+    const found = async (repository: string): Promise<string> => {
+      const places = { dockerConfigFolder: 'usual', buildxConfigFolder: folder, dockerAuthConfig: '' };
+      return (await loginFolder(places, repository)).replace(`${folder}/config/`, '');
+    };
+
+    test.each([
+      ['ghcr.io/org/app', ['ghcr.io/org/app@push'], 'ghcr.io/org/app@push'],
+      ['ghcr.io/org/app', ['ghcr.io/org/app@pull,push'], 'ghcr.io/org/app@pull,push'],
+      ['ghcr.io/org/app', ['ghcr.io/org/app'], 'ghcr.io/org/app'],
+      ['ghcr.io/org/app', ['ghcr.io@push'], 'ghcr.io@push'],
+      ['ghcr.io/org/app', ['ghcr.io@push', 'ghcr.io/org/app'], 'ghcr.io/org/app'],
+      ['ghcr.io/org/app', ['ghcr.io/org/app', 'ghcr.io/org/app@push'], 'ghcr.io/org/app@push'],
+      ['ghcr.io/org/app', ['ghcr.io/org/app@delete'], 'usual'],
+      ['ghcr.io/org/app', ['ghcr.io/org/other@push', 'ghcr.io/org@push', 'quay.io@push'], 'usual'],
+      ['localhost:5000/app', ['localhost:5000/app@push'], 'localhost:5000/app@push'],
+      ['org/app', ['registry-1.docker.io/org/app@push'], 'registry-1.docker.io/org/app@push'],
+      ['app', ['registry-1.docker.io/library/app@push'], 'registry-1.docker.io/library/app@push'],
+      ['org/app', [], 'usual'],
+    ])('%s with %j: %s', async (repository, paths, expected) => {
+      folders(...paths);
+      expect(await found(repository)).toBe(expected);
+    });
+  });
+
+  describe('with a credential helper', () => {
+    const helper = (script: string): void => {
+      writeFileSync(join(folder, 'docker-credential-ours'), `#!/bin/sh\n${script}\n`);
+      chmodSync(join(folder, 'docker-credential-ours'), 0o755);
+      config({ credsStore: 'ours' });
+    };
+    const path = process.env['PATH'];
+    beforeEach(() => void (process.env['PATH'] = `${folder}:${path ?? ''}`));
+    afterEach(() => void (process.env['PATH'] = path));
+
+    test('a login, and none', async () => {
+      helper(`[ "$1" = get ] && [ "$(cat)" = ghcr.io ] && echo '{"Username":"me","Secret":"a:b"}' && exit 0
+echo "credentials not found in native keychain"; exit 1`);
+      expect(await find('ghcr.io')).toEqual(me);
+      expect(await find('quay.io')).toBeUndefined();
+    });
+
+    test.each([
+      ['fails', 'echo hunter2; echo hunter2 >&2; exit 3', 'exited with 3'],
+      ['answers with half of its JSON', `echo '{"Username":"me","Secret":"hunter2"'`, 'other than a JSON object'],
+      ['answers with a text', 'echo hunter2', 'other than a JSON object'],
+      ['is killed', 'echo hunter2; kill -9 $$', 'a signal'],
+    ])('one that %s shows nothing of what it printed', async (_what, script, told) => {
+      helper(script);
+      const error: unknown = await find('ghcr.io').catch((caught: unknown) => caught);
+      expect(error).toMatchObject({ code: 'registry-failed', message: expect.stringContaining(told) });
+      expect(JSON.stringify(error) + String(error)).not.toContain('hunter2');
+    });
+
+    test('one that leaves a process with its output behind isn’t waited for', async () => {
+      helper(`(sleep 60) & echo $! > ${join(folder, 'pid')}; echo '{"Username":"me","Secret":"a:b"}'`);
+      expect(await find('ghcr.io')).toEqual(me);
+      process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')));
+    });
+
+    test('one that never answers ends with the step', async () => {
+      helper(`echo $$ > ${join(folder, 'pid')}; sleep 60; echo late`);
+      const controller = new AbortController();
+      const asked = find('ghcr.io', { signal: controller.signal });
+      const watch = setInterval(() => {
+        if (existsSync(join(folder, 'pid'))) controller.abort(new Error('cancelled'));
+      }, 10);
+      await expect(asked).rejects.toThrow('cancelled');
+      clearInterval(watch);
+      const pid = Number(readFileSync(join(folder, 'pid'), 'utf8'));
+      expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+    });
   });
 });

@@ -3,7 +3,7 @@ import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { type Proxies, type Proxy, proxyUrl } from '../base/proxies.ts';
+import { isLoopback, type Proxies, type Proxy, proxyUrl } from '../base/proxies.ts';
 import { backoff, retry } from '../base/retry.ts';
 import { formatBytes, formatDuration } from '../base/text.ts';
 
@@ -32,12 +32,14 @@ export interface StreamedBody {
 }
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | string | StreamedBody;
   /** Ends this request alone. */
   readonly signal?: AbortSignal;
+  /** Whether it is sent even after the step was cancelled. */
+  readonly outlivesStep?: true;
   /** How long the answer may take once all is sent, in ms, where that is longer than usual. */
   readonly answerMs?: number;
 }
@@ -54,7 +56,8 @@ const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
+ *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
  * @param signal ends requests under way
  * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
@@ -73,9 +76,10 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   };
   const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
-      const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
-      const dispatcher = url.startsWith('https:') ? secure : plain;
+    send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+      const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+      const { protocol, host } = new URL(url);
+      const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
       const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
       if (body === undefined || typeof body === 'string')
         return request(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
@@ -125,17 +129,32 @@ export function httpError(response: Dispatcher.ResponseData, text: string): Http
   const header = (name: string): string => String(response.headers[name] ?? '');
   const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
   const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-  const seconds = Number(header('retry-after') || NaN);
-  const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
   return new HttpError(
     response.statusCode,
     serviceCode,
     `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`,
-    retryAfterMs,
+    parseRetryAfter(header('retry-after')),
   );
 }
 
+const longestRetryAfterMs = 60_000;
+
+/**
+ * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
+ * a date (RFC 9110, section 10.2.3).
+ */
+export function parseRetryAfter(header: string, now = Date.now()): number | undefined {
+  const text = header.trim();
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
+}
+
 const transientStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
+
+/** Whether a service that answers with this status may give another answer in a moment. */
+export function isTransientStatus(status: number): boolean {
+  return transientStatus.includes(status);
+}
 
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
 // request, the certificate or this machine.
@@ -147,7 +166,7 @@ const transientCodes: readonly string[] = [
 
 /** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof HttpError) return transientStatus.includes(error.status);
+  if (error instanceof HttpError) return isTransientStatus(error.status);
   return transientCodes.includes(systemCodeOf(error) ?? '');
 }
 

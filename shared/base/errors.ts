@@ -1,3 +1,4 @@
+import { explainRegistry, type RegistryCause } from './registry-causes.ts';
 import { quoteForeign } from './text.ts';
 
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
@@ -52,51 +53,65 @@ const unreadable: readonly ErrorCode[] = ['artifact-corrupt', 'artifact-expired'
 
 /** The message of anything that was thrown, for use inside a sentence. */
 export function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!Error.isError(error)) return String(error);
   // Node's error for a host with several addresses, none of which answers, has no message of its own.
   return error.message || (systemCodeOf(error) ?? error.name);
 }
 
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 export function systemCodeOf(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  if (!Error.isError(error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
 /** What was caught, as an error to throw on: some libraries throw other things. */
 export function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
+  return Error.isError(error) ? error : new Error(String(error));
 }
 
 /** The line of YAML that helps with every shortcoming of a builder. */
 export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 
+/** What is known of a registry's failure besides its words. */
+export interface RegistrySeen {
+  /** Of HTTP. */
+  readonly status?: number | undefined;
+  /** Of the connection, such as `ECONNREFUSED`. */
+  readonly systemCode?: string | undefined;
+  /** The part of its words that says why; undefined takes all. */
+  readonly why?: string | undefined;
+}
+
 /** A push or a pull that failed. */
 export class RegistryFailure extends HandoverError {
+  readonly reason: RegistryCause;
   /** Another try would fail in the same way: a wrong login, a missing image. */
   readonly permanent: boolean;
+  /** The client's last words, whole. */
+  readonly said: string;
 
   /**
    * @param work what was tried, such as `The pull`
    * @param references what it was tried with
    * @param said the client's last words
    */
-  constructor(work: string, references: readonly string[], said: string) {
+  constructor(work: string, references: readonly string[], said: string, seen: RegistrySeen = {}) {
+    const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
+    const { cause, permanent, hint } = explainRegistry(words, seen.status);
     super(
       'registry-failed',
-      `${work} of ${references.join(', ')} failed: ${quoteForeign(said, 500) || 'no message'}`,
-      'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-        '`packages: read` to pull.',
+      `${work} of ${references.join(', ')} failed: ${quoteForeign(said, 700) || 'no message'}`,
+      hint,
     );
-    this.permanent = permanent.test(withoutNames(said, references));
+    this.reason = cause;
+    this.permanent = permanent;
+    this.said = said;
   }
 }
 
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent =
-  /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-
-// A repository may be called anything, "denied" too.
+// A repository may be called anything, "denied" too; registries name it without themselves.
 function withoutNames(said: string, references: readonly string[]): string {
-  return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+  const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
+  const names = [...references, ...paths].filter((name) => name !== '');
+  return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }

@@ -30,6 +30,11 @@ export function proxiesOf(variable: (name: string) => string): Proxies {
   };
 }
 
+/** Whether a host, perhaps with a port, is this machine's loopback interface. */
+export function isLoopback(host: string): boolean {
+  return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
+}
+
 /**
  * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
  * (actions/toolkit, http-client/src/proxy.ts).

@@ -1,26 +1,92 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { getExecOutput } from '@actions/exec';
-import { which } from '@actions/io';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { HandoverError } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
-import { quoteForeign } from '../base/text.ts';
+import { canonicalReference, registryHost } from '../image/reference.ts';
+import { askHelper } from './credential-helper.ts';
 
-// What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, or with a program that
-// keeps it (docker/cli, cli/config/credentials; docker/docker-credential-helpers).
+// What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, with a program that keeps
+// it, in a login for one repository, or in the environment (docker/cli, cli/config).
 
 /** A name and password, or a token that others are got for. */
 export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
 
+/** Where docker's logins are. */
+export interface LoginPlaces {
+  /** Of docker's configuration (`DOCKER_CONFIG`, else ~/.docker). */
+  readonly dockerConfigFolder: string;
+  /** Of buildx's own (`BUILDX_CONFIG`, else `buildx` in docker's). */
+  readonly buildxConfigFolder: string;
+  /** The variable `DOCKER_AUTH_CONFIG`; empty when it isn't set. */
+  readonly dockerAuthConfig: string;
+}
+
 /**
- * @param folder of docker's configuration (`DOCKER_CONFIG`, else ~/.docker)
+ * Returns the folder whose config.json has the login for a push to a repository: docker's, or that of a login for this repository or
+ * this kind of use alone, which docker/login-action writes for its input `scope` (`<host>/<repository>@<actions>` below buildx's
+ * `config`). Which one is taken is buildx's rule (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
+ */
+export async function loginFolder(
+  { dockerConfigFolder, buildxConfigFolder }: LoginPlaces,
+  repository: string,
+): Promise<string> {
+  const root = join(buildxConfigFolder, 'config');
+  const files = await readdir(root, { recursive: true }).catch(() => []);
+  const host = registryHost(repository);
+  const path = canonicalReference({ repository }).slice(host.length + 1);
+  const fitting = files
+    .filter((file) => basename(file) === 'config.json')
+    .toSorted()
+    .map((file) => parseScope(dirname(file)))
+    .filter((one) => one.host === (host === 'docker.io' ? hubApi : host))
+    .filter((one) => one.repository === '' || one.repository === path)
+    .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
+    .toSorted(
+      (one, other) =>
+        Number(other.repository !== '') - Number(one.repository !== '') || other.actions.length - one.actions.length,
+    );
+  return fitting[0] === undefined ? dockerConfigFolder : join(root, fitting[0].folder);
+}
+
+const hubApi = 'registry-1.docker.io';
+
+interface LoginScope {
+  readonly folder: string;
+  readonly host: string;
+  /** Empty for all of them. */
+  readonly repository: string;
+  /** What it may be used for; empty for all. */
+  readonly actions: readonly string[];
+}
+
+function parseScope(folder: string): LoginScope {
+  const [place = '', ...actions] = folder.split('@');
+  const [host = '', ...repository] = place.split('/');
+  const words = actions.join('@').split(',');
+  const named = words.map((word) => word.trim()).filter(Boolean);
+  return { folder, host, repository: repository.join('/'), actions: [...new Set(named)] };
+}
+
+export interface CredentialsOptions {
+  /** The folder of config.json. */
+  readonly folder: string;
+  readonly dockerAuthConfig: string;
+  /** Ends a credential helper. */
+  readonly signal: AbortSignal;
+  readonly onNotice: (line: string) => void;
+}
+
+/**
  * @param host of the registry, `docker.io` for Docker Hub
  * @returns undefined when nobody has logged in there
  * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
  */
-export async function dockerCredentials(folder: string, host: string): Promise<Credentials | undefined> {
+export async function dockerCredentials(host: string, options: CredentialsOptions): Promise<Credentials | undefined> {
+  const { folder, signal } = options;
+  const given = inEnvironment(host, options);
+  if (given !== undefined) return given;
   const path = join(folder, 'config.json');
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
@@ -32,7 +98,7 @@ export async function dockerCredentials(folder: string, host: string): Promise<C
   const helper = typeof own === 'string' ? own : stringOr(config['credsStore'], '');
   if (helper !== '') {
     for (const key of keys) {
-      const found = await askHelper(helper, key);
+      const found = await askHelper(helper, key, signal);
       if (found !== undefined) return found;
     }
   }
@@ -44,6 +110,29 @@ const hub = 'https://index.docker.io/v1/';
 
 function keysOf(host: string): readonly string[] {
   return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
+}
+
+/**
+ * What the variable `DOCKER_AUTH_CONFIG` has, which goes before all else. As with docker, one that has more than `auth` for each
+ * registry is ignored whole (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
+ */
+function inEnvironment(host: string, { dockerAuthConfig, onNotice }: CredentialsOptions): Credentials | undefined {
+  if (dockerAuthConfig.trim() === '') return undefined;
+  const value = parseJson(dockerAuthConfig);
+  const auths =
+    isObject(value) && Object.keys(value).every((key) => key === 'auths') ? (value['auths'] ?? {}) : undefined;
+  const entries = isObject(auths) ? Object.entries(auths) : undefined;
+  const found = entries?.map(([key, entry]) => [key, onlyAuth(entry)] as const);
+  if (found?.every(([, credentials]) => credentials !== undefined) === true)
+    return found.find(([key]) => key === keysOf(host)[0])?.[1];
+  onNotice(
+    'The variable DOCKER_AUTH_CONFIG is ignored, as docker does: expected {"auths": {"<registry>": {"auth": "<base64 of user:password>"}}}.',
+  );
+  return undefined;
+}
+
+function onlyAuth(entry: unknown): Credentials | undefined {
+  return isObject(entry) && Object.keys(entry).join() === 'auth' ? credentialsIn(entry) : undefined;
 }
 
 function inConfig(config: JsonObject, host: string): Credentials | undefined {
@@ -69,39 +158,6 @@ function credentialsIn(entry: JsonObject): Credentials | undefined {
   if (colon > 0) return { kind: 'password', username: text.slice(0, colon), password: text.slice(colon + 1) };
   const [username, password] = [stringOr(entry['username'], ''), stringOr(entry['password'], '')];
   return username === '' || password === '' ? undefined : { kind: 'password', username, password };
-}
-
-async function askHelper(name: string, key: string): Promise<Credentials | undefined> {
-  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is no name of a program');
-  const program = `docker-credential-${name}`;
-  const path = await which(program, false);
-  if (path === '') throw badHelper(name, `there is no ${program} on PATH`);
-  const asked = { silent: true, ignoreReturnCode: true, input: Buffer.from(key) };
-  const output = await getExecOutput(`"${path}"`, ['get'], asked).catch((error: unknown) => {
-    throw badHelper(name, messageOf(error));
-  });
-  if (output.exitCode !== 0) {
-    // docker-credential-helpers, credentials/error.go: what is not there isn't trouble.
-    const said = `${output.stdout}${output.stderr}`.trim();
-    if (/credentials not found|no credentials/i.test(said)) return undefined;
-    throw badHelper(name, said || `it exited with ${String(output.exitCode)}`);
-  }
-  const answer = parseJson(output.stdout);
-  const [username, secret] = isObject(answer)
-    ? [stringOr(answer['Username'], ''), stringOr(answer['Secret'], '')]
-    : ['', ''];
-  if (secret === '') return undefined;
-  // The helpers' protocol: a name that is no name says what the secret is.
-  if (username === '<token>') return { kind: 'identity-token', token: secret };
-  return { kind: 'password', username, password: secret };
-}
-
-function badHelper(name: string, why: string): HandoverError {
-  return new HandoverError(
-    'registry-failed',
-    `Docker’s configuration has logins kept by "${quoteForeign(name)}", which can't be asked: ${quoteForeign(why, 200)}.`,
-    'Put that program on PATH, or give this step `username` and `password`.',
-  );
 }
 
 function notDocker(path: string): HandoverError {

@@ -30,6 +30,7 @@ export const mediaTypes = {
   manifest: 'application/vnd.oci.image.manifest.v1+json',
   config: 'application/vnd.oci.image.config.v1+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 } as const;
 
@@ -161,7 +162,10 @@ export function formatManifest(
   return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
 
-/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+/**
+ * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
+ * make a Docker manifest list, because Quay refuses an OCI index of them.
+ */
 export function formatIndex(
   images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & { readonly platform: Platform })[],
 ): { readonly bytes: Buffer; readonly mediaType: string } {
@@ -172,7 +176,8 @@ export function formatIndex(
     ...{ mediaType, digest, size },
     platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
   }));
-  const { index: mediaType } = mediaTypes;
+  const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+  const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
   return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
 }
 

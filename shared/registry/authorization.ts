@@ -1,5 +1,6 @@
 import { HandoverError } from '../base/errors.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { isLoopback } from '../base/proxies.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Http, type HttpRequest, readText } from '../artifacts/http.ts';
 import type { Credentials } from '../docker/credentials.ts';
@@ -28,13 +29,7 @@ export function parseChallenges(header: string): readonly Challenge[] {
   }));
 }
 
-/** Whether a host, perhaps with a port, is this machine's loopback interface: there alone is anything spoken to without TLS. */
-export function isLoopback(host: string): boolean {
-  return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/.test(host);
-}
-
 export interface AuthorizationOptions {
-  readonly http: Http;
   readonly credentials: Credentials | undefined;
   readonly maskSecret: (secret: string) => void;
 }
@@ -43,15 +38,26 @@ export interface Authorization {
   /** The header for a request within these scopes, as far as it is known; undefined to ask without. */
   header(scopes: readonly string[]): string | undefined;
   /**
-   * Answers a challenge.
+   * Answers a challenge of the registry itself: what another host asks for is none of its business.
    * @param refused the header that was refused; several requests may be refused at once, and one answer is for all of them
-   * @returns whether it is worth another request
+   * @param place origin of the registry, and what a token is fetched with
+   * @returns the header to try next; undefined when there is no other
    * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
    */
-  answer(challenges: readonly Challenge[], scopes: readonly string[], refused: string | undefined): Promise<boolean>;
+  answer(
+    challenges: readonly Challenge[],
+    scopes: readonly string[],
+    refused: string | undefined,
+    place: TokenPlace,
+  ): Promise<string | undefined>;
 }
 
-// A token that lasts no longer is asked for anew.
+export interface TokenPlace {
+  readonly own: URL;
+  readonly via: Http;
+}
+
+// A token is renewed so long before it ends, or when half of its time is over.
 const marginMs = 10_000;
 // Token specification: without `expires_in`, a token lasts a minute.
 const usualSeconds = 60;
@@ -59,50 +65,64 @@ const usualSeconds = 60;
 export function authorization(options: AuthorizationOptions): Authorization {
   const { credentials, maskSecret } = options;
   let basic: string | undefined;
-  const tokens = new Map<string, { readonly token: string; readonly until: number }>();
-  const asking = new Map<string, Promise<void>>();
+  const tokens = new Map<string, { readonly header: string; readonly until: number }>();
+  const asking = new Map<string, Promise<string>>();
   const header = (scopes: readonly string[]): string | undefined => {
     const held = tokens.get(scopes.join(' '));
-    return held !== undefined && held.until > Date.now() ? `Bearer ${held.token}` : basic;
+    return held !== undefined && held.until > Date.now() ? held.header : basic;
   };
-  const fetchToken = async (bearer: Challenge, scopes: readonly string[]): Promise<void> => {
-    const { token, seconds } = await askForToken(options, bearer, scopes);
+  const fetchToken = async (bearer: Challenge, scopes: readonly string[], place: TokenPlace): Promise<string> => {
+    const { token, seconds } = await askForToken(credentials, bearer, scopes, place);
     maskSecret(token);
-    tokens.set(scopes.join(' '), { token, until: Date.now() + seconds * 1000 - marginMs });
+    const lifeMs = seconds * 1000;
+    const held = { header: `Bearer ${token}`, until: Date.now() + lifeMs - Math.min(marginMs, lifeMs / 2) };
+    tokens.set(scopes.join(' '), held);
+    return held.header;
+  };
+  const next = async (
+    challenges: readonly Challenge[],
+    scopes: readonly string[],
+    place: TokenPlace,
+  ): Promise<string | undefined> => {
+    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+    if (bearer !== undefined) {
+      const key = scopes.join(' ');
+      const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
+      asking.set(key, asked);
+      return asked;
+    }
+    if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
+      basic = basicHeader(credentials.username, credentials.password);
+    return basic;
   };
   return {
     header,
-    answer: async (challenges, scopes, refused) => {
+    answer: async (challenges, scopes, refused, place) => {
       const meanwhile = header(scopes);
-      if (meanwhile !== undefined && meanwhile !== refused) return true;
-      const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-      if (bearer !== undefined) {
-        const key = scopes.join(' ');
-        const asked = asking.get(key) ?? fetchToken(bearer, scopes).finally(() => asking.delete(key));
-        asking.set(key, asked);
-        await asked;
-      } else if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic')) {
-        basic = basicHeader(credentials.username, credentials.password);
-      }
-      return header(scopes) !== refused;
+      if (meanwhile !== undefined && meanwhile !== refused) return meanwhile;
+      const found = await next(challenges, scopes, place);
+      return found === refused ? undefined : found;
     },
   };
 }
 
 async function askForToken(
-  { http, credentials }: AuthorizationOptions,
+  credentials: Credentials | undefined,
   { parameters }: Challenge,
   scopes: readonly string[],
+  { own, via }: TokenPlace,
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
-  const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(url.host));
+  // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
+  const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
+  const isSafe = url?.protocol === 'https:' || isPlain;
   if (url === undefined || !isSafe) throw badRealm(realm);
   const request: HttpRequest =
     credentials?.kind === 'identity-token'
       ? withRefreshToken(url, service, scopes, credentials.token)
       : withPassword(url, service, scopes, credentials);
-  const answer = parseJson(await readText(await http.send(request)));
+  const answer = parseJson(await readText(await via.send(request)));
   const said = isObject(answer) ? answer : {};
   const token = stringOr(said['token'], undefined) ?? stringOr(said['access_token'], '');
   if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);

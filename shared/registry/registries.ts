@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import { type Credentials, dockerCredentials } from '../docker/credentials.ts';
+import { type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from '../docker/credentials.ts';
 import { registryHost } from '../image/reference.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
@@ -13,31 +13,32 @@ export interface Registries extends AsyncDisposable {
   readonly of: (repository: string) => Promise<RegistryClient>;
 }
 
-export interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority'> {
+export interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority'>, LoginPlaces {
   /** For all of them; undefined takes what docker has for each. */
   readonly login: { readonly username: string; readonly password: string } | undefined;
-  /** Of docker's configuration. */
-  readonly dockerConfigFolder: string;
-  /** Path of a certificate to trust beside the usual ones, in PEM. */
+  /** Path of a certificate to trust in addition to the system's, in PEM. */
   readonly authorityPath: string | undefined;
+  readonly onNotice: (line: string) => void;
 }
 
 export function registries(options: RegistriesOptions): Registries {
-  const { login, dockerConfigFolder, authorityPath, maskSecret } = options;
+  const { login, authorityPath, maskSecret } = options;
   const clients = new Map<string, Promise<RegistryClient>>();
-  const connect = async (host: string): Promise<RegistryClient> => {
+  const connect = async (host: string, folder: string): Promise<RegistryClient> => {
     const authority = authorityPath === undefined ? undefined : await readAuthority(authorityPath);
     const credentials: Credentials | undefined =
-      login === undefined ? await dockerCredentials(dockerConfigFolder, host) : { kind: 'password', ...login };
+      login === undefined ? await dockerCredentials(host, { ...options, folder }) : { kind: 'password', ...login };
     if (credentials !== undefined)
       maskSecret(credentials.kind === 'password' ? credentials.password : credentials.token);
     return registryClient(host, { ...options, credentials, authority });
   };
   return {
-    of: (repository) => {
+    of: async (repository) => {
       const host = registryHost(repository);
-      const client = clients.get(host) ?? connect(host);
-      clients.set(host, client);
+      const folder = await loginFolder(options, repository);
+      const key = `${host} ${folder}`;
+      const client = clients.get(key) ?? connect(host, folder);
+      clients.set(key, client);
       return client;
     },
     [Symbol.asyncDispose]: async () => {

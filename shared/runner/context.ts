@@ -33,6 +33,10 @@ export interface JobContext {
   readonly event: EventFacts;
   /** Docker's configuration, with the logins that a step before this one has made. */
   readonly dockerConfigFolder: string;
+  /** Buildx's configuration, with the logins for one repository. */
+  readonly buildxConfigFolder: string;
+  /** Logins that docker takes from the environment, as JSON; empty when there are none. */
+  readonly dockerAuthConfig: string;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -44,6 +48,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
   const resultsUrl = variable('ACTIONS_RESULTS_URL');
   const retention = Number.parseInt(variable('GITHUB_RETENTION_DAYS'), 10);
   const repository = variable('GITHUB_REPOSITORY');
+  const dockerConfigFolder = variable('DOCKER_CONFIG') || join(variable('HOME') || homedir(), '.docker');
   const runId = variable('GITHUB_RUN_ID');
   return {
     tempRoot: variable('RUNNER_TEMP') || tmpdir(),
@@ -66,7 +71,9 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     runnerName: variable('RUNNER_NAME'),
     event: eventFacts(variable),
-    dockerConfigFolder: variable('DOCKER_CONFIG') || join(variable('HOME') || homedir(), '.docker'),
+    dockerConfigFolder,
+    buildxConfigFolder: variable('BUILDX_CONFIG') || join(dockerConfigFolder, 'buildx'),
+    dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
     metadata: metadataOf(env),
   };
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request as httpRequest, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 
 /** A request that came to the front. */
 export interface SeenRequest {
@@ -14,6 +15,13 @@ export interface SeenRequest {
 /** What the front does with a request, instead of passing it on. */
 export type Misbehaviour =
   | { readonly kind: 'cut'; readonly afterBytes: number }
+  | { readonly kind: 'silence' }
+  /** It is passed on, and the answer comes back changed. */
+  | {
+      readonly kind: 'change';
+      readonly status?: number;
+      readonly location?: (location: string) => string;
+    }
   | {
       readonly kind: 'answer';
       readonly status: number;
@@ -30,22 +38,28 @@ export interface RegistryFront {
   close(): Promise<void>;
 }
 
-export async function startRegistryFront(behind: string): Promise<RegistryFront> {
+/** @param tls certificate and key, in PEM; without them it speaks plain HTTP */
+export async function startRegistryFront(
+  behind: string,
+  tls?: { readonly cert: Buffer | string; readonly key: Buffer | string },
+): Promise<RegistryFront> {
   const seen: SeenRequest[] = [];
-  const server = createServer((request, response) => {
+  const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const { method = '', url: path = '' } = request;
     const count =
       seen.filter((one) => one.method === method && one.path.split('?')[0] === path.split('?')[0]).length + 1;
     const one = { method, path, authorization: request.headers.authorization, count };
     seen.push(one);
     const wrong = front.misbehave(one);
-    if (wrong === undefined) passOn(behind, request, response);
+    if (wrong === undefined || wrong.kind === 'change') passOn(behind, request, response, wrong);
+    else if (wrong.kind === 'silence') request.resume();
     else if (wrong.kind === 'cut') cutAfter(request, wrong.afterBytes);
     else {
       request.resume();
       response.writeHead(wrong.status, wrong.headers).end(wrong.body ?? '');
     }
-  });
+  };
+  const server = tls === undefined ? createServer(handle) : createSecureServer(tls, handle);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();
@@ -63,11 +77,24 @@ export async function startRegistryFront(behind: string): Promise<RegistryFront>
   return front;
 }
 
-function passOn(behind: string, request: IncomingMessage, response: ServerResponse): void {
+function passOn(
+  behind: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  change: Extract<Misbehaviour, { kind: 'change' }> | undefined,
+): void {
   const { method, url, headers } = request;
   const [host, port] = behind.split(':');
   const asked = httpRequest({ host, port: Number(port), method, path: url, headers }, (answer) => {
-    response.writeHead(answer.statusCode ?? 500, answer.headers);
+    const { location = '' } = answer.headers;
+    const moved = change?.location === undefined ? {} : { location: change.location(location) };
+    const status = change?.status ?? answer.statusCode ?? 500;
+    // RFC 9110, section 15.3.5: it has no content.
+    const framed = status === 204 ? { ...answer.headers, 'transfer-encoding': undefined } : answer.headers;
+    response.writeHead(status, {
+      ...Object.fromEntries(Object.entries(framed).filter(([, value]) => value !== undefined)),
+      ...moved,
+    });
     answer.pipe(response);
   });
   asked.on('error', () => response.destroy());

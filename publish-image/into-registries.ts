@@ -1,0 +1,211 @@
+import { asError, RegistryFailure } from '../shared/base/errors.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
+import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import type { PublishPlan } from './plan/plan.ts';
+import type { PublishResult, PublishTools, SourceImage } from './publish-image.ts';
+
+// An image into all repositories first, and then under its tags: a repository that refuses leaves no tag behind elsewhere. What is there
+// is looked at down to the last layer, because a registry may have lost a part of what a tag stands for.
+
+export function manifestOf({ contents }: SourceImage): PushedManifest {
+  return {
+    digest: contents.manifestDigest,
+    mediaType: contents.manifestMediaType,
+    bytes: contents.manifestBytes,
+  };
+}
+
+/** What one repository is to have. */
+interface Job {
+  readonly client: RegistryClient;
+  readonly repository: string;
+  readonly blobs: readonly PushedBlob[];
+  /** Each after those that it leads to. */
+  readonly manifests: readonly PushedManifest[];
+  readonly mountFrom: readonly string[];
+  readonly origins: Map<Digest, BlobOrigin>;
+  readonly sent: Sent;
+  readonly tools: PublishTools;
+}
+
+/** What has been done so far, in all repositories. */
+interface Sent {
+  isNew: boolean;
+  readonly bytes: Record<BlobOrigin, number>;
+}
+
+export async function intoRegistries(
+  plan: PublishPlan,
+  tools: PublishTools,
+  images: readonly SourceImage[],
+  top: PushedManifest,
+): Promise<PublishResult> {
+  const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
+  const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
+  const children = images.length === 1 ? [] : images.map(manifestOf);
+  const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
+  const jobs = new Map<string, Job>();
+  for (const repository of repositories) {
+    const client = await tools.registry(repository);
+    // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+    const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
+    const job = {
+      client,
+      repository,
+      blobs,
+      manifests: [...children, top],
+      mountFrom,
+      origins: new Map<Digest, BlobOrigin>(),
+      sent,
+      tools,
+    };
+    jobs.set(repository, job);
+    await despiteLostBlobs(job, () => putContents(job));
+  }
+  const resultFor = (references: PublishResult['references']): PublishResult => ({
+    digest: top.digest,
+    references,
+    images: images.map(({ artifact, platform, contents }) => ({
+      artifact,
+      platform,
+      manifestDigest: contents.manifestDigest,
+      configDigest: contents.configDigest,
+    })),
+    ...sent,
+  });
+  const set: TaggedReference[] = [];
+  try {
+    for (const reference of plan.tags) {
+      const job = jobs.get(reference.repository);
+      if (job !== undefined) await setTag(job, reference, top);
+      set.push(reference);
+    }
+  } catch (error) {
+    tellPartial(plan.tags, set, tools, resultFor);
+    throw error;
+  }
+  return resultFor(plan.tags);
+}
+
+/** Says which references are set when another one is refused, in the log and in the outputs. */
+function tellPartial(
+  tags: PublishPlan['tags'],
+  set: readonly TaggedReference[],
+  { log, onPartial }: PublishTools,
+  resultFor: (references: PublishResult['references']) => PublishResult,
+): void {
+  const names = (references: readonly TaggedReference[]): string => references.map(formatReference).join(', ');
+  const missing = names(tags.filter((reference) => !set.includes(reference)));
+  log.warning(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
+  const [first, ...others] = set;
+  if (first !== undefined) onPartial(resultFor([first, ...others]));
+}
+
+async function setTag(job: Job, reference: TaggedReference, top: PushedManifest): Promise<void> {
+  const { client, tools, sent } = job;
+  const { repository, tag } = reference;
+  const found = await client.manifestDigest(repository, tag);
+  const isNew = found !== top.digest;
+  if (isNew) await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
+  sent.isNew ||= isNew;
+  const outcome = isNew ? 'published' : 'was there already';
+  tools.log.info(`${formatReference(reference)}: ${outcome}, ${top.digest}`);
+}
+
+/** A registry takes blobs over from its own repositories alone. */
+function mountable(from: readonly string[], repository: string): readonly string[] {
+  return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
+}
+
+/** Does it again, once, when the registry lacks what it said that it has: all that it names, or all, is sent first. */
+async function despiteLostBlobs(job: Job, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
+    job.tools.log.info(`${error.message}. Sending again what is missing.`);
+    const all = [...job.blobs, ...job.manifests].map(({ digest }) => digest);
+    const named = all.filter((digest) => error.said.includes(digest));
+    await putContents(job, new Set(named.length > 0 ? named : all));
+    await work();
+  }
+}
+
+// Each is read in several parts at a time already.
+const blobsAtOnce = 3;
+
+/**
+ * Makes sure that the repository has all that the top manifest leads to, and the manifest itself: blobs first, as a registry wants it.
+ * @param lost what is sent even where the registry says that it has it
+ */
+async function putContents(job: Job, lost: ReadonlySet<Digest> = new Set()): Promise<void> {
+  const { client, repository, manifests, sent } = job;
+  await putBlobs(job, lost);
+  for (const manifest of manifests) {
+    const { digest } = manifest;
+    if (!lost.has(digest) && (await client.manifestDigest(repository, digest)) === digest) continue;
+    await client.pushManifest(repository, manifest, digest);
+    sent.isNew = true;
+  }
+}
+
+/** Counts each blob once for each repository, also one that was sent again. */
+function count({ sent, origins }: Job, { digest, size }: PushedBlob, origin: BlobOrigin): void {
+  const before = origins.get(digest);
+  if (before !== undefined && origin === 'there') return;
+  if (before !== undefined) sent.bytes[before] -= size;
+  origins.set(digest, origin);
+  sent.bytes[origin] += size;
+  sent.isNew ||= origin !== 'there';
+}
+
+async function putBlobs(job: Job, lost: ReadonlySet<Digest>): Promise<void> {
+  const { client, repository, blobs, mountFrom, tools } = job;
+  const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
+  await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
+    const waiting = blobs.values();
+    const ends = new AbortController();
+    const { signal } = ends;
+    const worker = async (): Promise<void> => {
+      for (const blob of waiting) {
+        const origin = await client.pushBlob(repository, blob, {
+          mountFrom,
+          anyway: lost.has(blob.digest),
+          onBytes,
+          signal,
+        });
+        count(job, blob, origin);
+        signal.throwIfAborted();
+      }
+    };
+    // Where one fails the others end their uploads in the registry, and are waited for.
+    const all = Array.from({ length: blobsAtOnce }, () =>
+      worker().catch((error: unknown) => {
+        ends.abort(error);
+      }),
+    );
+    await Promise.all(all);
+    if (signal.aborted) throw asError(signal.reason);
+  });
+}
+
+function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[] {
+  const { configDigest, configBytes } = contents;
+  const config = {
+    digest: configDigest,
+    size: configBytes.length,
+    open: async function* () {
+      yield await Promise.resolve(configBytes);
+    },
+  };
+  const nothing = (): void => undefined;
+  return [
+    ...layers.map(({ digest, size, offset = 0 }) => ({
+      digest,
+      size,
+      open: () => read(offset, offset + size, nothing),
+    })),
+    config,
+  ];
+}

@@ -1,0 +1,95 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable } from 'node:stream';
+import { which } from '@actions/io';
+import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { killTree } from '../base/forced-end.ts';
+import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
+import type { Credentials } from './credentials.ts';
+
+// A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
+// any of it.
+
+// One that opens a browser, or asks on a terminal, never answers here.
+const answerMs = 60_000;
+// What it has started may hold on to its output.
+const streamMs = 500;
+const mostBytes = 1024 * 1024;
+
+/**
+ * Asks a helper for the login of a registry.
+ * @param key the registry, as docker calls it
+ * @returns undefined when it has none
+ * @throws HandoverError `registry-failed` when it can't be run, fails, or answers with something else; the signal's reason
+ */
+export async function askHelper(name: string, key: string, signal: AbortSignal): Promise<Credentials | undefined> {
+  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is no name of a program');
+  const program = `docker-credential-${name}`;
+  const path = await which(program, false);
+  if (path === '') throw badHelper(name, `there is no ${program} on PATH`);
+  const { exitCode, stdout } = await run(name, path, key, signal);
+  if (exitCode !== 0) {
+    // docker-credential-helpers, credentials/error.go: what is not there is no failure.
+    if (/credentials not found|no credentials/i.test(stdout)) return undefined;
+    throw badHelper(name, `${program} get exited with ${exitCode === null ? 'a signal' : String(exitCode)}`);
+  }
+  const answer = parseJson(stdout);
+  if (!isObject(answer)) throw badHelper(name, `${program} get printed something other than a JSON object`);
+  const [username, secret] = [stringOr(answer['Username'], ''), stringOr(answer['Secret'], '')];
+  if (secret === '') return undefined;
+  // The helpers' protocol: a name that is no name says what the secret is.
+  if (username === '<token>') return { kind: 'identity-token', token: secret };
+  return { kind: 'password', username, password: secret };
+}
+
+async function run(
+  name: string,
+  path: string,
+  key: string,
+  signal: AbortSignal,
+): Promise<{ readonly exitCode: number | null; readonly stdout: string }> {
+  signal.throwIfAborted();
+  const child = spawn(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const limit = AbortSignal.timeout(answerMs);
+  const ends = AbortSignal.any([signal, limit]);
+  const end = (): void => {
+    if (child.pid !== undefined && child.exitCode === null) killTree(child.pid);
+    child.stdout.destroy();
+  };
+  ends.addEventListener('abort', end, { once: true });
+  child.stdin.on('error', () => undefined).end(key);
+  child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
+  try {
+    const [stdout] = await Promise.all([read(child.stdout), once(child, 'exit')]);
+    ends.throwIfAborted();
+    return { exitCode: child.exitCode, stdout };
+  } catch (error) {
+    if (signal.aborted) throw asError(signal.reason);
+    throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : messageOf(error));
+  } finally {
+    ends.removeEventListener('abort', end);
+    end();
+  }
+}
+
+async function read(stdout: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stdout.on('data', (chunk: Buffer) => {
+    size += chunk.length;
+    if (size <= mostBytes) chunks.push(chunk);
+    else stdout.destroy();
+  });
+  await once(stdout, 'close');
+  return Buffer.concat(chunks).toString();
+}
+
+function badHelper(name: string, why: string): HandoverError {
+  return new HandoverError(
+    'registry-failed',
+    `Docker’s configuration has logins kept by "${quoteForeign(name)}", which can't be asked: ${quoteForeign(why, 200)}.`,
+    'Put that program on PATH and try it on this runner (what it prints isn’t shown here, because it may be a password), or give ' +
+      'this step `username` and `password`.',
+  );
+}

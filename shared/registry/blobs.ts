@@ -1,0 +1,226 @@
+import { createHash } from 'node:crypto';
+import { again, HttpError, type HttpRequest, isTransient, isTransientStatus } from '../artifacts/http.ts';
+import { asError, HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
+import { viewOf } from '../bytes/chunks.ts';
+import type { Digest } from '../image/digest.ts';
+import { type Answer, type Conversation, required } from './conversation.ts';
+import { mayUploadTo, resolveLocation, withDigest } from './locations.ts';
+import { isTaken } from './manifests.ts';
+import { pathOf, pulls, pushes } from './paths.ts';
+import type { BlobOrigin, BlobPush, PushedBlob } from './registry-client.ts';
+
+// Blobs into a registry (distribution-spec 1.1, "Pushing Blobs"): asked for, else mounted, else sent in one request. Each begun upload is
+// finished or ended: a registry keeps it for days otherwise.
+
+interface Job {
+  readonly talk: Conversation;
+  readonly repository: string;
+  readonly blob: PushedBlob;
+  readonly options: BlobPush;
+  readonly scopes: readonly string[];
+  readonly onRetry: (line: string) => void;
+}
+
+export async function pushBlob(
+  talk: Conversation,
+  repository: string,
+  blob: PushedBlob,
+  options: BlobPush,
+  onRetry: (line: string) => void,
+): Promise<BlobOrigin> {
+  const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
+  if (!options.anyway && (await isThere(job))) return 'there';
+  await using uploads = openUploads(job);
+  if (!options.anyway && (await mount(job, uploads))) return 'mounted';
+  await upload(job, uploads);
+  return 'pushed';
+}
+
+const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
+const isFinal = (status: number): boolean => !isTransientStatus(status);
+
+/** Whether the registry can give out the blob, as far as this login can see; a redirect counts for what it leads to. */
+async function isThere(job: Job): Promise<boolean> {
+  const { status, header, isElsewhere } = await head(job, isFinal);
+  if (status !== 200) return false;
+  const size = header('content-length');
+  return size === '' ? !isElsewhere : Number(size) === job.blob.size;
+}
+
+function head(
+  job: Job,
+  isAccepted: (status: number) => boolean,
+  isRetryable?: (error: unknown) => boolean,
+): Promise<Answer> {
+  const { talk, repository, blob, options, scopes } = job;
+  const path = `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
+  return talk.call(what(job), scopes, path, { method: 'HEAD', signal: options.signal }, isAccepted, isRetryable);
+}
+
+/** Uploads that have been begun and not finished; they are ended when this is disposed of. */
+interface Uploads extends AsyncDisposable {
+  begun(place: URL): void;
+  finished(): void;
+  /** The one to go on with. */
+  readonly open: () => URL | undefined;
+  end(): Promise<void>;
+}
+
+function openUploads({ talk, scopes }: Job): Uploads {
+  let open: URL | undefined;
+  const end = async (): Promise<void> => {
+    const place = open;
+    open = undefined;
+    if (place !== undefined) await talk.endUpload(scopes, place);
+  };
+  return {
+    begun: (place) => void (open = place),
+    finished: () => void (open = undefined),
+    open: () => open,
+    end,
+    [Symbol.asyncDispose]: end,
+  };
+}
+
+const noBody = { 'content-length': '0' } as const;
+
+/**
+ * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
+ * is asked once, and where it begins an upload instead, that one is used.
+ */
+async function mount(job: Job, uploads: Uploads): Promise<boolean> {
+  const { talk, repository, blob, options, scopes } = job;
+  const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
+  for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
+    const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
+    const request = { method: 'POST', url, headers: noBody, signal: options.signal } as const;
+    const answer = await talk
+      .ask([...scopes, pulls(other)], () => request)
+      .catch((error: unknown) => {
+        // The token service may refuse a token for what we may not read.
+        if (error instanceof HttpError || isTransient(error)) return undefined;
+        throw asError(error);
+      });
+    if (answer?.status !== 201 && answer?.status !== 202) continue;
+    await uploads.end();
+    if (answer.status === 201) return true;
+    const own = await talk.origin();
+    const place = resolveLocation(answer.header('location'), url, own);
+    if (place !== undefined && mayUploadTo(place, own)) uploads.begun(place);
+  }
+  return false;
+}
+
+// A registry may move a large blob to where it keeps it before it answers.
+const commitMs = 5 * 60_000;
+
+async function upload(job: Job, uploads: Uploads): Promise<void> {
+  const { options, onRetry } = job;
+  const attempt = async (): Promise<number> => {
+    const place = uploads.open() ?? (await begin(job));
+    uploads.begun(place);
+    try {
+      const { status } = await send(job, place);
+      uploads.finished();
+      return status;
+    } catch (error) {
+      await uploads.end();
+      throw asError(error);
+    }
+  };
+  const isRetryable = (error: unknown): boolean => isTransient(error) || isLostUpload(error);
+  const status = await again('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+  if (status === 201) return;
+  // Taken, perhaps not yet stored; a login that may only push can't look.
+  const isAccepted = (found: number): boolean => [200, 401, 403].includes(found);
+  await head(job, isAccepted, (error) => isTransient(error) || (error instanceof HttpError && error.status === 404));
+}
+
+// distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
+function isLostUpload(error: unknown): boolean {
+  return error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
+}
+
+/** Begins an upload, and returns where it goes on. */
+async function begin({ talk, repository, options, scopes }: Job): Promise<URL> {
+  const own = await talk.origin();
+  const url = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href;
+  const request = { method: 'POST', url, headers: noBody, signal: options.signal } as const;
+  const begun = required(await talk.ask(scopes, () => request), (status) => status === 202);
+  const location = begun.header('location');
+  const place = resolveLocation(location, url, own);
+  if (place !== undefined && mayUploadTo(place, own)) return place;
+  throw new HandoverError(
+    'registry-failed',
+    `The registry sends an upload to "${quoteForeign(location)}"; an address with https:// was expected.`,
+    'Look at the configuration of the registry, or of the proxy before it.',
+  );
+}
+
+async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<Answer> {
+  const { size, digest } = blob;
+  let sent = 0;
+  let failure: unknown;
+  const takeBack = (): void => {
+    options.onBytes(-sent);
+    sent = 0;
+  };
+  async function* chunks(): AsyncGenerator<Buffer> {
+    try {
+      yield* checked(blob, (bytes) => {
+        sent += bytes;
+        options.onBytes(bytes);
+      });
+    } catch (error) {
+      failure = error;
+      throw error;
+    }
+  }
+  const request = (): HttpRequest => {
+    takeBack();
+    const headers = { 'content-type': 'application/octet-stream' };
+    const body = { size, chunks: chunks() };
+    return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
+  };
+  try {
+    return required(await talk.ask(scopes, request), isTaken);
+  } catch (error) {
+    takeBack();
+    throw asError(failure ?? error);
+  }
+}
+
+const pieceBytes = 256 * 1024;
+
+/** A blob's bytes, copied in pieces, of which the last is given out when all are known to be right. */
+async function* checked({ digest, size, open }: PushedBlob, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
+  const hash = createHash('sha256');
+  let [length, held] = [0, Buffer.alloc(0)];
+  for await (const chunk of open()) {
+    for (let at = 0; at < chunk.length; at += pieceBytes) {
+      const piece = Buffer.from(viewOf(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
+      hash.update(piece);
+      length += piece.length;
+      if (held.length > 0) yield held;
+      onBytes(held.length);
+      held = piece;
+    }
+  }
+  const found: Digest = `sha256:${hash.digest('hex')}`;
+  if (found !== digest || length !== size) throw otherBlob({ digest, size }, found, length);
+  if (held.length > 0) yield held;
+  onBytes(held.length);
+}
+
+function otherBlob(
+  { digest, size }: Pick<PushedBlob, 'digest' | 'size'>,
+  found: Digest,
+  length: number,
+): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `A layer of the artifact has the digest ${found} and ${String(length)} bytes; its manifest says ${digest} and ${String(size)}.`,
+    'Nothing was published. Run the job that exports the image again.',
+  );
+}

@@ -1,0 +1,41 @@
+import { isLoopback } from '../base/proxies.ts';
+
+// Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
+// monolithically"; RFC 9110, section 10.2.2).
+
+/**
+ * Resolves a `Location`. The registry itself is given back under the address that it was asked at: behind a proxy that ends TLS it
+ * may not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request that was answered with it
+ * @param own origin of the registry
+ * @returns undefined for what is no address of HTTP
+ */
+export function resolveLocation(location: string, asked: string, own: URL): URL | undefined {
+  if (location === '' || !URL.canParse(location, asked)) return undefined;
+  const url = new URL(location, asked);
+  url.hash = '';
+  if (url.host === own.host || isSameLoopback(url, own)) return new URL(url.pathname + url.search, own);
+  return url.protocol === 'https:' || url.protocol === 'http:' ? url : undefined;
+}
+
+const loopbackNames: readonly string[] = ['localhost', '127.0.0.1', '[::1]'];
+
+function isSameLoopback(url: URL, own: URL): boolean {
+  return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
+}
+
+/** Whether a layer may be sent there: over TLS, to the registry itself, or from one without TLS to this machine. */
+export function mayUploadTo(url: URL, own: URL): boolean {
+  return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && isLoopback(url.host));
+}
+
+/** Whether a redirect of a GET or HEAD is followed there: a registry with TLS doesn't send us where there is none. */
+export function mayReadFrom(url: URL, own: URL): boolean {
+  return url.protocol === 'https:' || own.protocol === 'http:';
+}
+
+/** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
+export function withDigest(place: URL, digest: string): string {
+  const address = place.href.replace(/\?$/, '');
+  return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
+}
