@@ -15,7 +15,15 @@ import {
   waysToLoad,
 } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
-import { type ArtifactFiles, exported, publish, reconfigured } from '../fixtures/lying-artifact.ts';
+import {
+  type ArtifactFiles,
+  exported,
+  hiddenConfig,
+  publish,
+  reconfigured,
+  recordOf,
+  rewritten,
+} from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
@@ -160,6 +168,61 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       engine.docker('image', 'rm', name);
     }
   }, 180_000);
+});
+
+const revision = { 'org.opencontainers.image.revision': 'abc123' };
+const hidden = hiddenConfig(other.blobs.get(other.configDigest) ?? Buffer.alloc(0));
+const elsewhere = '"urls":["http://127.0.0.1:1/layer"],';
+
+/** Images that we and the engine would read in two ways, or that lie elsewhere in part. */
+const ambiguous: readonly (readonly [string, FixtureImage])[] = [
+  [
+    'a manifest with `config` and `Config`',
+    rewritten(image, {
+      manifest: (text) => text.replace('"layers":', `"Config":${hidden.descriptor},"layers":`),
+      more: [hidden.bytes],
+    }),
+  ],
+  [
+    'a manifest with `config` and a `config` whose letters are others',
+    rewritten(image, {
+      manifest: (text) => text.replace('"layers":', `"con\\u0066ig":${hidden.descriptor},"layers":`),
+      more: [hidden.bytes],
+    }),
+  ],
+  [
+    'a config with `Labels` and `label\u017f`',
+    rewritten(image, {
+      config: (text) =>
+        text.replace(/"Labels":\{[^}]*\}/, '$&,"label\u017f":{"org.opencontainers.image.revision":"def456"}'),
+    }),
+  ],
+  [
+    'a layer that is elsewhere',
+    rewritten(image, { manifest: (text) => text.replace('"digest"', `${elsewhere}"digest"`) }),
+  ],
+  [
+    'a layer that may not be distributed',
+    rewritten(image, { manifest: (text) => text.replace('layer.v1.', 'layer.nondistributable.v1.') }),
+  ],
+];
+
+describe.each(ways)('read in two ways, on the %s store, overlap: %s', (store, overlap) => {
+  test.each(ambiguous)(
+    '%s is refused, with a record and without one (B.11)',
+    async (_, lie) => {
+      const engine = engines[store];
+      const tarball = savedTarball(lie, names);
+      for (const record of [recordOf(lie, tarball, revision), undefined]) {
+        await publish(service, { tarball, record });
+        const expected = { 'expected-config-digest': lie.configDigest, 'expected-revision': 'abc123' };
+        const outcome = await load(engine, { ...expected, overlap });
+        expect(errorCode(outcome)).toBe(record === undefined ? 'tarball-invalid' : 'artifact-corrupt');
+        expect(namesOn(engine)).toEqual([]);
+      }
+    },
+    60_000,
+  );
 });
 
 const oneOf = (texts: readonly string[]): RegExp => new RegExp(`^(?:${texts.join('|')})$`);

@@ -157,7 +157,7 @@ describe('reading', () => {
       const contents = await readOciLayout(layout, platform, replaced);
       expect(contents.configDigest).toBe(image.configDigest);
       expect(contents.manifestDigest).toBe(digestOf(contents.manifestBytes));
-      const manifest = parseManifest(contents.manifestBytes.toString(), 'the manifest');
+      const manifest = parseManifest(contents.manifestBytes, 'the manifest');
       expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(
         image.diffIds.map(() => `application/vnd.oci.image.layer.v1.tar+${format}`),
       );

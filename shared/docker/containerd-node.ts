@@ -27,7 +27,7 @@ export interface CtrCommand {
 }
 
 /** @param blobs what has been read already: under a digest, there is but one content */
-export function containerdNode(command: CtrCommand, blobs = new Map<Digest, string>()): Engine {
+export function containerdNode(command: CtrCommand, blobs = new Map<Digest, Buffer>()): Engine {
   const { cli, before, snapshotter } = command;
   const ask = (...args: readonly string[]): Promise<CliOutput> => cli.query([...before(false), ...args]);
   const must = async (code: 'load-failed' | 'image-missing', ...args: readonly string[]): Promise<string> => {
@@ -37,8 +37,9 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, stri
   };
   const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
     parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
-  const blob = async (digest: Digest): Promise<string> => {
-    const content = blobs.get(digest) ?? (await must('image-missing', 'content', 'get', digest));
+  const blob = async (digest: Digest): Promise<Buffer> => {
+    // Its digest proves that no byte was lost on its way through a text.
+    const content = blobs.get(digest) ?? Buffer.from(await must('image-missing', 'content', 'get', digest));
     if (digestOf(content) !== digest) throw otherBytes(digest);
     blobs.set(digest, content);
     return content;
@@ -117,7 +118,7 @@ function ctrInfo(architecture: string): EngineInfo {
 
 async function inspected(
   { name, target }: CtrImage,
-  blob: (digest: Digest) => Promise<string>,
+  blob: (digest: Digest) => Promise<Buffer>,
   isWhole: boolean,
 ): Promise<InspectedImage> {
   const common = { imageId: target, repoTags: [name], size: 0, isWhole };

@@ -39,15 +39,15 @@ export async function readOciLayout(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
-  const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
+  const index = await readFile(join(layout, 'index.json')).catch((error: unknown) => {
     throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
-  const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+  const descriptor = await findManifest(layout, parseIndex(index, 'index.json'), platform);
   const manifestBytes = await readJsonBlob(layout, descriptor);
-  const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+  const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
   const configBytes = await readJsonBlob(layout, manifest.config);
-  const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+  const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
   if (!samePlatform(config.platform, platform)) {
     throw new HandoverError(
       'platform-mismatch',
@@ -86,7 +86,7 @@ async function findManifest(
   }
   if (!isIndex(found)) return found;
   const bytes = await readJsonBlob(layout, found);
-  return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+  return findManifest(layout, parseIndex(bytes, `index ${found.digest}`), platform);
 }
 
 async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {

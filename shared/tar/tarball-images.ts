@@ -58,8 +58,8 @@ export interface TarballImages {
  *   that isn't compressed has another digest than the config says
  */
 export function imagesIn(seen: SeenTarball): TarballImages {
-  const archive = textOf(seen.find('manifest.json'));
-  const index = textOf(seen.find('index.json'));
+  const archive = seen.find('manifest.json')?.bytes;
+  const index = seen.find('index.json')?.bytes;
   const manifests = index === undefined ? [] : manifestsIn(index, seen);
   if (archive !== undefined) {
     const images = parseArchiveManifest(archive, 'manifest.json');
@@ -76,10 +76,6 @@ export function imagesIn(seen: SeenTarball): TarballImages {
       : "The tarball's index.json names no image that is in the tarball.",
     'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.',
   );
-}
-
-function textOf(entry: SeenEntry | undefined): string | undefined {
-  return entry?.bytes?.toString();
 }
 
 /** A manifest that an index names, at whatever depth. */
@@ -99,17 +95,17 @@ type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 // An index may stand in an index; more than a few levels are a mistake.
 
 /** The manifests of images in an index, each once, with all the references that they stand under. */
-function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedManifest[] {
+function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
-  const visit = (text: string, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
-    for (const descriptor of parseIndex(text, where)) {
+  const visit = (json: Buffer, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
+    for (const descriptor of parseIndex(json, where)) {
       if (isAttestation(descriptor)) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0 } = seen.blob(digest) ?? {};
       if (isIndex(descriptor)) {
         if (bytes === undefined || around.length >= limits.indexDepth) continue;
-        visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
+        visit(bytes, `index ${digest}`, [...around, digest], references);
         continue;
       }
       const before = found.get(digest);
@@ -122,17 +118,17 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
       });
     }
   };
-  visit(indexText, 'index.json', [], []);
+  visit(index, 'index.json', [], []);
   return [...found.values()];
 }
 
 function isThere(found: IndexedManifest): found is PresentManifest {
-  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes.toString(), where(found)).config);
+  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes, where(found)).config);
 }
 
 // Of several platforms, one may be there without its layers.
 function isWhole(bytes: Buffer, seen: SeenTarball): boolean {
-  const { config, layers } = parseManifest(bytes.toString(), 'a manifest');
+  const { config, layers } = parseManifest(bytes, 'a manifest');
   return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
 }
 
@@ -154,7 +150,7 @@ function namesOf({ annotations }: Descriptor): readonly Reference[] {
 
 function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
   const manifest = manifestOf(found);
-  const { config } = parseManifest(found.bytes.toString(), where(found));
+  const { config } = parseManifest(found.bytes, where(found));
   const image = {
     references: found.references,
     ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
@@ -175,7 +171,7 @@ function manifestOf({ descriptor, bytes, offset }: PresentManifest): TarballMani
     bytes,
     offset,
     mediaType: mediaType || mediaTypes.manifest,
-    layers: parseManifest(bytes.toString(), `manifest ${digest}`).layers,
+    layers: parseManifest(bytes, `manifest ${digest}`).layers,
   };
 }
 
@@ -188,7 +184,7 @@ function archiveImage(
   const entry = requireConfig(seen.find(config), by, config);
   const own = manifests
     .filter(isThere)
-    .filter((found) => parseManifest(found.bytes.toString(), where(found)).config.digest === entry.configDigest);
+    .filter((found) => parseManifest(found.bytes, where(found)).config.digest === entry.configDigest);
   const [first] = own;
   const image = {
     references: repoTags.map(parseReference),
@@ -209,7 +205,7 @@ function requireConfig(
 ): Pick<TarballImage, 'configDigest' | 'configBytes' | 'configOffset' | 'config'> {
   const { digest, size, offset, bytes } = requireEntry(entry, by, name);
   requireConfigSize(size);
-  const config = parseConfig(bytes?.toString() ?? '', name);
+  const config = parseConfig(bytes ?? Buffer.alloc(0), name);
   return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 
