@@ -8,7 +8,7 @@ import type { Timeline } from '../shared/base/timeline.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
 import { formatIndex, type ImageContents } from '../shared/image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../shared/image/platform.ts';
-import type { RecordLayer } from '../shared/image/record.ts';
+import { corruptLayer, type RecordLayer } from '../shared/image/record.ts';
 import {
   formatReference,
   type PinnedReference,
@@ -16,6 +16,7 @@ import {
   type TaggedReference,
 } from '../shared/image/reference.ts';
 import type { BlobWay, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import { layerChunks } from '../shared/tar/layer-form.ts';
 import type { PublishPlan } from './plan/plan.ts';
 
 // From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
@@ -250,10 +251,10 @@ function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[]
   };
   const nothing = (): void => undefined;
   return [
-    ...layers.map(({ digest, size, offset = 0 }) => ({
+    ...layers.map(({ digest, size, mediaType, offset = 0 }) => ({
       digest,
       size,
-      open: () => read(offset, offset + size, nothing),
+      open: () => layerChunks(read(offset, offset + size, nothing), mediaType, (what) => corruptLayer(digest, what)),
     })),
     config,
   ];

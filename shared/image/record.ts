@@ -59,6 +59,15 @@ export function corrupt(why: string, cause?: unknown): HandoverError {
   );
 }
 
+/** @param what is wrong with a layer, the rest of a sentence that begins with it */
+export function corruptLayer(digest: Digest, what: string): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `The layer ${digest} in the artifact ${what}.`,
+    'Run the job that exports the image again.',
+  );
+}
+
 export interface RecordLayer {
   readonly digest: Digest;
   /** Bytes in the tarball. */

@@ -1,5 +1,6 @@
 import { limits } from '../base/limits.ts';
 import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 import { blobName, type Digest } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -17,6 +18,7 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../image/platform.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
+import { wrongForm } from './layer-form.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest, as it stands in a tarball. */
@@ -160,6 +162,7 @@ function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
       requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest),
     ),
   };
+  requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
 }
@@ -194,6 +197,7 @@ function archiveImage(
     manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
     layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
   };
+  requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
 }
@@ -215,6 +219,30 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
     'tarball-invalid',
     `${by} names ${name}, which is not in the tarball.`,
     'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
+  );
+}
+
+/** Each layer has to be what its manifest says of it, as far as its first bytes and its size tell. */
+function requireLayers({ manifest, layers }: Pick<TarballImage, 'manifest' | 'layers'>, seen: SeenTarball): void {
+  const described = manifest?.layers.map(({ mediaType, digest, size }) => ({
+    mediaType,
+    size,
+    entry: seen.blob(digest),
+  }));
+  const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
+  for (const { mediaType, size, entry } of [...own, ...(described ?? [])]) {
+    if (entry === undefined) continue;
+    const wrong = wrongForm(mediaType, entry.packing);
+    if (wrong !== undefined || size !== entry.size)
+      throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+  }
+}
+
+function falseLayer(path: string, what: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
+    'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
   );
 }
 
