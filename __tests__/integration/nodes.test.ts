@@ -351,6 +351,12 @@ describe('a node whose containerd ends up with something else', () => {
       'image-mismatch',
       'content that the engine lacks',
     ],
+    [
+      'another config in the manifest',
+      `$ctr images import --all-platforms /tmp/in.tar && $ctr content label ${image.manifestDigest} containerd.io/gc.ref.content.config=${older.configDigest}`,
+      'image-mismatch',
+      `config digest ${older.configDigest} instead of`,
+    ],
   ])(
     '%s: it is found out, named, and taken back on every node (S0.4)',
     async (_, instead, code, message) => {

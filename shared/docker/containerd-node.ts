@@ -6,7 +6,7 @@ import { parseConfig, parseManifest } from '../image/manifest.ts';
 import { platformOf } from '../image/platform.ts';
 import { canonicalReference, parseReference } from '../image/reference.ts';
 import { type CliOutput, type DockerCli, failedCommand } from './cli.ts';
-import { type CtrImage, parseCtrCheck, parseCtrImages } from './ctr-output.ts';
+import { type CtrImage, parseCtrCheck, parseCtrConfigDigest, parseCtrImages } from './ctr-output.ts';
 import { type Engine, feedCommand, saveFrom } from './engine.ts';
 import type { EngineInfo, InspectedImage } from './output.ts';
 
@@ -26,8 +26,13 @@ export interface CtrCommand {
   readonly snapshotter: string | undefined;
 }
 
-/** @param blobs what has been read already: under a digest, there is but one content */
-export function containerdNode(command: CtrCommand, blobs = new Map<Digest, Buffer>()): Engine {
+/** What has been asked already: under a digest there is one content, and one reading of it. */
+class KnownContent {
+  readonly blobs = new Map<Digest, Buffer>();
+  readonly configs = new Map<Digest, Digest>();
+}
+
+export function containerdNode(command: CtrCommand, known = new KnownContent()): Engine {
   const { cli, before, snapshotter } = command;
   const ask = (...args: readonly string[]): Promise<CliOutput> => cli.query([...before(false), ...args]);
   const must = async (code: 'load-failed' | 'image-missing', ...args: readonly string[]): Promise<string> => {
@@ -39,10 +44,18 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, Buff
     parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
   const blob = async (digest: Digest): Promise<Buffer> => {
     // Its digest proves that no byte was lost on its way through a text.
-    const content = blobs.get(digest) ?? Buffer.from(await must('image-missing', 'content', 'get', digest));
+    const content = known.blobs.get(digest) ?? Buffer.from(await must('image-missing', 'content', 'get', digest));
     if (digestOf(content) !== digest) throw otherBytes(digest);
-    blobs.set(digest, content);
+    known.blobs.set(digest, content);
     return content;
+  };
+  const configDigest = async (manifest: Digest): Promise<Digest | undefined> => {
+    const asked = known.configs.get(manifest);
+    if (asked !== undefined) return asked;
+    const listed = await must('image-missing', 'content', 'ls', `digest==${manifest}`);
+    const found = parseCtrConfigDigest(listed, manifest);
+    if (found !== undefined) known.configs.set(manifest, found);
+    return found;
   };
   const untag = async (reference: string): Promise<void> => {
     // Of what isn't there it only says so.
@@ -54,7 +67,7 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, Buff
   return {
     program: 'ctr',
     get forCleanUp() {
-      return containerdNode({ ...command, cli: cli.forCleanUp }, blobs);
+      return containerdNode({ ...command, cli: cli.forCleanUp }, known);
     },
     nameOf: containerdName,
     info: () => nodeInfo(command),
@@ -64,7 +77,8 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, Buff
       // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
       const output = await ask(...args);
       const [found] = parseCtrImages(output.stdout);
-      if (found !== undefined) return inspected(found, blob, parseCtrCheck(output.stdout, found.name));
+      if (found !== undefined)
+        return inspected(found, { blob, configDigest }, parseCtrCheck(output.stdout, found.name));
       if (output.exitCode === 0) return undefined;
       throw failedCommand(cli, 'image-missing', [...before(false), ...args], output);
     },
@@ -116,9 +130,15 @@ function ctrInfo(architecture: string): EngineInfo {
   };
 }
 
+interface Content {
+  readonly blob: (digest: Digest) => Promise<Buffer>;
+  /** Of the config, by containerd's own reading of a manifest. */
+  readonly configDigest: (manifest: Digest) => Promise<Digest | undefined>;
+}
+
 async function inspected(
   { name, target }: CtrImage,
-  blob: (digest: Digest) => Promise<Buffer>,
+  { blob, configDigest }: Content,
   isWhole: boolean,
 ): Promise<InspectedImage> {
   const common = { imageId: target, repoTags: [name], size: 0, isWhole };
@@ -128,7 +148,8 @@ async function inspected(
       await blob(manifest.config.digest),
       `config ${manifest.config.digest}`,
     );
-    return { ...common, platform, diffIds, labels, config, ...(created === undefined ? {} : { created }) };
+    const read = { platform, diffIds, labels, config, configDigest: await configDigest(target) };
+    return { ...common, ...read, ...(created === undefined ? {} : { created }) };
   } catch (error) {
     // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;

@@ -23,6 +23,17 @@ export function parseCtrCheck(text: string, name: string): boolean {
 }
 
 /**
+ * Reads `ctr content ls` of one manifest: the config that containerd itself has found in it, by which it keeps the config's blob
+ * (core/images/handlers.go, SetChildrenMappedLabels; the name of the label, core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined where it doesn't tell
+ */
+export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | undefined {
+  const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
+  const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
+  return isDigest(digest) ? digest : undefined;
+}
+
+/**
  * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
  * containerd 1 or 2. Undefined where it doesn't tell.
  */
