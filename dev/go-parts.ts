@@ -121,7 +121,7 @@ export async function goPart(name: GoPart): Promise<string> {
 }
 
 /**
- * Builds a program that is one file, of the standard library alone.
+ * Builds a program from one file that needs only the standard library.
  * @returns its path
  * @throws Error when there is no Go and none can be brought, or when the build fails
  */

@@ -37,7 +37,7 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
     ...(found.configDigest === undefined || found.configDigest === expected.configDigest
       ? []
       : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
-    // Podman leaves out and adds members as it likes; its image ID is the config's digest.
+    // Podman changes members of the config in its answer. Its image ID is the config digest.
     ...(store === 'podman' ? [] : configDifferences(expected, found)),
     ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
     ...(samePlatform(expected.platform, found.platform)
@@ -47,8 +47,8 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
   ];
 }
 
-// What containers are made of, and every engine tells (docker-image-spec, DockerOCIImageConfig). Docker before 28 tells more, which
-// is the config's too; Docker before 25 knows no StartInterval of a health check.
+// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// of them, and Docker before 25 has no StartInterval in a health check.
 const plain = [
   'User',
   'Env',
@@ -63,10 +63,7 @@ const plain = [
 ];
 const healthMembers = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries'];
 
-/**
- * A config in the form that engines answer with, of which there are two: Docker 29 writes ports out with the classic store, and
- * none with the other.
- */
+/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
 function compared(config: JsonObject): ReadonlyMap<string, string> {
   const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
   const namesOf = (set: unknown): readonly string[] => (isObject(set) ? Object.keys(set) : []);
@@ -85,7 +82,7 @@ function wholePort(port: string): string {
   return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
 }
 
-/** An ID says which bytes the engine has; this says that it reads the same in them, and counts alone where the ID is the engine's own. */
+/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
 function configDifferences(expected: Identity, found: InspectedImage): readonly string[] {
   const has = compared(found.config);
   const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
@@ -96,7 +93,7 @@ function configDifferences(expected: Identity, found: InspectedImage): readonly 
     ),
     ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
       ? []
-      : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+      : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
   ];
 }
 

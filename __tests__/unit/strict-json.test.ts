@@ -134,7 +134,7 @@ describe('what can be read in two ways isn’t read (B.11)', () => {
   test('it is said what is wrong, and where', () => {
     const text = JSON.stringify(config).replace('"Labels"', '"labels":{},"Labels"');
     expect(() => parseConfig(Buffer.from(text), 'config sha256:1')).toThrow(
-      'config sha256:1 is not an image config that every engine reads alike: it has "labels" in config, which is "Labels" to an engine',
+      'config sha256:1 is not an image config that every engine reads in the same way: it has "labels" in config, which is "Labels" to an engine',
     );
     expect(() => parseConfig(Buffer.from(before(config, 'os', '"X":1,"x":2')), 'it')).toThrow(
       'has "X" and "x" at its top',

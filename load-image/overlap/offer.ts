@@ -103,8 +103,8 @@ function offeredAs(
 }
 
 /**
- * A layer's bytes, as they are in the artifact.
- * @throws HandoverError `artifact-corrupt` while iterating, when they begin as no layer of its media type does
+ * Returns a layer's bytes unchanged.
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
  */
 export function layerBytes({ digest, mediaType }: RecordLayer, chunks: LentChunks): LentChunks {
   return layerChunks(chunks, mediaType, (what) => corruptLayer(digest, what));

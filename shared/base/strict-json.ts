@@ -1,16 +1,16 @@
 import { limits } from './limits.ts';
 import { quoteForeign } from './text.ts';
 
-// The one reader of JSON that names an image: configs, manifests, indexes, a Docker archive's manifest.json. Engines read these
-// with Go's `encoding/json`, which means something else than `JSON.parse` by some texts: it matches the names of members without
-// regard to case, takes the last of two, turns what is no UTF-8 into U+FFFD, and leaves a member out that is null. Whoever writes
-// such a text shows one image to this step and another to the engine. So what could be read in two ways isn't read at all: each
-// text that is taken here means to Go what it means here (__tests__/unit/strict-json.test.ts asks Go).
+// The one reader of JSON that names an image: configs, manifests, indexes and a Docker archive's manifest.json. Engines read these
+// documents with Go's `encoding/json`, which differs from `JSON.parse`. Go matches member names without regard to case, takes the
+// last of two, replaces invalid UTF-8 by U+FFFD, and ignores a member that is null. A document that uses this difference is one image
+// to this step and another to the engine. So this reader refuses any document that can be read in two ways. A property test compares
+// it with Go's own reader (__tests__/unit/strict-json.test.ts).
 
-/** What is known of a value: which members Go's structs have, and of which type. What isn't known may be anything. */
+/** The members that Go's structs have, and their types. Unknown members may have any value. */
 export type Shape = 'any' | 'string' | 'integer' | 'boolean' | ObjectShape | ListShape | MapShape;
 
-/** A struct of Go's: its members have names. */
+/** A Go struct: a fixed set of member names. */
 export interface ObjectShape {
   readonly members: Readonly<Record<string, Shape>>;
 }
@@ -19,18 +19,15 @@ export interface ListShape {
   readonly items: Shape;
 }
 
-/** A map of Go's, such as labels: the names of its members are data, and `a` and `A` are two. */
+/** A Go map, such as labels: member names are data and case-sensitive. */
 export interface MapShape {
   readonly values: Shape;
 }
 
-/** A value, or why it isn't read: the rest of a sentence that begins with the document. */
+/** The value, or the reason for a refusal: the end of a sentence whose subject is the document. */
 export type StrictJson = { readonly value: unknown } | { readonly why: string };
 
-/**
- * Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null, which means to Go that it
- * isn't there.
- */
+/** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 export function readStrictJson(bytes: Uint8Array, shape: Shape): StrictJson {
   try {
     const text = textOf(bytes);
@@ -55,7 +52,7 @@ function textOf(bytes: Uint8Array): string {
   }
 }
 
-// Go's grammar and JavaScript's are one (RFC 8259): what stands in two ways in a text is not in its grammar.
+// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
 function requireGrammar(text: string): void {
   try {
     JSON.parse(text);
@@ -65,8 +62,8 @@ function requireGrammar(text: string): void {
 }
 
 /**
- * The name of a member such that names which are one to Go are one here: it compares by Unicode's simple folding (encoding/json,
- * fold.go), of which this is coarser in a few letters. `ſ` is s, `K` (the sign for kelvin) is k.
+ * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 export function foldedName(name: string): string {
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
@@ -74,7 +71,7 @@ export function foldedName(name: string): string {
 
 type Path = readonly string[];
 
-/** Goes through a text whose grammar is right. */
+/** Reads a text whose grammar is valid. */
 class Reader {
   readonly #text: string;
   #at = 0;
@@ -122,7 +119,7 @@ class Reader {
       this.#at += 1;
       const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
       const value = this.#value(own, [...path, name]);
-      // Go makes an empty text of it.
+      // Go turns null into an empty string.
       if (isMap && own === 'string') requireType(value !== null, own, [...path, name]);
       return [name, value];
     });
@@ -138,13 +135,13 @@ class Reader {
       const inside = [...path, String(position)];
       position += 1;
       const value = this.#value(own, inside);
-      // Go makes an item of it, with nothing in it.
+      // Go turns null into an empty item.
       requireType(value !== null || own === 'any', own, inside);
       return value;
     });
   }
 
-  /** What stands between two brackets, up to `end`. */
+  /** Reads items between two brackets, up to `end`. */
   #items<T>(end: string, item: () => T): readonly T[] {
     const items: T[] = [];
     this.#at += 1;
@@ -164,7 +161,7 @@ class Reader {
     this.#at += 1;
     const text = String(JSON.parse(this.#text.slice(start, this.#at)));
     if (text.includes('\0')) throw new Refusal(`has a NUL ${at(path)}`);
-    if (!text.isWellFormed()) throw new Refusal(`has half a character ${at(path)}`);
+    if (!text.isWellFormed()) throw new Refusal(`has a lone surrogate ${at(path)}`);
     return text;
   }
 
@@ -181,13 +178,13 @@ class Reader {
       requireType(shape === 'any' || shape === 'boolean', shape, path);
       return word === 'true';
     }
-    // Go takes 1.0 and 1e3 for no whole numbers, and JavaScript rounds what is beyond 2^53.
+    // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
     const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
     requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
     return Number(word);
   }
 
-  /** The next character that is no blank; it isn't passed by. */
+  /** Skips blanks and returns the next character, without consuming it. */
   #next(): string {
     this.#pass(/[ \t\r\n]*/y);
     return this.#text[this.#at] ?? '';

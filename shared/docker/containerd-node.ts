@@ -26,7 +26,7 @@ export interface CtrCommand {
   readonly snapshotter: string | undefined;
 }
 
-/** What has been asked already: under a digest there is one content, and one reading of it. */
+/** Cached answers: the content under a digest never changes, nor does containerd's reading of it. */
 class KnownContent {
   readonly blobs = new Map<Digest, Buffer>();
   readonly configs = new Map<Digest, Digest>();
@@ -42,21 +42,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
   };
   const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
     parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
-  const blob = async (digest: Digest): Promise<Buffer> => {
-    // Its digest proves that no byte was lost on its way through a text.
-    const content = known.blobs.get(digest) ?? Buffer.from(await must('image-missing', 'content', 'get', digest));
-    if (digestOf(content) !== digest) throw otherBytes(digest);
-    known.blobs.set(digest, content);
-    return content;
-  };
-  const configDigest = async (manifest: Digest): Promise<Digest | undefined> => {
-    const asked = known.configs.get(manifest);
-    if (asked !== undefined) return asked;
-    const listed = await must('image-missing', 'content', 'ls', `digest==${manifest}`);
-    const found = parseCtrConfigDigest(listed, manifest);
-    if (found !== undefined) known.configs.set(manifest, found);
-    return found;
-  };
+  const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
   const untag = async (reference: string): Promise<void> => {
     // Of what isn't there it only says so.
     const args = [...before(false), 'images', 'rm', containerdName(reference)];
@@ -77,8 +63,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
       // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
       const output = await ask(...args);
       const [found] = parseCtrImages(output.stdout);
-      if (found !== undefined)
-        return inspected(found, { blob, configDigest }, parseCtrCheck(output.stdout, found.name));
+      if (found !== undefined) return inspected(found, content, parseCtrCheck(output.stdout, found.name));
       if (output.exitCode === 0) return undefined;
       throw failedCommand(cli, 'image-missing', [...before(false), ...args], output);
     },
@@ -132,8 +117,27 @@ function ctrInfo(architecture: string): EngineInfo {
 
 interface Content {
   readonly blob: (digest: Digest) => Promise<Buffer>;
-  /** Of the config, by containerd's own reading of a manifest. */
+  /** The config digest in containerd's own reading of a manifest. */
   readonly configDigest: (manifest: Digest) => Promise<Digest | undefined>;
+}
+
+/** @param ask runs `ctr content` and returns its output */
+function contentOf(ask: (...args: readonly string[]) => Promise<string>, known: KnownContent): Content {
+  return {
+    blob: async (digest) => {
+      // The digest proves that decoding to text lost no byte.
+      const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
+      if (digestOf(content) !== digest) throw otherBytes(digest);
+      known.blobs.set(digest, content);
+      return content;
+    },
+    configDigest: async (manifest) => {
+      const found =
+        known.configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
+      if (found !== undefined) known.configs.set(manifest, found);
+      return found;
+    },
+  };
 }
 
 async function inspected(

@@ -23,9 +23,9 @@ export function parseCtrCheck(text: string, name: string): boolean {
 }
 
 /**
- * Reads `ctr content ls` of one manifest: the config that containerd itself has found in it, by which it keeps the config's blob
- * (core/images/handlers.go, SetChildrenMappedLabels; the name of the label, core/images/mediatypes.go, ChildGCLabels).
- * @returns undefined where it doesn't tell
+ * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
+ * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined when there is no such label
  */
 export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | undefined {
   const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);

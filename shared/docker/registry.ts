@@ -126,7 +126,7 @@ async function configDigest(cli: DockerCli, reference: PinnedReference, platform
 async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<Buffer> {
   const name = formatReference(reference);
   const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-  // The digest proves that no byte was lost on its way through a text.
+  // The digest proves that decoding to text lost no byte.
   const bytes = Buffer.from(output.stdout);
   if (digestOf(bytes) === reference.digest) return bytes;
   throw new RegistryFailure('Reading', [name], 'the manifest that came has another digest');

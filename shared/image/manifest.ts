@@ -46,7 +46,7 @@ export interface Descriptor {
 }
 
 export interface Manifest {
-  /** What it says that it is; empty where it doesn't. */
+  /** Empty when it isn't set. */
   readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
@@ -92,14 +92,14 @@ export function parseIndex(bytes: Uint8Array, where: string): readonly Descripto
 }
 
 /**
- * Whether it is an index, of which `parseIndex` tells more, and no manifest: that one has `manifests` (OCI image-spec, image-index.md).
+ * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
  * @throws HandoverError `tarball-invalid`
  */
 export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
   return document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
 
-/** @throws HandoverError `tarball-invalid`, also for layers that lie elsewhere */
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
 export function parseManifest(bytes: Uint8Array, where: string): Manifest {
   const value = document(bytes, manifestShape, where, 'an image manifest');
   requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
@@ -113,7 +113,7 @@ export function parseManifest(bytes: Uint8Array, where: string): Manifest {
   };
 }
 
-/** Whether it is a manifest or an index must not depend on who reads it (containerd, core/images/image.go, validateMediaType). */
+/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
 function requireKind(value: JsonObject, where: string, types: readonly string[], foreign: readonly string[]): void {
   const mediaType = stringOr(value['mediaType'], '');
   if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
@@ -165,7 +165,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   };
 }
 
-/** @throws HandoverError `tarball-invalid`, also for layers that lie elsewhere */
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
 export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly ArchiveImage[] {
   const value = strict(bytes, archiveShape, where, 'a list of images');
   if (!Array.isArray(value)) throw invalid(where, 'a list of images', bytes);
@@ -213,13 +213,12 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
   const mediaType = stringOr(value['mediaType'], '');
   const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
-  if (!isDescriptor)
-    throw ambiguous(where, `has a descriptor that none can follow: ${quoteForeign(JSON.stringify(value), 120)}`);
+  if (!isDescriptor) throw ambiguous(where, `has an invalid descriptor: ${quoteForeign(JSON.stringify(value), 120)}`);
   requireHere(value, where);
-  // containerd takes what is embedded instead of the blob (core/content/helpers.go).
+  // containerd uses embedded data instead of the blob (core/content/helpers.go).
   const data = stringOr(value['data'], '');
   if (data !== '' && digestOf(Buffer.from(data, 'base64')) !== digest)
-    throw ambiguous(where, `has \`data\` in the descriptor of ${digest} that is something else`);
+    throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
   const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
   return {
     mediaType,
@@ -243,7 +242,7 @@ function parseDescriptorPlatform(value: JsonObject): Platform | undefined {
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 
-/** Refuses what an engine would fetch from an address in the document, or would leave out of what it saves and pushes. */
+/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
 function requireHere({ urls, digest, mediaType }: JsonObject, where: string): void {
   const [url] = arrayOf(urls);
   const type = stringOr(mediaType, '');
@@ -251,8 +250,8 @@ function requireHere({ urls, digest, mediaType }: JsonObject, where: string): vo
   const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${stringOr(url, '')}`;
   throw new HandoverError(
     'tarball-invalid',
-    `${where} names content that isn't handed over with the image: ${quoteForeign(stringOr(digest, ''), 80)} ${quoteForeign(why, 200)}.`,
-    'Use a base image whose layers are all in its registry and may be distributed: an engine would fetch the others from any address, and leaves them out of docker save.',
+    `${where} names content that isn't part of the image: ${quoteForeign(stringOr(digest, ''), 80)} ${quoteForeign(why, 200)}.`,
+    'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.',
   );
 }
 
@@ -265,15 +264,15 @@ function document(bytes: Uint8Array, shape: Shape, where: string, expected: stri
 function strict(bytes: Uint8Array, shape: Shape, where: string, expected: string): unknown {
   const read = readStrictJson(bytes, shape);
   if ('value' in read) return read.value;
-  throw ambiguous(where, `is not ${expected} that every engine reads alike: it ${read.why}`, bytes);
+  throw ambiguous(where, `is not ${expected} that every engine reads in the same way: it ${read.why}`, bytes);
 }
 
-/** @param what the rest of a sentence that begins with the document */
+/** @param what the end of a sentence whose subject is the document */
 function ambiguous(where: string, what: string, bytes?: Uint8Array): HandoverError {
   return new HandoverError(
     'tarball-invalid',
     `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`,
-    'Build the image again with a builder that writes each name once and as the OCI image specification spells it: docker, buildx, podman and kaniko do.',
+    'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.',
   );
 }
 

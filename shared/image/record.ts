@@ -59,7 +59,7 @@ export function corrupt(why: string, cause?: unknown): HandoverError {
   );
 }
 
-/** @param what is wrong with a layer, the rest of a sentence that begins with it */
+/** @param what the end of a sentence whose subject is the layer */
 export function corruptLayer(digest: Digest, what: string): HandoverError {
   return new HandoverError(
     'artifact-corrupt',

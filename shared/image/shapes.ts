@@ -1,12 +1,12 @@
 import type { Shape } from '../base/strict-json.ts';
 
-// The documents that name an image, as the structs of those who read them have them: what stands in no struct may be anything.
+// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
 // daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
 
 const strings: Shape = { items: 'string' };
 const stringMap: Shape = { values: 'string' };
-/** A set: its members have no values. */
+/** A set: only its member names matter. */
 const names: Shape = { values: { members: {} } };
 
 const platform = {
@@ -30,7 +30,7 @@ const descriptor: Shape = {
   },
 };
 
-/** A manifest or an index: each of them has what would make it the other, so that none can be taken for both. */
+/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
 export const manifestShape: Shape = {
   members: {
     schemaVersion: 'integer',

@@ -2,27 +2,27 @@ import { type LentChunk, type LentChunks, withHead } from '../bytes/chunks.ts';
 import { type Packing, packingOf } from './compression.ts';
 import { isZero, readTarHeader, tarBlock } from './header.ts';
 
-// What a layer is, its first bytes tell, and they have to say the same as its media type. An engine keeps each blob that it is
-// given: one that goes in as a layer and is a config or a manifest could be named by another document later.
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
 
-/** How many of a layer's first bytes tell what it is. */
+/** Number of bytes at a layer's start that identify its format. */
 export const layerHeadBytes = tarBlock;
 
-/** How a layer that begins so is packed; undefined for what can't be a layer: JSON, say. */
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
 export function layerPackingOf(head: Buffer): Packing | undefined {
   const packing = packingOf(head);
   if (packing !== 'none') return packing;
   const block = head.subarray(0, tarBlock);
-  // No bytes are an empty tar to Go. JSON has no zeros, and a tar's header has some.
+  // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
   if (block.length === 0 || (block.length === tarBlock && isZero(block))) return 'none';
   return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
 }
 
 /**
- * Says in what a layer that is packed so isn't what its media type says; undefined when it is. Docker's type without a compression is
- * used for any (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty where none is known
- * @param packing undefined for what can't be a layer
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
  */
 export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
   if (packing === undefined) return 'is no tar, whether packed or not';
@@ -36,8 +36,8 @@ function nameOf(packing: Packing): string {
 }
 
 /**
- * The same chunks, once their first bytes have been found to be those of a layer.
- * @param refuse makes the error of what is wrong, the rest of a sentence that begins with the layer
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
  */
 export async function* layerChunks(
   chunks: LentChunks,

@@ -222,7 +222,7 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
   );
 }
 
-/** Each layer has to be what its manifest says of it, as far as its first bytes and its size tell. */
+/** Checks the first bytes and the size of each layer against the manifest. */
 function requireLayers({ manifest, layers }: Pick<TarballImage, 'manifest' | 'layers'>, seen: SeenTarball): void {
   const described = manifest?.layers.map(({ mediaType, digest, size }) => ({
     mediaType,

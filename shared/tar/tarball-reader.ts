@@ -43,7 +43,7 @@ export interface SeenEntry {
   readonly size: number;
   /** Where its content begins in the tarball, in bytes. */
   readonly offset: number;
-  /** Undefined for what is no layer. */
+  /** Undefined when it can't be a layer. */
   readonly packing: Packing | undefined;
   /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
   readonly bytes?: Buffer;
@@ -133,7 +133,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const passing = hashed(all, hash);
     const isRepeated = told !== undefined && seen.blob(told) !== undefined;
     const out = told === undefined ? seen.nextName() : blobName(told);
-    // What can't be a layer goes no further: it could be a config that another document names.
+    // Other files are not passed on: one could be a config that another document names.
     if (!isRepeated && packing !== undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
