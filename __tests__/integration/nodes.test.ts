@@ -367,7 +367,7 @@ describe('a node whose containerd ends up with something else', () => {
     ],
     [
       'another config in the manifest',
-      `$ctr images import --all-platforms /tmp/in.tar && $ctr content label ${image.manifestDigest} containerd.io/gc.ref.content.config=${older.configDigest}`,
+      `$ctr images import --all-platforms /tmp/in.tar && $ctr content label ${image.manifestDigest} containerd.io/gc.ref.content.config=${older.configDigest} containerd.io/gc.ref.content.kept=${image.configDigest}`,
       'image-mismatch',
       `config digest ${older.configDigest} instead of`,
     ],
