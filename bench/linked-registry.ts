@@ -77,7 +77,7 @@ export async function fetchManifest(
   const accept = [mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'].join(', ');
   const response = await fetch(`${repository}/manifests/${tag}`, { headers: { accept } });
   const bytes = Buffer.from(await response.arrayBuffer());
-  const { config, layers } = parseManifest(bytes.toString(), repository);
+  const { config, layers } = parseManifest(bytes, repository);
   return { bytes, mediaType: response.headers.get('content-type') ?? '', blobs: [config, ...layers] };
 }
 

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -117,6 +118,22 @@ export async function goPart(name: GoPart): Promise<string> {
     if (!existsSync(folder)) await build(recipe, folder);
   });
   return folder;
+}
+
+/**
+ * Builds a program from one file that needs only the standard library.
+ * @returns its path
+ * @throws Error when there is no Go and none can be brought, or when the build fails
+ */
+export async function goProgram(source: string): Promise<string> {
+  const hash = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
+  const program = join(cache, `program-${hash}`);
+  if (existsSync(program)) return program;
+  const partial = `${program}.${String(process.pid)}`;
+  mkdirSync(cache, { recursive: true });
+  await run(await bringGo(), ['build', '-o', partial, source], cache);
+  renameSync(partial, program);
+  return program;
 }
 
 function folderOfPart(name: GoPart): string {

@@ -1,6 +1,5 @@
 import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
-import { isObject, parseJson, stringOr } from '../shared/base/json.ts';
 import { limits } from '../shared/base/limits.ts';
 import { quoteForeign } from '../shared/base/text.ts';
 import { copiedBytes } from '../shared/bytes/chunks.ts';
@@ -9,7 +8,6 @@ import {
   type Descriptor,
   type ImageConfig,
   type ImageContents,
-  isMediaType,
   mediaTypes,
   parseConfig,
   parseManifest,
@@ -88,14 +86,14 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
   const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
   const configDigest = digestOf(configBytes);
   requireAgreement('config digest', image.configDigest, configDigest);
-  const config = parsed(() => parseConfig(configBytes.toString(), 'the config'));
+  const config = parsed(() => parseConfig(configBytes, 'the config'));
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
     requireRecorded(image, identity, undefined);
     return { identity, contents: undefined, references, layers: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
-  const manifest = parsed(() => parseManifest(manifestBytes.toString(), 'the manifest'));
+  const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
   const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
   requireAgreement('config digest', image.configDigest, manifest.config.digest);
   requireRecorded(image, identity, manifest.layers);
@@ -105,7 +103,8 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
     config,
     manifestDigest: identity.manifestDigest,
     manifestBytes,
-    manifestMediaType: typeOf(manifestBytes),
+    // A manifest may name its type (OCI image-spec, manifest.md).
+    manifestMediaType: manifest.mediaType || mediaTypes.manifest,
     layers: manifest.layers,
   };
   return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
@@ -118,13 +117,6 @@ function parsed<T>(parse: () => T): T {
   } catch (error) {
     throw corrupt(messageOf(error), error);
   }
-}
-
-// A manifest may name its type (OCI image-spec, manifest.md).
-function typeOf(manifest: Buffer): string {
-  const value = parseJson(manifest.toString());
-  const type = isObject(value) ? stringOr(value['mediaType'], '') : '';
-  return isMediaType(type) ? type : mediaTypes.manifest;
 }
 
 /** The layers as the manifest has them, where the record tells where each of them lies. */

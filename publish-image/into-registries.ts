@@ -1,7 +1,9 @@
 import { asError, RegistryFailure } from '../shared/base/errors.ts';
 import type { Digest } from '../shared/image/digest.ts';
+import { corruptLayer } from '../shared/image/record.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import { layerChunks } from '../shared/tar/layer-form.ts';
 import type { PublishPlan } from './plan/plan.ts';
 import type { PublishResult, PublishTools, SourceImage } from './publish-image.ts';
 
@@ -201,10 +203,10 @@ function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[]
   };
   const nothing = (): void => undefined;
   return [
-    ...layers.map(({ digest, size, offset = 0 }) => ({
+    ...layers.map(({ digest, size, mediaType, offset = 0 }) => ({
       digest,
       size,
-      open: () => read(offset, offset + size, nothing),
+      open: () => layerChunks(read(offset, offset + size, nothing), mediaType, (what) => corruptLayer(digest, what)),
     })),
     config,
   ];

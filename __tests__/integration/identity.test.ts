@@ -15,7 +15,15 @@ import {
   waysToLoad,
 } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
-import { type ArtifactFiles, exported, publish, reconfigured } from '../fixtures/lying-artifact.ts';
+import {
+  type ArtifactFiles,
+  exported,
+  publish,
+  reconfigured,
+  recordOf,
+  rewritten,
+  twoFaced,
+} from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
@@ -160,6 +168,49 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       engine.docker('image', 'rm', name);
     }
   }, 180_000);
+});
+
+const revision = { 'org.opencontainers.image.revision': 'abc123' };
+const otherConfig = other.blobs.get(other.configDigest) ?? Buffer.alloc(0);
+const elsewhere = '"urls":["http://127.0.0.1:1/layer"],';
+
+/** Images that we and the engine would read in two ways, or that lie elsewhere in part. */
+const ambiguous: readonly (readonly [string, FixtureImage])[] = [
+  ['a manifest with `config` and `Config`', twoFaced(image, otherConfig)],
+  ['a manifest with `config` and a `config` in escapes', twoFaced(image, otherConfig, 'con\\u0066ig')],
+  [
+    'a config with `Labels` and `label\u017f`',
+    rewritten(image, {
+      config: (text) =>
+        text.replace(/"Labels":\{[^}]*\}/, '$&,"label\u017f":{"org.opencontainers.image.revision":"def456"}'),
+    }),
+  ],
+  [
+    'a layer that is elsewhere',
+    rewritten(image, { manifest: (text) => text.replace('"digest"', `${elsewhere}"digest"`) }),
+  ],
+  [
+    'a layer that may not be distributed',
+    rewritten(image, { manifest: (text) => text.replace('layer.v1.', 'layer.nondistributable.v1.') }),
+  ],
+];
+
+describe.each(ways)('read in two ways, on the %s store, overlap: %s', (store, overlap) => {
+  test.each(ambiguous)(
+    '%s is refused, with a record and without one (B.11)',
+    async (_, lie) => {
+      const engine = engines[store];
+      const tarball = savedTarball(lie, names);
+      for (const record of [recordOf(lie, tarball, revision), undefined]) {
+        await publish(service, { tarball, record });
+        const expected = { 'expected-config-digest': lie.configDigest, 'expected-revision': 'abc123' };
+        const outcome = await load(engine, { ...expected, overlap });
+        expect(errorCode(outcome)).toBe(record === undefined ? 'tarball-invalid' : 'artifact-corrupt');
+        expect(namesOn(engine)).toEqual([]);
+      }
+    },
+    60_000,
+  );
 });
 
 const oneOf = (texts: readonly string[]): RegExp => new RegExp(`^(?:${texts.join('|')})$`);
@@ -316,6 +367,76 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
       engines[store].docker('image', 'rm', ...tags);
     }
   }, 60_000);
+});
+
+/** All that a config can have, in forms that are not those of every engine; and as little as it can have. */
+const configs: readonly (readonly [string, JsonObject])[] = [
+  [
+    'all members',
+    {
+      User: '1000:1000',
+      ExposedPorts: { '80': {}, '53/UDP': {}, '8080/tcp': {} },
+      Env: ['PATH=/bin', 'TEXT=<a> & "b" \u2028 \u00e4'],
+      Entrypoint: ['/bin/sh', '-c'],
+      Cmd: ['true'],
+      Volumes: { '/data': {}, '/cache': null },
+      WorkingDir: '/srv/',
+      Labels: { ...revision, Name: 'a', name: 'b', empty: '', '<&>': 'x' },
+      StopSignal: 'SIGQUIT',
+      StopTimeout: 5,
+      ArgsEscaped: true,
+      Healthcheck: {
+        Test: ['CMD', 'true'],
+        Interval: 30_000_000_000,
+        Timeout: 0,
+        StartInterval: 5_000_000_000,
+        Retries: 3,
+      },
+      OnBuild: ['RUN true'],
+      Shell: ['/bin/sh', '-ec'],
+      Hostname: 'build',
+      Image: 'sha256:abc',
+      AttachStdin: false,
+      Memory: 0,
+    },
+  ],
+  [
+    'empty ones',
+    {
+      User: '',
+      Env: [],
+      Cmd: null,
+      Entrypoint: null,
+      Labels: null,
+      Volumes: {},
+      ExposedPorts: null,
+      OnBuild: [],
+      Healthcheck: {},
+    },
+  ],
+];
+
+describe.each(['classic', 'containerd'] as const)('an honest config, on the %s store', (store) => {
+  test.each(configs)(
+    'with %s is to the engine what it is here (B.11)',
+    async (_, config) => {
+      const honest = reconfigured(image, (own) => ({
+        ...{ ...own, config, created: '2026-01-02T05:04:05.123456789+02:00', 'moby.buildkit.cache.v0': { a: [1.5] } },
+        ...{
+          author: 'a <b@c>',
+          history: [{ created_by: 'RUN x', comment: 'buildkit.dockerfile.v0' }, { empty_layer: true }],
+        },
+      }));
+      for (const overlap of ['true', 'false']) {
+        await publish(service, await exported(service, engines, savedTarball(honest, names)));
+        const outcome = await load(engines[store], { 'expected-config-digest': honest.configDigest, overlap });
+        expect(outcome.log).not.toContain('::error');
+        expect(namesOn(engines[store])).toEqual(names);
+        engines[store].docker('image', 'rm', ...names);
+      }
+    },
+    60_000,
+  );
 });
 
 /** What a record says of a whole tarball. */

@@ -13,7 +13,7 @@ import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Inputs, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { reconfigured } from '../fixtures/lying-artifact.ts';
+import { publish, reconfigured, recordOf, twoFaced } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
@@ -207,6 +207,20 @@ describe('into kind', () => {
     for (const node of nodes) expect([namesOn(node), idsOn(node)]).toEqual([{}, []]);
   }, 60_000);
 
+  test('a manifest with `config` and `Config` is refused, with a record and without one (B.11)', async () => {
+    await service.close();
+    await begin({ tls: false });
+    const lie = twoFaced(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
+    const tarball = savedTarball(lie, ['charon:local']);
+    seed();
+    for (const record of [recordOf(lie, tarball, {}), undefined]) {
+      await publish(service, { tarball, record });
+      const outcome = await load({ 'expected-config-digest': lie.configDigest });
+      expect(errorCode(outcome)).toBe(record === undefined ? 'tarball-invalid' : 'artifact-corrupt');
+      expectOn(nodes, older, seeded);
+    }
+  }, 60_000);
+
   test('several artifacts go there side by side', async () => {
     await handOver(image, { 'artifact-name': 'one', image: 'one:local' });
     await handOver(older, { 'artifact-name': 'two', image: 'ghcr.io/org/two:1' });
@@ -350,6 +364,12 @@ describe('a node whose containerd ends up with something else', () => {
       `$ctr images import --all-platforms /tmp/in.tar && $ctr content rm ${image.layerDigests[1] ?? ''}`,
       'image-mismatch',
       'content that the engine lacks',
+    ],
+    [
+      'another config in the manifest',
+      `$ctr images import --all-platforms /tmp/in.tar && $ctr content label ${image.manifestDigest} containerd.io/gc.ref.content.config=${older.configDigest} containerd.io/gc.ref.content.kept=${image.configDigest}`,
+      'image-mismatch',
+      `config digest ${older.configDigest} instead of`,
     ],
   ])(
     '%s: it is found out, named, and taken back on every node (S0.4)',

@@ -21,7 +21,7 @@ const layout = (): string => join(scenario.directory, 'base');
 const beside = (): readonly string[] => readdirSync(scenario.directory).filter((name) => name.startsWith('base'));
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const refNames = (): readonly unknown[] => {
-  const index = parseIndex(readFileSync(join(layout(), 'index.json'), 'utf8'), 'index.json');
+  const index = parseIndex(readFileSync(join(layout(), 'index.json')), 'index.json');
   return index.map(({ annotations }) => annotations['org.opencontainers.image.ref.name']);
 };
 

@@ -18,7 +18,7 @@ import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish as publishArtifact } from '../fixtures/lying-artifact.ts';
+import { publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
@@ -190,6 +190,24 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
         `${repository}:auto-1\n${repository}:auto-2`,
       );
       expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
+    });
+
+    test.each<[string, FixtureImage]>([
+      ['that engines read as another', twoFaced(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
+      [
+        'with a layer elsewhere',
+        rewritten(image, { manifest: (text) => text.replace('"digest"', '"urls":["http://127.0.0.1:1"],"digest"') }),
+      ],
+      ['with a layer that is none', rewritten(image, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
+    ])('an image %s is published nowhere (B.11)', async (_, lie) => {
+      await handOver(arm);
+      await publish({ tags: `${repository}:other` });
+      const tarball = savedTarball(lie, ['charon:local']);
+      const labels = { 'org.opencontainers.image.revision': 'abc123' };
+      await upload(service, { tarball, record: recordOf(lie, tarball, labels) });
+      const outcome = await publish({ 'expected-config-digest': lie.configDigest });
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
     });
 
     test('the image of another run (S3.3)', async () => {
@@ -594,7 +612,7 @@ describe('a registry that misbehaves', () => {
     const pushedReference = `${repository}-private@sha256:${'0'.repeat(64)}`;
     const read = await content.ranges(record.tarballName);
     const tarball = await copiedBytes(read?.(0, record.tarballSize, () => undefined) ?? Readable.from([]));
-    await publishArtifact(service, { tarball, record: { ...record, tarballName: 'charon.tar', pushedReference } });
+    await upload(service, { tarball, record: { ...record, tarballName: 'charon.tar', pushedReference } });
     const outcome = await publish();
     expect(outcome.log).not.toContain('::error');
     expect(front.seen.filter(({ path }) => path.includes('mount='))).toEqual([]);

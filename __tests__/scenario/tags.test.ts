@@ -74,7 +74,7 @@ describe('tags', () => {
     const all = ['charon:local', ...['main-6113728', 'latest', 'sha-6113728'].map((tag) => `${lowered}:${tag}`)];
     expect(outcome.outputs['image']).toBe('charon:local');
     expect(await recordedReferences()).toEqual(all);
-    const manifest = (await tarFile(tarball, 'manifest.json')).toString();
+    const manifest = await tarFile(tarball, 'manifest.json');
     expect(parseArchiveManifest(manifest, 'manifest.json')[0]?.repoTags).toEqual(all);
     expect(outcome.log).toContain(`Image: ${all.join(', ')}`);
     expect(outcome.annotations.filter(({ message }) => message.includes('lower-case'))).toHaveLength(1);

@@ -1,5 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import { parseCtrCheck, parseCtrImages, parseSnapshotter } from '../../shared/docker/ctr-output.ts';
+import {
+  parseCtrCheck,
+  parseCtrConfigDigest,
+  parseCtrImages,
+  parseSnapshotter,
+} from '../../shared/docker/ctr-output.ts';
 import { formatDestination, parseDestination } from '../../shared/image/destination.ts';
 
 const [one, other] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`];
@@ -30,6 +35,20 @@ test.each<[string, boolean]>([
   expect(
     parseCtrCheck(`REF TYPE DIGEST STATUS SIZE UNPACKED\na:1 ${manifest} ${one} ${status}\n${whole}\n`, 'a:1'),
   ).toBe(isWhole);
+});
+
+test.each<[string, string | undefined]>([
+  [
+    `containerd.io/distribution.source.x=y,containerd.io/gc.ref.content.config=${other},containerd.io/gc.ref.content.l.0=${one}`,
+    other,
+  ],
+  [`containerd.io/gc.ref.content.0=${other}`, undefined],
+  ['containerd.io/gc.ref.content.config=sha256:1', undefined],
+  ['-', undefined],
+])('the config that containerd has found in a manifest, by its labels: %s', (labels, expected) => {
+  const others = `${other}\t1kB\t2 seconds\tcontainerd.io/gc.ref.content.config=${one}\n`;
+  const text = `DIGEST\tSIZE\tAGE\tLABELS\n${others}${one}\t500B\t2 seconds\t${labels}\n`;
+  expect(parseCtrConfigDigest(text, `sha256:${'1'.repeat(64)}`)).toBe(expected);
 });
 
 describe('the snapshotter of Kubernetes’ images', () => {

@@ -38,8 +38,8 @@ function contentsOf({ blobs, configDigest, manifestDigest }: FixtureImage): Imag
     blobs.get(configDigest),
     blobs.get(manifestDigest),
   ];
-  const { layers } = parseManifest(manifestBytes.toString(), 'manifest');
-  const config = parseConfig(configBytes.toString(), 'config');
+  const { layers } = parseManifest(manifestBytes, 'manifest');
+  const config = parseConfig(configBytes, 'config');
   return {
     configDigest,
     configBytes,

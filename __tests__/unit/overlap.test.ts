@@ -191,7 +191,7 @@ describe('the layers of an artifact, one by one', () => {
     const { image: offered, unpacked } = await offer({ record, content });
     expect(unpacked.size).toBe(2);
     const { blobs, manifestDigest } = offered;
-    const manifest = parseManifest((await bytesOf(blobs.get(manifestDigest) ?? missing())).toString(), 'manifest');
+    const manifest = parseManifest(await bytesOf(blobs.get(manifestDigest) ?? missing()), 'manifest');
     expect(manifest.config.digest).toBe(image.configDigest);
     expect(manifest.layers.map(({ digest }) => digest)).toEqual(image.diffIds);
     for (const { digest, size, mediaType } of [...manifest.layers, manifest.config]) {

@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { extract } from 'tar-stream';
 import { json, makeImage, podmanTarball, savedTarball, tar, writeLayout } from '../fixtures/image.ts';
+import { type Rewriting, rewritten } from '../fixtures/lying-artifact.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
@@ -119,6 +120,22 @@ describe('writing', () => {
     });
   });
 
+  test.each<[string, Rewriting]>([
+    ['two configs', { manifest: (text) => text.replace('"layers":', '"Config":{},"layers":') }],
+    ['two sets of labels', { config: (text) => text.replace('"Labels":', '"labels":{},"Labels":') }],
+    ['a layer elsewhere', { manifest: (text) => text.replace('"digest"', '"urls":["http://x"],"digest"') }],
+    ['a layer that is none', { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') }],
+  ])('an image with %s isn’t handed over, of a build or of docker save (B.11)', async (what, change) => {
+    const image = rewritten(makeImage({ labels: { a: 'b' } }), change);
+    const layout = join(directory, `built with ${what}`);
+    await writeLayout(image, layout);
+    await expect(readOciLayout(layout, platform)).rejects.toMatchObject({ code: 'tarball-invalid' });
+    const saved = join(directory, `saved with ${what}`);
+    await writeOciLayout(Readable.from([savedTarball(image, ['a:1'])]), saved, { format: 'gzip', level: undefined });
+    await expect(readOciLayout(saved, platform)).rejects.toMatchObject({ code: 'tarball-invalid' });
+    await expect(inspect(savedTarball(image, ['a:1']))).rejects.toMatchObject({ code: 'tarball-invalid' });
+  });
+
   test('layers that lack one of the image make no tarball', async () => {
     const layout = join(directory, 'lacking');
     await writeLayout(makeImage(), layout);
@@ -157,7 +174,7 @@ describe('reading', () => {
       const contents = await readOciLayout(layout, platform, replaced);
       expect(contents.configDigest).toBe(image.configDigest);
       expect(contents.manifestDigest).toBe(digestOf(contents.manifestBytes));
-      const manifest = parseManifest(contents.manifestBytes.toString(), 'the manifest');
+      const manifest = parseManifest(contents.manifestBytes, 'the manifest');
       expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual(
         image.diffIds.map(() => `application/vnd.oci.image.layer.v1.tar+${format}`),
       );

@@ -71,6 +71,23 @@ describe('the image ID', () => {
     expect(differences(expected, { ...found, imageId }, store)).toEqual([expect.stringContaining(imageId)]);
   });
 
+  test.each(['classic', 'containerd'] as const)(
+    '%s: a config that the engine reads in another way is found out (B.11)',
+    (store) => {
+      const imageId = store === 'classic' ? expected.configDigest : expected.manifestDigest;
+      const own: Identity = { ...expected, config: { Env: ['A=1'], Labels: { a: 'b' } } };
+      const image: InspectedImage = { ...found, imageId: imageId ?? '', config: own.config };
+      expect(differences(own, image, store)).toEqual([]);
+      expect(differences(own, { ...image, config: { Env: ['A=1'], Labels: { a: 'c' } } }, store)).toEqual([
+        'Labels {"a":"c"} instead of {"a":"b"}',
+      ]);
+      expect(differences(own, { ...image, config: {} }, store)).toHaveLength(2);
+      expect(differences(own, { ...image, configDigest: digestOf('other') }, store)).toEqual([
+        `config digest ${digestOf('other')} instead of ${digestOf('config')}`,
+      ]);
+    },
+  );
+
   describe('where a containerd store makes the manifest, all that containers are made of counts', () => {
     const config = { Env: ['A=1'], Cmd: ['sh'], Labels: { a: 'b' }, Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } };
     const identity: Identity = { ...expected, manifestDigest: undefined, created: '2026-01-02T03:04:05Z', config };
@@ -88,6 +105,10 @@ describe('the image ID', () => {
         { config: { ...config, User: '', ExposedPorts: null, Volumes: {} } },
       ],
       [
+        'members that Docker 28 tells no more, and ports as Docker 29 writes them',
+        { config: { ...config, Hostname: 'x', Image: 'y', ExposedPorts: null } },
+      ],
+      [
         'members in another order',
         { config: { Healthcheck: { Interval: 5, Test: ['CMD', 'x'] }, Labels: { a: 'b' }, Cmd: ['sh'], Env: ['A=1'] } },
       ],
@@ -95,9 +116,22 @@ describe('the image ID', () => {
       expect(differences(identity, { ...image, ...change }, 'containerd')).toEqual([]);
     });
 
+    test('ports and folders are sets, written in more than one way', () => {
+      const of = (ExposedPorts: object, Volumes: object): Identity & InspectedImage => ({
+        ...{ ...identity, ...image },
+        config: { ExposedPorts, Volumes },
+      });
+      const one = of({ '80': {}, '53/UDP': {} }, { '/a': {}, '/b': {} });
+      expect(differences(one, of({ '53/udp': {}, '80/tcp': {} }, { '/b': null, '/a': {} }), 'containerd')).toEqual([]);
+      expect(differences(one, of({ '53/udp': {} }, { '/b': {}, '/a': {} }), 'containerd')).toHaveLength(1);
+    });
+
     test.each<[string, Partial<InspectedImage>]>([
       ['Env', { config: { ...config, Env: ['A=2'] } }],
       ['Cmd', { config: { ...config, Cmd: null } }],
+      ['ExposedPorts', { config: { ...config, ExposedPorts: { '80/tcp': {} } } }],
+      ['Volumes', { config: { ...config, Volumes: { '/data': {} } } }],
+      ['StopSignal', { config: { ...config, StopSignal: 'SIGKILL' } }],
       ['User', { config: { ...config, User: 'root' } }],
       ['Healthcheck', { config: { ...config, Healthcheck: { Test: ['CMD', 'y'], Interval: 5 } } }],
       ['created', { created: '2026-01-02T03:04:06Z' }],

@@ -4,7 +4,8 @@ import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
 import type { ImageStore } from '../../shared/docker/output.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
-import type { RecordLayer } from '../../shared/image/record.ts';
+import { corruptLayer, type RecordLayer } from '../../shared/image/record.ts';
+import { layerChunks } from '../../shared/tar/layer-form.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 import type { OfferedBlob, OfferedImage } from './loopback-registry.ts';
 
@@ -82,7 +83,7 @@ function layerBlobs(
     const { digest, size, mediaType } = offeredAs(layer, plain);
     const bytes = (): LentChunks => {
       const { offset = 0 } = layer;
-      const stored = read(offset, offset + layer.size, watch.onBytes);
+      const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
       return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
     };
     const chunks = (): LentChunks => {
@@ -99,6 +100,14 @@ function offeredAs(
 ): Pick<RecordLayer, 'digest' | 'size' | 'mediaType'> {
   const unpacked = plain.get(layer.digest);
   return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
+}
+
+/**
+ * Returns a layer's bytes unchanged.
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+export function layerBytes({ digest, mediaType }: RecordLayer, chunks: LentChunks): LentChunks {
+  return layerChunks(chunks, mediaType, (what) => corruptLayer(digest, what));
 }
 
 function smallBlob(bytes: Buffer, mediaType: string): OfferedBlob {

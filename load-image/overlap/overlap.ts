@@ -10,7 +10,7 @@ import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 import { loopbackRegistry } from './loopback-registry.ts';
-import { offerImage, type RangedImage } from './offer.ts';
+import { layerBytes, offerImage, type RangedImage } from './offer.ts';
 
 // The overlapped load. `docker load` takes a whole tarball first, and unpacks it then: downloading and unpacking come one after the
 // other, and layers that the engine has are moved all the same. `docker pull` does better: it asks for the layers that the engine
@@ -108,9 +108,10 @@ async function* completing(
   name: string,
   onBytes: (bytes: number) => void,
 ): AsyncGenerator<LentChunk> {
-  for (const { digest, size, offset = 0 } of layers) {
+  for (const layer of layers) {
+    const { digest, size, offset = 0 } = layer;
     yield tarHeader(blobName(digest), size);
-    yield* read(offset, offset + size, onBytes);
+    yield* layerBytes(layer, read(offset, offset + size, onBytes));
     yield Buffer.alloc(tarPadding(size));
   }
   const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);

@@ -6,7 +6,7 @@ import { parseConfig, parseManifest } from '../image/manifest.ts';
 import { platformOf } from '../image/platform.ts';
 import { canonicalReference, parseReference } from '../image/reference.ts';
 import { type CliOutput, type DockerCli, failedCommand } from './cli.ts';
-import { type CtrImage, parseCtrCheck, parseCtrImages } from './ctr-output.ts';
+import { type CtrImage, parseCtrCheck, parseCtrConfigDigest, parseCtrImages } from './ctr-output.ts';
 import { type Engine, feedCommand, saveFrom } from './engine.ts';
 import type { EngineInfo, InspectedImage } from './output.ts';
 
@@ -26,8 +26,13 @@ export interface CtrCommand {
   readonly snapshotter: string | undefined;
 }
 
-/** @param blobs what has been read already: under a digest, there is but one content */
-export function containerdNode(command: CtrCommand, blobs = new Map<Digest, string>()): Engine {
+/** Cached answers: the content under a digest never changes, nor does containerd's reading of it. */
+class KnownContent {
+  readonly blobs = new Map<Digest, Buffer>();
+  readonly configs = new Map<Digest, Digest>();
+}
+
+export function containerdNode(command: CtrCommand, known = new KnownContent()): Engine {
   const { cli, before, snapshotter } = command;
   const ask = (...args: readonly string[]): Promise<CliOutput> => cli.query([...before(false), ...args]);
   const must = async (code: 'load-failed' | 'image-missing', ...args: readonly string[]): Promise<string> => {
@@ -37,12 +42,7 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, stri
   };
   const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
     parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
-  const blob = async (digest: Digest): Promise<string> => {
-    const content = blobs.get(digest) ?? (await must('image-missing', 'content', 'get', digest));
-    if (digestOf(content) !== digest) throw otherBytes(digest);
-    blobs.set(digest, content);
-    return content;
-  };
+  const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
   const untag = async (reference: string): Promise<void> => {
     // Of what isn't there it only says so.
     const args = [...before(false), 'images', 'rm', containerdName(reference)];
@@ -53,7 +53,7 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, stri
   return {
     program: 'ctr',
     get forCleanUp() {
-      return containerdNode({ ...command, cli: cli.forCleanUp }, blobs);
+      return containerdNode({ ...command, cli: cli.forCleanUp }, known);
     },
     nameOf: containerdName,
     info: () => nodeInfo(command),
@@ -63,7 +63,7 @@ export function containerdNode(command: CtrCommand, blobs = new Map<Digest, stri
       // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
       const output = await ask(...args);
       const [found] = parseCtrImages(output.stdout);
-      if (found !== undefined) return inspected(found, blob, parseCtrCheck(output.stdout, found.name));
+      if (found !== undefined) return inspected(found, content, parseCtrCheck(output.stdout, found.name));
       if (output.exitCode === 0) return undefined;
       throw failedCommand(cli, 'image-missing', [...before(false), ...args], output);
     },
@@ -115,9 +115,34 @@ function ctrInfo(architecture: string): EngineInfo {
   };
 }
 
+interface Content {
+  readonly blob: (digest: Digest) => Promise<Buffer>;
+  /** The config digest in containerd's own reading of a manifest. */
+  readonly configDigest: (manifest: Digest) => Promise<Digest | undefined>;
+}
+
+/** @param ask runs `ctr content` and returns its output */
+function contentOf(ask: (...args: readonly string[]) => Promise<string>, known: KnownContent): Content {
+  return {
+    blob: async (digest) => {
+      // The digest proves that decoding to text lost no byte.
+      const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
+      if (digestOf(content) !== digest) throw otherBytes(digest);
+      known.blobs.set(digest, content);
+      return content;
+    },
+    configDigest: async (manifest) => {
+      const found =
+        known.configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
+      if (found !== undefined) known.configs.set(manifest, found);
+      return found;
+    },
+  };
+}
+
 async function inspected(
   { name, target }: CtrImage,
-  blob: (digest: Digest) => Promise<string>,
+  { blob, configDigest }: Content,
   isWhole: boolean,
 ): Promise<InspectedImage> {
   const common = { imageId: target, repoTags: [name], size: 0, isWhole };
@@ -127,7 +152,8 @@ async function inspected(
       await blob(manifest.config.digest),
       `config ${manifest.config.digest}`,
     );
-    return { ...common, platform, diffIds, labels, config, ...(created === undefined ? {} : { created }) };
+    const read = { platform, diffIds, labels, config, configDigest: await configDigest(target) };
+    return { ...common, ...read, ...(created === undefined ? {} : { created }) };
   } catch (error) {
     // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;

@@ -23,6 +23,17 @@ export function parseCtrCheck(text: string, name: string): boolean {
 }
 
 /**
+ * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
+ * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined when there is no such label
+ */
+export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | undefined {
+  const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
+  const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
+  return isDigest(digest) ? digest : undefined;
+}
+
+/**
  * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
  * containerd 1 or 2. Undefined where it doesn't tell.
  */

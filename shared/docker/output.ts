@@ -29,6 +29,8 @@ export interface InspectedImage {
   /** Inspect's `Config`: what containers are made of. */
   readonly config: JsonObject;
   readonly created?: string;
+  /** The config digest in the engine's own reading of the manifest; undefined when the engine doesn't return it. */
+  readonly configDigest?: Digest | undefined;
   /** Whether the engine has all of it, in the form that its manifest names; undefined when nobody can tell. */
   readonly isWhole?: boolean | undefined;
 }

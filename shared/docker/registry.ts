@@ -1,11 +1,10 @@
 import { messageOf, RegistryFailure } from '../base/errors.ts';
-import { isObject, parseJson } from '../base/json.ts';
 import { retry } from '../base/retry.ts';
 import { formatDuration } from '../base/text.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
 import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
-import { isAttestation, isIndex, parseIndex, parseManifest } from '../image/manifest.ts';
+import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
 
@@ -114,9 +113,7 @@ async function run(cli: DockerCli, work: string, args: readonly string[]): Promi
 async function configDigest(cli: DockerCli, reference: PinnedReference, platform: Platform): Promise<Digest> {
   const name = formatReference(reference);
   const manifest = await rawManifest(cli, reference);
-  const content = parseJson(manifest);
-  // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-  if (!isObject(content) || content['manifests'] === undefined) return parseManifest(manifest, name).config.digest;
+  if (!isIndexDocument(manifest, name)) return parseManifest(manifest, name).config.digest;
   const found = parseIndex(manifest, name).find(
     (entry) => !isAttestation(entry) && entry.platform !== undefined && samePlatform(entry.platform, platform),
   );
@@ -126,9 +123,11 @@ async function configDigest(cli: DockerCli, reference: PinnedReference, platform
   return parseManifest(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 
-async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<string> {
+async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<Buffer> {
   const name = formatReference(reference);
   const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-  if (digestOf(output.stdout) === reference.digest) return output.stdout;
+  // The digest proves that decoding to text lost no byte.
+  const bytes = Buffer.from(output.stdout);
+  if (digestOf(bytes) === reference.digest) return bytes;
   throw new RegistryFailure('Reading', [name], 'the manifest that came has another digest');
 }

@@ -1,18 +1,20 @@
 import { HandoverError } from '../base/errors.ts';
 import {
+  arrayOf,
   isByteCount,
   isObject,
   type JsonObject,
   objectsOf,
-  parseJson,
   stringMapOf,
   stringOr,
   stringsOf,
 } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
+import { readStrictJson, type Shape } from '../base/strict-json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from './digest.ts';
 import { formatPlatform, type Platform, platformOf } from './platform.ts';
+import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
@@ -28,9 +30,9 @@ export function layerMediaType(format: LayerFormat): string {
 export const mediaTypes = {
   index: 'application/vnd.oci.image.index.v1+json',
   manifest: 'application/vnd.oci.image.manifest.v1+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   config: 'application/vnd.oci.image.config.v1+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
-  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 } as const;
 
@@ -44,6 +46,8 @@ export interface Descriptor {
 }
 
 export interface Manifest {
+  /** Empty when it isn't set. */
+  readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
 }
@@ -80,27 +84,50 @@ export function isAttestation(descriptor: Descriptor): boolean {
 }
 
 /** @throws HandoverError `tarball-invalid` */
-export function parseIndex(text: string, where: string): readonly Descriptor[] {
-  const value = parseJson(text);
-  if (!isObject(value) || !Array.isArray(value['manifests'])) throw invalid(where, 'an image index', text);
+export function parseIndex(bytes: Uint8Array, where: string): readonly Descriptor[] {
+  const value = document(bytes, manifestShape, where, 'an image index');
+  requireKind(value, where, ['', mediaTypes.index, mediaTypes.dockerIndex], ['config', 'layers', 'fsLayers']);
+  if (!Array.isArray(value['manifests'])) throw invalid(where, 'an image index', bytes);
   return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 
-/** @throws HandoverError `tarball-invalid` */
-export function parseManifest(text: string, where: string): Manifest {
-  const value = parseJson(text);
+/**
+ * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
+ * @throws HandoverError `tarball-invalid`
+ */
+export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
+  return document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
+}
+
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+export function parseManifest(bytes: Uint8Array, where: string): Manifest {
+  const value = document(bytes, manifestShape, where, 'an image manifest');
+  requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
   // BuildKit writes `null` for an image without layers.
-  const listsLayers = isObject(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-  if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', text);
+  const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
+  if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
   return {
+    mediaType: stringOr(value['mediaType'], ''),
     config: parseDescriptor(value['config'], where),
     layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
   };
 }
 
+/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+function requireKind(value: JsonObject, where: string, types: readonly string[], foreign: readonly string[]): void {
+  const mediaType = stringOr(value['mediaType'], '');
+  if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
+  const member = foreign.find((name) => value[name] !== undefined);
+  if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
+}
+
 function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
   if (layers.length <= limits.layers) return layers;
-  throw invalid(where, `a manifest of at most ${String(limits.layers)} layers`, `${String(layers.length)} layers`);
+  throw invalid(
+    where,
+    `a manifest of at most ${String(limits.layers)} layers`,
+    Buffer.from(`${String(layers.length)} layers`),
+  );
 }
 
 /**
@@ -117,17 +144,20 @@ export function requireConfigSize(size: number): void {
 }
 
 /** @throws HandoverError `tarball-invalid` */
-export function parseConfig(text: string, where: string): ImageConfig {
-  const value = parseJson(text);
-  const rootfs = isObject(value) ? value['rootfs'] : undefined;
-  if (!isObject(value) || !isObject(rootfs)) throw invalid(where, 'an image config', text);
-  const diffIds = stringsOf(rootfs['diff_ids']).filter(isDigest);
-  const os = stringOr(value['os'], 'linux');
-  const architecture = stringOr(value['architecture'], '');
+export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
+  const value = document(bytes, configShape, where, 'an image config');
+  const { rootfs } = value;
+  if (!isObject(rootfs)) throw invalid(where, 'an image config', bytes);
+  const diffIds = stringsOf(rootfs['diff_ids']);
+  if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
   const created = stringOr(value['created'], undefined);
   const config = isObject(value['config']) ? value['config'] : {};
   return {
-    platform: platformOf(os, architecture, stringOr(value['variant'], undefined)),
+    platform: platformOf(
+      stringOr(value['os'], '') || 'linux',
+      stringOr(value['architecture'], ''),
+      stringOr(value['variant'], undefined),
+    ),
     diffIds,
     labels: stringMapOf(config['Labels']),
     config,
@@ -135,13 +165,15 @@ export function parseConfig(text: string, where: string): ImageConfig {
   };
 }
 
-/** @throws HandoverError `tarball-invalid` */
-export function parseArchiveManifest(text: string, where: string): readonly ArchiveImage[] {
-  const value = parseJson(text);
-  if (!Array.isArray(value)) throw invalid(where, 'a list of images', text);
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly ArchiveImage[] {
+  const value = strict(bytes, archiveShape, where, 'a list of images');
+  if (!Array.isArray(value)) throw invalid(where, 'a list of images', bytes);
   return objectsOf(value).map((image) => {
     const config = image['Config'];
-    if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', text);
+    if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', bytes);
+    const sources = isObject(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+    for (const source of objectsOf(sources)) requireHere(source, where);
     return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
   });
 }
@@ -185,7 +217,12 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
   const mediaType = stringOr(value['mediaType'], '');
   const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
-  if (!isDescriptor) throw invalid(where, 'a descriptor', JSON.stringify(value));
+  if (!isDescriptor) throw ambiguous(where, `has an invalid descriptor: ${quoteForeign(JSON.stringify(value), 120)}`);
+  requireHere(value, where);
+  // containerd uses embedded data instead of the blob (core/content/helpers.go).
+  const data = stringOr(value['data'], '');
+  if (data !== '' && digestOf(Buffer.from(data, 'base64')) !== digest)
+    throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
   const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
   return {
     mediaType,
@@ -197,22 +234,62 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
 }
 
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-export function isMediaType(text: string): boolean {
+function isMediaType(text: string): boolean {
   return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 
 function parseDescriptorPlatform(value: JsonObject): Platform | undefined {
-  const { os, architecture } = value;
-  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
+  const [os, architecture] = [stringOr(value['os'], ''), stringOr(value['architecture'], '')];
+  if (os === '' || architecture === '') return undefined;
   return platformOf(os, architecture, stringOr(value['variant'], undefined));
 }
 
-function invalid(where: string, expected: string, text: string): HandoverError {
+const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
+
+/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+function requireHere({ urls, digest, mediaType }: JsonObject, where: string): void {
+  const [url] = arrayOf(urls);
+  const type = stringOr(mediaType, '');
+  if (url === undefined && !foreignLayer.test(type)) return;
+  const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${stringOr(url, '')}`;
+  throw new HandoverError(
+    'tarball-invalid',
+    `${where} names content that isn't part of the image: ${quoteForeign(stringOr(digest, ''), 80)} ${quoteForeign(why, 200)}.`,
+    'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.',
+  );
+}
+
+function document(bytes: Uint8Array, shape: Shape, where: string, expected: string): JsonObject {
+  const value = strict(bytes, shape, where, expected);
+  if (!isObject(value)) throw invalid(where, expected, bytes);
+  return value;
+}
+
+function strict(bytes: Uint8Array, shape: Shape, where: string, expected: string): unknown {
+  const read = readStrictJson(bytes, shape);
+  if ('value' in read) return read.value;
+  throw ambiguous(where, `is not ${expected} that every engine reads in the same way: it ${read.why}`, bytes);
+}
+
+/** @param what the end of a sentence whose subject is the document */
+function ambiguous(where: string, what: string, bytes?: Uint8Array): HandoverError {
   return new HandoverError(
     'tarball-invalid',
-    `${where} is not ${expected}: "${quoteForeign(text, 120)}".`,
+    `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`,
+    'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.',
+  );
+}
+
+function invalid(where: string, expected: string, bytes: Uint8Array): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `${where} is not ${expected}: "${startOf(bytes)}".`,
     'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.',
   );
+}
+
+function startOf(bytes: Uint8Array): string {
+  return quoteForeign(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 
 /** One image for one platform, as its blobs describe it. */

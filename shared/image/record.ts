@@ -59,6 +59,15 @@ export function corrupt(why: string, cause?: unknown): HandoverError {
   );
 }
 
+/** @param what the end of a sentence whose subject is the layer */
+export function corruptLayer(digest: Digest, what: string): HandoverError {
+  return new HandoverError(
+    'artifact-corrupt',
+    `The layer ${digest} in the artifact ${what}.`,
+    'Run the job that exports the image again.',
+  );
+}
+
 export interface RecordLayer {
   readonly digest: Digest;
   /** Bytes in the tarball. */

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
@@ -15,6 +15,7 @@ import {
   requireConfigSize,
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
+import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
 
 /** A layer that lies in a layout under another digest than the layout's manifest says: we have compressed it. */
 export interface ReplacedLayer {
@@ -39,15 +40,15 @@ export async function readOciLayout(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
-  const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
+  const index = await readFile(join(layout, 'index.json')).catch((error: unknown) => {
     throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
-  const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+  const descriptor = await findManifest(layout, parseIndex(index, 'index.json'), platform);
   const manifestBytes = await readJsonBlob(layout, descriptor);
-  const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+  const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
   const configBytes = await readJsonBlob(layout, manifest.config);
-  const config = parseConfig(configBytes.toString(), `config ${manifest.config.digest}`);
+  const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
   if (!samePlatform(config.platform, platform)) {
     throw new HandoverError(
       'platform-mismatch',
@@ -56,7 +57,7 @@ export async function readOciLayout(
     );
   }
   const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-  await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+  await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
   const unchanged = {
     configDigest: manifest.config.digest,
     configBytes,
@@ -86,7 +87,7 @@ async function findManifest(
   }
   if (!isIndex(found)) return found;
   const bytes = await readJsonBlob(layout, found);
-  return findManifest(layout, parseIndex(bytes.toString(), `index ${found.digest}`), platform);
+  return findManifest(layout, parseIndex(bytes, `index ${found.digest}`), platform);
 }
 
 async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
@@ -95,6 +96,14 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
   const actual = digestOf(bytes);
   if (actual !== descriptor.digest) throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
   return bytes;
+}
+
+async function requireLayer(layout: string, layer: Descriptor): Promise<void> {
+  await requireBlob(layout, layer);
+  await using file = await open(blobPath(layout, layer.digest));
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
+  const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
+  if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
 }
 
 async function requireBlob(layout: string, descriptor: Descriptor): Promise<void> {

@@ -31,7 +31,7 @@ export async function writeOciLayout(
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
   const replaced = new Map<Digest, ReplacedLayer>();
   const seen = { index: false, entries: 0 };
-  let archive = '';
+  let archive: Buffer | undefined;
   const takeEntry = async (name: string, content: LentChunks): Promise<void> => {
     seen.entries += 1;
     seen.index ||= name === 'index.json';
@@ -39,12 +39,12 @@ export async function writeOciLayout(
     if (digest !== undefined) {
       const layer = await writeBlob(content, layout, digest, compression);
       if (layer !== undefined) replaced.set(digest, layer);
-    } else if (name === archiveManifest) archive = (await copiedBytes(content)).toString();
+    } else if (name === archiveManifest) archive = await copiedBytes(content);
     else if (top.test(name)) await writeFile(join(layout, name), await copiedBytes(content));
   };
   for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
   if (seen.index) return replaced;
-  if (await writeIndexOf(archive, layout, replaced)) return new Map();
+  if (archive !== undefined && (await writeIndexOf(archive, layout, replaced))) return new Map();
   throw new HandoverError(
     'tarball-invalid',
     `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
@@ -54,11 +54,11 @@ export async function writeOciLayout(
 
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
 async function writeIndexOf(
-  archive: string,
+  archive: Buffer,
   layout: string,
   replaced: ReadonlyMap<Digest, ReplacedLayer>,
 ): Promise<boolean> {
-  const [image] = archive === '' ? [] : parseArchiveManifest(archive, archiveManifest);
+  const [image] = parseArchiveManifest(archive, archiveManifest);
   const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap(
     (name) => parseDigest(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? [],
   );

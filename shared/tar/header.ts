@@ -26,9 +26,9 @@ export function tarHeader(name: string, size: number): Buffer {
   return block;
 }
 
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 export function looksLikeTar(head: Buffer): boolean {
-  return head.toString('latin1', 257, 262) === 'ustar';
+  return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
 
 /** What a header says of its entry. */
@@ -108,7 +108,7 @@ function writeChecksum(block: Buffer): void {
   block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
 export function looksLikeJson(head: Buffer): boolean {
-  return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+  return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
 }

@@ -1,5 +1,6 @@
 import { limits } from '../base/limits.ts';
 import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 import { blobName, type Digest } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -17,6 +18,7 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../image/platform.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
+import { wrongForm } from './layer-form.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest, as it stands in a tarball. */
@@ -58,8 +60,8 @@ export interface TarballImages {
  *   that isn't compressed has another digest than the config says
  */
 export function imagesIn(seen: SeenTarball): TarballImages {
-  const archive = textOf(seen.find('manifest.json'));
-  const index = textOf(seen.find('index.json'));
+  const archive = seen.find('manifest.json')?.bytes;
+  const index = seen.find('index.json')?.bytes;
   const manifests = index === undefined ? [] : manifestsIn(index, seen);
   if (archive !== undefined) {
     const images = parseArchiveManifest(archive, 'manifest.json');
@@ -76,10 +78,6 @@ export function imagesIn(seen: SeenTarball): TarballImages {
       : "The tarball's index.json names no image that is in the tarball.",
     'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.',
   );
-}
-
-function textOf(entry: SeenEntry | undefined): string | undefined {
-  return entry?.bytes?.toString();
 }
 
 /** A manifest that an index names, at whatever depth. */
@@ -99,17 +97,17 @@ type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 // An index may stand in an index; more than a few levels are a mistake.
 
 /** The manifests of images in an index, each once, with all the references that they stand under. */
-function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedManifest[] {
+function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
-  const visit = (text: string, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
-    for (const descriptor of parseIndex(text, where)) {
+  const visit = (json: Buffer, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
+    for (const descriptor of parseIndex(json, where)) {
       if (isAttestation(descriptor)) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0 } = seen.blob(digest) ?? {};
       if (isIndex(descriptor)) {
         if (bytes === undefined || around.length >= limits.indexDepth) continue;
-        visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
+        visit(bytes, `index ${digest}`, [...around, digest], references);
         continue;
       }
       const before = found.get(digest);
@@ -122,17 +120,17 @@ function manifestsIn(indexText: string, seen: SeenTarball): readonly IndexedMani
       });
     }
   };
-  visit(indexText, 'index.json', [], []);
+  visit(index, 'index.json', [], []);
   return [...found.values()];
 }
 
 function isThere(found: IndexedManifest): found is PresentManifest {
-  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes.toString(), where(found)).config);
+  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes, where(found)).config);
 }
 
 // Of several platforms, one may be there without its layers.
 function isWhole(bytes: Buffer, seen: SeenTarball): boolean {
-  const { config, layers } = parseManifest(bytes.toString(), 'a manifest');
+  const { config, layers } = parseManifest(bytes, 'a manifest');
   return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
 }
 
@@ -154,7 +152,7 @@ function namesOf({ annotations }: Descriptor): readonly Reference[] {
 
 function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
   const manifest = manifestOf(found);
-  const { config } = parseManifest(found.bytes.toString(), where(found));
+  const { config } = parseManifest(found.bytes, where(found));
   const image = {
     references: found.references,
     ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
@@ -164,6 +162,7 @@ function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
       requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest),
     ),
   };
+  requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
 }
@@ -175,7 +174,7 @@ function manifestOf({ descriptor, bytes, offset }: PresentManifest): TarballMani
     bytes,
     offset,
     mediaType: mediaType || mediaTypes.manifest,
-    layers: parseManifest(bytes.toString(), `manifest ${digest}`).layers,
+    layers: parseManifest(bytes, `manifest ${digest}`).layers,
   };
 }
 
@@ -188,7 +187,7 @@ function archiveImage(
   const entry = requireConfig(seen.find(config), by, config);
   const own = manifests
     .filter(isThere)
-    .filter((found) => parseManifest(found.bytes.toString(), where(found)).config.digest === entry.configDigest);
+    .filter((found) => parseManifest(found.bytes, where(found)).config.digest === entry.configDigest);
   const [first] = own;
   const image = {
     references: repoTags.map(parseReference),
@@ -198,6 +197,7 @@ function archiveImage(
     manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
     layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
   };
+  requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
 }
@@ -209,7 +209,7 @@ function requireConfig(
 ): Pick<TarballImage, 'configDigest' | 'configBytes' | 'configOffset' | 'config'> {
   const { digest, size, offset, bytes } = requireEntry(entry, by, name);
   requireConfigSize(size);
-  const config = parseConfig(bytes?.toString() ?? '', name);
+  const config = parseConfig(bytes ?? Buffer.alloc(0), name);
   return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 
@@ -219,6 +219,30 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
     'tarball-invalid',
     `${by} names ${name}, which is not in the tarball.`,
     'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
+  );
+}
+
+/** Checks the first bytes and the size of each layer against the manifest. */
+function requireLayers({ manifest, layers }: Pick<TarballImage, 'manifest' | 'layers'>, seen: SeenTarball): void {
+  const described = manifest?.layers.map(({ mediaType, digest, size }) => ({
+    mediaType,
+    size,
+    entry: seen.blob(digest),
+  }));
+  const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
+  for (const { mediaType, size, entry } of [...own, ...(described ?? [])]) {
+    if (entry === undefined) continue;
+    const wrong = wrongForm(mediaType, entry.packing);
+    if (wrong !== undefined || size !== entry.size)
+      throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+  }
+}
+
+function falseLayer(path: string, what: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
+    'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
   );
 }
 

@@ -13,9 +13,10 @@ import {
 } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
 import { looksLikeJson } from './header.ts';
-import { decompress, type Packing, packingOf } from './compression.ts';
+import { decompress, type Packing } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
 import { tarBlock } from './header.ts';
+import { layerPackingOf } from './layer-form.ts';
 
 /** An entry on its way: a layer, or something as large as one. */
 export interface PassingEntry {
@@ -42,7 +43,8 @@ export interface SeenEntry {
   readonly size: number;
   /** Where its content begins in the tarball, in bytes. */
   readonly offset: number;
-  readonly packing: Packing;
+  /** Undefined when it can't be a layer. */
+  readonly packing: Packing | undefined;
   /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
   readonly bytes?: Buffer;
 }
@@ -120,7 +122,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     if (!isFile) continue;
     const told = digestIn(path);
     const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
-    const packing = packingOf(head);
+    const packing = layerPackingOf(head);
     if (seen.keeps(size, head)) {
       const bytes = await copiedBytes(all);
       const digest = requireTold(told, digestOf(bytes));
@@ -131,7 +133,8 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const passing = hashed(all, hash);
     const isRepeated = told !== undefined && seen.blob(told) !== undefined;
     const out = told === undefined ? seen.nextName() : blobName(told);
-    if (!isRepeated) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    // Other files are not passed on: one could be a config that another document names.
+    if (!isRepeated && packing !== undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
     seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });

@@ -239,6 +239,8 @@ function loadOne(image: ArchiveImage, files: ReadonlyMap<string, Buffer>): boole
     diffIds: config.rootfs.diff_ids,
     architecture: config.architecture,
     labels: config.config?.Labels ?? {},
+    config: config.config ?? {},
+    created: config.created ?? '',
   };
   setImages((others) => {
     const rest = others.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
@@ -333,7 +335,8 @@ function inspect(name: string): void {
     Os: 'linux',
     Architecture: image.architecture,
     RootFS: { Type: 'layers', Layers: image.diffIds },
-    Config: { Labels: image.labels },
+    Config: image.config ?? { Labels: image.labels },
+    Created: image.created ?? '2026-01-01T00:00:00Z',
     Size: 1,
   };
   process.stdout.write(`${JSON.stringify(isPodman ? [answer] : answer)}\n`);

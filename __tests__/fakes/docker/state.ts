@@ -7,6 +7,10 @@ export interface FakeImage {
   readonly diffIds: readonly string[];
   readonly architecture: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Inspect's Config; without it, the labels alone. */
+  readonly config?: object;
+  /** Without it, the time that makeImage writes. */
+  readonly created?: string;
   /** References by digest. */
   readonly pinned?: readonly string[];
 }
