@@ -1,6 +1,5 @@
 import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
-import { isObject, parseJson, stringOr } from '../shared/base/json.ts';
 import { limits } from '../shared/base/limits.ts';
 import { quoteForeign } from '../shared/base/text.ts';
 import { copiedBytes } from '../shared/bytes/chunks.ts';
@@ -9,8 +8,7 @@ import {
   type Descriptor,
   type ImageConfig,
   type ImageContents,
-  isMediaType,
-  mediaTypes,
+  mediaTypeOf,
   parseConfig,
   parseManifest,
 } from '../shared/image/manifest.ts';
@@ -63,12 +61,16 @@ export async function identifyByRange(
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
     .filter((one) => one !== undefined);
-  if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits.jsonBytes))
-    return undefined;
+  if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes)) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const bytesAt = await reader(read, places);
   return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+
+// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }: RecordedImage): boolean {
+  return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
 
 type BytesAt = (place: BytePlace) => Promise<Buffer>;
@@ -105,7 +107,7 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
     config,
     manifestDigest: identity.manifestDigest,
     manifestBytes,
-    manifestMediaType: typeOf(manifestBytes),
+    manifestMediaType: mediaTypeOf(manifestBytes),
     layers: manifest.layers,
   };
   return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
@@ -118,13 +120,6 @@ function parsed<T>(parse: () => T): T {
   } catch (error) {
     throw corrupt(messageOf(error), error);
   }
-}
-
-// A manifest may name its type (OCI image-spec, manifest.md).
-function typeOf(manifest: Buffer): string {
-  const value = parseJson(manifest.toString());
-  const type = isObject(value) ? stringOr(value['mediaType'], '') : '';
-  return isMediaType(type) ? type : mediaTypes.manifest;
 }
 
 /** The layers as the manifest has them, where the record tells where each of them lies. */
@@ -147,11 +142,11 @@ export function requireRecorded(
 ): void {
   const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
   requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-  if (manifestDigest !== undefined && record.manifestDigests.length > 0)
+  if (record.manifestDigests.length > 0)
     requireAgreement(
       'manifest digest',
       record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '),
-      manifestDigest,
+      manifestDigest ?? 'none',
     );
   requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
   if (!samePlatform(record.platform, platform))

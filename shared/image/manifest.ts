@@ -29,6 +29,7 @@ export const mediaTypes = {
   index: 'application/vnd.oci.image.index.v1+json',
   manifest: 'application/vnd.oci.image.manifest.v1+json',
   config: 'application/vnd.oci.image.config.v1+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 } as const;
@@ -95,6 +96,27 @@ export function parseManifest(text: string, where: string): Manifest {
     config: parseDescriptor(value['config'], where),
     layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
   };
+}
+
+/**
+ * Reads a JSON text as a manifest.
+ * @returns undefined when it is anything else
+ */
+export function manifestIn(text: string): Manifest | undefined {
+  const value = parseJson(text);
+  if (!isObject(value) || !isObject(value['config']) || value['layers'] === undefined) return undefined;
+  try {
+    return parseManifest(text, 'a manifest');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the media type that a manifest gives itself, which it may leave out (OCI image-spec, manifest.md). */
+export function mediaTypeOf(manifest: Buffer): string {
+  const value = parseJson(manifest.toString());
+  const type = isObject(value) ? stringOr(value['mediaType'], '') : '';
+  return isMediaType(type) ? type : mediaTypes.manifest;
 }
 
 function requireCount<T>(layers: readonly T[], where: string): readonly T[] {

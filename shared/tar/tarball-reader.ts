@@ -47,6 +47,12 @@ export interface SeenEntry {
   readonly bytes?: Buffer;
 }
 
+export type KeptEntry = SeenEntry & { readonly bytes: Buffer };
+
+function isKept(entry: SeenEntry): entry is KeptEntry {
+  return entry.bytes !== undefined;
+}
+
 /** What was in a tarball, by the names that its own index uses. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
@@ -76,6 +82,11 @@ export class SeenTarball {
     return packing === 'none' ? digest : this.#diffIds.get(name);
   }
 
+  /** All that was kept, in the tarball's order, each digest once. */
+  kept(): readonly KeptEntry[] {
+    return [...this.#blobs.values()].filter(isKept);
+  }
+
   /** The first names, to show. */
   names(): readonly string[] {
     return [...this.#entries.keys()].slice(0, 5);
@@ -84,7 +95,8 @@ export class SeenTarball {
   add(entry: SeenEntry): void {
     this.#links.delete(entry.path);
     this.#entries.set(entry.path, entry);
-    this.#blobs.set(entry.digest, entry);
+    // The first is the one that was given out.
+    if (!this.#blobs.has(entry.digest)) this.#blobs.set(entry.digest, entry);
     this.#jsonBytes += entry.bytes?.length ?? 0;
   }
 
@@ -129,9 +141,9 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     }
     const hash = createHash('sha256');
     const passing = hashed(all, hash);
-    const isRepeated = told !== undefined && seen.blob(told) !== undefined;
-    const out = told === undefined ? seen.nextName() : blobName(told);
-    if (!isRepeated) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    const before = told === undefined ? undefined : seen.blob(told);
+    const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
+    if (before === undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
     seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
