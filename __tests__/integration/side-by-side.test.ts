@@ -78,7 +78,10 @@ test.each(halfOf(['classic', 'containerd']))(
         env: { ...service.env({ jobId: 'integration' }), ...env },
         ...(cancel === undefined
           ? {}
-          : { signal: cancel.signal, onOutput: (text: string) => void (text.includes('Verified') && cancel.abort()) }),
+          : {
+              signal: cancel.signal,
+              onOutput: (text: string) => (text.includes('Verified') ? cancel.abort() : undefined),
+            }),
       });
     for (const [first, second] of [
       ['one', 'one'],
