@@ -36,6 +36,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
     store,
     log,
+    signal,
     timeline: times,
     producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
     tempRoot: context.tempRoot,

@@ -3,6 +3,7 @@ import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { Registry } from '../shared/docker/registry.ts';
+import { claimTags, placeOf } from '../shared/docker/tag-claims.ts';
 import { guardTags } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
@@ -61,13 +62,21 @@ export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome):
   if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
 }
 
+interface PushTools {
+  readonly engine: Engine;
+  readonly registry: Registry;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
 /** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
 export async function pushFromEngine(
-  { engine, registry, log }: { readonly engine: Engine; readonly registry: Registry; readonly log: Log },
+  { engine, registry, log, signal }: PushTools,
   image: string,
   plan: PushPlan,
 ): Promise<Digest> {
-  await using guard = guardTags(engine, log.warning);
+  const place = placeOf(await engine.info());
+  await using guard = guardTags(engine, log.warning, await claimTags([place], plan.references, { log, signal }));
   const pushAs = async (reference: TaggedReference): Promise<Digest> => {
     const name = formatReference(reference);
     await guard.tag(image, name);

@@ -100,12 +100,12 @@ async function byLayers(
 
 async function asWhole(
   { engine, log }: FeedTools,
-  { content, record, info, reference, tee, teeLayer }: FeedJob,
+  { content, record, known, info, reference, tee, teeLayer }: FeedJob,
   names: OwnNames,
   onBytes: OnBytes,
 ): Promise<ArrivedImages> {
   const { platform } = info;
-  const request = { content, record, reference, platform, repository: names.repository, tee, teeLayer };
+  const request = { content, record, known, reference, platform, repository: names.repository, tee, teeLayer };
   return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
     const tarball = wholeTarball(request, (bytes) => {
       onBytes(bytes);

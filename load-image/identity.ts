@@ -61,12 +61,16 @@ export async function identifyByRange(
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
     .filter((one) => one !== undefined);
-  if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits.jsonBytes))
-    return undefined;
+  if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes)) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const bytesAt = await reader(read, places);
   return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+
+// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }: RecordedImage): boolean {
+  return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
 
 type BytesAt = (place: BytePlace) => Promise<Buffer>;
@@ -139,11 +143,11 @@ export function requireRecorded(
 ): void {
   const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
   requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-  if (manifestDigest !== undefined && record.manifestDigests.length > 0)
+  if (record.manifestDigests.length > 0)
     requireAgreement(
       'manifest digest',
       record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '),
-      manifestDigest,
+      manifestDigest ?? 'none',
     );
   requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
   if (!samePlatform(record.platform, platform))

@@ -7,13 +7,14 @@ import { partialFile } from '../shared/bytes/partial-file.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import type { ImageNode } from '../shared/docker/image-nodes.ts';
+import { claimTags, placeOf } from '../shared/docker/tag-claims.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
 import { imagesOf } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { layoutFolder } from '../shared/layout/layout-folder.ts';
 import { type ArrivedImage, type ArrivedImages, feed, layoutImages } from './feed.ts';
 import { findHandover, type FindTools, type Handover } from './find.ts';
-import type { Identity } from './identity.ts';
+import type { Identity, KnownImage } from './identity.ts';
 import { findHere, proveAndName, requireNames } from './name.ts';
 import { sweepNames } from '../shared/docker/own-names.ts';
 import { hostInfo, loadIntoNodes } from './nodes.ts';
@@ -60,7 +61,7 @@ export async function loadHandover(
   handover: Handover,
   info: EngineInfo,
 ): Promise<LoadResult> {
-  const { engine, log, timeline } = tools;
+  const { log, timeline } = tools;
   const { content, record, known } = handover;
   const claimed = claimedImage(handover, plan.reference);
   // What is only claimed may be reason enough to load nothing; never to load it.
@@ -70,14 +71,8 @@ export async function loadHandover(
     await requireSpace(plan, content, undefined);
     return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
   }
-  const here = await alreadyHere(plan, { ...tools, info }, handover);
-  if (here !== undefined) {
-    await using guard = guardTags(engine, log.warning);
-    const result = await finish(plan, { ...tools, info }, handover, here, guard);
-    guard.keep();
-    await sweepNames(tools, result.image?.repoTags ?? []);
-    return result;
-  }
+  const here = await nameIfHere(plan, { ...tools, info }, handover);
+  if (here !== undefined) return here;
 
   await requireSpace(plan, content, info);
   return await log.chapter('Load', () =>
@@ -92,7 +87,7 @@ export async function loadHandover(
         const job = { content, record, known, info, reference, overlap, ...tees };
         await using arrival = await feed(tools, job);
         // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
-        await using guard = guardTags(engine, log.warning);
+        await using guard = await claimedGuard({ ...tools, info }, arrival.images);
         const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
         const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
         await layout?.commit(layoutImages(arrival.images));
@@ -122,23 +117,47 @@ interface PresentImages {
   readonly size: number;
 }
 
-/** The images, if this engine has all of them already. */
-async function alreadyHere(
-  plan: EachPlan,
-  { engine, log, info }: EngineTools,
-  { content, known }: Handover,
-): Promise<PresentImages | undefined> {
+/** Claims the references of images, and guards their tags. */
+async function claimedGuard(
+  { engine, log, info, signal }: EngineTools,
+  images: readonly { readonly references: readonly Reference[] }[],
+): Promise<TagGuard> {
+  const references = images.flatMap((image) => image.references);
+  return guardTags(engine, log.warning, await claimTags([placeOf(info)], references, { log, signal }));
+}
+
+/** Names the images, if this engine has all of them already. */
+async function nameIfHere(plan: EachPlan, tools: EngineTools, handover: Handover): Promise<LoadResult | undefined> {
+  const { content, known } = handover;
   if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined) return undefined;
+  const chosen = chooseRecorded(known, plan.reference);
+  // Looked at only now: another step may be about to take a reference back.
+  await using guard = await claimedGuard(tools, chosen);
+  const images = await allHere(tools, chosen);
+  if (images === undefined) return undefined;
+  for (const { name } of images) tools.log.info(`The engine has this very image already: ${name}. Nothing to load.`);
+  const present = { images, loaded: false, size: content.downloaded() ?? 0 };
+  const result = await finish(plan, tools, handover, present, guard);
+  guard.keep();
+  await sweepNames(tools, result.image?.repoTags ?? []);
+  return result;
+}
+
+async function allHere(
+  { engine, info }: EngineTools,
+  chosen: ReturnType<typeof chooseRecorded<KnownImage>>,
+): Promise<ArrivedImages | undefined> {
   const images: ArrivedImage[] = [];
-  for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
-    const name = await findHere({ engine, info }, chosen.identity, references);
+  for (const {
+    chosen: { identity },
+    references,
+  } of chosen) {
+    const name = await findHere({ engine, info }, identity, references);
     if (name === undefined) return undefined;
-    images.push({ name, identity: chosen.identity, references });
+    images.push({ name, identity, references });
   }
   const [first, ...further] = images;
-  if (first === undefined) return undefined;
-  for (const { name } of images) log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-  return { images: [first, ...further], loaded: false, size: content.downloaded() ?? 0 };
+  return first === undefined ? undefined : [first, ...further];
 }
 
 async function finish(

@@ -56,7 +56,7 @@ export async function proveAndName(
   for (const reference of references.map(formatReference)) {
     const before = reference === name ? image : await engine.inspect(reference);
     const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
-    const found = hasIt ? before : await guard.tag(name, reference, { before });
+    const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
     if (found === undefined) throw missing(engine, reference);
     requireSameImage(reference, identity, found, info.imageStore);
     if (reference === first) named = found;

@@ -10,6 +10,7 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { ImageNode } from '../shared/docker/image-nodes.ts';
 import { type OwnNames, ownNames } from '../shared/docker/own-names.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
+import { claimTags } from '../shared/docker/tag-claims.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
 import { isDigest } from '../shared/image/digest.ts';
 import { platformOf } from '../shared/image/platform.ts';
@@ -72,22 +73,49 @@ export async function loadIntoNodes(
   const { log, timeline, nodes } = tools;
   await using turn = new AsyncDisposableStack();
   turn.use(await takeTurn(tools));
-  const lacking = await lackingNodes(plan, tools, handover, info);
-  if (lacking.length === 0 && nodes.length > 0) {
-    const images = knownImages(plan, handover);
-    await using ours = await ownNamesOn(nodes, [], log);
-    await using guards = new AsyncDisposableStack();
-    const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
-    named.keep();
-    for (const { references } of images) log.info(`Every node has this very image already: ${nameOf(references)}.`);
-    return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
-  }
+  const { lacking, result } = await nameWhereHere(plan, tools, handover, info);
+  if (result !== undefined) return result;
   const title =
     nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
   return await log.chapter(title, () =>
     timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () =>
       passThrough(plan, tools, handover, info, lacking),
     ),
+  );
+}
+
+interface Found {
+  /** The nodes that don't have all of the images yet. */
+  readonly lacking: readonly ImageNode[];
+  /** What happened where every node has them. */
+  readonly result?: LoadResult;
+}
+
+/** Names the images, if every node has all of them already. */
+async function nameWhereHere(plan: EachPlan, tools: Tools, handover: Handover, info: EngineInfo): Promise<Found> {
+  const { nodes, log } = tools;
+  const images = knownImages(plan, handover);
+  // Looked at only when they are claimed: another step may be about to take a reference back.
+  await using claim = new AsyncDisposableStack();
+  claim.use(await claimOnAll(tools, images));
+  const lacking = await lackingNodes(plan, tools, handover, info);
+  if (lacking.length > 0 || nodes.length === 0) return { lacking };
+  await using ours = await ownNamesOn(nodes, [], log);
+  await using guards = new AsyncDisposableStack();
+  const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
+  named.keep();
+  for (const { references } of images) log.info(`Every node has this very image already: ${nameOf(references)}.`);
+  return { lacking, result: resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 }) };
+}
+
+function claimOnAll(
+  { nodes, log, signal }: Tools,
+  images: readonly Pick<Placed, 'references'>[],
+): Promise<AsyncDisposable> {
+  return claimTags(
+    nodes.map(({ name }) => `node ${name}`),
+    images.flatMap(({ references }) => references),
+    { log, signal },
   );
 }
 
@@ -125,7 +153,7 @@ async function passThrough(
   // Disposed of after the guards: an image that loses its name again has to have one of ours still.
   await using ours = await ownNamesOn(nodes, passedBy, log);
   const request = {
-    ...{ content, record, reference, platform: info.platform, repository: ours.repository },
+    ...{ content, record, known: handover.known, reference, platform: info.platform, repository: ours.repository },
     ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
   };
   const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
@@ -144,6 +172,7 @@ async function passThrough(
   for (const [position, { identity }] of images.entries())
     requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
   await using guards = new AsyncDisposableStack();
+  guards.use(await claimOnAll(tools, images));
   const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
   await layout?.commit(layoutImages(images));
   await kept?.commit();

@@ -3,15 +3,22 @@ import type { ArtifactContent } from '../shared/artifacts/store.ts';
 import { asError, HandoverError, messageOf } from '../shared/base/errors.ts';
 import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../shared/bytes/chunks.ts';
 import { formatManifest, type ImageContents, layerMediaType } from '../shared/image/manifest.ts';
+import type { Digest } from '../shared/image/digest.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { corrupt, type HandoverRecord, imagesOf } from '../shared/image/record.ts';
 import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
 import { compressionOf, decompress, magicBytes } from '../shared/tar/compression.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/tar/header.ts';
-import { chooseImage, contentsOf, imagesIn, type TarballImage } from '../shared/tar/tarball-images.ts';
+import {
+  chooseImage,
+  contentsOf,
+  imagesIn,
+  type TarballImage,
+  type TarballManifest,
+} from '../shared/tar/tarball-images.ts';
 import { type PassingEntry, readTarball, SeenTarball } from '../shared/tar/tarball-reader.ts';
-import { archiveEntries, smallEntries, smallEntry } from '../shared/tar/tarball-writer.ts';
-import { type Identity, requireRecorded } from './identity.ts';
+import { smallEntries, smallEntry } from '../shared/tar/tarball-writer.ts';
+import { type Identity, type KnownImage, requireRecorded } from './identity.ts';
 import { chooseTarball, fallbackReference } from './plan/plan.ts';
 
 // The whole tarball of an artifact on its way to the engine, whoever made it: ours, a Docker archive of any tool and age, or
@@ -40,6 +47,8 @@ export interface PassingTarball {
 export interface TarballRequest {
   readonly content: ArtifactContent;
   readonly record: HandoverRecord | undefined;
+  /** The images, where they are known already: then the tarball has to hold these very ones. */
+  readonly known?: readonly KnownImage[] | undefined;
   /** The reference asked for: then the artifact's image, or of several the one that is called so, gets this one alone. */
   readonly reference: Reference | undefined;
   /** The engine's: which one of several platforms to take. */
@@ -57,6 +66,8 @@ export interface TarballRequest {
 /** An image of the tarball, and what it is to be called. */
 interface ChosenImage {
   readonly image: TarballImage;
+  /** Undefined where the tarball has none: it gets one of ours. */
+  readonly manifest: TarballManifest | undefined;
   readonly references: readonly Reference[];
 }
 
@@ -142,8 +153,8 @@ async function* rewritten(
   const chosen =
     request.record === undefined
       ? chooseImages(images, request)
-      : recordedImages(images, request.record, request.reference);
-  if (request.needsManifest === true && chosen.some(({ image }) => contentsOf(image) === undefined)) throw noManifest();
+      : recordedImages(images, { ...request, record: request.record });
+  if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined)) throw noManifest();
   const { passed, entries } = closing(chosen, request.repository);
   told(passed);
   for (const [name, bytes] of entries) yield smallEntry(name, bytes);
@@ -164,7 +175,7 @@ function chooseImages(
   images: readonly TarballImage[],
   { reference, platform }: TarballRequest,
 ): readonly ChosenImage[] {
-  if (reference !== undefined) return [{ image: chooseImage(images, reference, platform), references: [reference] }];
+  if (reference !== undefined) return [chosenAs(chooseImage(images, reference, platform), [reference])];
   if (!images.every(({ references }) => references.length > 0))
     return [ownNames(chooseImage(images, undefined, platform))];
   const firsts = images.flatMap((image) => image.references.slice(0, 1));
@@ -174,25 +185,48 @@ function chooseImages(
 
 function ownNames(image: TarballImage): ChosenImage {
   const own = image.references.filter(({ tag }) => tag !== undefined);
-  return { image, references: own.length > 0 ? own : [fallbackReference] };
+  return chosenAs(image, own.length > 0 ? own : [fallbackReference]);
 }
 
-/** The images that the record names, which have to be what it says of them. */
+function chosenAs(image: TarballImage, references: readonly Reference[]): ChosenImage {
+  const [manifest] = image.manifests;
+  return { image, manifest, references };
+}
+
+/** The images that the record names, which have to be what it says of them, and what is known of them. */
 function recordedImages(
   images: readonly TarballImage[],
-  record: HandoverRecord,
-  reference: Reference | undefined,
+  { record, known, reference }: TarballRequest & { readonly record: HandoverRecord },
 ): readonly ChosenImage[] {
-  return chooseRecorded(imagesOf(record), reference).map(({ chosen, references }) => {
+  const identities = known === undefined ? [] : chooseRecorded(known, reference).map(({ chosen }) => chosen.identity);
+  return chooseRecorded(imagesOf(record), reference).map(({ chosen, references }, position) => {
     const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
     if (image === undefined) {
       const there = images.map(({ configDigest }) => configDigest).join(', ');
       throw corrupt(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
     }
-    const { configDigest, config, manifest } = image;
+    const manifest = wantedManifest(image, identities[position]?.manifestDigest, chosen.manifestDigests);
+    const { configDigest, config } = image;
     requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
-    return { image, references };
+    return { image, manifest, references };
   });
+}
+
+/**
+ * @param known the digest of the manifest that was read by its place
+ * @param recorded the digests that the record allows; empty when it names none
+ * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ */
+function wantedManifest(
+  { manifests }: TarballImage,
+  known: Digest | undefined,
+  recorded: readonly Digest[],
+): TarballManifest | undefined {
+  const wanted = known === undefined ? recorded : [known];
+  const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
+  if (manifest !== undefined || wanted.length === 0) return manifest;
+  const there = manifests.map(({ digest }) => digest).join(', ') || 'none';
+  throw corrupt(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${there})`);
 }
 
 /**
@@ -209,57 +243,50 @@ export function chooseRecorded<T extends { readonly references: readonly Referen
   return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
 }
 
-/** What names the images, under names of ours; and who they are then. */
+/**
+ * What names the images, under names of ours; and who they are then. Each gets a manifest: a containerd store would make one for an
+ * image without, out of whatever layers it has already, and nobody could foretell the image's ID.
+ */
 function closing(
   chosen: readonly ChosenImage[],
   repository: string,
 ): { readonly passed: readonly PassedImage[]; readonly entries: ReadonlyMap<string, Buffer> } {
-  const named = chosen.map((one, position) => ({
-    ...one,
+  const named = chosen.map(({ image, manifest, references }, position) => ({
+    image,
+    references,
+    contents: manifest === undefined ? ownContents(image) : contentsOf(image, manifest),
     loadedAs: parseTaggedReference(`${repository}:${String(position + 1)}`),
   }));
-  const whole = named.flatMap(({ image, loadedAs }) => {
-    const contents = contentsOf(image);
-    return contents === undefined ? [] : [{ image: contents, references: [loadedAs] }];
-  });
-  const hasManifests = whole.length === named.length;
-  const passed = named.map(({ image, references, loadedAs }) => ({
+  const passed = named.map(({ contents, loadedAs, references }) => ({
     identity: {
-      ...image.config,
-      configDigest: image.configDigest,
-      manifestDigest: hasManifests ? image.manifest?.digest : undefined,
+      ...contents.config,
+      configDigest: contents.configDigest,
+      manifestDigest: contents.manifestDigest,
     },
     loadedAs: formatReference(loadedAs),
     references,
-    contents: describedContents(image),
+    contents,
   }));
-  if (hasManifests) return { passed, entries: smallEntries(whole) };
-  const archived = named.map(({ image, loadedAs }) => ({
-    ...image,
-    layerNames: image.layers.map(({ name }) => name),
-    references: [loadedAs],
-  }));
-  return { passed, entries: archiveEntries(archived) };
+  const entries = smallEntries(
+    named.map(({ image, contents, loadedAs }) => ({
+      image: contents,
+      references: [loadedAs],
+      layerNames: image.layers.map(({ name }) => name),
+    })),
+  );
+  return { passed, entries };
 }
 
-/** The image as its manifest describes it, or one of ours: each layer under its own digest. */
-function describedContents({ manifest, configDigest, configBytes, config, layers }: TarballImage): ImageContents {
+/** An image without a manifest, with one of ours: each layer under its own digest. */
+function ownContents({ configDigest, configBytes, config, layers }: TarballImage): ImageContents {
   const described = layers.map(({ digest, size, packing }) => ({
     digest,
     size,
     mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
     annotations: {},
   }));
-  const own =
-    manifest === undefined
-      ? { ...formatManifest({ digest: configDigest, size: configBytes.length }, described), layers: described }
-      : {
-          manifestDigest: manifest.digest,
-          manifestBytes: manifest.bytes,
-          manifestMediaType: manifest.mediaType,
-          layers: manifest.layers,
-        };
-  return { configDigest, configBytes, config, ...own };
+  const own = formatManifest({ digest: configDigest, size: configBytes.length }, described);
+  return { configDigest, configBytes, config, ...own, layers: described };
 }
 
 function noManifest(): HandoverError {

@@ -19,11 +19,18 @@ import {
   type ArtifactFiles,
   exported,
   publish,
+  recompressed,
   reconfigured,
   recordOf,
   rewritten,
   twoFaced,
 } from '../fixtures/lying-artifact.ts';
+import {
+  contradictingTarballs,
+  halfDescribedTarball,
+  misleadingTarballs,
+  undescribedTarball,
+} from '../fixtures/misleading-tarball.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
@@ -439,6 +446,79 @@ describe.each(['classic', 'containerd'] as const)('an honest config, on the %s s
   );
 });
 
+describe.each(ways)('an index that doesn’t lead to the manifest, on the %s store, overlap: %s', (store, overlap) => {
+  // The classic store's ID is the config's digest, whatever the manifest.
+  const misleading = halfOf(misleadingTarballs(image, names)).slice(store === 'classic' ? -1 : 0);
+  const contradicting = halfOf(contradictingTarballs(image, names));
+
+  test.each(misleading)(
+    'the image is the one of its own manifest, with a record and without, though %s (B.8)',
+    async (_, tarball) => {
+      const engine = engines[store];
+      const { record } = await exported(service, engines, tarball);
+      expect(record['manifestDigests']).toEqual([image.manifestDigest]);
+      const placeless = { ...record, configAt: undefined, manifestAt: undefined };
+      for (const told of [record, placeless, undefined]) {
+        await publish(service, { tarball, record: told });
+        const outcome = await load(engine, { overlap });
+        expect(outcome.log).not.toContain('::error');
+        expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
+        expect(namesOn(engine)).toEqual(names);
+        engine.docker('image', 'rm', 'charon:local');
+      }
+    },
+    60_000,
+  );
+
+  test('an image that is described in two ways is an error, and nothing of it is left (B.8)', async () => {
+    const engine = engines[store];
+    const { record } = await exported(service, engines, savedTarball(image, names));
+    const placeless = { ...record, configAt: undefined, manifestAt: undefined };
+    for (const [how, tarball] of contradicting) {
+      for (const told of [{ ...placeless, ...whole(tarball) }, undefined]) {
+        await publish(service, { tarball, record: told });
+        const outcome = await load(engine, { overlap });
+        expect([how, errorCode(outcome)]).toEqual([how, told === undefined ? 'tarball-invalid' : 'artifact-corrupt']);
+        expect([how, ...namesOn(engine)]).toEqual([how]);
+      }
+    }
+  }, 60_000);
+
+  test('a record that names a manifest, and a tarball without: artifact-corrupt, also when the engine has the image under another manifest (B.8)', async () => {
+    const engine = engines[store];
+    const tarball = undescribedTarball(image, names);
+    const { record } = await exported(service, engines, tarball);
+    for (const names of [[], ['charon:local']]) {
+      if (names.length > 0) await seed(engine, recompressed(image), names);
+      const before = namesOn(engine).map((name) => idOf(engine, name));
+      await publish(service, { tarball, record: { ...record, manifestDigests: [image.manifestDigest] } });
+      const outcome = await load(engine, { overlap });
+      expect(errorCode(outcome)).toBe('artifact-corrupt');
+      expect(namesOn(engine)).toEqual(names);
+      expect(names.map((name) => idOf(engine, name))).toEqual(before);
+    }
+  }, 60_000);
+});
+
+test.each(stores)(
+  'of two images on the %s store, the one without a manifest doesn’t cost the other its own; each has the ID that was computed, and can be saved (B.8, B.9)',
+  async (store) => {
+    const engine = engines[store];
+    const bare = makeImage({ layers: 1, gzip: false });
+    const tarball = halfDescribedTarball([image, names], [bare, ['bare:1']]);
+    await publish(service, { tarball, record: undefined });
+    const outcome = await load(engine);
+    expect(outcome.log).not.toContain('::error');
+    expect(idOf(engine, 'charon:local')).toBe(idIn(store, image));
+    const digests: Readonly<Record<string, JsonObject>> = JSON.parse(outcome.outputs['images'] ?? '');
+    const { 'config-digest': config, 'manifest-digest': manifest } = digests['bare:1'] ?? {};
+    expect(idOf(engine, 'bare:1')).toBe(store === 'classic' ? config : manifest);
+    expect(config).toBe(bare.configDigest);
+    expect(engine.docker('save', 'charon:local', 'bare:1').length).toBeGreaterThan(100_000);
+  },
+  60_000,
+);
+
 /** What a record says of a whole tarball. */
 function whole(tarball: Buffer): JsonObject {
   return { tarballSize: tarball.length, tarballDigest: digestOf(tarball) };
@@ -459,6 +539,10 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
       const labels = engine.docker('image', 'inspect', '--format', '{{json .Config.Labels}}', 'charon:local');
       expect(JSON.parse(labels)).toEqual({ 'org.opencontainers.image.revision': 'abc123' });
       expect(namesOn(engine)).toEqual(names);
+      // Its manifest is ours, and foretold: not one that the engine makes.
+      const digests: Readonly<Record<string, JsonObject>> = JSON.parse(outcome.outputs['images'] ?? '');
+      const { 'config-digest': config, 'manifest-digest': manifest } = Object.values(digests)[0] ?? {};
+      expect(idOf(engine, 'charon:local')).toBe(store === 'classic' ? config : manifest);
       engine.docker('image', 'rm', 'charon:local');
 
       await publish(service, { tarball: podmanTarball(imposter, names), record });

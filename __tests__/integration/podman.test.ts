@@ -1,10 +1,11 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Podman, startPodman } from '../../dev/podman.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // The packaged podman, with a storage of its own, on either side of real Docker engines.
@@ -185,6 +186,27 @@ describe('from podman', () => {
     expect(names()).toEqual(['localhost/charon:built']);
     expect(idOf('charon:built')).toBe(id);
     expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
+  }, 120_000);
+
+  test('one image and two of a Docker archive, whose layers have other names than their digests, into podman (S2.7)', async () => {
+    buildWithPodman('localhost/one:1', 'one');
+    buildWithPodman('localhost/two:1', 'two');
+    const before = ['one:1', 'two:1'].map(idOf);
+    const archives = [['one:1'], ['one:1', 'two:1']].map((images) => {
+      const file = join(engines.directory, `archive-${String(images.length)}.tar`);
+      podman.podman('save', '--multi-image-archive', '--format', 'docker-archive', '--output', file, ...images);
+      return { images, tarball: readFileSync(file) };
+    });
+    await service.close();
+    service = await startArtifactService();
+    for (const { images, tarball } of archives) {
+      podman.podman('image', 'rm', '--all', '--force');
+      await publish(service, { tarball, record: undefined });
+      const loaded = await stepOn(service, podman, 'load-image', withPodman());
+      expect(loaded.log).not.toContain('::error');
+      expect(names()).toEqual(images.map((name) => `localhost/${name}`));
+      expect(images.map(idOf)).toEqual(before.slice(0, images.length));
+    }
   }, 120_000);
 
   test('a tag that isn’t there: the near misses, and no artifact (S2.3)', async () => {

@@ -64,3 +64,38 @@ test.each(halfOf(['classic', 'containerd']))(
   },
   180_000,
 );
+
+test.each(halfOf(['classic', 'containerd']))(
+  'two loads of one reference at once into one %s engine, of which one may be cancelled: what is verified stays (B.7)',
+  async (store) => {
+    const { docker, env } = engines[store];
+    for (const name of ['one', 'two']) await handOver(name);
+    const before = docker('image', 'ls', '--all', '--no-trunc');
+    const start = (name: string, cancel?: AbortController): Promise<StepOutcome> =>
+      runStep({
+        action: 'load-image',
+        inputs: { 'artifact-name': name, image: 'shared:1' },
+        env: { ...service.env({ jobId: 'integration' }), ...env },
+        ...(cancel === undefined
+          ? {}
+          : {
+              signal: cancel.signal,
+              onOutput: (text: string) => (text.includes('Verified') ? cancel.abort() : undefined),
+            }),
+      });
+    for (const [first, second] of [
+      ['one', 'one'],
+      ['one', 'two'],
+    ] as const) {
+      const outcomes = await Promise.all([start(first), start(second, new AbortController())]);
+      const green = [first, second].filter((_, position) => outcomes[position]?.exitCode === 0);
+      expect([outcomes[0].exitCode, outcomes[0].annotations]).toEqual([0, []]);
+      expect(green).toContain(docker('run', '--rm', '--network=none', 'shared:1'));
+      docker('image', 'rm', '-f', 'shared:1');
+      // Of two images that were verified one after the other, the first has lost its only name.
+      if (new Set(green).size > 1) docker('image', 'prune', '-f');
+      expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
+    }
+  },
+  180_000,
+);

@@ -173,6 +173,22 @@ describe('a build', () => {
     );
   });
 
+  test('a layer whose bytes in the layout are not those of its digest ends the export: nothing is finalised, no file is left (B.8)', async () => {
+    const whole = makeImage();
+    const [first, last = whole.configDigest] = whole.layerDigests;
+    const bytes = flipped(whole.blobs.get(last) ?? Buffer.alloc(0), 20_000);
+    const { exports, service, tarball } = await begin({
+      image: { ...whole, blobs: new Map([...whole.blobs, [last, bytes]]) },
+    });
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(errorMessage(outcome)).toContain(`The layer ${last} in the OCI layout holds other bytes`);
+    expect(errorMessage(outcome)).not.toContain(first);
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
+    expect(existsSync(tarball)).toBe(false);
+  });
+
   test('leaves type=gha out with a notice where there is no cache service', async () => {
     const { docker, exports } = await begin({ docker: { driver: 'docker', store: 'classic', fail: 'build' } });
     const outcome = await exports({ 'cache-from': 'type=gha' });

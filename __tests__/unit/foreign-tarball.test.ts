@@ -17,9 +17,17 @@ import {
   tar,
   writeLayout,
 } from '../fixtures/image.ts';
+import {
+  contradictingTarballs,
+  halfDescribedTarball,
+  misleadingTarballs,
+  undescribedTarball,
+} from '../fixtures/misleading-tarball.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { type PassingTarball, wholeTarball } from '../../load-image/whole-tarball.ts';
+import type { KnownImage } from '../../load-image/identity.ts';
+import { type PassingTarball, type TarballRequest, wholeTarball } from '../../load-image/whole-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
+import { objectsOf, stringsOf } from '../../shared/base/json.ts';
 import { viewOf, copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
@@ -36,7 +44,11 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const platform = parsePlatform('linux/amd64');
 
 /** The tarball of an artifact without a record, on its way to the engine. */
-function passing(chunks: AsyncIterable<Buffer>, reference?: Reference): PassingTarball {
+function passing(
+  chunks: AsyncIterable<Buffer>,
+  reference?: Reference,
+  given: Partial<TarballRequest> = {},
+): PassingTarball {
   const content: ArtifactContent = {
     artifact: { id: 1, name: 'image', size: 1, digest: digestOf('zip') },
     downloaded: () => undefined,
@@ -45,7 +57,10 @@ function passing(chunks: AsyncIterable<Buffer>, reference?: Reference): PassingT
     read: () => chunks,
     ranges: () => Promise.resolve(undefined),
   };
-  const request = { content, record: undefined, reference, platform, repository: 'ours.invalid/x', tee: undefined };
+  const request = {
+    ...{ content, record: undefined, reference, platform, repository: 'ours.invalid/x', tee: undefined },
+    ...given,
+  };
   return wholeTarball(request, () => undefined);
 }
 
@@ -293,6 +308,123 @@ describe('on its way to the engine', () => {
     expect(await namesOf({ 'io.containerd.image.name': 'not a name' })).toEqual(['charon:local']);
   });
 });
+
+describe('the manifest that identifies the image', () => {
+  const names = ['a:1'];
+  const [misleading, contradicting] = [misleadingTarballs(packed, names), contradictingTarballs(packed, names)];
+
+  test.each(misleading)('is its own, and goes to the engine, though %s (B.8)', async (_, bytes) => {
+    const tarball = passing(inReusedMemory(bytes, 997));
+    const made = await copiedBytes(tarball.chunks);
+    expect(tarball.images()[0]?.identity).toMatchObject({
+      configDigest: packed.configDigest,
+      manifestDigest: packed.manifestDigest,
+    });
+    const [loaded] = (await see(made)).images;
+    expect(loaded?.manifests.map(({ digest }) => digest)).toEqual([packed.manifestDigest]);
+    expect(indexed(made)).toEqual([packed.manifestDigest]);
+  });
+
+  test.each(contradicting)('an error, when %s (B.8)', async (_, bytes) => {
+    const { chunks } = passing(inReusedMemory(bytes, 997));
+    await expect(copiedBytes(chunks)).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining('manifest sha256:'),
+    });
+  });
+
+  test('one of several images has none: the others keep theirs, and it gets one of ours (B.8)', async () => {
+    const tarball = passing(inReusedMemory(halfDescribedTarball([packed, ['a:1']], [plain, ['b:1']]), 997));
+    const made = await copiedBytes(tarball.chunks);
+    const digests = tarball.images().map(({ identity }) => identity.manifestDigest);
+    expect(digests).toEqual([packed.manifestDigest, expect.stringMatching(/^sha256:/)]);
+    expect(indexed(made)).toEqual(digests);
+  });
+
+  test('a layer that lies there twice, first under another name, is given out once, under the name that manifest.json gets (B.8)', async () => {
+    const [layer = packed.configDigest] = packed.layerDigests;
+    const twice = tar([['elsewhere/layer', packed.blobs.get(layer) ?? Buffer.alloc(0)]]);
+    const bytes = Buffer.concat([twice.subarray(0, -1024), savedTarball(packed, names)]);
+    const made = await copiedBytes(passing(inReusedMemory(bytes, 997)).chunks);
+    const [{ Layers: layers }] = JSON.parse(fileIn(made, 'manifest.json'));
+    expect(stringsOf(layers).map((name) => made.includes(`${name}\0`))).toEqual([true, true]);
+  });
+});
+
+describe('an artifact with a record', () => {
+  const names = ['a:1'];
+  const bytes = savedTarball(packed, names);
+  const bare = undescribedTarball(packed, names);
+  const place = (digest: Digest): { offset: number; size: number } => {
+    const content = packed.blobs.get(digest) ?? Buffer.alloc(0);
+    return { offset: bytes.indexOf(content), size: content.length };
+  };
+
+  /** Passes a tarball whose record tells of another one. */
+  async function passed(
+    tarball: Buffer,
+    manifestDigests: readonly Digest[],
+    known?: readonly KnownImage[],
+  ): Promise<string | undefined> {
+    const [image] = (await see(bytes)).images;
+    const record = {
+      ...{ references: [parseTaggedReference('a:1')], platform, configDigest: packed.configDigest, manifestDigests },
+      ...{ diffIds: packed.diffIds, labels: image?.config.labels ?? {} },
+      layers: packed.layerDigests.map((digest) => ({ digest, mediaType: '', ...place(digest) })),
+      ...{ tarballName: 'a.tar', tarballSize: tarball.length, tarballDigest: digestOf(tarball) },
+      tarballCompression: 'none' as const,
+      producer: { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' },
+    };
+    const on = passing(Readable.from([tarball]), undefined, { record, known });
+    await copiedBytes(on.chunks);
+    return on.images()[0]?.identity.manifestDigest;
+  }
+
+  test('that names a manifest is of that manifest, or artifact-corrupt (B.8)', async () => {
+    const index = digestOf('an index around it');
+    expect(await passed(bytes, [packed.manifestDigest])).toBe(packed.manifestDigest);
+    expect(await passed(bytes, [index, packed.manifestDigest])).toBe(packed.manifestDigest);
+    expect(await passed(bytes, [])).toBe(packed.manifestDigest);
+    const corrupt = { code: 'artifact-corrupt', message: expect.stringContaining('its manifest digest') };
+    await expect(passed(bytes, [index])).rejects.toMatchObject(corrupt);
+    await expect(passed(bare, [packed.manifestDigest])).rejects.toMatchObject(corrupt);
+    for (const [, misleading] of misleadingTarballs(packed, names))
+      expect(await passed(misleading, [packed.manifestDigest])).toBe(packed.manifestDigest);
+  });
+
+  test('whose manifest was read by its place is of that one, whatever else the tarball holds (B.8)', async () => {
+    const [image] = (await see(bytes)).images;
+    const identity = {
+      ...(image?.config ?? { platform, diffIds: [], labels: {}, config: {} }),
+      configDigest: packed.configDigest,
+    };
+    const known = (manifestDigest: Digest): readonly KnownImage[] => [
+      {
+        identity: { ...identity, manifestDigest },
+        contents: undefined,
+        references: [parseTaggedReference('a:1')],
+        layers: undefined,
+      },
+    ];
+    expect(await passed(bytes, [], known(packed.manifestDigest))).toBe(packed.manifestDigest);
+    for (const tarball of [bytes, bare])
+      await expect(passed(tarball, [], known(digestOf('inside a layer')))).rejects.toMatchObject({
+        code: 'artifact-corrupt',
+        message: expect.stringContaining('its manifest digest'),
+      });
+  });
+});
+
+function fileIn(made: Buffer, name: string): string {
+  const path = join(directory, 'made.tar');
+  writeFileSync(path, made);
+  return execFileSync('tar', ['-xOf', path, name], { encoding: 'utf8' });
+}
+
+/** The manifests that a tarball's index.json names. */
+function indexed(made: Buffer): readonly unknown[] {
+  return objectsOf(JSON.parse(fileIn(made, 'index.json')).manifests).map(({ digest }) => digest);
+}
 
 function withFlippedBit(bytes: Buffer, at: number): Buffer {
   const flipped = Buffer.from(bytes);

@@ -34,6 +34,7 @@ export interface SourceTools {
   readonly buildx: Buildx;
   readonly registry: Registry;
   readonly log: Log;
+  readonly signal: AbortSignal;
   /** A folder of our own for layouts and secrets. */
   readonly tempDir: string;
 }

@@ -6,7 +6,6 @@ import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { transientFileChunks } from '../../shared/bytes/files.ts';
-import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
@@ -55,13 +54,14 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
     );
   }
   const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
-  const image = kind === 'oci' ? contentsOf(chosen) : undefined;
-  if (image === undefined) {
+  const [manifest] = chosen.manifests;
+  if (kind !== 'oci' || manifest === undefined) {
     const file = { path, size, compression };
     const record = recordOf(file, chosen, references, producer);
     return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve(record) };
   }
-  return repacked({ path, compression }, { image, references }, plan, producer);
+  const image = { image: contentsOf(chosen, manifest), references };
+  return repacked({ path, compression, layers: chosen.layers }, image, plan, producer);
 }
 
 interface TarballFile {
@@ -77,7 +77,7 @@ function recordOf(
   references: readonly TaggedReference[],
   producer: Producer,
 ): UnsealedRecord {
-  const { manifest } = image;
+  const [manifest] = image.manifests;
   const isPlain = compression === 'none';
   const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
     isPlain ? { size: bytes, offset } : { size: bytes };
@@ -89,8 +89,7 @@ function recordOf(
     diffIds: image.config.diffIds,
     layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
     ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
-    // A manifest of other layers than the archive's own is no help.
-    ...(isPlain && manifest?.layers.every(({ digest }, position) => digest === image.layers[position]?.digest) === true
+    ...(isPlain && manifest !== undefined
       ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
       : {}),
     labels: image.config.labels,
@@ -102,15 +101,15 @@ function recordOf(
   };
 }
 
+/** An OCI archive, and where the layers are in it. */
+interface ArchiveFile extends Omit<TarballFile, 'size'> {
+  readonly layers: readonly SeenEntry[];
+}
+
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
-function repacked(
-  { path, compression }: Omit<TarballFile, 'size'>,
-  image: HandedOverImage,
-  plan: TarballPlan,
-  producer: Producer,
-): OpenedTarball {
+function repacked(file: ArchiveFile, image: HandedOverImage, plan: TarballPlan, producer: Producer): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
-  const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+  const layers = layersOf(file);
   const images = (): Promise<readonly [HandedOverImage]> => Promise.resolve([image]);
   return {
     size: undefined,
@@ -121,11 +120,15 @@ function repacked(
   };
 }
 
-async function* layersOf(image: ImageContents, archive: LentChunks): AsyncGenerator<ArrivingLayer> {
-  const wanted = new Set(image.layers.map(({ digest }) => digest));
-  for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
-    if (digest !== undefined && wanted.has(digest)) yield { digest, size, chunks: () => chunks };
+async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
+  const seen = new SeenTarball();
+  const wanted = new Map(layers.map((layer) => [layer.path, layer.digest]));
+  for await (const entry of readTarball(decompress(fileChunks(path), compression), seen)) {
+    const digest = wanted.get(entry.path);
+    if (digest !== undefined) yield { digest, size: entry.size, chunks: () => entry.chunks };
   }
+  const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);
+  if (changed !== undefined) throw invalid(`${path} changed while it was read: ${changed.path} has other bytes now.`);
 }
 
 function chooseReferences(

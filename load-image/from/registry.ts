@@ -8,6 +8,7 @@ import { requireExpected } from '../verify.ts';
 import { HandoverError, RegistryFailure } from '../../shared/base/errors.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import type { Registry } from '../../shared/docker/registry.ts';
+import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type Reference } from '../../shared/image/reference.ts';
@@ -18,7 +19,7 @@ export interface RegistryTools {
   readonly registry: Registry;
 }
 
-type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline'> & RegistryTools;
+type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline' | 'signal'> & RegistryTools;
 type EngineTools = Tools & { readonly info: EngineInfo };
 
 /**
@@ -47,7 +48,7 @@ export async function loadFromRegistry(
   };
   // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
   await using pulled = new AsyncDisposableStack();
-  await using guard = guardTags(engine, log.warning);
+  await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], references, tools));
   const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
   if (known !== undefined && here !== undefined) {
     log.info(`The engine has this very image already: ${here}. Nothing to load.`);
@@ -152,10 +153,11 @@ export async function pullFallback(
   const reference = plan.reference === undefined ? pulledFrom : formatReference(plan.reference);
   return log.chapter('Pull the fallback image', () =>
     timeline.measure('Pull', async () => {
-      await using guard = guardTags(engine, log.warning);
+      const info = await engine.info();
+      const claimed = [fallback, plan.reference ?? fallback];
+      await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], claimed, tools));
       await guard.during(pulledFrom, () => registry.pull(fallback));
       const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
-      const info = await engine.info();
       const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
       const identity = { ...image, configDigest, manifestDigest: undefined };
       requireExpected(plan, identity, info.platform);

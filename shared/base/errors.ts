@@ -60,7 +60,8 @@ export function messageOf(error: unknown): string {
 
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 export function systemCodeOf(error: unknown): string | undefined {
-  if (!Error.isError(error) || !('code' in error)) return undefined;
+  // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
 

@@ -12,13 +12,13 @@ const atOnce = 8;
 export interface TagGuard extends AsyncDisposable {
   /**
    * Gives an image a reference. Throws `load-failed`.
-   * @param known the image that has the reference, if that has just been asked
+   * @param known the image's ID, and the image that has the reference, if they have just been asked
    * @returns what has it now
    */
   tag(
     image: string,
     reference: string,
-    known?: { readonly before: InspectedImage | undefined },
+    known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
   ): Promise<InspectedImage | undefined>;
   /** Does work that sets a reference, such as a pull. Throws what it throws. */
   during(reference: string, work: () => Promise<void>): Promise<void>;
@@ -30,13 +30,17 @@ interface Change {
   readonly reference: string;
   /** Image IDs; undefined where there was, or is, none. */
   readonly before: string | undefined;
+  /** What was set: not what was found afterwards, which may be somebody else's. */
   readonly after: string | undefined;
-  /** Whether the image that has the reference now was in the engine before, by another name or by none. */
+  /** Whether the image that was set was in the engine before, by another name or by none. */
   readonly wasHere: boolean;
 }
 
-/** @param onTrouble told of a reference that couldn't be put back */
-export function guardTags(engine: Engine, onTrouble: (message: string) => void): TagGuard {
+/**
+ * @param onTrouble called with a message when a reference couldn't be put back
+ * @param claim of the references, given back after that
+ */
+export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable): TagGuard {
   const changes: Change[] = [];
   let keepsAll = false;
   const { forCleanUp } = engine;
@@ -54,42 +58,32 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void):
       });
     }
   };
-  const during = async (
-    reference: string,
-    work: () => Promise<void>,
-    wasHere: (imageId: string | undefined) => boolean,
-    known?: { readonly before: InspectedImage | undefined },
-  ): Promise<InspectedImage | undefined> => {
-    const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-    let found: InspectedImage | undefined;
-    try {
-      await work();
-    } finally {
-      found = await forCleanUp.inspect(reference);
-      const after = found?.imageId;
-      changes.push({ reference, before, after, wasHere: wasHere(after) });
-    }
-    return found;
-  };
   return {
     during: async (reference, work) => {
       const here = new Set((await engine.images()).map(({ imageId }) => imageId));
-      await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
+      const before = (await engine.inspect(reference))?.imageId;
+      try {
+        await work();
+      } finally {
+        const after = (await forCleanUp.inspect(reference))?.imageId;
+        changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
+      }
     },
-    tag: (image, reference, known) =>
-      during(
-        reference,
-        () => engine.tag(image, reference),
-        () => true,
-        known,
-      ),
+    tag: async (image, reference, known) => {
+      const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
+      const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
+      // Also when the command fails after it has set it.
+      changes.push({ reference, before, after, wasHere: true });
+      await engine.tag(image, reference);
+      return engine.inspect(reference);
+    },
     keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {
-      if (keepsAll) return;
-      const references = [...new Set(changes.map(({ reference }) => reference))];
+      const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
       for (let at = 0; at < references.length; at += atOnce) {
         await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
       }
+      await claim?.[Symbol.asyncDispose]();
     },
   };
 }

@@ -121,6 +121,18 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
 
+/**
+ * Reads a document as a manifest.
+ * @returns undefined when it is anything else
+ */
+export function manifestIn(bytes: Uint8Array): Manifest | undefined {
+  try {
+    return parseManifest(bytes, 'a manifest');
+  } catch {
+    return undefined;
+  }
+}
+
 function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
   if (layers.length <= limits.layers) return layers;
   throw invalid(

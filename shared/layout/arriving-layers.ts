@@ -1,7 +1,8 @@
-import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
+import { type LentChunk, type LentChunks, viewOf } from '../bytes/chunks.ts';
 import { transientFileChunks } from '../bytes/files.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -44,12 +45,17 @@ export function untilWritten(written: Promise<unknown>, waitMs: number): () => P
 
 const growEveryMs = 10;
 
-/** A layer's file that is still written to, at its end only, and renamed when it is whole. */
-export interface GrowingFile {
-  readonly path: string;
-  readonly wholePath: string;
+/** A layer's blob, as its name and whoever writes it describe it. */
+interface LayerBlob {
+  readonly digest: Digest;
   /** Bytes, of the whole. */
   readonly size: number;
+}
+
+/** A layer's file that is still written to, at its end only, and renamed when it is whole. */
+interface GrowingFile extends LayerBlob {
+  readonly path: string;
+  readonly wholePath: string;
 }
 
 /** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
@@ -64,51 +70,43 @@ export async function wholeLayerSize(path: string): Promise<number | undefined> 
 }
 
 /**
+ * Reads a layer's file, and hashes it on the way.
  * @returns chunks of at most 1 MiB
- * @throws HandoverError `tarball-invalid` when the file has another size by now
+ * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
  */
-export async function* wholeFileChunks(path: string, size: number): AsyncGenerator<LentChunk> {
-  yield* exactly(size, path, transientFileChunks(path));
+export async function* wholeFileChunks(path: string, blob: LayerBlob): AsyncGenerator<LentChunk> {
+  yield* verified(blob, path, transientFileChunks(path));
 }
 
 /**
- * The bytes of a file while they are written to it.
+ * Reads a layer's file while it is written, and hashes it on the way.
  * @param written settles when nobody writes any more
  * @returns as wholeFileChunks
- * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
+ * @throws HandoverError as wholeFileChunks; what `written` throws
  */
-export async function* growingFileChunks(growing: GrowingFile, written: Promise<unknown>): AsyncGenerator<LentChunk> {
-  const { path, wholePath, size } = growing;
+async function* growingFileChunks(
+  { path, wholePath, ...blob }: GrowingFile,
+  written: Promise<unknown>,
+): AsyncGenerator<LentChunk> {
   const file = await open(path).catch(() => open(wholePath));
   const look = untilWritten(written, growEveryMs);
-  const grows = async (bytes: number): Promise<boolean> => {
-    if (bytes < size) return look();
-    // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
-    if (await becomes(file, wholePath, written)) return false;
-    throw invalidLayout(`${wholePath} isn't the file that was read while it was written.`);
-  };
-  yield* exactly(size, wholePath, transientFileChunks(file, grows));
+  const grows = (bytes: number): Promise<boolean> => (bytes < blob.size ? look() : Promise.resolve(false));
+  yield* verified(blob, wholePath, transientFileChunks(file, grows));
 }
 
-async function becomes(file: FileHandle, wholePath: string, written: Promise<unknown>): Promise<boolean> {
-  const own = await file.stat({ bigint: true });
-  const look = untilWritten(written, growEveryMs);
-  while (await look()) {
-    const whole = await stat(wholePath, { bigint: true }).catch(() => undefined);
-    if (whole !== undefined) return whole.ino === own.ino && whole.dev === own.dev;
-  }
-  return false;
-}
-
-async function* exactly(size: number, path: string, chunks: LentChunks): AsyncGenerator<LentChunk> {
+async function* verified({ digest, size }: LayerBlob, path: string, chunks: LentChunks): AsyncGenerator<LentChunk> {
+  const hash = createHash('sha256');
   let read = 0;
   for await (const chunk of chunks) {
     read += chunk.length;
     if (read > size) break;
+    hash.update(viewOf(chunk));
     yield chunk;
   }
   if (read !== size)
     throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+  const found: Digest = `sha256:${hash.digest('hex')}`;
+  if (found !== digest) throw invalidLayout(`The layer ${digest} in the OCI layout holds other bytes (${found}).`);
 }
 
 const lookEveryMs = 25;
@@ -142,7 +140,7 @@ async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLa
     if (digest === undefined || seen.has(digest)) continue;
     const path = blobPath(layout, digest);
     const size = await wholeLayerSize(path);
-    if (size !== undefined) return { digest, size, chunks: () => wholeFileChunks(path, size) };
+    if (size !== undefined) return { digest, size, chunks: () => wholeFileChunks(path, { digest, size }) };
     seen.add(digest);
   }
   return undefined;
@@ -171,7 +169,7 @@ async function readIngest(layout: string, folder: string, written: Promise<unkno
   const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
   const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
   if (digest === undefined || size === 0) return undefined;
-  const file = { path, wholePath: blobPath(layout, digest), size };
+  const file = { path, wholePath: blobPath(layout, digest), digest, size };
   return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
 

@@ -1,7 +1,7 @@
 import { limits } from '../base/limits.ts';
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import { blobName, type Digest } from '../image/digest.ts';
+import type { Digest } from '../image/digest.ts';
 import {
   type Descriptor,
   type ImageConfig,
@@ -9,6 +9,7 @@ import {
   isAttestation,
   isImageConfig,
   isIndex,
+  manifestIn,
   mediaTypes,
   parseArchiveManifest,
   parseConfig,
@@ -28,7 +29,10 @@ export interface TarballManifest {
   /** Where it begins in the tarball, in bytes. */
   readonly offset: number;
   readonly mediaType: string;
+  readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
+  /** Digests of the indexes around it, the outermost first. */
+  readonly around: readonly Digest[];
 }
 
 /** What a tarball says of one image in it. */
@@ -39,9 +43,12 @@ export interface TarballImage {
   /** Where the config begins in the tarball, in bytes. */
   readonly configOffset: number;
   readonly config: ImageConfig;
-  /** Undefined in the format of Docker 24 and older, and in the Docker archives of other tools. */
-  readonly manifest: TarballManifest | undefined;
-  /** Digests of the image's manifests and indexes; empty where it has no manifest. */
+  /**
+   * Its manifests: of this config and these layers, those that `index.json` leads to first. None in the format of Docker 24 and
+   * older, and in the Docker archives of other tools.
+   */
+  readonly manifests: readonly TarballManifest[];
+  /** Digests of its manifests, then of the indexes around them; empty where it has no manifest. */
   readonly manifestDigests: readonly Digest[];
   /** In the order they are applied; the same entry may stand here twice. */
   readonly layers: readonly SeenEntry[];
@@ -65,7 +72,8 @@ export function imagesIn(seen: SeenTarball): TarballImages {
   const manifests = index === undefined ? [] : manifestsIn(index, seen);
   if (archive !== undefined) {
     const images = parseArchiveManifest(archive, 'manifest.json');
-    return { kind: 'docker', images: images.map((image) => archiveImage(image, manifests, seen)) };
+    const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+    return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
   }
   const there = manifests.filter(isThere);
   const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
@@ -104,7 +112,9 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
       if (isAttestation(descriptor)) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
-      const { bytes, offset = 0 } = seen.blob(digest) ?? {};
+      const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
+      if (size !== undefined && bytes === undefined && isManifestOrIndex(descriptor))
+        throw unreadable(descriptor, size);
       if (isIndex(descriptor)) {
         if (bytes === undefined || around.length >= limits.indexDepth) continue;
         visit(bytes, `index ${digest}`, [...around, digest], references);
@@ -124,8 +134,36 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
   return [...found.values()];
 }
 
+function isPresent(found: IndexedManifest): found is PresentManifest {
+  return found.bytes !== undefined;
+}
+
 function isThere(found: IndexedManifest): found is PresentManifest {
-  return found.bytes !== undefined && isImageConfig(parseManifest(found.bytes, where(found)).config);
+  return isPresent(found) && isImageConfig(manifestOf(found).config);
+}
+
+// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
+function isManifestOrIndex(descriptor: Descriptor): boolean {
+  const { manifest, dockerManifest } = mediaTypes;
+  return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+
+function unreadable({ digest }: Descriptor, size: number): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
+    'The tarball was edited: make it again with docker save.',
+  );
+}
+
+/** The manifests that lie in the tarball, whether an index leads to them or not. */
+function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
+  return seen.kept().flatMap(({ digest, bytes, offset }) => {
+    const manifest = manifestIn(bytes);
+    return manifest === undefined
+      ? []
+      : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || mediaTypes.manifest, around: [] }];
+  });
 }
 
 // Of several platforms, one may be there without its layers.
@@ -152,54 +190,78 @@ function namesOf({ annotations }: Descriptor): readonly Reference[] {
 
 function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
   const manifest = manifestOf(found);
-  const { config } = parseManifest(found.bytes, where(found));
+  const by = `The tarball's ${where(found)}`;
   const image = {
     references: found.references,
-    ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
-    manifest,
+    ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
+    manifests: [manifest],
     manifestDigests: [manifest.digest, ...found.around],
-    layers: manifest.layers.map(({ digest }) =>
-      requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest),
-    ),
+    layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
   };
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
 }
 
-function manifestOf({ descriptor, bytes, offset }: PresentManifest): TarballManifest {
-  const { digest, mediaType } = descriptor;
-  return {
-    digest,
-    bytes,
-    offset,
-    mediaType: mediaType || mediaTypes.manifest,
-    layers: parseManifest(bytes, `manifest ${digest}`).layers,
-  };
+function manifestOf(found: PresentManifest): TarballManifest {
+  const { descriptor, bytes, offset, around } = found;
+  const manifest = parseManifest(bytes, where(found));
+  const mediaType = manifest.mediaType || mediaTypes.manifest;
+  return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 
+/** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage(
   { config, repoTags, layers }: ReturnType<typeof parseArchiveManifest>[number],
-  manifests: readonly IndexedManifest[],
+  all: readonly TarballManifest[],
   seen: SeenTarball,
 ): TarballImage {
   const by = "The tarball's manifest.json";
   const entry = requireConfig(seen.find(config), by, config);
-  const own = manifests
-    .filter(isThere)
-    .filter((found) => parseManifest(found.bytes, where(found)).config.digest === entry.configDigest);
-  const [first] = own;
+  const found = layers.map((name) => requireEntry(seen.find(name), by, name));
+  const manifests = manifestsOf(entry.configDigest, found, all);
   const image = {
     references: repoTags.map(parseReference),
     ...entry,
-    manifest: first === undefined ? undefined : manifestOf(first),
-    // What the containerd store may take as the image's ID.
-    manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
-    layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
+    manifests,
+    manifestDigests: [
+      ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
+    ],
+    layers: found,
   };
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
+}
+
+/**
+ * The manifests of an image that `manifest.json` describes, each once.
+ * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ */
+function manifestsOf(
+  configDigest: Digest,
+  layers: readonly SeenEntry[],
+  all: readonly TarballManifest[],
+): readonly TarballManifest[] {
+  const digests = layers.map(({ digest }) => digest).join();
+  const own = all.filter(({ config }) => config.digest === configDigest);
+  const fitting = own.filter(
+    (manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests,
+  );
+  const [first] = own;
+  if (first !== undefined && fitting.length === 0) throw contradicting(first);
+  return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+}
+
+function contradicting({ digest, config }: TarballManifest): HandoverError {
+  const how = isImageConfig(config)
+    ? 'lists other layers than its manifest.json'
+    : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`,
+    'The tarball was edited: make it again with docker save.',
+  );
 }
 
 function requireConfig(
@@ -222,15 +284,13 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
   );
 }
 
-/** Checks the first bytes and the size of each layer against the manifest. */
-function requireLayers({ manifest, layers }: Pick<TarballImage, 'manifest' | 'layers'>, seen: SeenTarball): void {
-  const described = manifest?.layers.map(({ mediaType, digest, size }) => ({
-    mediaType,
-    size,
-    entry: seen.blob(digest),
-  }));
+/** Checks the first bytes and the size of each layer against its manifests. */
+function requireLayers({ manifests, layers }: Pick<TarballImage, 'manifests' | 'layers'>, seen: SeenTarball): void {
+  const described = manifests.flatMap((manifest) =>
+    manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })),
+  );
   const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-  for (const { mediaType, size, entry } of [...own, ...(described ?? [])]) {
+  for (const { mediaType, size, entry } of [...own, ...described]) {
     if (entry === undefined) continue;
     const wrong = wrongForm(mediaType, entry.packing);
     if (wrong !== undefined || size !== entry.size)
@@ -290,10 +350,11 @@ export function chooseImage(
   );
 }
 
-/** The image for a tarball of ours; undefined when it has no manifest, or when its layers don't lie under their digests. */
-export function contentsOf(image: TarballImage): ImageContents | undefined {
-  const { manifest, configDigest, configBytes, config } = image;
-  if (manifest === undefined || image.layers.some(({ name, digest }) => name !== blobName(digest))) return undefined;
+/** The image as one of its manifests describes it. */
+export function contentsOf(
+  { configDigest, configBytes, config }: TarballImage,
+  manifest: TarballManifest,
+): ImageContents {
   return {
     configDigest,
     configBytes,

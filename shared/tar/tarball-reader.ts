@@ -49,6 +49,12 @@ export interface SeenEntry {
   readonly bytes?: Buffer;
 }
 
+export type KeptEntry = SeenEntry & { readonly bytes: Buffer };
+
+function isKept(entry: SeenEntry): entry is KeptEntry {
+  return entry.bytes !== undefined;
+}
+
 /** What was in a tarball, by the names that its own index uses. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
@@ -78,6 +84,11 @@ export class SeenTarball {
     return packing === 'none' ? digest : this.#diffIds.get(name);
   }
 
+  /** All that was kept, in the tarball's order, each digest once. */
+  kept(): readonly KeptEntry[] {
+    return [...this.#blobs.values()].filter(isKept);
+  }
+
   /** The first names, to show. */
   names(): readonly string[] {
     return [...this.#entries.keys()].slice(0, 5);
@@ -86,7 +97,8 @@ export class SeenTarball {
   add(entry: SeenEntry): void {
     this.#links.delete(entry.path);
     this.#entries.set(entry.path, entry);
-    this.#blobs.set(entry.digest, entry);
+    // The first is the one that was given out.
+    if (!this.#blobs.has(entry.digest)) this.#blobs.set(entry.digest, entry);
     this.#jsonBytes += entry.bytes?.length ?? 0;
   }
 
@@ -131,10 +143,10 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     }
     const hash = createHash('sha256');
     const passing = hashed(all, hash);
-    const isRepeated = told !== undefined && seen.blob(told) !== undefined;
-    const out = told === undefined ? seen.nextName() : blobName(told);
+    const before = told === undefined ? undefined : seen.blob(told);
+    const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
     // Other files are not passed on: one could be a config that another document names.
-    if (!isRepeated && packing !== undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    if (before === undefined && packing !== undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
     seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });

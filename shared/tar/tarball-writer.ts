@@ -18,6 +18,8 @@ export interface ArrivingLayer {
 export interface NamedImage<Name extends Reference = Reference> {
   readonly image: ImageContents;
   readonly references: readonly Name[];
+  /** Where its layers are in the tar; under their digests where this is left out. */
+  readonly layerNames?: readonly string[];
 }
 
 /** What is known of a tarball when all of it has passed. */
@@ -70,7 +72,10 @@ export function smallEntry(name: string, bytes: Buffer): Buffer {
   return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
 }
 
-/** The entries beside the layers: configs, manifests, and what says which images there are. */
+/**
+ * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
+ */
 export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
   const descriptors = images.flatMap(({ image, references }) => describe(image, references));
   return new Map<string, Buffer>([
@@ -80,22 +85,6 @@ export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string,
     ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
     ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
-    ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
-  ]);
-}
-
-/** An image without a manifest, whose layers lie under whatever names. */
-export interface ArchivedImage {
-  readonly configDigest: Digest;
-  readonly configBytes: Buffer;
-  readonly layerNames: readonly string[];
-  readonly references: readonly Reference[];
-}
-
-/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
-export function archiveEntries(images: readonly ArchivedImage[]): ReadonlyMap<string, Buffer> {
-  return new Map<string, Buffer>([
-    ...images.map(({ configDigest, configBytes }): readonly [string, Buffer] => [blobName(configDigest), configBytes]),
     ['manifest.json', json(images.map(archiveManifestOf))],
   ]);
 }
@@ -124,15 +113,13 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
   }));
 }
 
-function archived(
-  { configDigest, configBytes, layers }: ImageContents,
-  references: readonly Reference[],
-): ArchivedImage {
-  return { configDigest, configBytes, layerNames: layers.map(({ digest }) => blobName(digest)), references };
-}
-
-function archiveManifestOf({ configDigest, layerNames, references }: ArchivedImage): unknown {
-  return { Config: blobName(configDigest), RepoTags: references.map(formatReference), Layers: layerNames };
+function archiveManifestOf({ image, references, layerNames }: NamedImage): unknown {
+  const { configDigest, layers } = image;
+  return {
+    Config: blobName(configDigest),
+    RepoTags: references.map(formatReference),
+    Layers: layerNames ?? layers.map(({ digest }) => blobName(digest)),
+  };
 }
 
 function json(value: unknown): Buffer {

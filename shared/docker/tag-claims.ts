@@ -1,0 +1,61 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Log } from '../base/log.ts';
+import { lockKey } from '../bytes/locks.ts';
+import { formatReference, type Reference } from '../image/reference.ts';
+import type { EngineInfo } from './output.ts';
+
+// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
+// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
+// this project on this machine, as far as locks do (locks.ts).
+
+/** An engine as a place where references are set: what every step on this machine knows it by. */
+export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'dataRoot'>): string {
+  return `${hostName} ${dataRoot}`;
+}
+
+interface Tools {
+  readonly log: Pick<Log, 'info' | 'warning'>;
+  readonly signal: AbortSignal;
+}
+
+const lookEveryMs = 25;
+
+// Longer than a step needs to name its images, and than most pulls and pushes take. Any process can hold a lock.
+const waitMs = 120_000;
+
+/**
+ * Claims references in some places. All in one order, so that two steps can't wait for each other.
+ * @param maxWaitMs after that it warns, and goes on without what others hold
+ * @returns what gives them back
+ * @throws AbortError when the signal is aborted
+ */
+export async function claimTags(
+  places: readonly string[],
+  references: readonly Reference[],
+  { log, signal }: Tools,
+  maxWaitMs = waitMs,
+): Promise<AsyncDisposable> {
+  const names = [...new Set(references.map(formatReference))];
+  const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
+  const end = Date.now() + maxWaitMs;
+  let isTold = false;
+  await using held = new AsyncDisposableStack();
+  for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
+    let lock = await lockKey(key);
+    while (lock === undefined && Date.now() < end) {
+      if (!isTold) log.info(`Waiting for another step that is setting ${name}.`);
+      isTold = true;
+      await sleep(lookEveryMs, undefined, { signal });
+      lock = await lockKey(key);
+    }
+    if (lock === undefined) {
+      log.warning(
+        `Another process has been setting ${name} for ${String(maxWaitMs / 1000)} s. This step no longer waits for it; if one of ` +
+          'the two fails, the reference may be removed.',
+      );
+      continue;
+    }
+    held.use(lock);
+  }
+  return held.move();
+}
