@@ -1,11 +1,10 @@
-import { createReadStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { imageRecord, type HandedOverImage, type UnsealedRecord } from '../hand-over.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
-import { transientFileChunks } from '../../shared/bytes/files.ts';
+import { fileChunks, openFile, transientFileChunks } from '../../shared/bytes/files.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
@@ -110,7 +109,7 @@ function repacked(
   producer: Producer,
 ): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
-  const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+  const layers = layersOf(image.image, decompress(fileChunks(path, chunkBytes), compression));
   const images = (): Promise<readonly [HandedOverImage]> => Promise.resolve([image]);
   return {
     size: undefined,
@@ -148,15 +147,11 @@ function missingReference(path: string): never {
 
 async function inspectFile(path: string, compression: TarballCompression): Promise<TarballImages> {
   try {
-    return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
+    return imagesIn(await seeTarball(decompress(fileChunks(path, chunkBytes), compression)));
   } catch (error) {
     if (error instanceof HandoverError) throw error;
     throw invalid(`${path} can't be read as a ${compression} tarball: ${messageOf(error)}.`, error);
   }
-}
-
-function fileChunks(path: string): AsyncIterable<Buffer> {
-  return createReadStream(path, { highWaterMark: chunkBytes });
 }
 
 async function sizeOf(path: string): Promise<number> {
@@ -169,7 +164,9 @@ async function sizeOf(path: string): Promise<number> {
 }
 
 async function head(path: string): Promise<Buffer> {
-  const file = await open(path);
+  const file = await openFile(path).catch((error: unknown) => {
+    throw invalid(`${path} can't be read: ${messageOf(error)}.`, error);
+  });
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
     return buffer.subarray(0, bytesRead);

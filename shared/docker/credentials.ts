@@ -1,10 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
+import { readSmallFile } from '../bytes/files.ts';
 
 // What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, or with a program that
 // keeps it (docker/cli, cli/config/credentials; docker/docker-credential-helpers).
@@ -22,9 +23,9 @@ export type Credentials =
  */
 export async function dockerCredentials(folder: string, host: string): Promise<Credentials | undefined> {
   const path = join(folder, 'config.json');
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
-  const config = parseJson(text);
+  const bytes = await readSmallFile(path, limits.settingsBytes).catch(() => undefined);
+  if (bytes === undefined) return undefined;
+  const config = parseJson(bytes.toString());
   if (!isObject(config)) throw notDocker(path);
   const keys = keysOf(host);
   const helpers = isObject(config['credHelpers']) ? config['credHelpers'] : {};

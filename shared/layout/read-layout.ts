@@ -1,6 +1,8 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { readSmallFile } from '../bytes/files.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -39,10 +41,10 @@ export async function readOciLayout(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
-  const text = await readFile(join(layout, 'index.json'), 'utf8').catch((error: unknown) => {
+  const index = await readSmallFile(join(layout, 'index.json'), limits.jsonBytes).catch((error: unknown) => {
     throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
-  const descriptor = await findManifest(layout, parseIndex(text, 'index.json'), platform);
+  const descriptor = await findManifest(layout, parseIndex(index.toString(), 'index.json'), platform);
   const manifestBytes = await readJsonBlob(layout, descriptor);
   const manifest = parseManifest(manifestBytes.toString(), `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
@@ -91,7 +93,9 @@ async function findManifest(
 
 async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
   await requireBlob(layout, descriptor);
-  const bytes = await readFile(blobPath(layout, descriptor.digest));
+  const bytes = await readSmallFile(blobPath(layout, descriptor.digest), limits.jsonBytes).catch((error: unknown) => {
+    throw invalidLayout(`Blob ${descriptor.digest} can't be read: ${messageOf(error)}.`);
+  });
   const actual = digestOf(bytes);
   if (actual !== descriptor.digest) throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
   return bytes;
