@@ -2,6 +2,7 @@ import {
   chmodSync,
   chownSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -119,6 +120,30 @@ describe('a folder of this step', () => {
       message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
     });
     expect(readdirSync(folder)).toEqual(['base']);
+  });
+});
+
+describe('a path that leads through a link', () => {
+  const linked = (owner: number, mode: number): string => {
+    const place = makeFolder(join(folder, 'tmp'), 0, mode);
+    symlinkSync(makeFolder(join(folder, 'elsewhere')), join(place, 'out'));
+    lchownSync(join(place, 'out'), owner, owner);
+    return join(place, 'out', 'charon.tar');
+  };
+
+  asRoot('of another user, in a place where everybody may write, is refused', async () => {
+    const path = linked(other, 0o1777);
+    const refused = { code: 'invalid-input', message: expect.stringContaining('/out is a link of another user (uid ') };
+    await expect(partialFile(path, '', log)).rejects.toMatchObject(refused);
+    await expect(layoutFolder(path, log)).rejects.toMatchObject(refused);
+    expect(readdirSync(join(folder, 'elsewhere'))).toEqual([]);
+  });
+
+  asRoot.each([
+    ['of this user', 0, 0o1777],
+    ['in a folder where others can’t put one', other, 0o755],
+  ])('%s, is followed', async (_, owner, mode) => {
+    await sweepPartials(linked(owner, mode));
   });
 });
 

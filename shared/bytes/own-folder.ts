@@ -9,8 +9,8 @@ import {
   rmSync,
   unlinkSync,
 } from 'node:fs';
-import { lstat, open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, open, stat } from 'node:fs/promises';
+import { join, resolve, sep } from 'node:path';
 import { attempt } from '../base/errors.ts';
 
 // Folders that this project makes in places where other users may write, such as /tmp. Whoever may rename one of the folders above can put
@@ -46,8 +46,15 @@ export function makeOwnFolder(path: string): OwnFolder {
  * @throws Error when it is another user's, or no folder
  */
 export function openOwnFolder(path: string, removedAt: string = path): OwnFolder {
-  const handle = openSync(path, folderFlags);
   let isOpen = true;
+  if (process.platform === 'win32') {
+    // There a folder can't be opened.
+    const remove = (): void => {
+      if (isOpen) rmSync(removedAt, { recursive: true, force: true });
+    };
+    return { inside: path, remove, keep: () => void (isOpen = false) };
+  }
+  const handle = openSync(path, folderFlags);
   const keep = (): void => {
     if (isOpen) closeSync(handle);
     isOpen = false;
@@ -109,6 +116,24 @@ function isSafe({ uid, mode }: { readonly uid: number; readonly mode: number }):
 
 function isOwn(uid: number): boolean {
   return uid === (process.geteuid?.() ?? uid);
+}
+
+/**
+ * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
+ * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
+ * @throws Error that names the link
+ */
+export async function requireOwnLinks(folder: string): Promise<void> {
+  const way = resolve(folder).split(sep).slice(1);
+  for (let depth = 1; depth <= way.length; depth += 1) {
+    const [above, path] = [depth - 1, depth].map((end) => `${sep}${way.slice(0, end).join(sep)}`);
+    if (above === undefined || path === undefined) return;
+    const link = await lstat(path).catch(() => undefined);
+    if (link?.isSymbolicLink() !== true || isOwn(link.uid)) continue;
+    const place = await stat(above).catch(() => undefined);
+    if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
+      throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+  }
 }
 
 const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;

@@ -8,7 +8,7 @@ import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
 import { writeAll } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
-import { removeOwn } from './own-folder.ts';
+import { removeOwn, requireOwnLinks } from './own-folder.ts';
 
 // No step lives longer: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
@@ -101,9 +101,11 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
 async function makeFolder(path: string): Promise<void> {
   const existing = await stat(path).catch(() => undefined);
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
-  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+  const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
-  });
+  };
+  await requireOwnLinks(dirname(path)).catch(trouble);
+  await mkdir(dirname(path), { recursive: true }).catch(trouble);
   const [there, folder, uid] = [
     await lstat(path).catch(() => undefined),
     await stat(dirname(path)),

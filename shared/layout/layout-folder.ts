@@ -11,7 +11,7 @@ import { type LentChunk, viewOf } from '../bytes/chunks.ts';
 import { explainDiskFull } from '../bytes/disk-space.ts';
 import { readSmallFile, writeAll } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
-import { makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
+import { makeOwnFolder, openOwnFolder, type OwnFolder, requireOwnLinks } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -47,6 +47,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
   const trouble = (error: unknown): never => {
     throw error instanceof HandoverError ? error : unwritable(path, messageOf(error), error);
   };
+  await requireOwnLinks(dirname(place)).catch(trouble);
   await mkdir(dirname(place), { recursive: true }).catch(trouble);
   opening.use(
     await lockPath(place, (holder) => {
