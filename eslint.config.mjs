@@ -167,8 +167,8 @@ export default tseslint.config(
     ]),
   })),
   {
-    // Its socket is a lock on this host; nobody talks through it.
-    files: ['shared/bytes/locks.ts'],
+    // A lock on this host is a socket, and who holds it is asked through it.
+    files: ['shared/bytes/{locks,lock-holder}.ts'],
     rules: rule([commands, theRunner, notFrom(rightOf('bytes'))]),
   },
   {

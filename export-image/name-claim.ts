@@ -1,5 +1,6 @@
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
+import { quoteForeign } from '../shared/base/text.ts';
 import { parseRecord, type Producer, recordName } from '../shared/image/record.ts';
 
 /** A name that this job may upload under. */
@@ -38,6 +39,7 @@ function describeOwner(
   producer: Producer,
 ): { readonly by: string; readonly hint: string } {
   const sameInLoad = 'Give load-image the same name.';
+  const job = quoteForeign(owner?.jobKey ?? '', 100);
   if (owner === undefined) {
     return {
       by: 'a step that is no export-image',
@@ -47,12 +49,12 @@ function describeOwner(
   if (owner.jobKey !== producer.jobKey) {
     const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
     return {
-      by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+      by: `job ${job} in attempt ${String(owner.runAttempt)}`,
       hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
     };
   }
   return {
-    by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+    by: `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
     hint:
       'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
       `as an input. ${sameInLoad}`,

@@ -1,4 +1,4 @@
-import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
+import { code, gantt, joined, type Markdown, markdownTable, safe, prose, words } from '../shared/base/markdown.ts';
 import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
@@ -12,44 +12,70 @@ import type { PushOutcome } from './push.ts';
  * The job summary of a handover that worked.
  * @param note a paragraph that comes first
  */
-export function exportSummary(result: ExportResult, spans: readonly Span[], note?: string): string {
+export function exportSummary(result: ExportResult, spans: readonly Span[], note?: Markdown): Markdown {
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
+  const manifests = record.manifestDigests.map(code);
   const facts = [
-    ['Image', record.references.map((reference) => code(formatReference(reference))).join(', ')],
-    ['Platform', formatPlatform(record.platform)],
-    ['Config digest', code(record.configDigest)],
-    ['Manifest digest', record.manifestDigests.map(code).join(', ') || 'none'],
+    [
+      safe`Image`,
+      joined(
+        record.references.map((reference) => code(formatReference(reference))),
+        ', ',
+      ),
+    ],
+    [safe`Platform`, words(formatPlatform(record.platform))],
+    [safe`Config digest`, code(record.configDigest)],
+    [safe`Manifest digest`, manifests.length === 0 ? safe`none` : joined(manifests, ', ')],
     ...(artifact === undefined
       ? []
-      : [['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`]]),
+      : [
+          [
+            safe`Artifact`,
+            safe`${code(artifact.name)}${words(` (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`)}`,
+          ],
+        ]),
     ...pushFacts(result.push),
-    ['Tarball', `${code(result.tarballPath)}, ${formatBytes(record.tarballSize)}`],
+    [safe`Tarball`, safe`${code(result.tarballPath)}, ${words(formatBytes(record.tarballSize))}`],
     ...minutes(result),
     ...(steps.length === 0
       ? []
-      : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
+      : [
+          [
+            safe`Build steps`,
+            words(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+          ],
+        ]),
   ];
-  return [
-    `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${code(formatReferenceOf(result))}`,
-    ...(note === undefined ? [] : [note]),
-    markdownTable(['', ''], facts),
-    ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => code(step.name)).join(', ')]),
-    layerTable(record.layers),
-    gantt(spans),
-    '',
-  ].join('\n\n');
+  const title = artifact === undefined ? safe`Kept here, not handed over:` : safe`Handed over`;
+  const names = executed.map((step) => code(step.name));
+  return joined(
+    [
+      safe`### 📦 ${title} ${code(formatReferenceOf(result))}`,
+      ...(note === undefined ? [] : [note]),
+      markdownTable(['', ''], facts),
+      ...(executed.length === 0 ? [] : [safe`**Executed steps:** ${joined(names, ', ')}`]),
+      layerTable(record.layers),
+      gantt(spans),
+      safe``,
+    ],
+    '\n\n',
+  );
 }
 
-function minutes({ record, artifact }: ExportResult): readonly (readonly string[])[] {
+function minutes({ record, artifact }: ExportResult): readonly (readonly Markdown[])[] {
   const { times, tarballSize } = record;
   if (times === undefined || artifact === undefined) return [];
-  return [['From built to handed over', besidePlainRecipe(times.ready - times.built, 'export', tarballSize)]];
+  return [
+    [safe`From built to handed over`, words(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
+  ];
 }
 
-function pushFacts(push: PushOutcome): readonly (readonly string[])[] {
+function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
   if (push.kind === 'none') return [];
-  return [['Pushed', push.kind === 'pushed' ? code(formatReference(push.reference)) : `❌ ${push.error.message}`]];
+  const outcome =
+    push.kind === 'pushed' ? code(formatReference(push.reference)) : safe`❌ ${prose(push.error.message)}`;
+  return [[safe`Pushed`, outcome]];
 }
 
 function formatReferenceOf(result: ExportResult): string {

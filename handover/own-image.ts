@@ -1,9 +1,9 @@
-import { createReadStream } from 'node:fs';
 import type { ExportResult } from '../export-image/export-image.ts';
 import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { countedChunks } from '../shared/bytes/chunks.ts';
+import { fileChunks } from '../shared/bytes/files.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
@@ -18,7 +18,7 @@ export function ownContent(name: string, { record, tarballPath }: ExportResult):
     downloaded: () => 0,
     files: [{ name: record.tarballName, size: record.tarballSize }],
     text: () => Promise.resolve(undefined),
-    read: (_name, onBytes) => countedChunks(createReadStream(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+    read: (_name, onBytes) => countedChunks(fileChunks(tarballPath, 1024 * 1024), onBytes),
     ranges: () => Promise.resolve(undefined),
   };
 }

@@ -1,6 +1,6 @@
 import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
-import { code } from '../shared/base/markdown.ts';
+import { code, joined, type Markdown, safe, prose, words } from '../shared/base/markdown.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { HandoverResult } from './handover.ts';
 import type { OtherImage } from './own-image.ts';
@@ -9,24 +9,24 @@ import type { OtherImage } from './own-image.ts';
  * The job summary of the joined action.
  * @param name the artifact's
  */
-export function handoverSummary(result: HandoverResult, name: string, timeline: Timeline): string {
+export function handoverSummary(result: HandoverResult, name: string, timeline: Timeline): Markdown {
   const loaded = loadSummary(result.loaded, timeline);
   switch (result.kind) {
     case 'loaded':
       return loaded;
     case 'handed-over':
-      return exportSummary(result.exported, []) + loaded;
+      return joined([exportSummary(result.exported, []), loaded], '');
     case 'kept':
-      return exportSummary(result.exported, [], keptNote(result.other, name)) + loaded;
+      return joined([exportSummary(result.exported, [], keptNote(result.other, name)), loaded], '');
   }
 }
 
-function keptNote(other: OtherImage, name: string): string {
+function keptNote(other: OtherImage, name: string): Markdown {
   if (other.kind === 'unknown') {
-    return `Another job was first to use the name ${code(name)}. Whether its image is the same as this one is not known: ${other.why}`;
+    return safe`Another job was first to use the name ${code(name)}. Whether its image is the same as this one is not known: ${prose(other.why)}`;
   }
-  const its = `that another job was first to hand over as ${code(name)} (id ${String(other.artifact.id)})`;
+  const its = safe`that another job was first to hand over as ${code(name)} (id ${words(String(other.artifact.id))})`;
   return other.kind === 'same'
-    ? `The image ${its} is the same image as this one.`
-    : `⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${code(other.configDigest)}.`;
+    ? safe`The image ${its} is the same image as this one.`
+    : safe`⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${code(other.configDigest)}.`;
 }

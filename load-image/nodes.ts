@@ -131,8 +131,14 @@ export function takesTurns(nodes: readonly ImageNode[] | undefined): boolean {
 async function takeTurn({ log, nodes, signal }: Tools): Promise<AsyncDisposable | undefined> {
   if (!takesTurns(nodes)) return undefined;
   const names = nodes.map(({ name }) => name);
-  return awaitKey(`nodes ${names.join()}`, signal, () => {
-    log.info(`Another image is on its way into ${names.join(', ')}: this one takes its turn after it.`);
+  return awaitKey(`nodes ${names.join()}`, {
+    signal,
+    onWait: (holder) => {
+      log.info(`Waiting for another image to finish loading into ${names.join(', ')}: ${holder} has the turn.`);
+    },
+    onGiveUp: (holder) => {
+      log.warning(`Loading into ${names.join(', ')} without a turn: ${holder} has had it for too long.`);
+    },
   });
 }
 

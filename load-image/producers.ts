@@ -31,6 +31,9 @@ export interface Producers {
 
 const nothingKnown: Producers = { over: undefined, since: undefined, jobs: [] };
 
+// So often a service that answers badly is asked before an artifact of an earlier attempt is taken without knowing whether it is replaced.
+const triesBeforeOlder = 3;
+
 /**
  * Asks for the jobs now and then, and answers with what was known last in between.
  * @param wanted the name of the job that makes it, or a pattern
@@ -48,6 +51,7 @@ export function watchProducers(
   let isReadable = jobs !== undefined;
   let askedMs = -Infinity;
   let wasOver = false;
+  let failures = 0;
   return async () => {
     if (jobs === undefined || !isReadable || performance.now() - askedMs < everyMs) return known;
     askedMs = performance.now();
@@ -65,8 +69,19 @@ export function watchProducers(
         jobs: all.map(({ name }) => name),
       };
       wasOver = ended !== undefined;
+      failures = 0;
     } catch (error) {
       signal.throwIfAborted();
+      if (!jobs.isRefusal(error)) {
+        failures += 1;
+        if (failures === 1)
+          log.info(`The jobs of this run couldn't be read (${messageOf(error)}): trying again later.`);
+        if (!isAgain || wanted === undefined || known !== nothingKnown) return known;
+        if (failures === triesBeforeOlder) log.warning(mayBeOlder(runAttempt));
+        if (failures >= triesBeforeOlder) return known;
+        askedMs = -Infinity;
+        return { ...nothingKnown, since: Infinity };
+      }
       isReadable = false;
       log.info(
         `The jobs of this run can't be read (${messageOf(error)}): that the build has failed is noticed at the limit only. ` +

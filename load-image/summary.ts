@@ -1,4 +1,14 @@
-import { code, gantt, markdownTable } from '../shared/base/markdown.ts';
+import {
+  code,
+  gantt,
+  joined,
+  link,
+  type Markdown,
+  markdownTable,
+  safe,
+  prose,
+  words,
+} from '../shared/base/markdown.ts';
 import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
@@ -16,44 +26,52 @@ const sources = {
 } as const;
 
 /** The job summary of a load that worked. */
-export function loadSummary(result: LoadResult, timeline: Timeline): string {
+export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   const { artifact, record, identity, fallback } = result;
   const from = record?.producer;
   const facts = [
-    ['Image', code(result.reference)],
-    ...(result.image === undefined ? [] : [['Image ID here', code(result.image.imageId)]]),
+    [safe`Image`, code(result.reference)],
+    ...(result.image === undefined ? [] : [[safe`Image ID here`, code(result.image.imageId)]]),
     ...places(result),
-    ['Config digest', identity.configDigest === undefined ? 'unknown' : code(identity.configDigest)],
-    ['Platform', formatPlatform(identity.platform)],
-    ['Layers', String(identity.diffIds.length)],
-    ['Source', sources[result.source]],
+    [safe`Config digest`, identity.configDigest === undefined ? safe`unknown` : code(identity.configDigest)],
+    [safe`Platform`, words(formatPlatform(identity.platform))],
+    [safe`Layers`, words(String(identity.diffIds.length))],
+    [safe`Source`, words(sources[result.source])],
     ...(fallback === undefined
       ? []
       : [
-          ['Pulled from', code(fallback.reference)],
-          ['Why not the artifact', fallback.reason],
+          [safe`Pulled from`, code(fallback.reference)],
+          [safe`Why not the artifact`, prose(fallback.reason)],
         ]),
     ...(artifact === undefined
       ? []
       : [
-          ['Artifact', `${code(artifact.name)} (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`],
-          ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-          ['Downloaded', downloaded(result)],
+          [
+            safe`Artifact`,
+            safe`${code(artifact.name)}${words(` (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`)}`,
+          ],
+          ...(artifact.run === undefined ? [] : [[safe`From run`, link(String(artifact.run.id), artifact.run.url)]]),
+          [safe`Downloaded`, words(downloaded(result))],
         ]),
     ...(from === undefined
       ? []
-      : [['Built from', `${code(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-    ['Checked against', checkedAgainst(result)],
+      : [
+          [safe`Built from`, safe`${code(from.commit || 'unknown commit')}, attempt ${words(String(from.runAttempt))}`],
+        ]),
+    [safe`Checked against`, words(checkedAgainst(result))],
     ...minutes(result, timeline),
   ];
   const layers = record === undefined ? [] : [layerTable(record.layers)];
-  return [
-    `### ${title(result)} ${code(result.reference)}`,
-    markdownTable(['', ''], facts),
-    ...layers,
-    chart([result], timeline),
-    '',
-  ].join('\n\n');
+  return joined(
+    [
+      safe`### ${words(title(result))} ${code(result.reference)}`,
+      markdownTable(['', ''], facts),
+      ...layers,
+      chart([result], timeline),
+      safe``,
+    ],
+    '\n\n',
+  );
 }
 
 /** When the image was handed over, where that was another job of this run. */
@@ -63,15 +81,15 @@ function handedOver({ artifact, record }: LoadResult, { began }: Timeline): Hand
 }
 
 /** What this job didn't wait for, and what it would have waited for otherwise. */
-function minutes(result: LoadResult, timeline: Timeline): readonly (readonly string[])[] {
+function minutes(result: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
   const times = handedOver(result, timeline);
   if (times === undefined || result.record === undefined) return [];
   const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
   const early = timeline.began - times.ready;
   const when = early >= 0 ? `${formatDuration(early)} before this step began` : `${formatDuration(-early)} after it`;
   return [
-    ['Built', `once, in ${formatDuration(times.built - times.began)}; ready ${when}`],
-    ['Took here', besidePlainRecipe(took, 'load', result.record.tarballSize)],
+    [safe`Built`, words(`once, in ${formatDuration(times.built - times.began)}; ready ${when}`)],
+    [safe`Took here`, words(besidePlainRecipe(took, 'load', result.record.tarballSize))],
   ];
 }
 
@@ -80,7 +98,7 @@ const mostBuilds = 10;
 const longestMs = 30 * 60_000;
 
 /** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
-function chart(results: readonly LoadResult[], timeline: Timeline): string {
+function chart(results: readonly LoadResult[], timeline: Timeline): Markdown {
   const spans = timeline.spans();
   const built = results.flatMap((result) => {
     const times = handedOver(result, timeline);
@@ -102,10 +120,10 @@ function chart(results: readonly LoadResult[], timeline: Timeline): string {
 }
 
 /** Where the image is, besides the engine. */
-function places({ nodes = [], layoutPath }: LoadResult): readonly (readonly string[])[] {
+function places({ nodes = [], layoutPath }: LoadResult): readonly (readonly Markdown[])[] {
   return [
-    ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(code).join(', ')]]),
-    ...(layoutPath === undefined ? [] : [['OCI layout', code(layoutPath)]]),
+    ...(nodes.length === 0 ? [] : [[safe`Nodes`, joined(nodes.map(code), ', ')]]),
+    ...(layoutPath === undefined ? [] : [[safe`OCI layout`, code(layoutPath)]]),
   ];
 }
 
@@ -129,12 +147,14 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
 }
 
 /** The job summary of a step that worked: of one image in detail, of several as a table. */
-export function imagesSummary(result: ImagesResult, timeline: Timeline): string {
+export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdown {
   const { images, loaded, digests } = result;
   const [only] = images.length === 1 ? loaded : [];
   const uploaded =
-    digests === undefined ? '' : `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
-  if (only !== undefined) return loadSummary(only, timeline) + uploaded;
+    digests === undefined
+      ? safe``
+      : safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
+  if (only !== undefined) return joined([loadSummary(only, timeline), uploaded], '');
 
   const known = loaded.length === 0;
   const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
@@ -142,18 +162,21 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): string 
     code(image.name),
     code(image.reference),
     code(image.configDigest),
-    image.manifestDigest === '' ? '' : code(image.manifestDigest),
-    image.pushedReference === '' ? '' : code(image.pushedReference),
-    image.platform,
-    formatBytes(image.size),
-    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
+    image.manifestDigest === '' ? safe`` : code(image.manifestDigest),
+    image.pushedReference === '' ? safe`` : code(image.pushedReference),
+    words(image.platform),
+    words(formatBytes(image.size)),
+    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe`loaded` : safe`was here`]),
   ]);
   const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
   const title = known ? 'Digests of' : 'Loaded and verified';
-  return [
-    `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
-    markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-    `${uploaded}${chart(loaded, timeline)}`,
-    '',
-  ].join('\n\n');
+  return joined(
+    [
+      safe`### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
+      markdownTable([...head, ...(known ? [] : ['Here'])], rows),
+      safe`${uploaded}${chart(loaded, timeline)}`,
+      safe``,
+    ],
+    '\n\n',
+  );
 }

@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -14,6 +16,7 @@ import { type ArtifactService, startArtifactService } from '../fakes/artifact-se
 import { type Inputs, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { publish, reconfigured, recordOf, twoFaced } from '../fixtures/lying-artifact.ts';
+import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
@@ -281,6 +284,27 @@ describe('while it is on its way', () => {
     expectOn(nodes, large);
     expect(outcome.peakMemoryKb).toBeLessThan(250_000);
   }, 60_000);
+
+  test('a process that is no step and holds the turn is named, and not waited for to the limit', async () => {
+    await handOver();
+    const holder = createServer();
+    holder.listen(`\0${socketNameOf('nodes kind-control-plane,kind-worker')}`);
+    await once(holder, 'listening');
+    try {
+      const outcome = await load({ 'timeout-minutes': '1' });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs['loaded']).toBe('true');
+      expect(outcome.annotations).toEqual([
+        expect.objectContaining({
+          level: 'warning',
+          message: expect.stringContaining(`process ${String(process.pid)} of uid ${String(process.getuid?.())} (`),
+        }),
+      ]);
+      expectOn(nodes, image);
+    } finally {
+      holder.close();
+    }
+  }, 90_000);
 
   test('a cancel leaves every node as it was', async () => {
     seed();

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { chooseTarball } from '../../load-image/plan/plan.ts';
 import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import { code, gantt, layerTable, markdownTable } from '../../shared/base/markdown.ts';
+import { code, gantt, layerTable, markdownTable, words } from '../../shared/base/markdown.ts';
 import { backoff, retry } from '../../shared/base/retry.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
@@ -97,16 +97,19 @@ describe('words for people', () => {
 
   test('text of others can’t break out of a line, a table or code', () => {
     expect(quoteForeign('a\n::error::b\u001b[31m', 20)).toBe('a ::error::b [31m');
+    expect(quoteForeign('a\u009b31m\u202eb\u2028c')).toBe('a 31m b c');
     expect(quoteForeign('x'.repeat(50), 10)).toBe(`${'x'.repeat(10)}…`);
-    expect(markdownTable(['a'], [['b|c\nd']])).toBe('| a |\n| --- |\n| b\\|c d |');
-    expect(code('a`b')).toBe("`a'b`");
-    expect(gantt([{ name: 'Load: x', startMs: 1, endMs: 1 }])).toContain('Load  x (1 ms) :t0, 1, 2');
-    expect(gantt([])).toBe('');
+    const table = markdownTable(['a'], [[code('b|c\nd')], [words('b|c\nd')]]);
+    expect(String(table)).toBe('| a |\n| --- |\n| `b\\|c d` |\n| b&#124;c d |');
+    expect(String(code('a`b'))).toBe("`a'b`");
+    const chart = gantt([{ name: 'Load: x\n%%{init: a}%%;<b>', startMs: 1, endMs: 1 }]);
+    expect(String(chart)).toContain('    Load  x init  a b  (1 ms) :t0, 1, 2\n');
+    expect(String(gantt([]))).toBe('');
   });
 
   test('a chart of what others did before has a section for each, on one clock that begins with the first of them', () => {
     const before = [{ name: 'Job: a', spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
-    expect(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job').split('\n')).toEqual([
+    expect(String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job')).split('\n')).toEqual([
       '```mermaid',
       '%%{init: {"gantt": {"leftPadding": 75}}}%%',
       'gantt',
@@ -127,7 +130,7 @@ describe('a job summary', () => {
     ['x'.repeat(200), 260],
   ])('has room for the section %s', (name, padding) => {
     const before = [{ name: `Job of ${name}`, spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
-    const chart = gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job');
+    const chart = String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job'));
     expect(chart).toContain(`"leftPadding": ${String(padding)}}`);
     for (const [, section = ''] of chart.matchAll(/section (.*)/g)) expect(section.length).toBeLessThan(42);
   });
@@ -141,7 +144,7 @@ describe('a job summary', () => {
       size: 1,
       mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
     };
-    expect(layerTable(Array.from({ length: count }, () => layer))).toContain(`<summary>${words}</summary>`);
+    expect(String(layerTable(Array.from({ length: count }, () => layer)))).toContain(`<summary>${words}</summary>`);
   });
 });
 

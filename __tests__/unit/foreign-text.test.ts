@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { plain } from '../../shared/base/markdown.ts';
+import { prose } from '../../shared/base/markdown.ts';
 import { harmlessLines, quoteError } from '../../shared/base/text.ts';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 
@@ -36,14 +36,15 @@ describe('what others write into the log', () => {
 
 describe('what others write into the job summary', () => {
   test.each([
-    ['see [this](https://example.com)', 'see &#91;this&#93;(https://example.com)'],
+    ['see [this](https://example.com)', 'see &#91;this&#93;(`https://example.com`)'],
     ['<img src=x>', '&#60;img src=x&#62;'],
     ['![x](y)', '!&#91;x&#93;(y)'],
     ['Set `tarball` to <path>', 'Set `tarball` to &#60;path&#62;'],
+    ['ask @someone at a@b.c, see #1', 'ask `@someone` at `a@b.c`, see `#1`'],
     ['`a``b`<img>`c`', "`a'b`&#60;img&#62;`c`"],
-    ['a ` b <img>', 'a ` b &#60;img&#62;'],
+    ['a ` b <img>', 'a &#96; b &#60;img&#62;'],
   ])('%j is text (S0.6)', (message, markdown) => {
-    expect(plain(message)).toBe(markdown);
+    expect(String(prose(message))).toBe(markdown);
   });
 });
 

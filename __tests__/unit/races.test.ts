@@ -313,11 +313,12 @@ describe('a claim', () => {
       await using elsewhere = await claimTags([`${place} elsewhere`], references, { log, signal });
       expect(elsewhere).toBeDefined();
       expect(lines).toEqual([]);
-      await using late = await claimTags([place], references, { log, signal }, 60);
+      const waits = { 'this-user': 60, 'other-user': 60, stranger: 60 };
+      await using late = await claimTags([place], references, { log, signal }, waits);
       expect(late).toBeDefined();
       expect(lines).toEqual([
-        'Waiting for another step that is setting app:1.',
-        expect.stringContaining('Another process has been setting app:1 for 0.06 s.'),
+        expect.stringMatching(/^Waiting for another step that is setting app:1: process \d+ of uid/),
+        expect.stringMatching(/^Setting app:1 without waiting any longer for process \d+ of uid/),
       ]);
     }
     await using again = await claimTags([place], references, { log, signal });

@@ -40,23 +40,29 @@ test.each<[string, readonly RunJob[], readonly string[]]>([
   expect(withCarriedOver(jobs, earlier, 'mine').map(({ name }) => name)).toEqual(expected);
 });
 
-test('in a re-run, what was known to be about to be replaced still is when the jobs can’t be read any more', async () => {
+/** Watches the job `build` in a re-run, in which each look at the jobs has the next of these outcomes, and then the last one. */
+function watched(...outcomes: readonly (readonly RunJob[] | Error)[]) {
   let asked = 0;
+  const lines: string[] = [];
   const warnings: string[] = [];
   const none = (): void => undefined;
   const state = watchProducers(
     'build',
     {
       jobs: {
-        list: () => ((asked += 1) === 1 ? Promise.resolve([job('build'), own]) : Promise.reject(new Error('HTTP 502'))),
+        list: () => {
+          const outcome = outcomes[Math.min(asked++, outcomes.length - 1)] ?? [];
+          return outcome instanceof Error ? Promise.reject(outcome) : Promise.resolve(outcome);
+        },
         earlier: () => Promise.resolve([]),
+        isRefusal: (error) => error === refused,
         startedAt: () => Promise.resolve(1000),
         [Symbol.asyncDispose]: () => Promise.resolve(),
       },
       runnerName: 'mine',
       runAttempt: 2,
       log: {
-        info: none,
+        info: (line) => void lines.push(line),
         notice: none,
         warning: (line) => void warnings.push(line),
         chapter: (_, work) => work(),
@@ -66,10 +72,41 @@ test('in a re-run, what was known to be about to be replaced still is when the j
     },
     0,
   );
-  expect((await state()).since).toBe(1000);
-  expect((await state()).since).toBe(1000);
-  expect((await state()).since).toBe(1000);
-  expect([asked, warnings]).toEqual([2, []]);
+  return { state, lines, warnings, asked: () => asked };
+}
+
+const refused = new Error('HTTP 403');
+const broken = new Error('HTTP 502');
+
+test.each([
+  [refused, 2],
+  [broken, 3],
+])('in a re-run, what was known to be about to be replaced still is after %s', async (failure, looks) => {
+  const { state, warnings, asked } = watched([job('build'), own], failure);
+  for (let look = 0; look < 3; look += 1) expect((await state()).since).toBe(1000);
+  expect([asked(), warnings]).toEqual([looks, []]);
+});
+
+test('jobs that couldn’t be read once are read at the next look, and permissions are not blamed', async () => {
+  const { state, lines } = watched([job('build'), own], broken, broken, [job('build', 'failure'), own]);
+  for (let look = 0; look < 3; look += 1) expect((await state()).over).toBeUndefined();
+  expect((await state()).over).toMatchObject([{ name: 'build', conclusion: 'failure' }]);
+  expect(lines).toEqual(["The jobs of this run couldn't be read (HTTP 502): trying again later."]);
+});
+
+test('in a re-run, a service that answers badly at first doesn’t make an earlier image count', async () => {
+  const { state, warnings } = watched(broken, [job('build'), own]);
+  expect([(await state()).since, (await state()).since, warnings]).toEqual([Infinity, 1000, []]);
+});
+
+test('in a re-run, a service that answers badly all the time is no reason not to take an earlier image', async () => {
+  const { state, warnings } = watched(broken);
+  expect([(await state()).since, (await state()).since, (await state()).since]).toEqual([
+    Infinity,
+    Infinity,
+    undefined,
+  ]);
+  expect([(await state()).since, warnings.length]).toEqual([undefined, 1]);
 });
 
 interface Played {
@@ -99,6 +136,7 @@ async function play(jobs: readonly (readonly RunJob[])[], appearsAt: number, wan
       jobs: {
         list: () => Promise.resolve(jobs[Math.min(asked++, jobs.length - 1)] ?? []),
         earlier: () => Promise.resolve([]),
+        isRefusal: () => false,
         startedAt: () => Promise.resolve(0),
         [Symbol.asyncDispose]: () => Promise.resolve(),
       },

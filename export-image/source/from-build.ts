@@ -1,4 +1,4 @@
-import { access, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
 import {
@@ -15,6 +15,7 @@ import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from 
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
+import { openFile } from '../../shared/bytes/files.ts';
 import type { BuildOutcome } from '../../shared/docker/buildx.ts';
 import { ownNames } from '../../shared/docker/own-names.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
@@ -103,13 +104,14 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 }
 
 async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
-  await access(place).catch((error: unknown) => {
+  const file = await openFile(place).catch((error: unknown) => {
     throw new HandoverError(
       'invalid-input',
       `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
       'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
     );
   });
+  await file.close();
 }
 
 /** @param names the image's only one, which goes when all is done with it */

@@ -1,11 +1,10 @@
-import { createReadStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { imageRecord, type HandedOverImage, type UnsealedRecord } from '../hand-over.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
-import { transientFileChunks } from '../../shared/bytes/files.ts';
+import { fileChunks, openFile, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
@@ -123,7 +122,7 @@ function repacked(file: ArchiveFile, image: HandedOverImage, plan: TarballPlan, 
 async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
   const wanted = new Map(layers.map((layer) => [layer.path, layer.digest]));
-  for await (const entry of readTarball(decompress(fileChunks(path), compression), seen)) {
+  for await (const entry of readTarball(decompress(fileChunks(path, chunkBytes), compression), seen)) {
     const digest = wanted.get(entry.path);
     if (digest !== undefined) yield { digest, size: entry.size, chunks: () => entry.chunks };
   }
@@ -151,15 +150,11 @@ function missingReference(path: string): never {
 
 async function inspectFile(path: string, compression: TarballCompression): Promise<TarballImages> {
   try {
-    return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
+    return imagesIn(await seeTarball(decompress(fileChunks(path, chunkBytes), compression)));
   } catch (error) {
     if (error instanceof HandoverError) throw error;
     throw invalid(`${path} can't be read as a ${compression} tarball: ${messageOf(error)}.`, error);
   }
-}
-
-function fileChunks(path: string): AsyncIterable<Buffer> {
-  return createReadStream(path, { highWaterMark: chunkBytes });
 }
 
 async function sizeOf(path: string): Promise<number> {
@@ -172,7 +167,9 @@ async function sizeOf(path: string): Promise<number> {
 }
 
 async function head(path: string): Promise<Buffer> {
-  const file = await open(path);
+  const file = await openFile(path).catch((error: unknown) => {
+    throw invalid(`${path} can't be read: ${messageOf(error)}.`, error);
+  });
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
     return buffer.subarray(0, bytesRead);

@@ -1,7 +1,7 @@
 import { type JsonObject, objectsOf, stringOr } from '../base/json.ts';
 import type { Proxies } from '../base/proxies.ts';
-import { httpClient } from './http.ts';
-import { restClient } from './rest-client.ts';
+import { httpClient, HttpError } from './http.ts';
+import { rateLimited, restClient } from './rest-client.ts';
 
 /** A job of a workflow run, as the run's page shows it. */
 export interface RunJob {
@@ -20,6 +20,8 @@ export interface RunJobs extends AsyncDisposable {
   list(): Promise<readonly RunJob[]>;
   /** The last execution of each job in the attempts before this one. */
   earlier(): Promise<readonly RunJob[]>;
+  /** Whether an error says that the token may not read the jobs: then it won't be able to later either. */
+  isRefusal(error: unknown): boolean;
   /** When the attempt began, in ms since the epoch. */
   startedAt(): Promise<number>;
 }
@@ -60,6 +62,8 @@ export function runJobs(options: RunJobsOptions): RunJobs {
       const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
       return [...new Map(latest.map((job) => [job.name, job])).values()];
     },
+    isRefusal: (error) =>
+      error instanceof HttpError && [401, 403, 404].includes(error.status) && error.serviceCode !== rateLimited,
     startedAt: async () => {
       const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
       return Date.parse(stringOr(startedAt, ''));

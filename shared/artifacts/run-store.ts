@@ -97,7 +97,7 @@ function lockName(
   { origin, runBackendId, jobBackendId }: ServiceCredentials,
   name: string,
 ): Promise<AsyncDisposable | undefined> {
-  return lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]));
+  return lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
 
 function ownStore(options: RunStoreOptions): ArtifactStore {

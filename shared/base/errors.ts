@@ -65,6 +65,15 @@ export function systemCodeOf(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+export function attempt<T>(look: () => T, otherwise: T): T {
+  try {
+    return look();
+  } catch {
+    return otherwise;
+  }
+}
+
 /** What was caught, as an error to throw on: some libraries throw other things. */
 export function asError(error: unknown): Error {
   return Error.isError(error) ? error : new Error(String(error));

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { attempt } from './errors.ts';
 
 // A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
 // moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
@@ -47,13 +48,4 @@ function childrenOf(pid: number | 'self'): readonly number[] {
       .map(Number)
       .filter((child) => child > 0),
   );
-}
-
-/** Processes come and go while one looks. */
-function attempt<T>(look: () => T, otherwise: T): T {
-  try {
-    return look();
-  } catch {
-    return otherwise;
-  }
 }

@@ -9,6 +9,10 @@ export const limits = {
   jsonBytes: 4 * 1024 * 1024,
   /** Of all configs, manifests and indexes of a tarball together, in bytes. */
   jsonBytesInAll: 32 * 1024 * 1024,
+  /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+  eventBytes: 32 * 1024 * 1024,
+  /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+  settingsBytes: 4 * 1024 * 1024,
   /** How deep JSON may be nested. */
   jsonDepth: 100,
   /** Of a record, in bytes: the labels of the largest config are in it. */

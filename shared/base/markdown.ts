@@ -1,32 +1,91 @@
 import { formatBytes, formatDuration, quoteForeign } from './text.ts';
 import type { Span } from './timeline.ts';
 
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`;
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
+// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+
+const source = Symbol('source');
+
+/** Markdown that can be put anywhere into a line of a job summary. */
+export interface Markdown {
+  readonly [source]: string;
+  readonly toString: () => string;
 }
 
-function cell(text: string): string {
-  return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+function made(text: string): Markdown {
+  return { [source]: text, toString: () => text };
 }
 
-/** Text in code style that can't break out of it. */
-export function code(text: string): string {
-  return `\`${text.replaceAll('`', "'")}\``;
+/** A template of this project's own words, with parts that are safe. */
+export function safe(own: TemplateStringsArray, ...parts: readonly Markdown[]): Markdown {
+  return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
+}
+
+/** Parts with something of ours between them. */
+export function joined(parts: readonly Markdown[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
+  return made(parts.map((part) => part[source]).join(between));
 }
 
 /**
- * A message as Markdown: code spans between single backticks stay, all else is text. Whoever's words are in it can't put links,
- * pictures, HTML or headings into a job summary.
+ * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
+ * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
-export function plain(message: string): string {
+export function words(text: string): Markdown {
+  const parts = visible(text).split(/([\s"'(),;<>]+)/);
+  const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
+  // At its beginning, some marks make a list or a line of it.
+  return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before: string, mark: string) => `${before}${numbered(mark)}`));
+}
+
+const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
+
+// A number of a character is never a mark.
+function escaped(text: string): string {
+  return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
+}
+
+function numbered(mark: string): string {
+  return `&#${String(mark.charCodeAt(0))};`;
+}
+
+/** One line, without characters that can't be seen or turn the direction of others. */
+function visible(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
+}
+
+/** Any text in code style. */
+export function code(text: string): Markdown {
+  return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
+}
+
+/** A message: what is between single backticks is code, all else is text. */
+export function prose(message: string): Markdown {
   const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
-  return spans
-    .map((part, position) =>
-      position % 2 === 1 ? part : part.replace(/[\\<>[\]&]/g, (char) => `&#${String(char.charCodeAt(0))};`),
-    )
-    .join('');
+  return joined(
+    spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))),
+    '',
+  );
+}
+
+/** A link, if the address is one of the web; else its text alone. */
+export function link(text: string, address: string): Markdown {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url?.protocol !== 'https:' && url?.protocol !== 'http:') return words(text);
+  const target = url.href
+    .replace(/[()<>\\|`]/g, (mark) => `%${mark.charCodeAt(0).toString(16)}`)
+    .replaceAll('&', '&amp;');
+  return safe`[${words(text)}](${made(target)})`;
+}
+
+/** A table. The head is of this project's own words. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly Markdown[])[]): Markdown {
+  const line = (cells: readonly Markdown[]): string => `| ${cells.map(cell).join(' | ')} |`;
+  return made([line(head.map(words)), line(head.map(() => safe`---`)), ...rows.map(line)].join('\n'));
+}
+
+// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+function cell(markdown: Markdown): string {
+  return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
 
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
@@ -43,16 +102,15 @@ interface TableLayer {
 }
 
 /** The layers with their sizes, folded under one line of a job summary. */
-export function layerTable(layers: readonly TableLayer[]): string {
+export function layerTable(layers: readonly TableLayer[]): Markdown {
   const rows = layers.map((layer, position) => [
-    String(position + 1),
+    words(String(position + 1)),
     code(shortDigest(layer.digest)),
-    formatBytes(layer.size),
-    layer.mediaType.split('.').at(-1) ?? '',
+    words(formatBytes(layer.size)),
+    words(layer.mediaType.split('.').at(-1) ?? ''),
   ]);
-  const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-  const count = `${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`;
-  return `<details><summary>${count}</summary>\n\n${table}\n\n</details>`;
+  const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
+  return safe`<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
 
 /** A part of a chart, under a name of its own. */
@@ -65,8 +123,8 @@ export interface ChartSection {
  * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
  * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
  */
-export function gantt(spans: readonly Span[], before: readonly ChartSection[] = [], own = ''): string {
-  if (spans.length === 0) return '';
+export function gantt(spans: readonly Span[], before: readonly ChartSection[] = [], own = ''): Markdown {
+  if (spans.length === 0) return safe``;
   const sections = [...before, { name: own, spans }];
   const all = sections.flatMap((section) => section.spans);
   const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
@@ -80,7 +138,7 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
       return `    ${chartWord(span.name)} (${formatDuration(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
     }),
   ]);
-  return [
+  const lines = [
     '```mermaid',
     ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
     'gantt',
@@ -88,7 +146,8 @@ export function gantt(spans: readonly Span[], before: readonly ChartSection[] = 
     `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
     ...tasks,
     '```',
-  ].join('\n');
+  ];
+  return made(lines.join('\n'));
 }
 
 // Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
@@ -99,7 +158,7 @@ function roomFor(names: readonly string[]): number {
   return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }
 
-// What would end a task's name.
+// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
 function chartWord(text: string): string {
-  return text.replace(/[:;#,]/g, ' ');
+  return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }

@@ -19,10 +19,9 @@ export function formatDuration(ms: number): string {
   return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
 
-/** Text of someone else's on one line of a message: control characters gone, length bounded. */
+/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
 export function quoteForeign(text: string, limit = 300): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is being removed
-  const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+  const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
   return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 

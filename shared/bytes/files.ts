@@ -1,22 +1,98 @@
-import { rmSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { onForcedEnd } from '../base/forced-end.ts';
+import { formatBytes } from '../base/text.ts';
 import { type LentChunk, viewOf } from './chunks.ts';
 import { isDead, livingName, livingNamePattern } from './locks.ts';
+import { makeOwnFolder, removeOwn } from './own-folder.ts';
 
 const chunkBytes = 1024 * 1024;
 
 /**
+ * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ */
+export async function openFile(path: string): Promise<FileHandle> {
+  // Before it is opened: that alone starts some devices.
+  requireFile(path, await stat(path));
+  const file = await open(path, readFlags);
+  try {
+    requireFile(path, await file.stat());
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Reads a file of others as a whole.
+ * @throws Error as openFile does, and when it has more than `maxBytes`
+ */
+export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
+  await using file = await openFile(path);
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  // What it has need not be what it says: files in /proc say 0.
+  for (let length = 1; length > 0;) {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
+    length = bytesRead;
+    bytes += bytesRead;
+    if (bytes > maxBytes) throw tooLarge(path, maxBytes);
+    chunks.push(buffer.subarray(0, bytesRead));
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The same, for the moment at which a step reads its inputs. */
+export function readSmallFileSync(path: string, maxBytes: number): Buffer {
+  requireFile(path, statSync(path));
+  const file = openSync(path, readFlags);
+  try {
+    const found = fstatSync(file);
+    requireFile(path, found);
+    if (found.size > maxBytes) throw tooLarge(path, maxBytes);
+    return readFileSync(file).subarray(0, maxBytes);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A file's bytes in order. Throws as `openFile` does. */
+export async function* fileChunks(path: string, atMostBytes: number): AsyncGenerator<Buffer> {
+  const file = await openFile(path);
+  yield* file.createReadStream({ highWaterMark: atMostBytes });
+}
+
+const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
+
+function requireFile(path: string, found: Stats): void {
+  if (found.isFile()) return;
+  const what = found.isFIFO()
+    ? 'a pipe'
+    : found.isDirectory()
+      ? 'a folder'
+      : found.isSocket()
+        ? 'a socket'
+        : 'a device';
+  throw new Error(`${path} is ${what}, not a file`);
+}
+
+function tooLarge(path: string, maxBytes: number): Error {
+  return new Error(`${path} has more than ${formatBytes(maxBytes)}`);
+}
+
+/**
  * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before
+ * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
 export async function* transientFileChunks(
   source: string | FileHandle,
   grows: (bytes: number) => Promise<boolean> = () => Promise.resolve(false),
 ): AsyncGenerator<LentChunk> {
-  const file = typeof source === 'string' ? await open(source) : source;
+  const file = typeof source === 'string' ? await openFile(source) : source;
   let read = 0;
   let isLeft = false;
   const fill = async (buffer: Buffer): Promise<number> => {
@@ -85,36 +161,28 @@ export function tempDirs(root: string): TempDirs {
 const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
 
 /**
- * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 export async function makeTempDir(root: string): Promise<TempDir> {
   await removeRemains(root);
   const own = await livingName();
   const path = join(root, `image-handover-${own.name}`);
-  await mkdir(path, { mode: 0o700 });
-  const forget = onForcedEnd(() => {
-    rmSync(path, { recursive: true, force: true });
-  });
+  const folder = makeOwnFolder(path);
+  const forget = onForcedEnd(folder.remove);
   return {
     path,
     [Symbol.asyncDispose]: async () => {
-      await removeTree(path);
+      folder.remove();
       forget();
       await own[Symbol.asyncDispose]();
     },
   };
 }
 
-async function removeRemains(root: string): Promise<void> {
-  for (const name of await readdir(root).catch(() => [])) {
+function removeRemains(root: string): Promise<void> {
+  return removeOwn(root, async (name, kind) => {
     const owner = isTempDir.exec(name)?.[1];
-    if (owner === undefined || !(await isDead(owner))) continue;
-    // Another user's stays.
-    await removeTree(join(root, name)).catch(() => undefined);
-  }
-}
-
-function removeTree(path: string): Promise<void> {
-  return rm(path, { recursive: true, force: true, maxRetries: 3 });
+    return owner !== undefined && kind === 'folder' && isDead(owner);
+  });
 }

@@ -4,22 +4,38 @@ import { readFile, readlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCodeOf } from '../base/errors.ts';
+import { type LockHolder, lockGreeting, lockHolder } from './lock-holder.ts';
 
 /**
  * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
  * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
  * and between containers, nothing is locked.
+ * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
  * @returns what gives it back, or undefined when another process has it
  */
-export async function lockKey(key: string): Promise<AsyncDisposable | undefined> {
-  const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
-  if (process.platform !== 'linux') return free;
-  const server = createServer();
-  server.listen(`\0image-handover-${createHash('sha256').update(key).digest('hex').slice(0, 32)}`);
+export async function lockKey(key: string, inDoubt: 'free' | 'taken'): Promise<AsyncDisposable | undefined> {
+  const lock = await tryLock(key);
+  if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken')) return undefined;
+  return lock === 'unknown' ? noLock : lock;
+}
+
+const noLock: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
+
+function socketName(key: string): string {
+  return `image-handover-${createHash('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+
+async function tryLock(key: string): Promise<AsyncDisposable | 'taken' | 'unknown'> {
+  if (process.platform !== 'linux') return noLock;
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.end(lockGreeting, () => void socket.destroy());
+  });
+  server.listen(`\0${socketName(key)}`);
   try {
     await once(server, 'listening');
   } catch (error) {
-    return systemCodeOf(error) === 'EADDRINUSE' ? undefined : free;
+    return systemCodeOf(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
   }
   server.unref();
   return {
@@ -32,17 +48,60 @@ export async function lockKey(key: string): Promise<AsyncDisposable | undefined>
   };
 }
 
+/** Names the process that has a key, for a message. */
+export async function holderOf(key: string): Promise<string> {
+  return (await lockHolder(socketName(key))).words;
+}
+
+/** How long a key is waited for, in ms by the kind of process that has it. */
+export type KeyWaits = Readonly<Record<LockHolder['kind'], number>>;
+
+// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+const usualWaits: KeyWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+
+export interface KeyWait {
+  readonly signal: AbortSignal;
+  /** Called for each process that is waited for, with its description. */
+  readonly onWait: (holder: string) => void;
+  /** Called when a process had the key for too long, with its description. */
+  readonly onGiveUp: (holder: string) => void;
+  readonly waits?: KeyWaits;
+}
+
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
+
 /**
- * Takes a key as `lockKey` does, as soon as nobody has it.
- * @param onWait told once, when somebody has it
+ * Takes a key as `lockKey` does, as soon as it is free.
+ * @returns what gives it back; undefined when that took too long, and where nothing can be locked
  * @throws AbortError when the signal is aborted
  */
-export async function awaitKey(key: string, signal: AbortSignal, onWait: () => void): Promise<AsyncDisposable> {
-  for (let tries = 0; ; tries += 1) {
-    const lock = await lockKey(key);
-    if (lock !== undefined) return lock;
-    if (tries === 0) onWait();
-    await sleep(100, undefined, { signal });
+export async function awaitKey(
+  key: string,
+  { signal, onWait, onGiveUp, waits = usualWaits }: KeyWait,
+): Promise<AsyncDisposable | undefined> {
+  const began = performance.now();
+  // A step that is busy may answer late once; that begins no shorter wait.
+  const since = { 'this-user': began, 'other-user': began, stranger: began };
+  let lookedMs = -Infinity;
+  let lastWords = '';
+  for (;;) {
+    const lock = await tryLock(key);
+    if (lock === 'unknown') return undefined;
+    if (lock !== 'taken') return lock;
+    if (performance.now() - lookedMs >= lookEveryMs) {
+      const { words, kind } = await lockHolder(socketName(key));
+      lookedMs = performance.now();
+      if (words !== lastWords) onWait(words);
+      lastWords = words;
+      if (kind !== 'stranger') since.stranger = lookedMs;
+      if (kind === 'this-user') since['other-user'] = lookedMs;
+      if (lookedMs - since[kind] >= waits[kind]) {
+        onGiveUp(words);
+        return undefined;
+      }
+    }
+    await sleep(bindEveryMs, undefined, { signal });
   }
 }
 
@@ -56,27 +115,40 @@ export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 
 /** A new name: where a lock of it holds, and 128 random bits. */
 export async function livingName(): Promise<LivingName> {
-  const name = `${await lockScope()}-${randomBytes(16).toString('hex')}`;
-  const lock = await lockKey(name);
-  return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+  const random = randomBytes(16).toString('hex');
+  const scope = await lockScope();
+  const name = `${scope ?? unknownScope()}-${random}`;
+  const lock = await tryLock(name);
+  const isLocked = scope !== undefined && typeof lock !== 'string';
+  return {
+    // Without a lock it mustn't look as if it had one that is free.
+    name: isLocked ? name : `${unknownScope()}-${random}`,
+    [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
+  };
 }
 
-/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
 export async function isDead(name: string): Promise<boolean> {
-  if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`)) return false;
-  const lock = await lockKey(name);
-  await lock?.[Symbol.asyncDispose]();
-  return lock !== undefined;
+  if (process.platform !== 'linux' || (await isOfAnotherScope(name))) return false;
+  const lock = await tryLock(name);
+  if (typeof lock === 'string') return false;
+  await lock[Symbol.asyncDispose]();
+  return true;
 }
 
-/** Names what a lock holds for: this boot and network namespace. */
-async function lockScope(): Promise<string> {
-  const parts = [
-    readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-    readlink('/proc/self/ns/net').catch(() => ''),
-  ];
-  return createHash('sha256')
-    .update((await Promise.all(parts)).join())
-    .digest('hex')
-    .slice(0, 8);
+/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+export async function isOfAnotherScope(name: string): Promise<boolean> {
+  const scope = await lockScope();
+  return scope === undefined || !name.startsWith(`${scope}-`);
+}
+
+/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+async function lockScope(): Promise<string | undefined> {
+  const parts = [readFile('/proc/sys/kernel/random/boot_id', 'utf8'), readlink('/proc/self/ns/net')];
+  const found = await Promise.all(parts).catch(() => undefined);
+  return found === undefined ? undefined : createHash('sha256').update(found.join()).digest('hex').slice(0, 8);
+}
+
+function unknownScope(): string {
+  return randomBytes(4).toString('hex');
 }

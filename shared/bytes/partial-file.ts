@@ -1,27 +1,33 @@
 import { rmSync } from 'node:fs';
-import { lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { isDead, livingName, livingNamePattern, lockKey } from './locks.ts';
-import { basename, dirname, join } from 'node:path';
+import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
 import { writeAll } from './files.ts';
+import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
+import { removeOwn, requireOwnLinks } from './own-folder.ts';
 
-const remainsMs = 24 * 60 * 60_000;
+// No step lives longer: `timeout-minutes` is 5 days at most.
+const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
  * runners may write one file.
  * @param path of a file whose folder exists
+ * @param onTaken is called with a description of the process that has it
  * @returns what gives it back, or undefined when another process has it
  */
-export async function lockPath(path: string): Promise<AsyncDisposable | undefined> {
+export async function lockPath(path: string, onTaken: (holder: string) => void): Promise<AsyncDisposable | undefined> {
   // Containers can share the network, and thereby the namespace, but not the folder.
   const folder = await stat(dirname(path));
-  return lockKey(`${String(folder.dev)}:${String(folder.ino)}/${basename(path)}`);
+  const key = `${String(folder.dev)}:${String(folder.ino)}/${basename(path)}`;
+  const lock = await lockKey(key, 'free');
+  if (lock === undefined) onTaken(await holderOf(key));
+  return lock;
 }
 
 /**
@@ -43,9 +49,11 @@ export interface PartialFile extends AsyncDisposable {
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
   await using opening = new AsyncDisposableStack();
   await makeFolder(path);
-  const lock = await lockPath(path);
-  if (lock === undefined) log.warning(contested(path));
-  opening.use(lock);
+  opening.use(
+    await lockPath(path, (holder) => {
+      log.warning(contested(path, holder));
+    }),
+  );
   await removeRemains(path);
   const own = opening.use(await livingName());
   const partial = `${path}.partial-${own.name}`;
@@ -93,9 +101,11 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
 async function makeFolder(path: string): Promise<void> {
   const existing = await stat(path).catch(() => undefined);
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
-  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+  const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
-  });
+  };
+  await requireOwnLinks(dirname(path)).catch(trouble);
+  await mkdir(dirname(path), { recursive: true }).catch(trouble);
   const [there, folder, uid] = [
     await lstat(path).catch(() => undefined),
     await stat(dirname(path)),
@@ -108,26 +118,22 @@ async function makeFolder(path: string): Promise<void> {
 }
 
 /**
- * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
- * container's steps write it is known after a day.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
+ * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
  */
-export async function removeRemains(path: string): Promise<void> {
-  const [folder, prefix] = [dirname(path), `${basename(path)}.partial-`];
-  for (const name of await readdir(folder).catch(() => [])) {
+export function removeRemains(path: string): Promise<void> {
+  const prefix = `${basename(path)}.partial-`;
+  return removeOwn(dirname(path), async (name, _kind, writtenMs) => {
     const owner = name.slice(prefix.length);
-    if (!name.startsWith(prefix) || !isLivingName.test(owner)) continue;
-    const file = await lstat(join(folder, name)).catch(() => undefined);
-    if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
-      continue;
-    if (Date.now() - file.mtimeMs > remainsMs || (await isDead(owner)))
-      await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
-  }
+    if (!name.startsWith(prefix) || !isLivingName.test(owner)) return false;
+    return (await isOfAnotherScope(owner)) ? Date.now() - writtenMs > longestStepMs : isDead(owner);
+  });
 }
 
 // Not refused: what is uploaded or loaded is right in each of them.
-function contested(path: string): string {
+function contested(path: string, holder: string): string {
   return (
-    `Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+    `Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
     "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`."
   );
 }

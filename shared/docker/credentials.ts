@@ -1,7 +1,9 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HandoverError } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
+import { readSmallFile } from '../bytes/files.ts';
 import { canonicalReference, registryHost } from '../image/reference.ts';
 import { askHelper } from './credential-helper.ts';
 
@@ -88,9 +90,9 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   const given = inEnvironment(host, options);
   if (given !== undefined) return given;
   const path = join(folder, 'config.json');
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
-  const config = parseJson(text);
+  const bytes = await readSmallFile(path, limits.settingsBytes).catch(() => undefined);
+  if (bytes === undefined) return undefined;
+  const config = parseJson(bytes.toString());
   if (!isObject(config)) throw notDocker(path);
   const keys = keysOf(host);
   const helpers = isObject(config['credHelpers']) ? config['credHelpers'] : {};

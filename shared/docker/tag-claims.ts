@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../base/log.ts';
-import { lockKey } from '../bytes/locks.ts';
+import { awaitKey, type KeyWaits } from '../bytes/locks.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import type { EngineInfo } from './output.ts';
 
@@ -18,14 +17,12 @@ interface Tools {
   readonly signal: AbortSignal;
 }
 
-const lookEveryMs = 25;
-
-// Longer than a step needs to name its images, and than most pulls and pushes take. Any process can hold a lock.
-const waitMs = 120_000;
+// Longer than a step needs to name its images, and than most pulls and pushes take.
+const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
 /**
  * Claims references in some places. All in one order, so that two steps can't wait for each other.
- * @param maxWaitMs after that it warns, and goes on without what others hold
+ * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
  * @returns what gives them back
  * @throws AbortError when the signal is aborted
  */
@@ -33,28 +30,24 @@ export async function claimTags(
   places: readonly string[],
   references: readonly Reference[],
   { log, signal }: Tools,
-  maxWaitMs = waitMs,
+  waits = usualWaits,
 ): Promise<AsyncDisposable> {
   const names = [...new Set(references.map(formatReference))];
   const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
-  const end = Date.now() + maxWaitMs;
-  let isTold = false;
   await using held = new AsyncDisposableStack();
   for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
-    let lock = await lockKey(key);
-    while (lock === undefined && Date.now() < end) {
-      if (!isTold) log.info(`Waiting for another step that is setting ${name}.`);
-      isTold = true;
-      await sleep(lookEveryMs, undefined, { signal });
-      lock = await lockKey(key);
-    }
-    if (lock === undefined) {
-      log.warning(
-        `Another process has been setting ${name} for ${String(maxWaitMs / 1000)} s. This step no longer waits for it; if one of ` +
-          'the two fails, the reference may be removed.',
-      );
-      continue;
-    }
+    const lock = await awaitKey(key, {
+      signal,
+      waits,
+      onWait: (holder) => {
+        log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+      },
+      onGiveUp: (holder) => {
+        log.warning(
+          `Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`,
+        );
+      },
+    });
     held.use(lock);
   }
   return held.move();

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LentChunk, type LentChunks, viewOf } from '../bytes/chunks.ts';
-import { transientFileChunks } from '../bytes/files.ts';
+import { openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
 import { blobPath } from './read-layout.ts';
@@ -60,7 +60,7 @@ interface GrowingFile extends LayerBlob {
 
 /** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 export async function wholeLayerSize(path: string): Promise<number | undefined> {
-  const file = await open(path);
+  const file = await openFile(path);
   try {
     const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
     return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
@@ -88,7 +88,7 @@ async function* growingFileChunks(
   { path, wholePath, ...blob }: GrowingFile,
   written: Promise<unknown>,
 ): AsyncGenerator<LentChunk> {
-  const file = await open(path).catch(() => open(wholePath));
+  const file = await openFile(path).catch(() => openFile(wholePath));
   const look = untilWritten(written, growEveryMs);
   const grows = (bytes: number): Promise<boolean> => (bytes < blob.size ? look() : Promise.resolve(false));
   yield* verified(blob, wholePath, transientFileChunks(file, grows));
@@ -163,7 +163,8 @@ async function growingLayer(
 /** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
 async function readIngest(layout: string, folder: string, written: Promise<unknown>): Promise<Growing | undefined> {
   const path = join(folder, 'data');
-  const files = [readFile(join(folder, 'ref'), 'utf8'), readFile(join(folder, 'total'), 'utf8'), stat(path)] as const;
+  const read = async (name: string): Promise<string> => (await readSmallFile(join(folder, name), 4096)).toString();
+  const files = [read('ref'), read('total'), stat(path)] as const;
   // It may be renamed or just begun: the next look sees more.
   const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }] as const);
   const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');

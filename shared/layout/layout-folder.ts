@@ -1,15 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
+import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import { type LentChunk, viewOf } from '../bytes/chunks.ts';
 import { explainDiskFull } from '../bytes/disk-space.ts';
-import { writeAll } from '../bytes/files.ts';
+import { readSmallFile, writeAll } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
+import { makeOwnFolder, openOwnFolder, type OwnFolder, requireOwnLinks } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -41,25 +43,24 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
   const place = resolve(path);
   await using opening = new AsyncDisposableStack();
-  await requireFree(place);
+  (await openReplaced(place, place))?.keep();
   const trouble = (error: unknown): never => {
-    throw unwritable(path, messageOf(error), error);
+    throw error instanceof HandoverError ? error : unwritable(path, messageOf(error), error);
   };
+  await requireOwnLinks(dirname(place)).catch(trouble);
   await mkdir(dirname(place), { recursive: true }).catch(trouble);
-  const lock = await lockPath(place);
-  if (lock === undefined) log.warning(`Another step on this host is writing ${path} at this moment.`);
-  opening.use(lock);
+  opening.use(
+    await lockPath(place, (holder) => {
+      log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
+    }),
+  );
   await removeRemains(place);
   const own = opening.use(await livingName());
   const partial = `${place}.partial-${own.name}`;
   // Its owner's alone until it is whole.
-  await mkdir(partial, { mode: 0o700 }).catch(trouble);
-  opening.defer(
-    onForcedEnd(() => {
-      rmSync(partial, { recursive: true, force: true });
-    }),
-  );
-  opening.defer(() => rm(partial, { recursive: true, force: true }));
+  const folder = orElse(() => makeOwnFolder(partial), trouble);
+  opening.defer(onForcedEnd(folder.remove));
+  opening.defer(folder.remove);
   await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true });
   const held = opening.move();
   const sizes = new Map<Digest, number>();
@@ -69,8 +70,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
       requireLayers(images, sizes);
       for (const [name, bytes] of layoutEntries(images)) await writeFile(join(partial, name), bytes);
       await chmod(partial, 0o755);
-      await requireFree(place);
-      await putInPlace(partial, place).catch(trouble);
+      await putInPlace(folder, partial, place).catch(trouble);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -127,38 +127,58 @@ function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffe
   return entries;
 }
 
-async function putInPlace(partial: string, place: string): Promise<void> {
+async function putInPlace(folder: OwnFolder, partial: string, place: string): Promise<void> {
   // A name like that of what is being written, so that a later step removes it when this one is killed.
   await using aside = await livingName();
   const before = `${place}.partial-${aside.name}`;
+  const replaced = await openReplaced(place, before);
   // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
-  const hadOne = (await readdir(place).catch(() => [])).length > 0;
-  if (hadOne) await rename(place, before);
+  if (replaced !== undefined) renameSync(place, before);
   try {
-    await rename(partial, place);
+    renameSync(partial, place);
+    folder.keep();
   } catch (error) {
-    if (hadOne) await rename(before, place);
+    if (replaced !== undefined) renameSync(before, place);
+    replaced?.keep();
     throw error;
   }
-  if (hadOne) await rm(before, { recursive: true, force: true });
+  replaced?.remove();
 }
 
-async function requireFree(path: string): Promise<void> {
+/**
+ * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
+ * @param removedAt where it will have been moved to
+ * @throws HandoverError `invalid-input` when something else is there, or another user's
+ */
+async function openReplaced(path: string, removedAt: string): Promise<OwnFolder | undefined> {
   // What else is wrong with the path is told when the folder is made.
   const there = await lstat(path).catch(() => undefined);
-  if (there === undefined) return;
+  if (there === undefined) return undefined;
   if (!there.isDirectory()) throw unwritable(path, 'there is something that is no folder');
-  const names = await readdir(path).catch((error: unknown) => {
+  const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
-  });
-  if (names.length === 0 || (await isOurs(path))) return;
+  };
+  const names = await readdir(path).catch(trouble);
+  if (names.length === 0) return undefined;
+  const folder = orElse(() => openOwnFolder(path, removedAt), trouble);
+  if (await isOurs(folder.inside)) return folder;
+  folder.keep();
   const some = names.sort().slice(0, 5).join(', ');
   throw unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
 }
 
 async function isOurs(path: string): Promise<boolean> {
-  const index = parseJson(await readFile(join(path, 'index.json'), 'utf8').catch(() => ''));
+  const text = await readSmallFile(join(path, 'index.json'), limits.jsonBytes).catch(() => Buffer.alloc(0));
+  const index = parseJson(text.toString());
   return isObject(index) && isObject(index['annotations']) && index['annotations'][mark] !== undefined;
+}
+
+function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
+  try {
+    return work();
+  } catch (error) {
+    return otherwise(error);
+  }
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {

@@ -1,6 +1,8 @@
-import { open, readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { openFile, readSmallFile } from '../bytes/files.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -40,7 +42,7 @@ export async function readOciLayout(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
-  const index = await readFile(join(layout, 'index.json')).catch((error: unknown) => {
+  const index = await readSmallFile(join(layout, 'index.json'), limits.jsonBytes).catch((error: unknown) => {
     throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
   const descriptor = await findManifest(layout, parseIndex(index, 'index.json'), platform);
@@ -92,7 +94,9 @@ async function findManifest(
 
 async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
   await requireBlob(layout, descriptor);
-  const bytes = await readFile(blobPath(layout, descriptor.digest));
+  const bytes = await readSmallFile(blobPath(layout, descriptor.digest), limits.jsonBytes).catch((error: unknown) => {
+    throw invalidLayout(`Blob ${descriptor.digest} can't be read: ${messageOf(error)}.`);
+  });
   const actual = digestOf(bytes);
   if (actual !== descriptor.digest) throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
   return bytes;
@@ -100,7 +104,7 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
 
 async function requireLayer(layout: string, layer: Descriptor): Promise<void> {
   await requireBlob(layout, layer);
-  await using file = await open(blobPath(layout, layer.digest));
+  await using file = await openFile(blobPath(layout, layer.digest));
   const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
   const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
   if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);

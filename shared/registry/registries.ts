@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from '../docker/credentials.ts';
+import { limits } from '../base/limits.ts';
+import { readSmallFile } from '../bytes/files.ts';
 import { registryHost } from '../image/reference.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
@@ -49,9 +50,10 @@ export function registries(options: RegistriesOptions): Registries {
 }
 
 async function readAuthority(path: string): Promise<string> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+  const bytes = await readSmallFile(path, limits.settingsBytes).catch((error: unknown) => {
     throw unusable(path, messageOf(error));
   });
+  const text = bytes.toString();
   if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
   throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
 }

@@ -1,9 +1,11 @@
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { parseJson } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import { type Proxies, proxiesOf } from '../base/proxies.ts';
+import { readSmallFileSync } from '../bytes/files.ts';
 import type { Producer } from '../image/record.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { EventFacts } from '../image/workflow-event.ts';
@@ -140,7 +142,7 @@ function eventFacts(variable: (name: string) => string): EventFacts {
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
 function readPayload(path: string): unknown {
   try {
-    return path === '' ? undefined : parseJson(readFileSync(path, 'utf8'));
+    return path === '' ? undefined : parseJson(readSmallFileSync(path, limits.eventBytes).toString());
   } catch {
     return undefined;
   }

@@ -1,8 +1,8 @@
-import { readFileSync, statSync } from 'node:fs';
 import { getInput } from '@actions/core';
 import { parse } from 'csv-parse/sync';
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
+import { readSmallFileSync } from '../bytes/files.ts';
 import { maskLines, maskSecret } from './outputs.ts';
 
 /** Reads the step's inputs by name. Defaults are action.yml's affair: the runner fills them in. */
@@ -123,7 +123,7 @@ const maxSecretFile = 64 * 1024;
 /** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
 function smallFile(path: string): string {
   try {
-    return statSync(path).size > maxSecretFile ? '' : readFileSync(path, 'utf8');
+    return readSmallFileSync(path, maxSecretFile).toString();
   } catch {
     return '';
   }

@@ -1,5 +1,7 @@
+import { statSync } from 'node:fs';
 import { setOutput, setSecret, summary, warning } from '@actions/core';
 import { messageOf } from '../base/errors.ts';
+import type { Markdown } from '../base/markdown.ts';
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
 export function setOutputs(outputs: Readonly<Record<string, string>>): void {
@@ -7,10 +9,13 @@ export function setOutputs(outputs: Readonly<Record<string, string>>): void {
 }
 
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
-export async function addSummary(markdown: string): Promise<void> {
-  if (process.env['GITHUB_STEP_SUMMARY'] === undefined) return;
+export async function addSummary(markdown: Markdown): Promise<void> {
+  const path = process.env['GITHUB_STEP_SUMMARY'];
+  if (path === undefined) return;
   try {
-    await summary.addRaw(markdown, true).write();
+    // To open a pipe would wait for its reader, and no signal would end that.
+    if (!statSync(path).isFile()) throw new Error(`${path} is no file`);
+    await summary.addRaw(markdown.toString(), true).write();
   } catch (error) {
     warning(`The job summary could not be written: ${messageOf(error)}`);
   }

@@ -2,9 +2,9 @@ import { error as annotate } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { endByForce } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
-import { plain } from '../base/markdown.ts';
 import { type JobContext, jobContext, requireRunnerFiles } from './context.ts';
 import { explainRunner } from '../image/host.ts';
+import { failureSummary } from './failure-summary.ts';
 import { runnerLog } from './log.ts';
 import { addSummary } from './outputs.ts';
 import { timedOut } from './time-limit.ts';
@@ -85,13 +85,11 @@ async function report(name: string, error: unknown): Promise<void> {
     annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
       title: `${name}: unexpected error`,
     });
-    await addSummary(`### ❌ ${name} failed\n\n${plain(messageOf(error))}\n`);
+    await addSummary(failureSummary(name, error));
     return;
   }
   annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
     title: `${name}: ${error.code}`,
   });
-  await addSummary(
-    `### ❌ ${name}: \`${error.code}\`\n\n${plain(error.message)}\n\n**Next step:** ${plain(error.hint)}\n`,
-  );
+  await addSummary(failureSummary(name, error));
 }

@@ -1,0 +1,193 @@
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { makeTempDir } from '../../shared/bytes/files.ts';
+import { isDead, livingName } from '../../shared/bytes/locks.ts';
+import { partialFile } from '../../shared/bytes/partial-file.ts';
+import { layoutFolder } from '../../shared/layout/layout-folder.ts';
+
+const other = 65534;
+const log = { warning: () => undefined };
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'other-users-'));
+});
+afterEach(() => {
+  jest.restoreAllMocks();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** The name of a process that is gone. */
+async function deadName(): Promise<string> {
+  await using living = await livingName();
+  return living.name;
+}
+
+function makeFolder(path: string, owner = 0, mode = 0o755): string {
+  mkdirSync(path, { recursive: true });
+  chownSync(path, owner, owner);
+  chmodSync(path, mode);
+  return path;
+}
+
+async function sweepTemp(root: string): Promise<void> {
+  await using dir = await makeTempDir(root);
+  expect(existsSync(dir.path)).toBe(true);
+}
+
+async function sweepPartials(path: string): Promise<void> {
+  await using file = await partialFile(path, '', log);
+  expect(file).toBeDefined();
+}
+
+describe('what a killed step left', () => {
+  test('is removed, but nothing that a link in it leads to', async () => {
+    const outside = makeFolder(join(folder, 'outside'));
+    writeFileSync(join(outside, 'precious'), '');
+    const left = makeFolder(join(folder, `image-handover-${await deadName()}`, 'layout', 'blobs'));
+    writeFileSync(join(left, 'blob'), '');
+    symlinkSync(outside, join(left, 'link'));
+    await sweepTemp(folder);
+    expect(readdirSync(folder)).toEqual(['outside']);
+    expect(readdirSync(outside)).toEqual(['precious']);
+  });
+
+  asRoot('is left alone when another user owns it', async () => {
+    const root = makeFolder(join(folder, 'tmp'), 0, 0o1777);
+    const left = makeFolder(join(root, `image-handover-${await deadName()}`), other);
+    writeFileSync(join(left, 'file'), '');
+    const partial = makeFolder(join(root, `charon.tar.partial-${await deadName()}`), other);
+    writeFileSync(join(partial, 'file'), '');
+    await sweepTemp(root);
+    await sweepPartials(join(root, 'charon.tar'));
+    expect([readdirSync(left), readdirSync(partial)]).toEqual([['file'], ['file']]);
+  });
+
+  asRoot.each([
+    ['is owned by another user', other, 0o755],
+    ['may be written to by others', 0, 0o777],
+  ])('is left alone in a folder that %s: there it may have been put in that place', async (_, owner, mode) => {
+    const root = makeFolder(join(folder, 'theirs'), owner, mode);
+    const names = [`image-handover-${await deadName()}`, `charon.tar.partial-${await deadName()}`];
+    for (const name of names) writeFileSync(join(makeFolder(join(root, name)), 'file'), '');
+    await sweepTemp(root);
+    await sweepPartials(join(root, 'charon.tar'));
+    expect(readdirSync(root)).toEqual(names.toSorted());
+    for (const name of names) expect(readdirSync(join(root, name))).toEqual(['file']);
+  });
+
+  asRoot('is left alone where a folder of another user was moved into it', async () => {
+    const left = makeFolder(join(folder, `image-handover-${await deadName()}`), 0, 0o777);
+    const moved = makeFolder(join(makeFolder(join(left, 'moved'), other), 'of-root'));
+    writeFileSync(join(moved, 'precious'), '');
+    await sweepTemp(folder);
+    expect(readdirSync(moved)).toEqual(['precious']);
+  });
+});
+
+describe('a folder of this step', () => {
+  asRoot('whose place another folder has taken: that one keeps what is in it', async () => {
+    const root = makeFolder(join(folder, 'theirs'), other);
+    const dir = await makeTempDir(root);
+    const [name = ''] = readdirSync(root);
+    rmSync(join(root, name), { recursive: true });
+    writeFileSync(join(makeFolder(join(root, name)), 'precious'), '');
+    await dir[Symbol.asyncDispose]();
+    expect(readdirSync(join(root, name))).toEqual(['precious']);
+  });
+
+  asRoot('never replaces a layout of another user, whose folders could change while they are removed', async () => {
+    const place = makeFolder(join(folder, 'base'), other);
+    writeFileSync(join(place, 'index.json'), '{"annotations":{"io.image-handover.layout":"1"}}');
+    await expect(layoutFolder(place, log)).rejects.toMatchObject({
+      code: 'invalid-input',
+      message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
+    });
+    expect(readdirSync(folder)).toEqual(['base']);
+  });
+});
+
+describe('a path that leads through a link', () => {
+  const linked = (owner: number, mode: number): string => {
+    const place = makeFolder(join(folder, 'tmp'), 0, mode);
+    symlinkSync(makeFolder(join(folder, 'elsewhere')), join(place, 'out'));
+    lchownSync(join(place, 'out'), owner, owner);
+    return join(place, 'out', 'charon.tar');
+  };
+
+  asRoot('of another user, in a place where everybody may write, is refused', async () => {
+    const path = linked(other, 0o1777);
+    const refused = { code: 'invalid-input', message: expect.stringContaining('/out is a link of another user (uid ') };
+    await expect(partialFile(path, '', log)).rejects.toMatchObject(refused);
+    await expect(layoutFolder(path, log)).rejects.toMatchObject(refused);
+    expect(readdirSync(join(folder, 'elsewhere'))).toEqual([]);
+  });
+
+  asRoot.each([
+    ['of this user', 0, 0o1777],
+    ['in a folder where others can’t put one', other, 0o755],
+  ])('%s, is followed', async (_, owner, mode) => {
+    await sweepPartials(linked(owner, mode));
+  });
+});
+
+describe('whether a step still lives', () => {
+  test('a name whose lock can’t be tried is not dead', async () => {
+    const dead = await deadName();
+    expect(await isDead(dead)).toBe(true);
+    failToBind('EPERM');
+    expect(await isDead(dead)).toBe(false);
+  });
+
+  test('a step that couldn’t lock its name is not dead for others', async () => {
+    failToBind('EMFILE');
+    await using living = await livingName();
+    jest.restoreAllMocks();
+    expect(await isDead(living.name)).toBe(false);
+  });
+
+  test('a partial file that is locked stays, however old it is', async () => {
+    const path = join(folder, 'charon.tar');
+    await using living = await livingName();
+    const partial = `${path}.partial-${living.name}`;
+    writeFileSync(partial, 'half');
+    utimesSync(partial, 0, 0);
+    await sweepPartials(path);
+    expect(existsSync(partial)).toBe(true);
+  });
+
+  test('a partial file of another host stays as long as a step can run', async () => {
+    const partial = join(folder, 'charon.tar.partial-0123abcd-0123456789abcdef0123456789abcdef');
+    const daysAgo = (days: number): number => Date.now() / 1000 - days * 24 * 60 * 60;
+    writeFileSync(partial, 'half');
+    utimesSync(partial, daysAgo(4), daysAgo(4));
+    await sweepPartials(join(folder, 'charon.tar'));
+    expect(existsSync(partial)).toBe(true);
+    utimesSync(partial, daysAgo(7), daysAgo(7));
+    await sweepPartials(join(folder, 'charon.tar'));
+    expect(existsSync(partial)).toBe(false);
+  });
+});
+
+function failToBind(code: string): void {
+  jest.spyOn(Server.prototype, 'listen').mockImplementation(function (this: Server): Server {
+    process.nextTick(() => this.emit('error', Object.assign(new Error(`bind ${code}`), { code })));
+    return this;
+  });
+}
