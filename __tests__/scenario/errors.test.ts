@@ -115,7 +115,7 @@ describe('hosts', () => {
     expect(errorCode(without)).toBe('builder-unsupported');
     expect(errorMessage(without)).toContain('docker/setup-buildx-action');
     docker.set({ fail: 'none', driver: 'docker', store: 'classic' });
-    const classic = await exports({ 'cache-to': 'type=gha,mode=max' });
+    const classic = await exports({ 'cache-to': 'type=gha,mode=max,ignore-error=false' });
     expect(errorCode(classic)).toBe('builder-unsupported');
     expect(errorMessage(classic)).toContain('docker/setup-buildx-action');
   });
