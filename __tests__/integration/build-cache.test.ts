@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
-import type { DockerEngine } from '../../dev/docker-engine.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
 import { freePort } from '../../dev/free-port.ts';
 import { whyNoGoParts } from '../../dev/go-parts.ts';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
@@ -52,7 +52,7 @@ interface More {
   readonly action?: '.' | 'export-image';
 }
 
-const exportOn = (engine: DockerEngine, inputs: Inputs, { cache = 'write', env = {}, action }: More = {}) =>
+const exportOn = (engine: EngineClient, inputs: Inputs, { cache = 'write', env = {}, action }: More = {}) =>
   runStep({
     action: action ?? 'export-image',
     inputs: { tarball: join(engines.directory, 'charon.tar'), ...inputs },
