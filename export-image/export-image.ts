@@ -1,6 +1,6 @@
 import { basename, join, resolve } from 'node:path';
 import type { Artifact } from '../shared/artifacts/store.ts';
-import { asError, HandoverError } from '../shared/base/errors.ts';
+import { asError, CacheFailure, HandoverError } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { formatBytes } from '../shared/base/text.ts';
 import { explainDiskFull } from '../shared/bytes/disk-space.ts';
@@ -11,7 +11,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import { mayKeep, spaceAdvice, upload, uploadLayout, type UploadTools } from './hand-over.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
-import { describeSource, type ExportPlan, type TarballPlan } from './plan/plan.ts';
+import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout, type StepsListener } from './source/filled-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
@@ -42,9 +42,20 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
   for (const notice of plan.notices) log.notice(notice);
   for (const warning of plan.warnings) log.warning(warning);
-  const claim = await claimFor(plan, tools);
-  if (plan.kind === 'tarball') return handOverFile(plan, tools, claim);
+  if (plan.kind === 'tarball') return handOverFile(plan, tools, await claimFor(plan, tools));
+  try {
+    return await exportLayout(plan, tools, []);
+  } catch (error) {
+    if (!(error instanceof CacheFailure)) throw error;
+    log.info(`${error.message} Building again without \`cache-from\`.`);
+    return exportLayout(withoutCacheFrom(plan), tools, [`cache-from was given up: ${error.why}.`]);
+  }
+}
 
+/** @param problems what is known of its caches already */
+async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: readonly string[]): Promise<ExportResult> {
+  const { log } = tools;
+  const claim = await claimFor(plan, tools);
   await using temp = await makeTempDir(tools.tempRoot);
   await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
@@ -53,14 +64,31 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
   const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
+  // Beside the upload; what a push has yet to build for the cache comes first.
+  if (!buildsForPush(plan))
+    void filled.then(
+      ({ caches }) => {
+        caches.writing.begin();
+      },
+      () => undefined,
+    );
   // Nothing is removed before both are over. What has broken the layout has broken the upload too.
   await Promise.allSettled([filled, uploaded]);
-  const { steps, push: way } = await filled;
+  const { steps, push: way, caches } = await filled;
   const { record, artifact } = await uploaded;
   await file.commit();
   logTarball(log, plan.tarballPath, record);
   const push = await finishPush(plan.push, way, tools);
+  reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
   return { record, artifact, tarballPath: plan.tarballPath, steps, push };
+}
+
+function buildsForPush({ push }: LayoutPlan): boolean {
+  return push !== undefined && push.listedPlatforms.length > 0;
+}
+
+function reportCaches(problems: readonly string[], log: Log): void {
+  if (problems.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
 }
 
 async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {

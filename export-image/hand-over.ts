@@ -29,6 +29,7 @@ import {
 import type { NameClaim } from './name-claim.ts';
 import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
 import { pushedByBuild, type PushWay } from './push.ts';
+import type { CacheWriting } from './source/cache-writing.ts';
 
 /** All of the record but what is known only when the tarball has passed. */
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
@@ -88,6 +89,11 @@ export interface FilledLayout {
   readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
   readonly steps: readonly BuildStep[];
   readonly push: PushWay | undefined;
+  readonly caches: {
+    readonly writing: CacheWriting;
+    /** A sentence for each cache that was of no use. */
+    readonly problems: readonly string[];
+  };
 }
 
 export interface PlannedHandover extends HandedOverImage {

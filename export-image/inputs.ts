@@ -78,8 +78,8 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     furtherImages: inputs.lines('further-images'),
     build: readBuildInputs(inputs),
     bake: {
-      targets: inputs.list('bake-targets'),
-      files: inputs.list('bake-files'),
+      targets: inputs.listOrNone('bake-targets'),
+      files: inputs.listOrNone('bake-files'),
       set: inputs.lines('bake-set'),
     },
     requireCache: inputs.boolean('require-cache'),

@@ -17,7 +17,8 @@ import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());
-  limit(readTimeLimit(actionInputs()));
+  const minutes = readTimeLimit(actionInputs());
+  limit(minutes);
   const inputs = readExportInputs(actionInputs());
   const plan = planExport(inputs, context);
   const cli = dockerCli(signal);
@@ -32,8 +33,9 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   });
   const result = await exportImage(plan, {
     engine: containerEngine(plan.engine, context.tempRoot, signal),
-    buildx: dockerBuildx(cli),
+    buildx: dockerBuildx(cli, minutes),
     registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+    cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,
     log,
     signal,

@@ -17,7 +17,8 @@ import { run } from '../shared/runner/run.ts';
 import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('image-handover', async ({ context, log, signal, limit }) => {
-  limit(readTimeLimit(actionInputs()));
+  const minutes = readTimeLimit(actionInputs());
+  limit(minutes);
   const inputs = readHandoverInputs(actionInputs());
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
   const cli = dockerCli(signal);
@@ -32,9 +33,10 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   });
   const result = await handover(plans, {
     engine: containerEngine(plans.load.engine, context.tempRoot, signal),
-    buildx: dockerBuildx(cli),
+    buildx: dockerBuildx(cli, minutes),
     registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
     signal,
+    cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,
     log,
     timeline: times,

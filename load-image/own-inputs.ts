@@ -44,11 +44,11 @@ export interface RunInputs {
 /** @throws HandoverError `invalid-input` */
 export function readRunInputs(inputs: Inputs): RunInputs {
   return {
-    runId: inputs.optional('run-id'),
-    workflow: inputs.optional('workflow'),
-    branch: inputs.optional('branch'),
-    event: inputs.optional('event'),
-    repository: inputs.optional('repository'),
+    runId: inputs.orNone('run-id'),
+    workflow: inputs.orNone('workflow'),
+    branch: inputs.orNone('branch'),
+    event: inputs.orNone('event'),
+    repository: inputs.orNone('repository'),
     githubToken: inputs.optional('github-token'),
     allowForkRuns: inputs.boolean('allow-fork-runs'),
     fallbackImage: inputs.optional('fallback-image'),

@@ -72,6 +72,27 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
   });
 });
 
+describe('inputs whose absence switches a check off or takes another image', () => {
+  const ofAnotherRun = ['run-id', 'workflow', 'branch', 'event'];
+  const checks = ['expected-config-digest', 'expected-revision'];
+  const sources = ['source-image', 'source-tarball', 'bake-targets', 'bake-files'];
+  // An empty text is known to have been given only where the default is another one (docs/decisions/0022).
+  test.each([
+    ['export-image/action.yml', sources],
+    ['load-image/action.yml', [...checks, 'registry-image', ...ofAnotherRun, 'repository']],
+    ['publish-image/action.yml', [...checks, ...ofAnotherRun, 'run-repository']],
+    ['action.yml', [...sources, ...checks, 'registry-image']],
+  ] as const)('%s: the code reads them so, and each has the default `none`', (file, expected) => {
+    const code = actions.find((action) => action.file === file)?.inputs ?? [];
+    const reading = /inputs\.(?:orNone|listOrNone|unlessNone)\('([^']+)'/g;
+    const found = code.flatMap((path) => [...read(path).matchAll(reading)].map(([, name]) => name));
+    const withNone = readEntries(file, 'inputs').filter((entry) => entry.default === 'none');
+    expect(found.sort()).toEqual([...expected].sort());
+    expect(withNone.map(({ name }) => name).sort()).toEqual([...expected].sort());
+    for (const { description } of withNone) expect(description).toMatch(/`none`|on `branch`|was for/);
+  });
+});
+
 test('the joined action has the defaults of the two', () => {
   const joined = new Map(readEntries('action.yml', 'inputs').map((entry) => [entry.name, entry.default]));
   for (const file of ['export-image/action.yml', 'load-image/action.yml']) {

@@ -6,6 +6,7 @@ import { gate } from './scenarios/gate.ts';
 import { joined } from './scenarios/joined.ts';
 import { loads } from './scenarios/loads.ts';
 import { mainBuild } from './scenarios/main-build.ts';
+import { lowTrust } from './scenarios/low-trust.ts';
 import { manyImages } from './scenarios/many-images.ts';
 import { matrix } from './scenarios/matrix.ts';
 import { officialClient } from './scenarios/official-client.ts';
@@ -19,6 +20,7 @@ import type { Scenario } from './stage.ts';
 
 export const scenarios: readonly Scenario[] = [
   firstWorkflow,
+  lowTrust,
   mainBuild,
   matrix,
   joined,

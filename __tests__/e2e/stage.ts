@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
+import { type ArtifactService, type Job, startArtifactService } from '../fakes/artifact-service/service.ts';
+import type { CacheAccess } from '../fakes/artifact-service/token.ts';
 import type { Login } from '../../dev/docker-registry.ts';
 import { isObject } from '../../shared/base/json.ts';
 import { type JobRun, runAct, type WorkflowRun } from './act.ts';
@@ -28,6 +29,8 @@ export interface RunOptions {
   readonly event?: { readonly name: string; readonly ref: string; readonly payload: unknown };
   /** A clone of the repository to run in; otherwise the one of the scenario's first run. */
   readonly repository?: string;
+  /** What the jobs' tokens may do in our stand-in for the cache service; act's own cache server when not said. */
+  readonly cache?: CacheAccess;
   /** Further environment of all jobs. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -116,7 +119,7 @@ function runWorkflow({
   const workflow = join(own, 'workflow.yml');
   writeFileSync(workflow, text);
   for (const id of jobIds(text))
-    writeJob(join(jobs, id), service.env({ runId, jobId: id, attempt }), engineOf(id, options));
+    writeJob(join(jobs, id), jobVariables(service, { runId, jobId: id, attempt }, options), engineOf(id, options));
   const ref = event?.ref ?? 'refs/heads/main';
   const payload = join(own, 'event.json');
   writeFileSync(
@@ -160,11 +163,17 @@ function runWorkflow({
   return runAct({ args, env, cwd: repository, logFile });
 }
 
+function jobVariables(service: ArtifactService, job: Job, { cache }: RunOptions): Readonly<Record<string, string>> {
+  if (cache === undefined) return service.env(job);
+  return { ...service.env({ ...job, cache }), ACTIONS_CACHE_SERVICE_V2: 'true' };
+}
+
 function writeJob(folder: string, env: Readonly<Record<string, string>>, engine: EngineName): void {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'engine'), engine);
-  const variables = ['ACTIONS_RUNTIME_TOKEN', 'ACTIONS_RESULTS_URL'];
-  writeFileSync(join(folder, 'variables'), variables.map((name) => `export ${name}='${env[name] ?? ''}'\n`).join(''));
+  const variables = ['ACTIONS_RUNTIME_TOKEN', 'ACTIONS_RESULTS_URL', 'ACTIONS_CACHE_SERVICE_V2'];
+  const lines = variables.flatMap((name) => (env[name] === undefined ? [] : [`export ${name}='${env[name]}'\n`]));
+  writeFileSync(join(folder, 'variables'), lines.join(''));
 }
 
 function engineOf(job: string, { builderJobs }: RunOptions): EngineName {

@@ -87,6 +87,21 @@ describe('hosts', () => {
     expect(errorCode(await loads())).toBe('unsupported-host');
   });
 
+  test.each([
+    ['load-image', 'expected-config-digest'],
+    ['load-image', 'registry-image'],
+    ['load-image', 'run-id'],
+    ['export-image', 'bake-targets'],
+  ])('invalid-input: %s with an empty %s, which would switch it off', async (action, input) => {
+    const { loads, exports, service } = await begin();
+    const outcome = await (action === 'load-image' ? loads : exports)({ [input]: '' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toMatch(
+      new RegExp(`\`${input}\` is given, but empty.*\`outputs:\`.*\`needs:\`.*\`none\``, 's'),
+    );
+    expect(service.artifacts).toEqual([]);
+  });
+
   test('unsupported-host: no artifact service', async () => {
     const { exports } = await begin();
     const outcome = await exports({}, { env: { ACTIONS_RUNTIME_TOKEN: undefined, ACTIONS_RESULTS_URL: undefined } });
@@ -100,7 +115,7 @@ describe('hosts', () => {
     expect(errorCode(without)).toBe('builder-unsupported');
     expect(errorMessage(without)).toContain('docker/setup-buildx-action');
     docker.set({ fail: 'none', driver: 'docker', store: 'classic' });
-    const classic = await exports({ 'cache-to': 'type=gha,mode=max' });
+    const classic = await exports({ 'cache-to': 'type=gha,mode=max,ignore-error=false' });
     expect(errorCode(classic)).toBe('builder-unsupported');
     expect(errorMessage(classic)).toContain('docker/setup-buildx-action');
   });

@@ -146,7 +146,11 @@ describe('a build', () => {
     expect(valuesOf('--build-context')).toEqual(['base=docker-image://alpine:3']);
     expect(valuesOf('--label')).toEqual(['a=b', 'c=d e']);
     expect(valuesOf('--cache-from')).toEqual(['type=registry,ref=example.com/cache', 'type=gha,scope=main']);
-    expect(valuesOf('--cache-to')).toEqual(['type=gha,mode=max']);
+    expect(valuesOf('--cache-to')).toEqual([]);
+    const last = docker.state().calls.findLast(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
+    expect(last.slice(last.indexOf('--cache-to'))).toEqual(expect.arrayContaining(['type=gha,mode=max', './app']));
+    expect(last).toEqual(expect.arrayContaining(['--output', 'type=cacheonly', '--target', 'final', '--secret']));
+    expect(last).not.toContain('--no-cache');
     expect(valuesOf('--add-host')).toEqual(['one:10.0.0.1', 'two:10.0.0.2']);
     expect(valuesOf('--secret')).toEqual([
       expect.stringMatching(/^id=TOKEN,src=\/.+/),

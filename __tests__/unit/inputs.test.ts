@@ -131,8 +131,48 @@ describe('what is kept out of the log', () => {
   });
 });
 
+describe('inputs whose absence switches a check off or takes another image', () => {
+  const readers = ['orNone', 'listOrNone'] as const;
+  test.each(readers.flatMap((reader) => ['', ' ', '\n', '\r\n \t'].map((text) => [reader, text] as const)))(
+    '%s: %j was given, and is an error that names the usual cause and the way out',
+    (reader, text) => {
+      expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
+        expect.objectContaining({
+          code: 'invalid-input',
+          message: 'The input `foo` is given, but empty; it would have no effect.',
+          hint: expect.stringMatching(/`outputs:`.*`needs:`.*`none`.*\|\| 'none'/),
+        }),
+      );
+    },
+  );
+
+  test('a list of nothing but commas is empty too', () => {
+    expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow('The input `foo` is given, but empty');
+  });
+
+  test('`none` and a line that is missing go without; anything else is read as ever', () => {
+    expect(inputs({ foo: ' none\n' }).orNone('foo')).toBeUndefined();
+    expect(inputs({}).orNone('bar')).toBeUndefined();
+    expect(inputs({ foo: 'none' }).listOrNone('foo')).toEqual([]);
+    expect(inputs({}).listOrNone('bar')).toEqual([]);
+    expect(inputs({ foo: ' abc ' }).orNone('foo')).toBe('abc');
+    expect(inputs({ foo: 'a,b\nnone' }).listOrNone('foo')).toEqual(['a', 'b', 'none']);
+  });
+});
+
 describe('what an expression makes of a list or an object', () => {
-  const readers = ['text', 'optional', 'unlessNone', 'lines', 'list', 'secrets', 'secretFiles', 'secretEnvs'] as const;
+  const readers = [
+    'text',
+    'optional',
+    'unlessNone',
+    'orNone',
+    'listOrNone',
+    'lines',
+    'list',
+    'secrets',
+    'secretFiles',
+    'secretEnvs',
+  ] as const;
   test.each(
     readers.flatMap((reader) => ['Array', 'Object', ' Array\n', 'a:1\nArray'].map((text) => [reader, text] as const)),
   )('%s: %j is an error that says so', (reader, text) => {

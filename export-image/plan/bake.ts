@@ -102,10 +102,13 @@ export interface BakeOutput {
   /** What the image is called meanwhile; the names in the file are for others to give. */
   readonly name: string;
   readonly exporter: Extract<Exporter, { kind: 'oci-layout' }> | 'engine';
+  /** What the build itself writes of the target's caches; undefined leaves the target as it is. */
+  readonly cacheTo?: readonly string[] | undefined;
 }
 
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
-const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
+const cachesRead = /^[^.=]+\.cache-from\+?=/;
 
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
@@ -120,21 +123,60 @@ export function bakeArguments(
   const set = [
     ...source.set.filter((item) => !ours.test(item)),
     `*.platform=${formatPlatform(platform)}`,
-    ...outputs.flatMap(({ target, name, exporter }) => [
+    ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
       `${target}.tags=${name}`,
       `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
+      ...setCaches(target, cacheTo),
     ]),
   ];
+  return [
+    ...common(source, set),
+    ...(source.noCache ? ['--no-cache'] : []),
+    ...(source.pull ? ['--pull'] : []),
+    ...allow([...source.allow, `fs.write=${written}`]),
+    '--',
+    ...outputs.map(({ target }) => target),
+  ];
+}
+
+/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
+export function bakeCacheArguments(
+  source: BakeSource,
+  platform: Platform,
+  target: string,
+  cache: string,
+): readonly string[] {
+  // What was built once isn't built anew, whatever the file says.
+  const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+  const set = [
+    ...source.set.filter((item) => !ours.test(item)),
+    ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
+    ...setCaches(target, [cache]),
+  ];
+  return [...common(source, set), ...allow(source.allow), '--', target];
+}
+
+/** The same targets without the caches that they read. */
+export function withoutCachesRead(source: BakeSource): BakeSource {
+  return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
+}
+
+function common(source: BakeSource, set: readonly string[]): readonly string[] {
   return [
     ...(source.builder === undefined ? [] : ['--builder', source.builder]),
     ...selection(source, set),
     ...['--provenance=false', '--sbom=false'],
-    ...(source.noCache ? ['--no-cache'] : []),
-    ...(source.pull ? ['--pull'] : []),
-    ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
-    '--',
-    ...outputs.map(({ target }) => target),
   ];
+}
+
+function allow(items: readonly string[]): readonly string[] {
+  return items.flatMap((item) => ['--allow', item]);
+}
+
+// An empty one takes away those of the file.
+function setCaches(target: string, caches: readonly string[] | undefined): readonly string[] {
+  if (caches === undefined) return [];
+  return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
 }
 
 function selection({ files }: BakeSource, set: readonly string[]): readonly string[] {

@@ -93,6 +93,8 @@ export function withoutGhaCache(caches: readonly string[]): {
 
 /** What the build writes, and how. */
 export type Exporter =
+  /** Nothing: the build is for its cache alone. */
+  | { readonly kind: 'nothing' }
   | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
   /** Into the engine, under a name of ours; the image's ID goes into a file. */
   | { readonly kind: 'engine'; readonly idFile: string; readonly name: string }
@@ -174,6 +176,7 @@ export function buildArguments(
 }
 
 function exporterArguments(exporter: Exporter): readonly string[] {
+  if (exporter.kind === 'nothing') return ['--output', 'type=cacheonly'];
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
   if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter)];
   // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.

@@ -1,6 +1,7 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
-import { type BakeSource, planBake } from './bake.ts';
+import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
+import { mayReadCache } from './cache.ts';
 import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, parseMetadataTags } from './tags.ts';
@@ -111,6 +112,8 @@ export type ExportPlan = LayoutPlan | TarballPlan;
 
 export interface ExportFacts {
   readonly hasCacheService: boolean;
+  /** `ACTIONS_CACHE_MODE`. */
+  readonly cacheMode?: string;
   readonly maxRetentionDays: number | undefined;
   readonly event: EventFacts;
   /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
@@ -170,6 +173,17 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   return { ...layout, ...what, further, push };
 }
 
+/** The same build without the caches that it reads. */
+export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
+  if (plan.kind === 'bake') return { ...plan, source: withoutCachesRead(plan.source) };
+  const { source } = plan;
+  if (source.kind !== 'build') return plan;
+  return {
+    ...plan,
+    source: { ...source, build: { ...source.build, cacheFrom: [] } },
+  };
+}
+
 /** One notice for each repository that had upper-case letters. */
 export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
   const firsts = new Map<string, string>();
@@ -218,9 +232,13 @@ function chooseSource(
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
   requireBuildLines(build);
   const secrets = parseSecrets(build, warnings);
-  if (facts.hasCacheService) return { kind: 'build', build, secrets };
+  const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
+  if (mayReadCache(service)) return { kind: 'build', build, secrets };
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
-  if (asked) notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+  const why = service.isThere
+    ? `This job's \`cache-mode\` is \`${service.mode}\``
+    : 'There is no Actions cache service here';
+  if (asked) notices.push(`${why}: cache-from type=gha is left out.`);
   return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 

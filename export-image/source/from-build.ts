@@ -8,8 +8,10 @@ import {
   type PassedSecret,
   withoutGhaCache,
 } from '../plan/build-arguments.ts';
+import { classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushWay } from '../push.ts';
+import type { CacheBuild } from './cache-writing.ts';
 import type { LayoutRequest, SourcedImage, SourceTools } from './from-engine.ts';
 import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
@@ -50,15 +52,16 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
   if (direct) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);
-  const build = withoutRemoteCaches(request.build, log);
+  const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
   await using held = new AsyncDisposableStack();
   const names = held.use(await ownNames(tools));
   const name = `${names.repository}:built`;
   names.add(name);
   const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-  const { steps } = await buildx.build(args, log.info);
-  return { steps, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
+  const { steps, unreadCaches } = await buildx.build(args, log.info);
+  const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
+  return { steps, caches, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
 }
 
 function requireOnePlatform(push: PushPlan | undefined): void {
@@ -71,15 +74,13 @@ function requireOnePlatform(push: PushPlan | undefined): void {
   );
 }
 
-// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
-function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
-  if (build.cacheTo.length > 0) {
-    throw new HandoverError(
-      'builder-unsupported',
-      `The docker driver on the classic image store can't write a build cache (cache-to: ${quoteForeign(build.cacheTo.join(' '))}).`,
-      `${setupBuildxHint} Or remove \`cache-to\`.`,
-    );
-  }
+// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
+function withoutRemoteCaches(
+  build: BuildInputs,
+  { log, cacheService }: SourceTools,
+): { readonly build: BuildInputs; readonly problems: readonly string[] } {
+  const writes = planCacheWrites(build.cacheTo, cacheService);
+  const cacheTo = requireClassicWrites(writes);
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
   if (caches.length < build.cacheFrom.length) {
     const tell = asked ? log.notice : log.info;
@@ -87,7 +88,15 @@ function withoutRemoteCaches(build: BuildInputs, log: Log): BuildInputs {
       `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
     );
   }
-  return { ...build, cacheFrom: caches };
+  return { build: { ...build, cacheFrom: caches, cacheTo }, problems: classicProblems(writes) };
+}
+
+/** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
+function missed(unread: readonly string[], { cacheFrom }: BuildInputs, log: Log): readonly string[] {
+  const { asked } = withoutGhaCache(cacheFrom);
+  const isMissed = (problem: string): boolean => asked || !problem.startsWith('type=gha ');
+  for (const problem of unread) if (!isMissed(problem)) log.info(problem);
+  return unread.filter(isMissed);
 }
 
 // Each value in a file of its own, byte for byte.
@@ -148,31 +157,39 @@ async function buildAndPush(
   request: BuildRequest,
   secrets: readonly PassedSecret[],
 ): Promise<SourcedImage> {
-  const { build, platform, push } = request;
+  const { platform, push } = request;
+  const writes = planCacheWrites(request.build.cacheTo, tools.cacheService);
+  const build = { ...request.build, cacheTo: writes.withImage };
   const references = push?.references.map(formatReference) ?? [];
   const run: Build = (inputs, platforms, exporters) =>
     tools.buildx.build(buildArguments(inputs, platforms, exporters, secrets), tools.log.info, references);
+  const several = push !== undefined && push.listedPlatforms.length > 0;
+  const builds = writes.afterImage.map((cache): CacheBuild => {
+    const inputs = { ...outOfCache(build), cacheTo: [cache] };
+    const args = buildArguments(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }], secrets);
+    return { cache, write: (writer) => tools.buildx.writeCache('build', args, writer) };
+  });
   const layout: Exporter = { kind: 'oci-layout', ...request.layout };
-  if (push === undefined) return { steps: (await run(build, [platform], [layout])).steps };
-
   const metadataFile = join(tools.tempDir, 'pushed.json');
-  const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression } as const;
+  const { compression } = request.layout;
+  const registry = { kind: 'registry', references, metadataFile, compression } as const;
+  const pushes = push !== undefined && !several && !request.requireCache;
+  const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
+  const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
+  if (push === undefined) return { steps, caches };
   const later = (failed?: RegistryFailure): PushWay => ({
     kind: 'to-do',
     push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
   });
-  if (push.listedPlatforms.length > 0 || request.requireCache) {
-    return { steps: (await run(build, [platform], [layout])).steps, push: later() };
-  }
-  const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+  if (!pushes) return { steps, caches, push: later() };
   if (pushFailure === undefined) {
     const digest = await pushedDigest(registry.metadataFile);
-    return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+    return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
   }
   tools.log.info('The image is built, but not pushed: it is handed over first.');
   await rm(request.layout.directory, { recursive: true, force: true });
   await run(outOfCache(build), [platform], [layout]);
-  return { steps, push: later(pushFailure) };
+  return { steps, caches, push: later(pushFailure) };
 }
 
 // What was built once is not to be built anew, nor on another base: it would be another image.

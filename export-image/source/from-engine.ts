@@ -1,5 +1,7 @@
+import type { CacheService } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushWay } from '../push.ts';
+import type { CacheBuild } from './cache-writing.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
@@ -35,6 +37,7 @@ export interface SourceTools {
   readonly registry: Registry;
   readonly log: Log;
   readonly signal: AbortSignal;
+  readonly cacheService: CacheService;
   /** A folder of our own for layouts and secrets. */
   readonly tempDir: string;
 }
@@ -45,6 +48,14 @@ export interface LayoutRequest {
   readonly compression: LayerCompression;
 }
 
+/** The build caches of an image that was built. */
+export interface UsedCaches {
+  /** A sentence for each that was of no use. */
+  readonly problems: readonly string[];
+  /** Those that are still to be written. */
+  readonly builds: readonly CacheBuild[];
+}
+
 /** An image that is in its OCI layout. */
 export interface SourcedImage {
   /** The Dockerfile's steps. */
@@ -52,6 +63,7 @@ export interface SourcedImage {
   /** Layers that were compressed on the way. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
   readonly push?: PushWay;
+  readonly caches?: UsedCaches;
   /** What a push still needs, or is being removed; to be disposed of at the end. */
   readonly kept?: AsyncDisposable;
 }

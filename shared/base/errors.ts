@@ -82,6 +82,22 @@ export function asError(error: unknown): Error {
 /** The line of YAML that helps with every shortcoming of a builder. */
 export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 
+/** A build that failed over a cache that it read. The same build without that cache may do. */
+export class CacheFailure extends HandoverError {
+  /** In BuildKit's words. */
+  readonly why: string;
+
+  constructor(why: string) {
+    const quoted = quoteForeign(why, 500);
+    super(
+      'build-failed',
+      `The build failed while it read layers of a cache or a base image: ${quoted}`,
+      'Look whether the base images and what `cache-from` names can be read.',
+    );
+    this.why = quoted;
+  }
+}
+
 /** What is known of a registry's failure besides its words. */
 export interface RegistrySeen {
   /** Of HTTP. */

@@ -1,4 +1,5 @@
 import { isObject, type JsonObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
+import { quoteError, quoteForeign } from '../base/text.ts';
 
 /** One instruction of the Dockerfile, as BuildKit ran it or found it in the cache. */
 export interface BuildStep {
@@ -13,9 +14,19 @@ interface Vertex {
   hasInputs: boolean;
   cached: boolean;
   done: boolean;
+  /** Empty for none. */
+  error: string;
 }
 
 const keptLines = 20;
+
+// What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
+// can't reach.
+const cacheImport = /^importing cache manifest from (.+)$/;
+// What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
+const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
+// What stands before the cause of a failed build.
+const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
@@ -80,6 +91,28 @@ export class BuildProgress {
     return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
   }
 
+  /** The same without the words that every failed build has. */
+  cause(): string {
+    return this.failure().replace(failurePrefix, '');
+  }
+
+  /** A sentence for each cache that couldn't be reached. */
+  get unreadCaches(): readonly string[] {
+    return this.#imports().flatMap(({ name, error }) =>
+      error === '' ? [] : [`${cacheName(name)} was not read: ${quoteError(error)}.`],
+    );
+  }
+
+  /** Whether the build ended because bytes of a layer didn't come, in a build that had found a cache. */
+  get cacheBroke(): boolean {
+    const found = this.#imports().some(({ done, error }) => done && error === '');
+    return found && missingBytes.test(this.#lastError() ?? '');
+  }
+
+  #imports(): readonly Vertex[] {
+    return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
+  }
+
   /** Whether a push has begun, in a build that pushes. */
   get pushing(): boolean {
     return this.#pushing;
@@ -93,7 +126,13 @@ export class BuildProgress {
   // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
   // and of caches that can't be read.
   #lastError(): string | undefined {
-    return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
+    const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
+    if (at === -1) return undefined;
+    // What a server has answered takes further lines, with rules between them.
+    return this.#otherLines
+      .slice(at)
+      .filter((line) => !/^-+$/.test(line))
+      .join(' ');
   }
 
   #updateVertex(update: JsonObject): void {
@@ -109,6 +148,7 @@ export class BuildProgress {
     // A vertex can run again: its end is told once, and whatever error comes later.
     if (typeof update['completed'] !== 'string' || (vertex.done && error === '')) return;
     vertex.done = true;
+    vertex.error ||= error;
     if (error !== '' && !error.includes('context canceled')) this.#failed ??= `${vertex.name}: ${error}`;
     this.#pushing ||= vertex.name === imageExporter;
     const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
@@ -124,10 +164,24 @@ export class BuildProgress {
     const digest = stringOr(update['digest'], '');
     const name = stringOr(update['name'], '');
     if (digest === '' || name === '') return undefined;
-    const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
+    const vertex = this.#vertices.get(digest) ?? {
+      number: 0,
+      name,
+      hasInputs: false,
+      cached: false,
+      done: false,
+      error: '',
+    };
     this.#vertices.set(digest, vertex);
     return vertex;
   }
+}
+
+// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`; a registry's cache goes by its reference.
+function cacheName(vertex: string): string {
+  const name = cacheImport.exec(vertex)?.[1] ?? '';
+  const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];
+  return type === undefined ? quoteForeign(name) : `type=${type}`;
 }
 
 function decode(base64: unknown): string {

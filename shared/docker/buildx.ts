@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline';
-import { HandoverError, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
+import { CacheFailure, HandoverError, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
-import { quoteForeign } from '../base/text.ts';
+import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { type DockerCli, lastLine } from './cli.ts';
 import { registryLimit } from './registry.ts';
@@ -17,21 +17,34 @@ export interface BuildOutcome {
   readonly steps: readonly BuildStep[];
   /** Set when all went well but the push. */
   readonly pushFailure: RegistryFailure | undefined;
+  /** A sentence for each cache that couldn't be reached: BuildKit has built without it. */
+  readonly unreadCaches: readonly string[];
 }
+
+/** How long a cache is waited for. */
+export interface CacheWriter {
+  /** Ends the build when it is aborted. */
+  readonly signal: AbortSignal;
+}
+
+/** Which command of buildx builds. */
+export type BuildCommand = 'build' | 'bake';
 
 /** What the stories need of buildx. */
 export interface Buildx {
   /** The named builder, or the current one. Throws `builder-unsupported` without buildx or without that builder. */
   builder(name: string | undefined): Promise<Builder>;
   /**
-   * Runs `docker buildx build` with these arguments. Throws `build-failed`.
+   * Runs `docker buildx build` with these arguments. Throws `build-failed`; a CacheFailure when it may do without `cache-from`.
    * @param pushed the references that the build pushes
    */
   build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
   /** The targets that `docker buildx bake` would build. Throws `invalid-input` when it can't tell. */
   targets(args: readonly string[], names: readonly string[]): Promise<readonly BakeTarget[]>;
-  /** Runs `docker buildx bake` with these arguments. Throws `build-failed`. */
+  /** Runs `docker buildx bake` with these arguments. Throws as `build`. */
   bake(args: readonly string[], print: (line: string) => void): Promise<BuildOutcome>;
+  /** Runs a build whose one purpose is a cache. Returns why it failed; undefined when all is written. */
+  writeCache(command: BuildCommand, args: readonly string[], writer: CacheWriter): Promise<string | undefined>;
 }
 
 /** A target of a bake file. */
@@ -39,9 +52,21 @@ export interface BakeTarget {
   readonly name: string;
   /** What its image is called. */
   readonly tags: readonly string[];
+  /** Its caches to write, as `cache-to` lines; undefined for none. */
+  readonly cacheTo?: readonly string[] | undefined;
 }
 
-export function dockerBuildx(cli: DockerCli): Buildx {
+/**
+ * How long the writing of a cache may make no progress, in ms. A layer is written in one step: 5 minutes are 3 GB at 100 ms a MiB, as
+ * BuildKit sends them (field-notes M26). Without a limit, BuildKit repeats what a blob store answers with 500 for a quarter of an hour.
+ * @param stepMinutes how long the step may take; a cache must not use that up
+ */
+function cacheIdleMs(stepMinutes: number): number {
+  return Math.min(5, stepMinutes / 4) * 60_000;
+}
+
+/** @param stepMinutes how long the step may take */
+export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
   return {
     builder: async (name) => {
       const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
@@ -59,6 +84,8 @@ export function dockerBuildx(cli: DockerCli): Buildx {
     },
     build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
     bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
+    writeCache: (command, args, { signal }) =>
+      writeCache(cli, [command, '--progress=rawjson', ...args], cacheIdleMs(stepMinutes), signal),
     targets: async (args, names) => {
       const output = await cli.query(['buildx', 'bake', ...args]);
       const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
@@ -86,10 +113,24 @@ export function parseBakeFile(json: string, names: readonly string[]): readonly 
     const group = isObject(groups) && !within.includes(name) ? groups[name] : undefined;
     if (isObject(group)) return stringsOf(group['targets']).every((one) => add(one, [...within, name]));
     const target = targets[name];
-    if (isObject(target)) found.set(name, { name, tags: stringsOf(target['tags']) });
+    if (isObject(target))
+      found.set(name, { name, tags: stringsOf(target['tags']), cacheTo: cachesOf(target['cache-to']) });
     return isObject(target);
   };
   return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
+}
+
+// A list of lines before buildx 0.20, of objects since then.
+function cachesOf(value: unknown): readonly string[] | undefined {
+  if (!Array.isArray(value) || value.length === 0) return undefined;
+  const items: readonly unknown[] = value;
+  return items.map((item) => {
+    if (!isObject(item)) return String(item);
+    return Object.entries(item)
+      .map(([key, field]) => `${key}=${String(field)}`)
+      .map((field) => (/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field))
+      .join(',');
+  });
 }
 
 async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverError> {
@@ -124,12 +165,14 @@ async function build(
   }
   const exitCode = await running.exit;
   limit.stop();
+  const { unreadCaches } = progress;
   const steps = progress.steps();
-  if (exitCode === 0) return { steps, pushFailure: undefined };
+  if (exitCode === 0) return { steps, pushFailure: undefined, unreadCaches };
   const failure = limit.exceeded() ?? progress.failure();
   if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
-    return { steps, pushFailure: new RegistryFailure('The push', pushed, failure) };
+    return { steps, pushFailure: new RegistryFailure('The push', pushed, failure), unreadCaches };
   }
+  if (progress.cacheBroke) throw new CacheFailure(progress.cause());
   if (failure.includes('rawjson')) {
     throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
   }
@@ -138,4 +181,40 @@ async function build(
     `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`,
     'The step that failed is in the log above, under "Build".',
   );
+}
+
+async function writeCache(
+  cli: DockerCli,
+  args: readonly string[],
+  idleMs: number,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const running = await cli.start(['buildx', ...args]);
+  running.stdin.end();
+  running.stdout.resume();
+  const stop = (): void => {
+    running.kill();
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  const progress = new BuildProgress(() => undefined);
+  let timer: NodeJS.Timeout | undefined;
+  const idle = new AbortController();
+  const watch = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      idle.abort();
+      stop();
+    }, idleMs);
+  };
+  watch();
+  for await (const line of createInterface({ input: running.stderr })) {
+    progress.line(line);
+    watch();
+  }
+  const exitCode = await running.exit;
+  clearTimeout(timer);
+  signal.removeEventListener('abort', stop);
+  if (idle.signal.aborted) return `nothing came of it for ${formatDuration(idleMs)}`;
+  return exitCode === 0 ? undefined : progress.cause();
 }

@@ -19,6 +19,8 @@ export interface JobContext {
   readonly resultsUrl: string;
   /** Whether BuildKit's `gha` cache has a service to talk to. */
   readonly hasCacheService: boolean;
+  /** What the job may do with the Actions cache (`cache-mode` in the workflow), such as `read`; empty where the runner doesn't say. */
+  readonly cacheMode: string;
   readonly proxies: Proxies;
   readonly producer: Omit<Producer, 'jobKey'>;
   /** Names the job in its run, the same in each attempt; legs of a matrix may share it, calls of a reusable workflow don't. */
@@ -57,6 +59,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runtimeToken,
     resultsUrl,
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+    cacheMode: variable('ACTIONS_CACHE_MODE'),
     proxies: proxiesOf(variable),
     producer: {
       repository,

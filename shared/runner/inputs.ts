@@ -13,6 +13,13 @@ export interface Inputs {
   optional(name: string): string | undefined;
   /** The text as it came, line ends included; undefined when it was left at the default `none`. */
   unlessNone(name: string): string | undefined;
+  /**
+   * A text whose absence switches a check off or takes another image; `none`, the default, says so on purpose. Throws `invalid-input` when
+   * an empty text was given: that is what an expression leaves of an output that nobody declared.
+   */
+  orNone(name: string): string | undefined;
+  /** The same for a list, read as `list` reads it; empty for `none`. */
+  listOrNone(name: string): readonly string[];
   boolean(name: string): boolean;
   integer(name: string, min: number, max: number): number;
   /** A number that may have decimals. */
@@ -40,9 +47,17 @@ export function actionInputs(mask: (secret: string) => void = maskSecret): Input
   return {
     text,
     optional,
-    unlessNone: (name) => {
-      const given = read(name);
-      return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+    unlessNone,
+    orNone: (name) => {
+      const given = unlessNone(name)?.trim();
+      if (given === '') throw givenEmpty(name);
+      return given;
+    },
+    listOrNone: (name) => {
+      if (unlessNone(name) === undefined) return [];
+      const given = list(name);
+      if (given.length === 0) throw givenEmpty(name);
+      return given;
     },
     boolean: (name) => {
       const value = text(name).toLowerCase();
@@ -71,6 +86,21 @@ export function actionInputs(mask: (secret: string) => void = maskSecret): Input
       return items;
     },
   };
+}
+
+// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+function unlessNone(name: string): string | undefined {
+  const given = read(name);
+  return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+}
+
+function givenEmpty(name: string): HandoverError {
+  return new HandoverError(
+    'invalid-input',
+    `The input \`${name}\` is given, but empty; it would have no effect.`,
+    'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
+      `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
+  );
 }
 
 function lines(name: string): readonly string[] {

@@ -146,7 +146,8 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const before = told === undefined ? undefined : seen.blob(told);
     const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
     // Other files are not passed on: one could be a config that another document names.
-    if (before === undefined && packing !== undefined) yield { path, name: out, digest: told, size, packing, chunks: passing };
+    if (before === undefined && packing !== undefined)
+      yield { path, name: out, digest: told, size, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
     seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });

@@ -7,13 +7,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serveBlob } from './blob-server.ts';
 import { type BlobStore, blobStore } from './blobs.ts';
+import { type CacheEntry, cachePath, serveCacheService } from './cache-service.ts';
 import { serveControlPlane, type StoredArtifact } from './control-plane.ts';
 import { type Faults, faults as makeFaults } from './faults.ts';
 import { link, type LinkOptions } from './link.ts';
 import { type RestApi, restApi, restPath, seededArtifacts, type SeededRun, serveRest } from './rest.ts';
 import { urlSigner } from './signed-url.ts';
 import { type Certificate, makeCertificate } from './tls.ts';
-import { type JobIdentity, tokenMint } from './token.ts';
+import { type CacheAccess, type JobIdentity, tokenMint } from './token.ts';
 
 export interface ServiceOptions {
   readonly tls?: boolean;
@@ -28,10 +29,12 @@ export interface Job {
   readonly runId?: string;
   readonly jobId?: string;
   readonly attempt?: number;
+  /** What the job's token may do in the Actions cache; `write` when not said. */
+  readonly cache?: CacheAccess;
 }
 
 /**
- * A stand-in for the artifact service: its control plane, a block-blob store behind signed URLs, and the part of the REST
+ * A stand-in for the artifact and cache services: their control plane, a block-blob store behind signed URLs, and the part of the REST
  * API that reads other runs.
  */
 export interface ArtifactService {
@@ -39,6 +42,8 @@ export interface ArtifactService {
   /** What the runner would put into the environment of this job's actions. */
   env(job?: Job): Readonly<Record<string, string>>;
   readonly artifacts: readonly StoredArtifact[];
+  /** Entries of the Actions cache. */
+  readonly cacheEntries: readonly CacheEntry[];
   readonly blobs: BlobStore;
   readonly faults: Faults;
   /** Bytes that went over the blob side. */
@@ -71,6 +76,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     lifetimeMs: options.signedUrlLifetimeMs ?? 600_000,
     blobOrigin: () => url,
   };
+  const cache = { ...control, entries: [] };
   const rest = restApi(() => url);
   const restParts = {
     ...shared,
@@ -91,11 +97,13 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
   };
   const server = listener(certificate, (request, response) => {
     const work =
-      request.url?.startsWith('/twirp/') === true
-        ? serveControlPlane(control, request, response)
-        : request.url?.startsWith(`${restPath}/`) === true
-          ? serveRest(restParts, request, response)
-          : serveBlob(blobParts, request, response);
+      request.url?.startsWith(cachePath) === true
+        ? serveCacheService(cache, request, response)
+        : request.url?.startsWith('/twirp/') === true
+          ? serveControlPlane(control, request, response)
+          : request.url?.startsWith(`${restPath}/`) === true
+            ? serveRest(restParts, request, response)
+            : serveBlob(blobParts, request, response);
     // A client that went away ends its own request only.
     work.catch(() => {
       response.destroy();
@@ -108,8 +116,9 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
   url = `${certificate === undefined ? 'http' : 'https'}://127.0.0.1:${String(port)}`;
   return {
     url,
-    env: (job = {}) => environment(url, tokens.issue(identity(job)), job, certificate),
+    env: (job = {}) => environment(url, tokens.issue(identity(job), job.cache), job, certificate),
     artifacts,
+    cacheEntries: cache.entries,
     blobs: shared.blobs,
     faults: shared.faults,
     traffic,

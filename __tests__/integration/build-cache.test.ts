@@ -1,0 +1,324 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
+import { provideBuildKit } from '../../dev/buildkit-image.ts';
+import type { EngineClient } from '../../dev/docker-engine.ts';
+import { freePort } from '../../dev/free-port.ts';
+import { whyNoGoParts } from '../../dev/go-parts.ts';
+import type { Fault } from '../fakes/artifact-service/faults.ts';
+import type { CacheAccess } from '../fakes/artifact-service/token.ts';
+import type { ArtifactService } from '../fakes/artifact-service/service.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+
+// A build cache that refuses, is away or breaks, under real builders: BuildKit 0.34 in a container, and the engines' own.
+
+let engines: Engines;
+let service: ArtifactService;
+let seed = 0;
+beforeAll(async () => {
+  engines = await startEngines();
+}, 180_000);
+afterAll(async () => {
+  await engines.stop();
+}, 60_000);
+beforeEach(async () => void (service = await startArtifactService()));
+afterEach(async () => {
+  await service.close();
+});
+
+/** A context that nothing has built before: two stages, of which one isn't in the image, and a layer of 3 MB. */
+function newContext(): string {
+  const path = join(engines.directory, `context-${String((seed += 1))}`);
+  mkdirSync(path, { recursive: true });
+  const dockerfile = [
+    'FROM scratch AS tools',
+    'COPY tool.txt /tool.txt',
+    'FROM scratch',
+    'COPY --from=tools /tool.txt /tool.txt',
+    'COPY big /big',
+  ];
+  writeFileSync(join(path, 'Dockerfile'), `${dockerfile.join('\n')}\n`);
+  writeFileSync(join(path, 'tool.txt'), `${String(Date.now())} ${String(seed)}\n`);
+  writeFileSync(join(path, 'big'), Buffer.alloc(3_000_000, `${String(Date.now())} ${String(seed)}`));
+  return path;
+}
+
+interface More {
+  readonly cache?: CacheAccess;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly action?: '.' | 'export-image';
+}
+
+const exportOn = (engine: EngineClient, inputs: Inputs, { cache = 'write', env = {}, action }: More = {}) =>
+  runStep({
+    action: action ?? 'export-image',
+    inputs: { tarball: join(engines.directory, 'charon.tar'), ...inputs },
+    expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+    env: { ...service.env({ cache }), ...engine.env, ACTIONS_CACHE_SERVICE_V2: 'true', ...env },
+  });
+
+const notices = (outcome: StepOutcome): readonly string[] =>
+  outcome.annotations.filter(({ level }) => level === 'notice').map(({ message }) => message);
+
+/** The step is green and says why in one notice, and the image is whole: another engine loads and verifies it. */
+async function expectGreen(outcome: StepOutcome, why: RegExp): Promise<void> {
+  expect(outcome.log).not.toContain('::error');
+  expect(outcome.exitCode).toBe(0);
+  expect(outcome.outputs['run-integration']).toBe('true');
+  expect(outcome.annotations.map(({ level }) => level)).toEqual(['notice']);
+  expect(notices(outcome).join()).toMatch(/^A build cache failed, which doesn’t affect the image: /);
+  expect(notices(outcome).join()).toMatch(why);
+  expect(outcome.leftInTemp).toEqual([]);
+  const expected = { 'expected-config-digest': outcome.outputs['config-digest'] ?? '' };
+  const loaded = await stepOn(service, engines.classic, 'load-image', expected, { jobId: 'waf' });
+  expect(loaded.exitCode).toBe(0);
+}
+
+const gha = 'type=gha,mode=max';
+const status = (on: string, code: number, after = 0): Fault => ({
+  on,
+  after,
+  times: 1000,
+  effect: { kind: 'status', status: code },
+});
+
+const noGo = whyNoGoParts(['buildkit', 'runc']);
+const builders = [
+  ['the docker driver on the containerd store', {}],
+  ...(noGo === undefined ? ([['BuildKit 0.34 in a container', { builder: 'contained' }]] as const) : []),
+] as const;
+
+describe.each(builders)('with %s', (_, builder: Inputs) => {
+  const own = builder['builder'];
+  const prune = (): void => {
+    const named = own === undefined ? [] : ['--builder', own];
+    engines.containerd.docker('buildx', 'prune', ...named, '--all', '--force');
+  };
+  beforeAll(async () => {
+    if (own === undefined) return;
+    await provideBuildKit(engines.containerd);
+    const create = ['buildx', 'create', '--driver', 'docker-container', '--driver-opt', 'network=host'];
+    engines.containerd.docker(...create, '--name', own, '--bootstrap');
+  }, 600_000);
+  afterAll(() => {
+    if (own !== undefined) engines.containerd.docker('buildx', 'rm', own);
+  }, 60_000);
+
+  const exports = (inputs: Inputs, more?: More): Promise<StepOutcome> =>
+    exportOn(engines.containerd, { ...builder, ...inputs }, more);
+
+  test('what is written is read by a builder that has nothing, all of it (B.12, S0.3)', async () => {
+    const context = newContext();
+    const first = await exports({ context, 'cache-to': gha });
+    expect(first.annotations).toEqual([]);
+    prune();
+    const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
+    expect(again.annotations).toEqual([]);
+    expect(again.outputs).toMatchObject({ 'cached-steps': '3', 'executed-steps': '0' });
+    expect(again.outputs['config-digest']).toBe(first.outputs['config-digest']);
+    expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
+  }, 120_000);
+
+  // Docker 28.5 doesn't pass on what else the service says.
+  const refused = 'error writing layer blob: failed to reserve cache';
+  test.each<readonly [string, Inputs, More, readonly Fault[], RegExp]>([
+    [
+      'refuses to write',
+      { 'cache-to': gha },
+      { cache: 'read' },
+      [],
+      /type=gha,mode=max was not written: .*failed to reserve cache.*pull_request_target/,
+    ],
+    [
+      'refuses to write, with ignore-error=true',
+      { 'cache-to': `${gha},ignore-error=true` },
+      { cache: 'read' },
+      [],
+      /failed to reserve cache/,
+    ],
+    [
+      'breaks when an entry is to be finished',
+      { 'cache-to': gha },
+      {},
+      [status('FinalizeCacheEntryUpload', 500)],
+      /was not written: error writing layer blob/,
+    ],
+    [
+      'breaks in the middle of an upload',
+      { 'cache-to': gha },
+      {},
+      [status('put-block', 403, 2), status('put-blob', 403)],
+      /was not written: .*403/,
+    ],
+    [
+      'can’t be read from its start',
+      { 'cache-from': 'type=gha' },
+      {},
+      [status('GetCacheEntryDownloadURL', 500)],
+      /type=gha was not read: unavailable/,
+    ],
+    [
+      'is a folder that can’t be made',
+      { 'cache-to': 'type=local,dest=/proc/none' },
+      {},
+      [],
+      /type=local,dest=\/proc\/none was not written: mkdir/,
+    ],
+    [
+      'lacks its settings',
+      { 'cache-to': 'type=s3,region=eu' },
+      { env: { AWS_EC2_METADATA_DISABLED: 'true' } },
+      [],
+      /type=s3 was not written: (?:.*bucket|unknown cache exporter)/,
+    ],
+    [
+      'is a job’s that may only read',
+      { 'cache-to': gha },
+      { env: { ACTIONS_CACHE_MODE: 'read' } },
+      [],
+      /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
+    ],
+  ])(
+    'a cache that %s is one notice (B.12)',
+    async (_title, inputs, more, faults, why) => {
+      for (const fault of faults) service.faults.add(fault);
+      await expectGreen(await exports({ context: newContext(), ...inputs }, more), why);
+    },
+    120_000,
+  );
+
+  test('the Actions cache that nobody asked for is missed in the log alone (B.12)', async () => {
+    service.faults.add(status('GetCacheEntryDownloadURL', 500));
+    const outcome = await exports({ context: newContext() });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.annotations).toEqual([]);
+    expect(outcome.log).toContain('type=gha was not read: unavailable.');
+  }, 60_000);
+
+  test('a job whose cache-mode is read asks BuildKit to write nothing (B.12)', async () => {
+    await exports({ context: newContext(), 'cache-to': gha }, { env: { ACTIONS_CACHE_MODE: 'read' } });
+    expect(service.cacheEntries).toEqual([]);
+  }, 60_000);
+
+  test('a registry and an address where nothing answers, read and written, are one notice (B.12)', async () => {
+    const at = `127.0.0.1:${String(await freePort())}`;
+    const nowhere = `type=registry,ref=${at}/org/app:cache`;
+    const gone = `type=gha,scope=gone,version=2,token=${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''},url_v2=http://${at}/`;
+    const caches = `${nowhere}\n${gone}`;
+    const outcome = await exports({ context: newContext(), 'cache-from': caches, 'cache-to': caches });
+    await expectGreen(
+      outcome,
+      /type=gha was not read: .*refused.* was not written: .*refused.*type=gha,scope=gone was not written: .*refused/,
+    );
+    expect(outcome.log).not.toContain(service.env()['ACTIONS_RUNTIME_TOKEN']?.split('.')[2] ?? 'no token');
+  }, 60_000);
+
+  test('a cache that gives no answer while it is written is given up (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const limit = { 'timeout-minutes': '0.6' };
+    await expectGreen(
+      await exports({ context: newContext(), 'cache-to': gha, ...limit }),
+      /nothing came of it for 9\.0 s/,
+    );
+  }, 120_000);
+
+  test.each<readonly [string, Fault['effect']]>([
+    ['are refused', { kind: 'status', status: 403 }],
+    ['break off', { kind: 'reset', afterBytes: 100 }],
+    ['are others', { kind: 'flip', offset: 20 }],
+  ])(
+    'a cache whose layers %s is built without (B.12)',
+    async (_title, effect) => {
+      const context = newContext();
+      expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).annotations).toEqual([]);
+      prune();
+      // The index comes first, and is read well.
+      service.faults.add({ on: 'get', after: 1, times: 1000, effect });
+      const outcome = await exports({ context });
+      service.faults.clear();
+      await expectGreen(outcome, /cache-from was given up: /);
+      // Small layers may have come before.
+      expect(outcome.outputs['executed-steps']).not.toBe('0');
+    },
+    120_000,
+  );
+
+  test('with ignore-error=false the same refusal fails the step, in BuildKit’s words (B.12)', async () => {
+    const inputs = { context: newContext(), 'cache-to': `${gha},ignore-error=false` };
+    const outcome = await exports(inputs, { cache: 'read' });
+    expect(errorCode(outcome)).toBe('build-failed');
+    expect(errorMessage(outcome)).toContain(refused);
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
+  }, 60_000);
+
+  test('a build that fails for its own reasons fails in its own words, once, whatever its caches (B.12)', async () => {
+    const context = newContext();
+    expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).exitCode).toBe(0);
+    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY tool.txt /tool.txt\nCOPY gone.txt /gone.txt\n');
+    const outcome = await exports({ context, 'cache-to': gha }, { cache: 'read' });
+    expect(errorCode(outcome)).toBe('build-failed');
+    expect(errorMessage(outcome)).toMatch(/gone\.txt.*not found/);
+    expect(notices(outcome)).toEqual([]);
+    expect(outcome.log).not.toContain('Building again');
+  }, 120_000);
+
+  test('the caches of bake targets and of bake-set fail nothing either; those that work are written (B.12, B.6)', async () => {
+    const context = newContext();
+    const folder = join(engines.directory, `bake-${String(seed)}`);
+    mkdirSync(folder);
+    const local = join(folder, 'written');
+    const target = (name: string, more: string): string =>
+      `target "${name}" {\n  context = "${context}"\n  tags = ["${name}:1"]\n  output = ["type=cacheonly"]\n${more}}\n`;
+    writeFileSync(
+      join(folder, 'docker-bake.hcl'),
+      target('one', `  cache-to = ["type=gha,mode=max", "type=local,dest=${local}"]\n  no-cache = true\n`) +
+        target('two', ''),
+    );
+    const outcome = await runStep({
+      action: 'export-image',
+      inputs: {
+        ...builder,
+        tarball: join(folder, 'charon.tar'),
+        'bake-targets': 'one,two',
+        'bake-set': 'two.cache-to=type=gha,scope=two',
+        allow: `fs.read=${context},fs.write=${local}`,
+      },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env({ cache: 'read' }), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      cwd: folder,
+    });
+    expect(outcome.log).not.toContain('::error');
+    expect(notices(outcome)).toEqual([
+      expect.stringMatching(
+        /type=gha,mode=max was not written: .*failed to reserve.* type=gha,scope=two was not written: .*failed to reserve/,
+      ),
+    ]);
+    expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
+  }, 120_000);
+
+  test('the joined action is as patient with its cache (B.12)', async () => {
+    const inputs = { ...builder, context: newContext(), 'cache-to': gha, image: 'charon:joined' };
+    const outcome = await exportOn(engines.containerd, inputs, { cache: 'read', action: '.' });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs['source']).toBe('build');
+    expect(notices(outcome)).toEqual([expect.stringContaining(refused)]);
+  }, 60_000);
+});
+
+test('the docker driver on the classic store writes no cache: one notice, and an error only if it has to (B.12)', async () => {
+  const inputs = { context: newContext(), 'cache-to': gha };
+  await expectGreen(
+    await exportOn(engines.classic, inputs),
+    /docker driver on the classic image store.*setup-buildx-action/,
+  );
+  const required = await exportOn(engines.classic, {
+    ...inputs,
+    'artifact-name': 'required',
+    'cache-to': `${gha},ignore-error=false`,
+  });
+  expect(errorCode(required)).toBe('builder-unsupported');
+}, 60_000);

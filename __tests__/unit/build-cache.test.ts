@@ -1,0 +1,131 @@
+import { describe, expect, test } from '@jest/globals';
+import { describeCache, mayReadCache, notWritten, planCacheWrites } from '../../export-image/plan/cache.ts';
+import { BuildProgress } from '../../shared/docker/build-progress.ts';
+import { parseBakeFile } from '../../shared/docker/buildx.ts';
+
+const service = { isThere: true, mode: '' };
+
+describe('which caches are written with the image, and which after it (B.12)', () => {
+  test.each([
+    ['type=gha,mode=max', 'type=gha,mode=max'],
+    ['example.com/app:cache', 'example.com/app:cache'],
+    ['type=gha,ignore-error=true,mode=max', 'type=gha,mode=max'],
+    ['type=local,"dest=/a,b",IGNORE-ERROR=true', 'type=local,"dest=/a,b"'],
+    // BuildKit passes over what isn't a boolean.
+    ['type=gha,ignore-error=no', 'type=gha'],
+  ])('%s goes after the image', (cache, written) => {
+    expect(planCacheWrites([cache], service)).toEqual({ withImage: [], afterImage: [written], problems: [] });
+  });
+
+  test.each(['type=inline', 'type=gha,ignore-error=false', 'type=local,dest=x,Ignore-Error=0', '"type=inline"'])(
+    '%s stays with the image',
+    (cache) => {
+      expect(planCacheWrites([cache], service)).toEqual({ withImage: [cache], afterImage: [], problems: [] });
+    },
+  );
+
+  test.each(['read', 'none'])('a job with cache-mode %s doesn’t ask for type=gha, but for all others', (mode) => {
+    const { afterImage, problems } = planCacheWrites(['type=gha', 'type=local,dest=x'], { isThere: true, mode });
+    expect(afterImage).toEqual(['type=local,dest=x']);
+    expect(problems).toEqual([
+      `type=gha was not written: this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE).`,
+    ]);
+  });
+
+  test('where there is no cache service, buildx drops type=gha without a word: it is said, or an error if it has to be', () => {
+    const nowhere = { isThere: false, mode: '' };
+    expect(planCacheWrites(['type=gha'], nowhere).problems).toEqual([
+      expect.stringContaining('type=gha was not written: there is no Actions cache service here'),
+    ]);
+    expect(planCacheWrites(['type=gha,token=t,url=http://x'], nowhere).afterImage).toHaveLength(1);
+    expect(() => planCacheWrites(['type=gha,ignore-error=false'], nowhere)).toThrow(
+      expect.objectContaining({ code: 'unsupported-host' }),
+    );
+  });
+
+  test.each([
+    ['', true],
+    ['read', true],
+    ['write', true],
+    ['write-only', false],
+    ['none', false],
+  ])('with cache-mode "%s" it may be read: %j', (mode, may) => {
+    expect(mayReadCache({ isThere: true, mode })).toBe(may);
+    expect(mayReadCache({ isThere: false, mode })).toBe(false);
+  });
+});
+
+test('a cache is named by its type and place, and never by what may be secret', () => {
+  const secret = 'type=s3,bucket=b,secret_access_key=hunter2,session_token=hunter3,"name=a,b",mode=max';
+  expect(describeCache(secret)).toBe('type=s3,bucket=b,name=a,b,mode=max');
+  expect(describeCache('example.com/app:cache')).toBe('type=registry,ref=example.com/app:cache');
+  expect(describeCache('mode=max,token=hunter2,type=gha')).toBe('type=gha,mode=max');
+  expect(notWritten('type=gha,token=hunter2', 'failed to reserve cache.')).toMatch(
+    /^type=gha was not written: failed to reserve cache \(GitHub gives .*read\)\.$/,
+  );
+});
+
+describe('what BuildKit shows of caches', () => {
+  const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
+  const vertex = (digest: string, name: string, more: object = times): string =>
+    JSON.stringify({ vertexes: [{ digest, name, ...more }] });
+  const progressOf = (...lines: readonly string[]): BuildProgress => {
+    const progress = new BuildProgress(() => undefined);
+    for (const line of lines) progress.line(line);
+    return progress;
+  };
+  const found = vertex('sha256:1', 'importing cache manifest from gha:5882378797973059818');
+  const failed = (error: string): string => `ERROR: failed to build: failed to solve: ${error}`;
+
+  test('one that can’t be reached, by its type or its reference', () => {
+    const refused = { ...times, error: 'connection refused' };
+    const progress = progressOf(
+      vertex('sha256:1', 'importing cache manifest from gha:5882378797973059818', refused),
+      vertex('sha256:2', 'importing cache manifest from example.com/app:cache', refused),
+    );
+    expect(progress.unreadCaches).toEqual([
+      'type=gha was not read: connection refused.',
+      'example.com/app:cache was not read: connection refused.',
+    ]);
+  });
+
+  test.each([
+    'failed to copy: read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer',
+    'failed to compute cache key: failed to copy: GET http://127.0.0.1/blob',
+    'failed to compute cache key: failed commit on ref "layer-sha256:ba45": unexpected commit digest sha256:749a',
+  ])('a found cache whose layers don’t come: %s', (error) => {
+    expect(progressOf(found, failed(error)).cacheBroke).toBe(true);
+    // Nothing was found: these are a base image's.
+    expect(progressOf(failed(error)).cacheBroke).toBe(false);
+  });
+
+  test.each([
+    'process "/bin/sh -c echo failed to solve; echo failed to copy: x" did not complete successfully: exit code: 1',
+    'failed to compute cache key: failed to calculate checksum of ref x::y: "/failed to copy: ": not found',
+    'dockerfile parse error on line 2: unknown instruction: failed to copy: ',
+  ])('a Dockerfile’s own trouble is none of the cache: %s', (error) => {
+    expect(progressOf(found, failed(error)).cacheBroke).toBe(false);
+  });
+
+  test('an answer of several lines is read whole, and its "ERROR CODE" is no error of its own', () => {
+    const lines = [failed('failed to copy: GET http://x'), '-----', 'RESPONSE 403: 403 Forbidden', 'ERROR CODE: Nope'];
+    expect(progressOf(...lines).cause()).toBe(
+      'failed to copy: GET http://x RESPONSE 403: 403 Forbidden ERROR CODE: Nope',
+    );
+  });
+});
+
+test('the caches of a bake file are read in the forms of all buildx versions', () => {
+  const file = (caches: unknown): string => JSON.stringify({ target: { a: { tags: ['a:1'], 'cache-to': caches } } });
+  expect(
+    parseBakeFile(
+      file([
+        { mode: 'max', type: 'gha' },
+        { dest: 'a,b', type: 'local' },
+      ]),
+      ['a'],
+    ),
+  ).toEqual([{ name: 'a', tags: ['a:1'], cacheTo: ['mode=max,type=gha', '"dest=a,b",type=local'] }]);
+  expect(parseBakeFile(file(['type=gha']), ['a'])?.[0]?.cacheTo).toEqual(['type=gha']);
+  expect(parseBakeFile(file(undefined), ['a'])).toEqual([{ name: 'a', tags: ['a:1'] }]);
+});

@@ -1,0 +1,142 @@
+import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+
+// A build cache costs or saves time; it never decides whether there is an image. BuildKit sees that differently: a cache that it can't
+// write fails the whole build, and with `ignore-error=true` still does when it refuses the cache's settings (0.34: a token that it can't
+// parse, a folder that can't be made, a container of azblob that doesn't answer). So the image is built first, and its caches are written
+// by builds of their own, whose failures are told in one notice.
+
+/** The Actions cache service of this job. */
+export interface CacheService {
+  /** Whether BuildKit's `gha` cache has a service to talk to. */
+  readonly isThere: boolean;
+  /** `ACTIONS_CACHE_MODE`: what the job may do there, such as `read`, `write-only` or `none`; empty where the runner doesn't set it. */
+  readonly mode: string;
+}
+
+/** What becomes of the caches in `cache-to`. */
+export interface CacheWrites {
+  /** Written by the build itself, which fails with them. */
+  readonly withImage: readonly string[];
+  /** Written by a build of their own, as `cache-to` lines. */
+  readonly afterImage: readonly string[];
+  /** Why others aren't written. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
+ * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ */
+export function planCacheWrites(caches: readonly string[], service: CacheService): CacheWrites {
+  const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
+  for (const cache of withImage) {
+    const missing = whyNoWrite(cache, { ...service, mode: '' });
+    if (missing === undefined) continue;
+    throw new HandoverError(
+      'unsupported-host',
+      `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`,
+      'Remove `ignore-error=false`, or take another type of cache.',
+    );
+  }
+  const others = caches
+    .filter((cache) => !withImage.includes(cache))
+    .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+  return {
+    withImage,
+    afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
+    problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
+  };
+}
+
+/**
+ * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
+ * @throws HandoverError `builder-unsupported` for another that has to be written
+ */
+export function requireClassicWrites({ withImage }: CacheWrites): readonly string[] {
+  const required = withImage.find((cache) => !isInline(cache));
+  if (required === undefined) return withImage;
+  throw new HandoverError(
+    'builder-unsupported',
+    `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`,
+    `${setupBuildxHint} Or remove \`cache-to\`.`,
+  );
+}
+
+/** Why the others aren't written there. */
+export function classicProblems({ afterImage, problems }: CacheWrites): readonly string[] {
+  const why = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
+  return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
+}
+
+/** The sentence for a cache that wasn't written. */
+export function notWritten(cache: string, why: string): string {
+  const hint = /failed to reserve cache|write denied/.test(why)
+    ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+    : '';
+  return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
+}
+
+/** A cache for the log: its type and place, without the fields that may be secret. */
+export function describeCache(cache: string): string {
+  const fields = fieldsOf(cache);
+  const [only, ...more] = fields;
+  if (only?.value === undefined && more.length === 0) return `type=registry,ref=${quoteForeign(cache.trim())}`;
+  const shown = ['type', 'ref', 'dest', 'src', 'scope', 'bucket', 'name', 'mode'];
+  return shown
+    .flatMap((name) => fields.filter(({ key, value = '' }) => key === name && value !== '').slice(0, 1))
+    .map(({ key, value = '' }) => `${key}=${quoteForeign(value)}`)
+    .join(',');
+}
+
+/** Whether a cache is a part of the image that it is of. */
+function isInline(cache: string): boolean {
+  return valueOf(cache, 'type') === 'inline';
+}
+
+/** Whether a cache that can't be written is to fail the build. */
+function isRequired(cache: string): boolean {
+  // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
+}
+
+/** Whether the job may read the Actions cache, where there is one. */
+export function mayReadCache({ isThere, mode }: CacheService): boolean {
+  return isThere && mode !== 'none' && mode !== 'write-only';
+}
+
+function whyNoWrite(cache: string, { isThere, mode }: CacheService): string | undefined {
+  if (valueOf(cache, 'type') !== 'gha' || valueOf(cache, 'token') !== undefined) return undefined;
+  if (!isThere) return 'there is no Actions cache service here, as its token or its address is missing';
+  if (mode === 'read' || mode === 'none') return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
+  return undefined;
+}
+
+// Its own build shows whether it was written: buildx would hide that.
+function withoutIgnoreError(cache: string): string {
+  const fields = fieldsOf(cache);
+  if (fields.every(({ key }) => key !== 'ignore-error')) return cache;
+  return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
+}
+
+interface Field {
+  /** Lower-case, as buildx reads it. */
+  readonly key: string;
+  readonly value: string | undefined;
+  /** As it was written. */
+  readonly text: string;
+}
+
+// One line of CSV, as buildx reads it (util/buildflags/cache.go).
+function fieldsOf(cache: string): readonly Field[] {
+  return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
+    const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
+    const at = plain.indexOf('=');
+    const [key, value] = at < 0 ? [plain, undefined] : [plain.slice(0, at), plain.slice(at + 1)];
+    return { key: key.toLowerCase(), value, text };
+  });
+}
+
+function valueOf(cache: string, key: string): string | undefined {
+  return fieldsOf(cache).find((field) => field.key === key)?.value;
+}
