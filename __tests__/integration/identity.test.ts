@@ -194,7 +194,7 @@ const ambiguous: readonly (readonly [string, FixtureImage])[] = [
   ],
   [
     'a layer that is elsewhere',
-    rewritten(image, { manifest: (text) => text.replace('"digest"', `${elsewhere}"digest"`) }),
+    rewritten(image, { manifest: (text) => text.replace('"layers":[{', `$&${elsewhere}`) }),
   ],
   [
     'a layer that may not be distributed',
