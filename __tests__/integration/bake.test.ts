@@ -96,7 +96,7 @@ const loadOn = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome>
 describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';
 
-  test('a compose project’s images go over together, what they share once, and are what the file calls them', async () => {
+  test('a compose project’s images go over together, what they share once, and are what the file calls them (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-files': 'compose.yaml' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['image']).toBe('project-api:local');
@@ -118,7 +118,7 @@ describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store
     expect(Number(loaded.outputs['size'])).toBeLessThan(baseBytes + 200_000);
   });
 
-  test('a bake file’s group, under all of its names, for the platform that is asked for', async () => {
+  test('a bake file’s group, under all of its names, for the platform that is asked for (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-targets': 'both', 'bake-set': 'two.labels.set=yes' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['platform']).toBe('linux/amd64');

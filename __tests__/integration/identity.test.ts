@@ -69,7 +69,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
 
   test.each(cases)(
-    'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (S0.4)',
+    'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (B.8, S0.4)',
     async ({ inputs, lie }) => {
       const engine = engines[store];
       const honest = await exported(service, engines, savedTarball(image, names));
@@ -141,7 +141,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     expect(namesOn(engine)).toEqual(outcome.exitCode === 0 ? names : []);
   }, 60_000);
 
-  test('each lie of the record alone is an error or makes no difference, and nothing is left behind (S0.4)', async () => {
+  test('each lie of the record alone is an error or makes no difference, and nothing is left behind (B.8, S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
     for (const [what, lie] of halfOf(lies)) {
@@ -274,7 +274,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     }
   }, 60_000);
 
-  test('each flipped bit in the small entries is an error, or the very image under its own name (S0.4)', async () => {
+  test('each flipped bit in the small entries is an error, or the very image under its own name (B.8, S0.4)', async () => {
     const { tarball, record }: ArtifactFiles = await exported(service, engines, savedTarball(image, names));
     const manifest = tarball.lastIndexOf('"RepoTags"');
     const index = tarball.lastIndexOf('charon:local');

@@ -128,7 +128,7 @@ function seed(): void {
 const seeded = { 'registry.example/db:1': older.manifestDigest };
 
 describe('into kind', () => {
-  test('every node has the very image from one download, by the name that Kubernetes looks for (S0.4, S3.5)', async () => {
+  test('every node has the very image from one download, by the name that Kubernetes looks for (B.4, S0.4, S3.5)', async () => {
     await handOver();
     const downBefore = service.traffic.down;
     const outcome = await load({ 'expected-config-digest': image.configDigest });
@@ -352,7 +352,7 @@ describe('a node whose containerd ends up with something else', () => {
       'content that the engine lacks',
     ],
   ])(
-    '%s: it is found out, named, and taken back on every node (S0.4)',
+    '%s: it is found out, named, and taken back on every node (B.4, B.8, S0.4)',
     async (_, instead, code, message) => {
       lie(instead);
       if (Object.keys(namesOn(honest)).length === 0) importOlder(honest, charon);
@@ -406,7 +406,7 @@ withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`
   }, 120_000);
 });
 
-test('into k3d: its server, and not its load balancer', async () => {
+test('into k3d: its server, and not its load balancer (B.4)', async () => {
   await handOver();
   const outcome = await load({ into: 'k3d:other' });
   expect(outcome.log).not.toContain('::error');
@@ -426,7 +426,7 @@ describe('into a containerd of this machine', () => {
       env: { ...process.env, ...engine.env, CONTAINERD_ADDRESS: engine.containerd },
     }).toString();
 
-  test('in the namespace that is named, and in no other', async () => {
+  test('in the namespace that is named, and in no other (B.4)', async () => {
     await handOver();
     const outcome = await load({ into: 'containerd:tests' }, { env: { CONTAINERD_ADDRESS: engine.containerd } });
     expect(outcome.log).not.toContain('::error');

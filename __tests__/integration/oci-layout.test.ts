@@ -61,13 +61,13 @@ function buildsOn(base: string, builder: readonly string[]): void {
   expect(engine.docker(...run)).toMatch(/^hello \d+\n$/);
 }
 
-test('a build of the engine’s own builder takes it as its base', async () => {
+test('a build of the engine’s own builder takes it as its base (B.5)', async () => {
   const path = await layoutOfHello();
   buildsOn(`oci-layout://${path}`, []);
   buildsOn(`oci-layout://${path}:local`, []);
 }, 120_000);
 
-test('export-image takes it as its base, as any build does', async () => {
+test('export-image takes it as its base, as any build does (B.5)', async () => {
   const path = await layoutOfHello();
   const exported = await stepOn(service, engine, 'export-image', {
     context: join(folder, 'derived'),

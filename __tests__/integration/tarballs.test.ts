@@ -143,7 +143,7 @@ const exportTarball = (path: string, artifact: string): Promise<StepOutcome> =>
     tarball: at(`handed-over-${artifact}`),
   });
 
-describe('B.9: what a real tool wrote is, bit by bit, the same image on both stores', () => {
+describe('what a real tool wrote is, bit by bit, the same image on both stores (B.9)', () => {
   const written = halfOf([
     'buildx-oci.tar',
     'buildx-attested.tar',
@@ -191,7 +191,7 @@ describe('what engines load, and no tool here writes', () => {
     ['a config without architecture', { architecture: 'none' }],
     ['a label of 3.9 MB', { labels: { long: 'x'.repeat(3_900_000) } }],
   ])(
-    'B.9: %s: the same on both stores',
+    '%s: the same image on both stores (B.9)',
     async (name, options) => {
       const image = makeImage(options);
       const config = image.blobs.get(image.configDigest) ?? Buffer.alloc(0);

@@ -96,7 +96,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
 
   describe('one platform', () => {
-    test('the digest that is published is the one that was handed over, and so is each byte (S4.5)', async () => {
+    test('the digest that is published is the one that was handed over, and so is each byte (B.1, S4.5)', async () => {
       const exported = await handOver(image);
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
       expect(outcome.log).not.toContain('::error');
@@ -176,7 +176,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   });
 
   describe('several platforms', () => {
-    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was', async () => {
+    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was (B.2)', async () => {
       await handOver(image, 'docker-image-linux-amd64');
       await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
       const expected = `${arm.configDigest}\n${image.configDigest}`;
@@ -201,7 +201,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
     });
 
-    test('two images of one platform are no index', async () => {
+    test('two images of one platform are no index (B.2)', async () => {
       await handOver(image, 'docker-image-a');
       await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
       const outcome = await publish({ 'artifact-name': 'docker-image-*' });
@@ -392,7 +392,7 @@ describe('a registry that misbehaves', () => {
     },
   );
 
-  test('a manifest that comes back another is image-mismatch, not green', async () => {
+  test('a manifest that comes back another is image-mismatch, not green (B.1, B.8)', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'GET' && path.endsWith('/manifests/1.0')
         ? { kind: 'answer', status: 200, body: '{"schemaVersion":2}' }
@@ -461,7 +461,7 @@ describe('a registry that misbehaves', () => {
 });
 
 describe('an artifact that lies', () => {
-  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set', async () => {
+  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set (B.1, B.8)', async () => {
     await handOver(image);
     const name = service.artifacts[0]?.blob ?? '';
     const blob = await copiedBytes(service.blobs.read(name, 0, service.blobs.size(name) ?? 0));
