@@ -7,11 +7,11 @@ import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
-  halfOf,
   type Inputs,
   namesOn,
   startArtifactService,
   startEngines,
+  stores,
   stepOn,
 } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -24,8 +24,8 @@ beforeAll(async () => {
   engines = await startEngines();
   mkdirSync(join(engines.directory, 'project'));
   for (const [name, content] of Object.entries(files)) writeFileSync(place(name), content);
-}, 120_000);
-afterAll(() => engines.stop(), 60_000);
+});
+afterAll(() => engines.stop());
 beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
@@ -93,7 +93,7 @@ const exportOn = (engine: EngineClient, inputs: Inputs): Promise<StepOutcome> =>
 const loadOn = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store) => {
+describe.each(stores)('built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';
 
   test('a compose project’s images go over together, what they share once, and are what the file calls them (B.6)', async () => {

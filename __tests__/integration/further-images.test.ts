@@ -22,8 +22,8 @@ import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 let engines: Engines;
 let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
+beforeAll(async () => void (engines = await startEngines()));
+afterAll(() => engines.stop());
 beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
@@ -115,7 +115,6 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         expect(namesOn(engine)).toEqual([]);
       }
     },
-    120_000,
   );
 
   test('all of them under their own names, when none is chosen (S3.1)', async () => {
@@ -130,7 +129,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(idOf(engine, named.second)).toBe(idIn(store, second));
       engine.docker('image', 'rm', named.first, named.second);
     }
-  }, 60_000);
+  });
 
   test('two images that claim one name: neither is green under the other’s, and what was there stays (S0.4, S2.7)', async () => {
     const engine = engines[store];
@@ -159,7 +158,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(namesOn(engine)).toEqual([named.first]);
       expect(idOf(engine, named.first)).toBe(idIn(store, before));
     }
-  }, 60_000);
+  });
 
   const zeros = `sha256:${'0'.repeat(64)}`;
   const lies: readonly (readonly [string, (further: JsonObject, record: JsonObject) => JsonObject])[] = [
@@ -197,7 +196,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         engine.docker('image', 'rm', ...names);
       }
     }
-  }, 180_000);
+  });
 
   test('a damaged layer of the second never becomes an image (S0.4, S3.1)', async () => {
     const engine = engines[store];
@@ -217,7 +216,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     if (chosen.exitCode === 0) expect(idOf(engine, named.first)).toBe(idIn(store, first));
     else expect(errorCode(chosen)).toBe('artifact-corrupt');
     expect(namesOn(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
-  }, 60_000);
+  });
 
   test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
     const engine = engines[store];
@@ -229,7 +228,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(errorCode(outcome)).toBe('artifact-corrupt');
       expect(namesOn(engine)).toEqual([]);
     }
-  }, 120_000);
+  });
 
   test.each(['SHA256:', 'docker.io/library/sha256:', 'library/sha256:'])(
     'a reference that would be an image ID (%s…) names nothing: no green step whose image goes with it (S0.4)',
@@ -245,6 +244,5 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         expect([hex, errorCode(asked), ...namesOn(engine)]).toEqual([hex, 'invalid-input']);
       }
     },
-    60_000,
   );
 });

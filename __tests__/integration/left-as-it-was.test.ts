@@ -6,15 +6,15 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
 let engines: Engines;
 let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
+beforeAll(async () => void (engines = await startEngines()));
+afterAll(() => engines.stop());
 beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
@@ -50,7 +50,7 @@ async function seedNameless(engine: EngineClient): Promise<void> {
   engine.docker('image', 'rm', 'seed:1');
 }
 
-describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
+describe.each(stores)('on the %s store', (store) => {
   test.each([['true'], ['false']])(
     'an image without a name that was here before stays when a load of it fails, overlap: %s',
     async (overlap) => {
@@ -69,7 +69,6 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
         expect(everything(engine)).toEqual(before);
       }
     },
-    120_000,
   );
 
   test('an image that the load has brought goes when it isn’t the one that is expected', async () => {
@@ -78,7 +77,7 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
     const outcome = await load(engine, { 'expected-revision': 'other' });
     expect(errorCode(outcome)).toBe('revision-mismatch');
     expect(everything(engine)).toEqual([]);
-  }, 60_000);
+  });
 
   test('what a load that was killed left in the engine and in RUNNER_TEMP is gone with the next one', async () => {
     const engine = engines[store];
@@ -104,5 +103,5 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
     expect(everything(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
     expect(await readdir(temp)).toEqual([]);
     await rm(temp, { recursive: true, force: true });
-  }, 120_000);
+  });
 });

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
 
 // What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
 
 let engines: Engines;
 let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
+beforeAll(async () => void (engines = await startEngines()));
+afterAll(() => engines.stop());
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));
 afterEach(() => service.close());
 
@@ -27,7 +27,7 @@ async function handOver(name: string): Promise<void> {
   engines.containerd.docker('image', 'rm', '-f', `${name}:local`);
 }
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'four loads at once into one %s engine, two of them of one artifact, one of them cancelled: each ends right (B.7)',
   async (store) => {
     const { docker, env } = engines[store];
@@ -62,5 +62,4 @@ test.each(halfOf(['classic', 'containerd']))(
     expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
     rmSync(temp, { recursive: true });
   },
-  180_000,
 );

@@ -145,7 +145,7 @@ describe('workflow and branch', () => {
     expectLoaded(await scenario.loads(latest), 100);
     const byPath = await scenario.loads({ ...latest, workflow: '.github/workflows/ci.yml' });
     expect(byPath.outputs['run-id']).toBe('100');
-  }, 60_000);
+  });
 
   test('event picks among the runs of the branch (S3.3)', async () => {
     await begin();

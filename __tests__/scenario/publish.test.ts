@@ -32,7 +32,7 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'publish-'));
   certificate = makeCertificate(directory);
   open = await startRegistry();
-}, 120_000);
+});
 afterAll(async () => {
   await open.stop();
   rmSync(directory, { recursive: true, force: true });
@@ -214,7 +214,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
     const login = { user: 'tester', password: 'opensesame' };
     const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
     let locked: Registry;
-    beforeAll(async () => void (locked = await startRegistry({ login, software })), 60_000);
+    beforeAll(async () => void (locked = await startRegistry({ login, software })));
     afterAll(() => locked.stop());
     beforeEach(async () => {
       repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
@@ -274,7 +274,7 @@ describe('with a token service', () => {
     const hidden = ['org/hidden'];
     tokens = await startTokenService({ certificate, login, identityToken: 'an-identity-token', hidden });
     guarded = await startRegistry({ tokens: { ...tokens, cert: join(directory, 'cert.pem') } });
-  }, 60_000);
+  });
   afterAll(async () => {
     await guarded.stop();
     await tokens.close();
@@ -316,7 +316,7 @@ describe('with TLS', () => {
   beforeAll(async () => {
     const tls = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
     secure = await startRegistry({ tls });
-  }, 60_000);
+  });
   afterAll(() => secure.stop());
 
   test('`registry-ca` is trusted; without it the message names it', async () => {
@@ -513,4 +513,4 @@ test('a registry that isn’t there is registry-failed, with its address', async
   const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' });
   expect(errorCode(outcome)).toBe('registry-failed');
   expect(errorMessage(outcome)).toContain('127.0.0.1:9');
-}, 120_000);
+});
