@@ -6,7 +6,7 @@ export default {
   testRunner: 'jest',
   testRunnerNodeArgs: ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'],
   coverageAnalysis: 'perTest',
-  jest: { configFile: 'dev/jest-mutants.config.mjs', enableFindRelatedTests: true },
+  jest: { configFile: 'dev/jest-mutants.config.mjs', enableFindRelatedTests: false },
   // Tests and the mutated copy are never compiled: Node strips the types.
   disableTypeChecks: false,
   ignorePatterns: ['/build', '/dist', '/bench'],
