@@ -1,18 +1,10 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import {
-  type Engines,
-  type Inputs,
-  namesOn,
-  startArtifactService,
-  startEngines,
-  stepOn,
-  waysToLoad,
-} from '../fixtures/engines.ts';
+import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, namesOn, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -20,15 +12,8 @@ import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 // Several images in one artifact, and one that lies among them: what is expected is held against the image that is meant, and
 // no name ends on another image than the step says.
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService()));
-afterEach(async () => {
-  await service.close();
-  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
-});
+useEngines();
+pruneAfterEach();
 
 const revision = 'org.opencontainers.image.revision';
 const first = makeImage({ labels: { [revision]: 'abc123' } });

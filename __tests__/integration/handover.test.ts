@@ -3,31 +3,18 @@ import { randomBytes } from 'node:crypto';
 import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import {
-  type Engines,
-  halfOf,
-  type Inputs,
-  startArtifactService,
-  startEngines,
-  stepOn,
-  waysToLoad,
-} from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { halfOf, type Inputs, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
 import { startPlainServer } from '../fixtures/plain-server.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 import { writeLargeContext } from '../../dev/test-images.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(async () => {
-  await service.close();
+useEngines({ tls: true });
+afterEach(() => {
   for (const engine of [engines.classic, engines.containerd]) {
     const names = engine.docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim();
     for (const name of names === '' ? [] : names.split('\n'))

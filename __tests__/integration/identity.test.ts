@@ -1,35 +1,18 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import {
-  type Engines,
-  type Inputs,
-  namesOn,
-  startArtifactService,
-  startEngines,
-  shareOf,
-  stores,
-  stepOn,
-  waysToLoad,
-} from '../fixtures/engines.ts';
+import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, namesOn, shareOf, stores, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { type ArtifactFiles, exported, publish, reconfigured } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService()));
-afterEach(async () => {
-  await service.close();
-  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
-});
+useEngines();
+pruneAfterEach();
 
 const ways = waysToLoad();
 

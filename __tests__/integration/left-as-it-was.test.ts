@@ -1,28 +1,18 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
+import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService()));
-afterEach(async () => {
-  await service.close();
-  for (const engine of [engines.classic, engines.containerd]) {
-    const ids = engine.docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n');
-    for (const id of new Set(ids)) if (id !== '') engine.docker('image', 'rm', '--force', id);
-  }
-});
+useEngines();
+pruneAfterEach();
 
 const image = makeImage({
   layers: 2,

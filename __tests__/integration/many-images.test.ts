@@ -1,17 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { writeLargeContext } from '../../dev/test-images.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { halfOf, stores, stepOn } from '../fixtures/engines.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(() => service.close());
+useEngines({ tls: true });
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
 

@@ -1,18 +1,13 @@
 import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
 
 // What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()));
-afterAll(() => engines.stop());
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(() => service.close());
+useEngines({ tls: true });
 
 async function handOver(name: string): Promise<void> {
   const context = join(engines.directory, name);

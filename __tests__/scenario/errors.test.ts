@@ -3,14 +3,13 @@ import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { makeImage } from '../fixtures/image.ts';
 import type { FakeDocker } from '../fakes/docker/fake-docker.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 describe('invalid-input', () => {
   test.each([
