@@ -15,7 +15,7 @@ interface Requirement {
   readonly open?: string;
 }
 
-/** A citation, and the file it stands in, such as `unit/plans.test.ts`. */
+/** A citation, and the file it stands in, such as `unit/tag-plan.test.ts`. */
 interface Proof extends Citation {
   readonly file: string;
 }
