@@ -68,7 +68,7 @@ function copyProgram(name: string, path: string, root: string): void {
   }
 }
 
-/** Starts a node, and waits until its containerd answers. */
+/** Starts a node, and waits until its containerd answers if it runs one. */
 export async function startNode(
   engine: Pick<DockerEngine, 'docker'>,
   { name, labels, command }: NodeOptions,
@@ -86,11 +86,17 @@ export async function startNode(
     ...(command ?? []),
   );
   const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
-  for (let tries = 0; command === undefined && !answers(ctr); tries += 1) {
-    if (tries === 100) throw new Error(`containerd did not get ready: ${engine.docker('logs', name)}`);
+  if (command === undefined) await answering(engine, name);
+  return { name, ctr };
+}
+
+/** Waits until a node's containerd answers. */
+export async function answering(engine: Pick<DockerEngine, 'docker'>, name: string): Promise<void> {
+  const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
+  for (let tries = 0; !answers(ctr); tries += 1) {
+    if (tries === 1200) throw new Error(`containerd did not get ready: ${engine.docker('logs', name)}`);
     await sleep(100);
   }
-  return { name, ctr };
 }
 
 function answers(ctr: ClusterNode['ctr']): boolean {

@@ -8,6 +8,10 @@ import { writeRootFilesystem } from './test-images.ts';
 
 // The main job, for real: two engines play two runners, and only the artifact service is a stand-in.
 
+if (process.getuid?.() !== 0) {
+  console.error('The demo starts two Docker engines of its own, which needs root: sudo npm run demo');
+  process.exit(1);
+}
 const folder = mkdtempSync(join(tmpdir(), 'image-handover-demo-'));
 const engines: DockerEngine[] = [];
 const service = await startArtifactService();

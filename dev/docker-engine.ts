@@ -50,7 +50,8 @@ export interface DockerEngine extends EngineClient {
   stop(): Promise<void>;
 }
 
-const readyMs = 60_000;
+// Seconds on a quiet machine.
+const readyMs = 240_000;
 
 /** Starts an engine and waits until it answers. It touches no other engine on the machine. */
 export async function startDockerEngine(options: {
@@ -74,7 +75,7 @@ export async function startDockerEngine(options: {
     removeRoot(root);
   };
   const isReady = (): Promise<void> =>
-    ready(child, root, () => runDocker(client.env, ['info', '--format', '{{.ServerVersion}}'], 10_000));
+    ready(child, root, () => runDocker(client.env, ['info', '--format', '{{.ServerVersion}}'], 60_000));
   try {
     await isReady();
   } catch (error) {

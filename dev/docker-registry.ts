@@ -115,7 +115,7 @@ function passwordFile(root: string, login: Login): string {
 
 async function answering(address: string, child: ChildProcess): Promise<void> {
   const [host, port] = address.split(':');
-  for (let tries = 0; tries < 100 && child.exitCode === null; tries += 1) {
+  for (let tries = 0; tries < 1200 && child.exitCode === null; tries += 1) {
     const socket = connect(Number(port), host);
     const isThere = await once(socket, 'connect').then(
       () => true,

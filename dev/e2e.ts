@@ -51,7 +51,9 @@ for (const what of unaccounted()) {
   console.log(`✗ ${what}: no scenario runs it, and __tests__/e2e/scenarios.ts doesn’t say why`);
   failures.push(what);
 }
-console.log(failures.length === 0 ? '\nAll is well.' : `\nFailed: ${failures.join(', ')}`);
+if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
+const failed = failures.length;
+console.log(`\n${String(chosen.length - Math.min(failed, chosen.length))} passed, ${String(failed)} failed, 0 skipped`);
 process.exit(failures.length > 0 ? 1 : 0);
 
 function title(text: string): void {

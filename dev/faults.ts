@@ -23,7 +23,7 @@ const table = join(root, 'build/faults.md');
 mkdirSync(dirname(lines), { recursive: true });
 rmSync(lines, { force: true });
 writeFileSync(lines, '');
-const { status } = spawnSync(process.execPath, [join(root, 'dev/test.ts'), 'faults/'], {
+const { status } = spawnSync(process.execPath, [join(root, 'dev/test.ts'), '--ring', 'both-dockers', 'faults/'], {
   cwd: root,
   stdio: 'inherit',
   env: {

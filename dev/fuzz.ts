@@ -15,7 +15,15 @@ const { status } = spawnSync(
       '--disable-warning=ExperimentalWarning',
       join(root, 'node_modules/jest/bin/jest.js'),
     ],
-    ...['unit/hostile', '--selectProjects', 'quick', '--testNamePattern', 'property', '--testTimeout', '1800000'],
+    ...[
+      'unit/untrusted-bytes',
+      '--selectProjects',
+      'quick',
+      '--testNamePattern',
+      'property',
+      '--testTimeout',
+      '1800000',
+    ],
   ],
   {
     cwd: root,

@@ -227,5 +227,5 @@ async function bringSeccomp(): Promise<void> {
 
 // `node dev/run.mjs dev/go-parts.ts` builds what the tests need, while something else goes on.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const name of ['dockerd', 'runc', 'buildkit', 'act', 'zot'] as const) await goPart(name);
+  for (const name of ['dockerd', 'runc', 'buildkit', 'act', 'zot', 'kind'] as const) await goPart(name);
 }

@@ -1,6 +1,6 @@
 import ts from 'typescript';
 
-const idPattern = /\b(?:C|S\d)\.\d+\b/g;
+const idPattern = /\b(?:B|C|S\d)\.\d+\b/g;
 
 /** A test, a describe, or a row of a table of tests, that names requirements. */
 export interface Citation {

@@ -56,6 +56,12 @@ async function runRing(chosen: Ring, args: readonly string[], withTypes: boolean
     );
     return 1;
   }
+  if (args.length === 0 && chosen.projects.includes('built') && process.getuid?.() !== 0) {
+    console.error(
+      'The tests start Docker engines of their own, which needs root: sudo npm test. `npm run test:quick` needs none.',
+    );
+    return 1;
+  }
   const watching = args.some((arg) => /^--watch(?:All)?$/.test(arg));
   const env = { ...chosen.env, ...(withoutGo === undefined ? {} : { TESTED_WITHOUT_GO: withoutGo }) };
   const files = chosen.files ?? [];

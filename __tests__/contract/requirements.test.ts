@@ -115,26 +115,3 @@ test('no job that loads an artifact logs in to a registry or pulls (S0.5)', () =
     }
   }
 });
-
-describe('what is held against artifacts (S4.3)', () => {
-  const rows = /## What is held against artifacts\n([\s\S]*?)\n## /.exec(read('docs/how-it-works.md'))?.[1] ?? '';
-
-  test.each(['Names clash in parallel runs', 'Large artifacts', 'Slow zip', 'No reuse of layers'])(
-    'docs/how-it-works.md answers "%s" (S4.3)',
-    (drawback) => {
-      const answer = rows.split('\n').find((row) => row.startsWith(`| ${drawback} |`)) ?? '';
-      expect(answer.length).toBeGreaterThan(80);
-    },
-  );
-
-  test('the slow zip and the pull of a registry are measured beside ours, for producer and consumer (S4.3)', () => {
-    const figures = read('bench/results/full.md');
-    for (const recipe of ['ours', 'docs recipe (zip level 6)']) {
-      const measured = figures.split('\n').filter((row) => row.startsWith(`| ${recipe} | `));
-      expect(measured.length).toBeGreaterThanOrEqual(2);
-      for (const row of measured) expect(row).toMatch(/\| \d+\.\d s \|/);
-    }
-    expect(figures).toContain('| push to a loopback registry that has it |');
-    expect(figures).toContain('| docker pull from a loopback registry |');
-  });
-});

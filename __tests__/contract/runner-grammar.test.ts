@@ -17,7 +17,11 @@ beforeAll(async () => {
   });
   await answer();
 });
-afterAll(() => void reader.kill());
+afterAll(async () => {
+  const ended = once(reader, 'exit');
+  reader.kill();
+  await ended;
+});
 
 /** The reader's next message. Throws when it ends instead, and its stderr says why. */
 async function answer(): Promise<unknown> {

@@ -203,7 +203,7 @@ async function startGitServer(
     }
   };
   for (let tries = 0; !answers(); tries += 1) {
-    if (tries === 50) throw new Error('git daemon did not get ready');
+    if (tries === 1200) throw new Error('git daemon did not get ready');
     await sleep(100);
   }
   return { url, stop: () => endChild(child, 5000) };

@@ -64,7 +64,7 @@ async function created(client: BlobServiceClient): Promise<void> {
       await client.getContainerClient(container).create();
       return;
     } catch (error) {
-      if (tries > 50) throw error;
+      if (tries > 600) throw error;
       await sleep(200);
     }
   }

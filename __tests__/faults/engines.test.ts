@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { halfOf, type Inputs, startArtifactService, stepOn, testedDocker } from '../fixtures/engines.ts';
+import { type Inputs, startArtifactService, stepOn, stores, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
@@ -29,7 +29,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
   await rm(tarballs, { recursive: true });
   await service.close();
-}, 60_000);
+});
 
 const load = (inputs: Inputs = {}): Promise<StepOutcome> => stepOn(service, engine, 'load-image', inputs);
 async function handOver(image: FixtureImage, artifact: string, reference: string): Promise<void> {
@@ -54,8 +54,8 @@ function fill(freeBytes: number): void {
   closeSync(file);
 }
 
-describe.each(halfOf(['classic', 'containerd']))('an engine of the %s store whose disk', (store) => {
-  beforeEach(async () => void (engine = await startDockerEngine({ store, version: testedDocker(), folder })), 90_000);
+describe.each(stores)('an engine of the %s store whose disk', (store) => {
+  beforeEach(async () => void (engine = await startDockerEngine({ store, version: testedDocker(), folder })));
 
   test.each([['true'], ['false']])(
     'fills up while it unpacks, overlap: %s: red with a code, and all as it was; with space, green',
@@ -76,7 +76,6 @@ describe.each(halfOf(['classic', 'containerd']))('an engine of the %s store whos
       expect(again.log).not.toContain('::error');
       expect(everything()).toEqual([expect.stringMatching(/^charon:local /)]);
     },
-    120_000,
   );
 
   test.each([[2], [5]])(
@@ -104,6 +103,5 @@ describe.each(halfOf(['classic', 'containerd']))('an engine of the %s store whos
       expect(everything()).toHaveLength(2);
       engine.docker('save', '--output', join(folder, 'saved.tar'), 'one:local', 'other:local');
     },
-    120_000,
   );
 });

@@ -73,10 +73,10 @@ describe('a name that is reserved without a word', () => {
     scenario.service.faults.add({ on: 'CreateArtifact', effect: { kind: 'hang', ms: 3000 } });
     const cancelling = new AbortController();
     const outcome = scenario.handOver({}, { signal: cancelling.signal });
-    await sleep(1500);
+    while (!scenario.service.faults.seen.includes('CreateArtifact')) await sleep(20);
     cancelling.abort();
     expect(errorCode(await outcome)).toBe('cancelled');
-    await sleep(1000);
+    while (!scenario.service.faults.seen.includes('DeleteArtifact')) await sleep(20);
     expect([listed(), unfinished()]).toEqual([[], []]);
   });
 });

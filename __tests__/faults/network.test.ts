@@ -11,7 +11,7 @@ beforeAll(async () => {
   secure = await startArtifactService({ tls: true });
   const handedOver = await scenario.handOver({ 'artifact-name': 'docker-image' });
   expect(handedOver.log).not.toContain('::error');
-}, 60_000);
+});
 afterAll(async () => {
   await secure.close();
   await scenario.end();
@@ -48,7 +48,7 @@ describe.each([
       expect(outcome.leftInTemp).toEqual([]);
     }
     expect(scenario.service.artifacts.map(({ name }) => name)).toEqual(['docker-image']);
-  }, 120_000);
+  });
 });
 
 test('an artifact that is replaced while it is loaded: the one that was found, or an error, and never a mixture', async () => {
@@ -74,4 +74,4 @@ test('an artifact that is replaced while it is loaded: the one that was found, o
       errorCode(outcome),
     );
   scenario.docker.set({ images: [] });
-}, 120_000);
+});

@@ -48,7 +48,7 @@ beforeAll(async () => {
     clear(engines[store]);
   }
   rmSync(join(engines.directory, 'out.tar'));
-}, 180_000);
+});
 afterEach(async () => {
   for (const { name } of service.artifacts) if (name.startsWith('image-')) await removeArtifacts(name);
   for (const file of readdirSync(engines.directory).filter((name) => name.startsWith('out.tar')))
@@ -58,7 +58,7 @@ afterEach(async () => {
 afterAll(async () => {
   await service.close();
   await engines.stop();
-}, 60_000);
+});
 
 interface Interference {
   readonly artifact?: string;
@@ -205,7 +205,6 @@ test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), fau
     if (phase === 'load') expect(everything(engine)).toContain(`["charon:local"] ${expectedId(store)}`);
     expect(everything(engine).join('\n')).not.toContain('handover');
   },
-  180_000,
 );
 
 interface Seen {

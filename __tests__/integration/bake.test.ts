@@ -7,11 +7,11 @@ import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import {
   type Engines,
-  halfOf,
   type Inputs,
   namesOn,
   startArtifactService,
   startEngines,
+  stores,
   stepOn,
 } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -24,8 +24,8 @@ beforeAll(async () => {
   engines = await startEngines();
   mkdirSync(join(engines.directory, 'project'));
   for (const [name, content] of Object.entries(files)) writeFileSync(place(name), content);
-}, 120_000);
-afterAll(() => engines.stop(), 60_000);
+});
+afterAll(() => engines.stop());
 beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
@@ -93,10 +93,10 @@ const exportOn = (engine: EngineClient, inputs: Inputs): Promise<StepOutcome> =>
 const loadOn = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store) => {
+describe.each(stores)('built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';
 
-  test('a compose project’s images go over together, what they share once, and are what the file calls them', async () => {
+  test('a compose project’s images go over together, what they share once, and are what the file calls them (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-files': 'compose.yaml' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['image']).toBe('project-api:local');
@@ -118,7 +118,7 @@ describe.each(halfOf(['classic', 'containerd']))('built on the %s store', (store
     expect(Number(loaded.outputs['size'])).toBeLessThan(baseBytes + 200_000);
   });
 
-  test('a bake file’s group, under all of its names, for the platform that is asked for', async () => {
+  test('a bake file’s group, under all of its names, for the platform that is asked for (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-targets': 'both', 'bake-set': 'two.labels.set=yes' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['platform']).toBe('linux/amd64');

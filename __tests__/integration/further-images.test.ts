@@ -1,18 +1,10 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import {
-  type Engines,
-  type Inputs,
-  namesOn,
-  startArtifactService,
-  startEngines,
-  stepOn,
-  waysToLoad,
-} from '../fixtures/engines.ts';
+import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, namesOn, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
@@ -20,15 +12,8 @@ import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 // Several images in one artifact, and one that lies among them: what is expected is held against the image that is meant, and
 // no name ends on another image than the step says.
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
-beforeEach(async () => void (service = await startArtifactService()));
-afterEach(async () => {
-  await service.close();
-  for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
-});
+useEngines();
+pruneAfterEach();
 
 const revision = 'org.opencontainers.image.revision';
 const first = makeImage({ labels: { [revision]: 'abc123' } });
@@ -115,7 +100,6 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         expect(namesOn(engine)).toEqual([]);
       }
     },
-    120_000,
   );
 
   test('all of them under their own names, when none is chosen (S3.1)', async () => {
@@ -130,7 +114,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(idOf(engine, named.second)).toBe(idIn(store, second));
       engine.docker('image', 'rm', named.first, named.second);
     }
-  }, 60_000);
+  });
 
   test('two images that claim one name: neither is green under the other’s, and what was there stays (S0.4, S2.7)', async () => {
     const engine = engines[store];
@@ -159,7 +143,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(namesOn(engine)).toEqual([named.first]);
       expect(idOf(engine, named.first)).toBe(idIn(store, before));
     }
-  }, 60_000);
+  });
 
   const zeros = `sha256:${'0'.repeat(64)}`;
   const lies: readonly (readonly [string, (further: JsonObject, record: JsonObject) => JsonObject])[] = [
@@ -197,7 +181,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         engine.docker('image', 'rm', ...names);
       }
     }
-  }, 180_000);
+  });
 
   test('a damaged layer of the second never becomes an image (S0.4, S3.1)', async () => {
     const engine = engines[store];
@@ -217,7 +201,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     if (chosen.exitCode === 0) expect(idOf(engine, named.first)).toBe(idIn(store, first));
     else expect(errorCode(chosen)).toBe('artifact-corrupt');
     expect(namesOn(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
-  }, 60_000);
+  });
 
   test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
     const engine = engines[store];
@@ -229,7 +213,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
       expect(errorCode(outcome)).toBe('artifact-corrupt');
       expect(namesOn(engine)).toEqual([]);
     }
-  }, 120_000);
+  });
 
   test.each(['SHA256:', 'docker.io/library/sha256:', 'library/sha256:'])(
     'a reference that would be an image ID (%s…) names nothing: no green step whose image goes with it (S0.4)',
@@ -245,6 +229,5 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
         expect([hex, errorCode(asked), ...namesOn(engine)]).toEqual([hex, 'invalid-input']);
       }
     },
-    60_000,
   );
 });

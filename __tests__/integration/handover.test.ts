@@ -3,31 +3,18 @@ import { randomBytes } from 'node:crypto';
 import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import {
-  type Engines,
-  halfOf,
-  type Inputs,
-  startArtifactService,
-  startEngines,
-  stepOn,
-  waysToLoad,
-} from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { halfOf, type Inputs, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
 import { startPlainServer } from '../fixtures/plain-server.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 import { writeLargeContext } from '../../dev/test-images.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(async () => {
-  await service.close();
+useEngines({ tls: true });
+afterEach(() => {
   for (const engine of [engines.classic, engines.containerd]) {
     const names = engine.docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim();
     for (const name of names === '' ? [] : names.split('\n'))
@@ -76,7 +63,7 @@ describe.each(pairs)('from the %s store to the %s store', (from, to) => {
     expect(engines[to].docker('load', '--input', exported.outputs['tarball'] ?? '')).toContain(
       'Loaded image: charon:local',
     );
-  }, 120_000);
+  });
 });
 
 test('the export reuses the cache of the main build and runs nothing; a changed build argument is found out (S0.3)', async () => {
@@ -95,7 +82,7 @@ test('the export reuses the cache of the main build and runs nothing; a changed 
   const changed = { ...inputs, 'artifact-name': 'changed', 'build-args': 'VERSION=2' };
   const outcome = await stepOn(service, engine, 'export-image', changed);
   expect(errorCode(outcome)).toBe('cache-missed');
-}, 120_000);
+});
 
 test('every reference of the image is on the other engine, on both stores, and in a plain docker load (S2.7, S3.6)', async () => {
   const tags = ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:latest'];
@@ -119,7 +106,7 @@ test('every reference of the image is on the other engine, on both stores, and i
     const said = docker('load', '--input', exported.outputs['tarball'] ?? '');
     for (const name of all) expect(said).toContain(`Loaded image: ${name}`);
   }
-}, 120_000);
+});
 
 test('source-image hands over an image that is in the engine already, on both stores (S2.1)', async () => {
   for (const engine of oneOfBoth()) {
@@ -148,7 +135,7 @@ test('source-image hands over an image that is in the engine already, on both st
     expect(loaded.outputs).toMatchObject({ image: 'charon:local', 'config-digest': exported.outputs['config-digest'] });
     other.docker('image', 'rm', 'charon:local');
   }
-}, 120_000);
+});
 
 test('source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores (S2.7)', async () => {
   for (const engine of oneOfBoth()) {
@@ -176,7 +163,7 @@ test('source-image by ID, whole and short, needs a name, and is then the same im
     expect(digests.size).toBe(1);
     engine.docker('image', 'rm', 'app:1');
   }
-}, 180_000);
+});
 
 test('secrets reach a RUN step byte for byte, of all three inputs; what it prints of them is masked; on both stores', async () => {
   const context = join(engines.directory, 'secrets');
@@ -207,7 +194,7 @@ test('secrets reach a RUN step byte for byte, of all three inputs; what it print
     const said = engine.docker('run', '--rm', '--network=none', 'charon:local');
     expect(said).toBe(`${key}of a file\n\nof a variable`);
   }
-}, 120_000);
+});
 
 test('a classic recipe opens our artifact: the official client, then docker load --input', async () => {
   const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
@@ -215,14 +202,14 @@ test('a classic recipe opens our artifact: the official client, then docker load
   await officialDownload(service, 'docker-image', folder, exported.outputs['artifact-digest'] ?? '');
   expect(readFileSync(join(folder, 'charon.tar'))).toEqual(readFileSync(exported.outputs['tarball'] ?? ''));
   expect(engines.containerd.docker('load', '--input', join(folder, 'charon.tar'))).toContain('charon:local');
-}, 120_000);
+});
 
-const officialUploads = halfOf([
+const officialUploads = [
   ['gzip', 6],
   ['gzip', 0],
   ['none', 6],
   ['raw', 0],
-]);
+] as const;
 test.each(officialUploads)(
   'an artifact that the official client made (docker save, %s, level %d) loads on both stores',
   async (kind, level) => {
@@ -253,7 +240,6 @@ test.each(officialUploads)(
       expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
     }
   },
-  120_000,
 );
 
 test('a real image of 300 MB goes both ways within 250 MB of memory (S4.3)', async () => {
@@ -300,7 +286,7 @@ test('an artifact on a server that ignores ranges, on both stores (S0.4)', async
   } finally {
     await server.stop();
   }
-}, 120_000);
+});
 
 test('of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get (S2.5)', async () => {
   const jobs = [engines.classic, engines.containerd].map((engine) => {
@@ -327,7 +313,7 @@ test('of two jobs of the joined action, the second builds once, keeps that, and 
   for (const engine of [engines.classic, engines.containerd]) {
     expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain(engine.store);
   }
-}, 120_000);
+});
 
 test('the image of the latest run on main, in another run, on both stores (S3.3)', async () => {
   const ci = { runId: '100' };
@@ -344,7 +330,7 @@ test('the image of the latest run on main, in another run, on both stores (S3.3)
     });
     expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain('Hello from the image');
   }
-}, 120_000);
+});
 
 describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) => {
   test('damage to the blob: an error, and the engine has no such tag', async () => {
@@ -361,7 +347,7 @@ describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) =
     const loaded = await stepOn(service, engine, 'load-image', { overlap });
     expect(errorCode(loaded)).toBe('artifact-corrupt');
     expect(engine.docker('image', 'ls', '--all', '--digests')).toBe(before);
-  }, 120_000);
+  });
 
   test('the store ends up the same: one tag, and nothing of ours beside it', async () => {
     const builder = engines[store === 'classic' ? 'containerd' : 'classic'];
@@ -374,5 +360,5 @@ describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) =
     const [image] = JSON.parse(engine.docker('image', 'inspect', 'charon:local'));
     expect(image.RepoTags).toEqual(['charon:local']);
     expect(JSON.stringify(image.RepoDigests)).not.toContain('127.0.0.1');
-  }, 120_000);
+  });
 });

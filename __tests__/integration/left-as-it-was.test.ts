@@ -1,28 +1,18 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
-beforeEach(async () => void (service = await startArtifactService()));
-afterEach(async () => {
-  await service.close();
-  for (const engine of [engines.classic, engines.containerd]) {
-    const ids = engine.docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n');
-    for (const id of new Set(ids)) if (id !== '') engine.docker('image', 'rm', '--force', id);
-  }
-});
+useEngines();
+pruneAfterEach();
 
 const image = makeImage({
   layers: 2,
@@ -50,7 +40,7 @@ async function seedNameless(engine: EngineClient): Promise<void> {
   engine.docker('image', 'rm', 'seed:1');
 }
 
-describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
+describe.each(stores)('on the %s store', (store) => {
   test.each([['true'], ['false']])(
     'an image without a name that was here before stays when a load of it fails, overlap: %s',
     async (overlap) => {
@@ -69,7 +59,6 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
         expect(everything(engine)).toEqual(before);
       }
     },
-    120_000,
   );
 
   test('an image that the load has brought goes when it isn’t the one that is expected', async () => {
@@ -78,7 +67,7 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
     const outcome = await load(engine, { 'expected-revision': 'other' });
     expect(errorCode(outcome)).toBe('revision-mismatch');
     expect(everything(engine)).toEqual([]);
-  }, 60_000);
+  });
 
   test('what a load that was killed left in the engine and in RUNNER_TEMP is gone with the next one', async () => {
     const engine = engines[store];
@@ -104,5 +93,5 @@ describe.each(halfOf(['classic', 'containerd']))('on the %s store', (store) => {
     expect(everything(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
     expect(await readdir(temp)).toEqual([]);
     await rm(temp, { recursive: true, force: true });
-  }, 120_000);
+  });
 });

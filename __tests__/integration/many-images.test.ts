@@ -1,17 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { writeLargeContext } from '../../dev/test-images.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { halfOf, stores, stepOn } from '../fixtures/engines.ts';
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(() => service.close());
+useEngines({ tls: true });
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
 
@@ -48,9 +43,9 @@ test('three images that share layers are loaded side by side, run, and have the 
     for (const name of components) expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
     docker('image', 'rm', '-f', ...references);
   }
-}, 180_000);
+});
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'three images that share a large gzip layer come whole to the %s store, and none has to come twice (S3.1)',
   async (to) => {
     const base = join(engines.directory, `gzip-${to}`);
@@ -76,7 +71,6 @@ test.each(halfOf(['classic', 'containerd']))(
     }
     docker('system', 'prune', '-af');
   },
-  180_000,
 );
 
 const pairs = halfOf([
@@ -118,7 +112,6 @@ test.each(pairs)(
     expect(again.outputs['loaded']).toBe('true');
     for (const engine of [engines.classic, engines.containerd]) engine.docker('system', 'prune', '-af');
   },
-  180_000,
 );
 
 test('three images of 200 MB at once stay within 300 MB of memory (S3.1)', async () => {

@@ -3,7 +3,15 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  halfOf,
+  type Inputs,
+  startArtifactService,
+  startEngines,
+  stores,
+  stepOn,
+} from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
@@ -14,8 +22,8 @@ import { readSmallTar } from '../../shared/tar/entries.ts';
 
 let engines: Engines;
 let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
+beforeAll(async () => void (engines = await startEngines()));
+afterAll(() => engines.stop());
 afterEach(() => service.close());
 
 const base = 8_000_000;
@@ -59,10 +67,9 @@ test.each(pairs)(
     engines[to].docker('image', 'rm', '-f', 'charon:local');
     engines[to].docker('image', 'prune', '-f');
   },
-  120_000,
 );
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'gzip layers on their way to the %s store, which has the image whole in the end (S4.3)',
   async (to) => {
     service = await startArtifactService({ tls: true });
@@ -92,10 +99,9 @@ test.each(halfOf(['classic', 'containerd']))(
     await expectWhole(engine, to);
     engine.docker('image', 'rm', '-f', 'charon:local');
   },
-  120_000,
 );
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'a changed byte of gzip’s own on the %s store: an error where the image would keep it',
   async (to) => {
     service = await startArtifactService({ tls: true });
@@ -120,7 +126,6 @@ test.each(halfOf(['classic', 'containerd']))(
     if (to === 'classic') engine.docker('image', 'rm', 'charon:local');
     expect(engine.docker('image', 'ls', '--all')).not.toMatch(/\n./);
   },
-  120_000,
 );
 
 // Docker 29.1.2 and newer tell of an image whose layers they lack as if it were whole (moby 2e3a23c8ec).
@@ -149,7 +154,7 @@ describe.each(['zstd', 'gzip'] as const)(
       engines.containerd.docker('system', 'prune', '-af');
       const base = await load({ 'artifact-name': 'plain' });
       expect(base.outputs['loaded']).toBe('true');
-    }, 120_000);
+    });
     afterEach(async () => {
       engines.containerd.docker('system', 'prune', '-af');
       await registry.stop();
@@ -164,7 +169,7 @@ describe.each(['zstd', 'gzip'] as const)(
         expect(loaded.outputs['loaded']).toBe(loadedNow);
         expect(await savedLayers(engines.containerd)).toHaveLength(2);
       }
-    }, 120_000);
+    });
 
     test('the registry: an error that says so, and nothing left; with the artifact to fall over to, it is whole', async () => {
       const failed = await load({ from: 'registry', 'registry-image': pushed });
@@ -174,7 +179,7 @@ describe.each(['zstd', 'gzip'] as const)(
       const loaded = await load({ from: 'registry-then-artifact', 'registry-image': pushed });
       expect(loaded.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
       expect(await savedLayers(engines.containerd)).toHaveLength(2);
-    }, 120_000);
+    });
   },
 );
 

@@ -20,11 +20,11 @@ beforeAll(async () => {
   engine = await borrowedEngine('containerd', folder);
   mkdirSync(join(folder, 'derived'));
   writeFileSync(join(folder, 'derived', 'Dockerfile'), 'FROM base\nRUN cp /etc/hello /etc/derived\n');
-}, 120_000);
+});
 afterAll(() => {
   emptyEngine(engine);
   rmSync(folder, { recursive: true, force: true });
-}, 60_000);
+});
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));
 afterEach(() => service.close());
 
@@ -61,13 +61,13 @@ function buildsOn(base: string, builder: readonly string[]): void {
   expect(engine.docker(...run)).toMatch(/^hello \d+\n$/);
 }
 
-test('a build of the engine’s own builder takes it as its base', async () => {
+test('a build of the engine’s own builder takes it as its base (B.5)', async () => {
   const path = await layoutOfHello();
   buildsOn(`oci-layout://${path}`, []);
   buildsOn(`oci-layout://${path}:local`, []);
-}, 120_000);
+});
 
-test('export-image takes it as its base, as any build does', async () => {
+test('export-image takes it as its base, as any build does (B.5)', async () => {
   const path = await layoutOfHello();
   const exported = await stepOn(service, engine, 'export-image', {
     context: join(folder, 'derived'),
@@ -78,7 +78,7 @@ test('export-image takes it as its base, as any build does', async () => {
     tarball: join(folder, 'derived.tar'),
   });
   expect(exported.log).not.toContain('::error');
-}, 120_000);
+});
 
 const noGo = whyNoGoParts(['buildkit', 'runc']);
 const withGo = noGo === undefined ? describe : describe.skip;
@@ -91,5 +91,5 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
 
   test('a build with the driver docker-container takes it as its base', async () => {
     buildsOn(`oci-layout://${await layoutOfHello()}`, ['--builder=contained']);
-  }, 120_000);
+  });
 });

@@ -16,11 +16,11 @@ let service: ArtifactService;
 beforeAll(async () => {
   engines = await startEngines();
   podman = await startPodman();
-}, 180_000);
+});
 afterAll(async () => {
   podman.remove();
   await engines.stop();
-}, 60_000);
+});
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));
 afterEach(async () => {
   await service.close();
@@ -83,7 +83,7 @@ describe('from docker to podman', () => {
 
     const again = await stepOn(service, podman, 'load-image', expected);
     expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
-  }, 120_000);
+  });
 
   test('every reference is there (S2.7)', async () => {
     await exportHello({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
@@ -91,7 +91,7 @@ describe('from docker to podman', () => {
     expect(loaded.log).not.toContain('::error');
     expect(names()).toEqual(['ghcr.io/org/charon:1', 'localhost/charon:local', 'localhost/charon:two']);
     expect(new Set(names().map(idOf)).size).toBe(1);
-  }, 120_000);
+  });
 
   test('an image of the same full name that was here before keeps its name', async () => {
     buildWithPodman('docker.io/library/charon:local', 'the older one');
@@ -101,7 +101,7 @@ describe('from docker to podman', () => {
     expect(loaded.log).not.toContain('::error');
     expect(idOf('docker.io/library/charon:local')).toBe(older);
     expect(`sha256:${idOf('charon:local')}`).toBe(exported['config-digest']);
-  }, 120_000);
+  });
 
   test('damage to the blob: an error, and the tag is the old image again', async () => {
     buildWithPodman('charon:local', 'the older one');
@@ -113,7 +113,7 @@ describe('from docker to podman', () => {
     expect([...loaded.leftInTemp, ...podman.leftInTemp()]).toEqual([]);
     expect(names()).toEqual(['localhost/charon:local']);
     expect(idOf('charon:local')).toBe(older);
-  }, 120_000);
+  });
 
   test('an image that was swapped on the way into the store is found out, and its tag taken back (S0.4)', async () => {
     buildWithPodman('charon:local', 'the wrong one');
@@ -143,7 +143,7 @@ echo "Loaded image: $name"
     const loaded = await stepOn(service, swapped, 'load-image', withPodman());
     expect(errorCode(loaded)).toBe('image-mismatch');
     expect(names()).toEqual([]);
-  }, 120_000);
+  });
 });
 
 describe('from podman', () => {
@@ -171,7 +171,6 @@ describe('from podman', () => {
       expect(config.includes('Healthcheck')).toBe(format === 'docker');
       docker('image', 'rm', 'charon:local');
     },
-    120_000,
   );
 
   test('from podman to podman, with layers as they are (S2.1)', async () => {
@@ -186,7 +185,7 @@ describe('from podman', () => {
     expect(names()).toEqual(['localhost/charon:built']);
     expect(idOf('charon:built')).toBe(id);
     expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
-  }, 120_000);
+  });
 
   test('one image and two of a Docker archive, whose layers have other names than their digests, into podman (S2.7)', async () => {
     buildWithPodman('localhost/one:1', 'one');
@@ -217,5 +216,5 @@ describe('from podman', () => {
     expect(outcome.outputs).toEqual({ 'run-integration': 'false' });
     expect(service.artifacts).toEqual([]);
     expect(existsSync(join(engines.directory, 'podman.tar.partial'))).toBe(false);
-  }, 60_000);
+  });
 });

@@ -7,7 +7,15 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Login, type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  halfOf,
+  type Inputs,
+  startArtifactService,
+  startEngines,
+  stores,
+  stepOn,
+} from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // A registry of the distribution's packages, on loopback, and both image stores.
@@ -23,10 +31,10 @@ beforeAll(async () => {
   await mkdir(context);
   writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY a.txt /a.txt\nCOPY Dockerfile /b.txt\n');
   writeFileSync(join(context, 'a.txt'), `${String(Date.now())}\n`);
-}, 120_000);
+});
 afterAll(async () => {
   await Promise.all([registry.stop(), locked.stop(), engines.stop()]);
-}, 60_000);
+});
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));
 afterEach(async () => {
   await service.close();
@@ -86,7 +94,7 @@ describe.each(pairs)('pushed from the %s store, pulled on the %s store', (from, 
     // A push from the classic store compresses the layers in its own way, and the containerd store knows them in that form.
     expect(again.log.includes('in another form than this image')).toBe(from === 'classic' && to === 'containerd');
     engines[to].docker('pull', `${repository}:latest`);
-  }, 120_000);
+  });
 });
 
 test('the handover’s build pushes; the very manifest of the artifact, and the record knows it (S1.1)', async () => {
@@ -101,9 +109,9 @@ test('the handover’s build pushes; the very manifest of the artifact, and the 
   expect(other.outputs['image-id']).toBe(exported.outputs['manifest-digest']);
   const here = await loadOn(engines.containerd, { from: 'registry' });
   expect(here.outputs).toMatchObject({ source: 'engine', loaded: 'false' });
-}, 120_000);
+});
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'a tag of the pulled repository itself stays, as do its other tags, on the %s store',
   async (store) => {
     const engine = engines[store];
@@ -117,7 +125,6 @@ test.each(halfOf(['classic', 'containerd']))(
     expect((await loadOn(engine, pulling)).outputs['image']).toBe('charon:local');
     expect(references(engine)).toEqual(expect.arrayContaining([`${repository}:mine`, 'charon:local']));
   },
-  120_000,
 );
 
 test('a list of two platforms is pushed, one is handed over, from the same cache (S1.11, S1.7)', async () => {
@@ -145,9 +152,9 @@ test('a list of two platforms is pushed, one is handed over, from the same cache
   }
   const classic = await exportOn(engines.classic, { ...inputs, 'artifact-name': 'other' });
   expect(errorCode(classic)).toBe('builder-unsupported');
-}, 120_000);
+});
 
-describe.each(halfOf(['classic', 'containerd']))('without a login, on the %s store', (store) => {
+describe.each(stores)('without a login, on the %s store', (store) => {
   test('push-failure: warn is green with a warning, error is red, and the artifact is there (S0.6, S1.5)', async () => {
     const engine = engines[store];
     const tags = `${locked.address}/org/app:1`;
@@ -164,7 +171,7 @@ describe.each(halfOf(['classic', 'containerd']))('without a login, on the %s sto
     expect(references(engine)).toEqual([]);
     const loaded = await loadOn(engine, { 'expected-config-digest': failed.outputs['config-digest'] ?? '' });
     expect(loaded.outputs).toMatchObject({ source: 'artifact', loaded: 'true' });
-  }, 120_000);
+  });
 
   test('with the login, it is pushed and pulled (S1.9)', async () => {
     const engine = engines[store];
@@ -177,7 +184,7 @@ describe.each(halfOf(['classic', 'containerd']))('without a login, on the %s sto
     } finally {
       engine.docker('logout', locked.address);
     }
-  }, 120_000);
+  });
 });
 
 test('registry-then-artifact with the registry down; artifact-then-registry without an artifact (S1.9)', async () => {
@@ -200,9 +207,9 @@ test('registry-then-artifact with the registry down; artifact-then-registry with
     expect(pulled.outputs['source']).toBe('registry');
     expect(pulled.annotations.map(({ message }) => message).join()).toContain('no artifact "missing"');
   }
-}, 120_000);
+});
 
-test.each(halfOf(['containerd', 'classic']))(
+test.each(stores)(
   'a registry that comes back after the handover gets the very image, from the %s store (S1.5)',
   async (store) => {
     // Lets nobody through until the artifact is finalised.
@@ -235,7 +242,6 @@ test.each(halfOf(['containerd', 'classic']))(
       door.close();
     }
   },
-  120_000,
 );
 
 test('source-image is pushed as it is, and its tags stay as they were, on both stores (S1.1)', async () => {
@@ -256,4 +262,4 @@ test('source-image is pushed as it is, and its tags stay as they were, on both s
     });
     expect(loaded.log).not.toContain('::error');
   }
-}, 120_000);
+});

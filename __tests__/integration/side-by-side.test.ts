@@ -1,18 +1,13 @@
 import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
-import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
+import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
 
 // What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
 
-let engines: Engines;
-let service: ArtifactService;
-beforeAll(async () => void (engines = await startEngines()), 120_000);
-afterAll(() => engines.stop(), 60_000);
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
-afterEach(() => service.close());
+useEngines({ tls: true });
 
 async function handOver(name: string): Promise<void> {
   const context = join(engines.directory, name);
@@ -27,7 +22,7 @@ async function handOver(name: string): Promise<void> {
   engines.containerd.docker('image', 'rm', '-f', `${name}:local`);
 }
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'four loads at once into one %s engine, two of them of one artifact, one of them cancelled: each ends right (B.7)',
   async (store) => {
     const { docker, env } = engines[store];
@@ -62,10 +57,9 @@ test.each(halfOf(['classic', 'containerd']))(
     expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
     rmSync(temp, { recursive: true });
   },
-  180_000,
 );
 
-test.each(halfOf(['classic', 'containerd']))(
+test.each(stores)(
   'two loads of one reference at once into one %s engine, of which one may be cancelled: what is verified stays (B.7)',
   async (store) => {
     const { docker, env } = engines[store];

@@ -20,11 +20,11 @@ let service: ArtifactService;
 let registry: Registry;
 beforeAll(async () => {
   [engines, registry] = await Promise.all([startEngines(), startRegistry()]);
-}, 120_000);
+});
 afterAll(async () => {
   await registry.stop();
   await engines.stop();
-}, 60_000);
+});
 beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
@@ -78,29 +78,25 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
     await expectWhole(engine(), gzipped);
     await load(engine(), gzipped, name, overlap);
     await expectWhole(engine(), gzipped);
-  }, 120_000);
+  });
 
   test.each([
     ['uncompressed', 'gzip'],
     ['gzip', 'uncompressed'],
-  ] as const)(
-    'the store had its layers %s, and gets it with %s layers (B.9)',
-    async (before, after) => {
-      const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
-      await load(engine(), forms[before], 'base:local', overlap);
-      await load(engine(), forms[after], name, overlap);
-      await expectWhole(engine(), forms[after]);
-      engine().docker('image', 'rm', 'base:local');
-      await expectWhole(engine(), forms[after]);
-    },
-    120_000,
-  );
+  ] as const)('the store had its layers %s, and gets it with %s layers (B.9)', async (before, after) => {
+    const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
+    await load(engine(), forms[before], 'base:local', overlap);
+    await load(engine(), forms[after], name, overlap);
+    await expectWhole(engine(), forms[after]);
+    engine().docker('image', 'rm', 'base:local');
+    await expectWhole(engine(), forms[after]);
+  });
 
   test('the store had some of its layers in another form, and others as they are (B.9)', async () => {
     await load(engine(), recompressed(gzipped, 2), 'base:local', overlap);
     await load(engine(), gzipped, name, overlap);
     await expectWhole(engine(), gzipped);
-  }, 120_000);
+  });
 
   test('the store had all of its layers, of an image with another config (B.9)', async () => {
     const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
@@ -112,13 +108,13 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
       await expectWhole(engine(), gzipped);
       engine().docker('system', 'prune', '-af');
     }
-  }, 120_000);
+  });
 
   test('an image with one layer twice (B.9)', async () => {
     const twice = makeImage({ layers: 1, repeated: 2 });
     await load(engine(), twice, name, overlap);
     await expectWhole(engine(), twice);
-  }, 120_000);
+  });
 });
 
 describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
@@ -133,7 +129,7 @@ describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
     engine.docker('tag', pushed, name);
     await load(engine, gzipped, name, overlap);
     await expectWhole(engine, gzipped);
-  }, 120_000);
+  });
 
   test('an image of the containerd store without any layer (B.9)', async () => {
     const empty = makeImage({ layers: 0 });
@@ -141,7 +137,7 @@ describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
     await expectWhole(engines.containerd, empty);
     await load(engines.containerd, empty, name, overlap);
     await expectWhole(engines.containerd, empty);
-  }, 120_000);
+  });
 
   test('an image of the classic store without any layer, which that store itself can not save (B.9)', async () => {
     const empty = makeImage({ layers: 0 });
@@ -150,5 +146,5 @@ describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
     expect(() => engines.classic.docker('save', name, '-o', join(engines.directory, 'saved.tar'))).toThrow(
       'empty export - not implemented',
     );
-  }, 120_000);
+  });
 });

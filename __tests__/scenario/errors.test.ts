@@ -3,14 +3,13 @@ import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { makeImage } from '../fixtures/image.ts';
 import type { FakeDocker } from '../fakes/docker/fake-docker.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 describe('invalid-input', () => {
   test.each([
@@ -260,8 +259,7 @@ describe('during the work', () => {
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
     const cancel = new AbortController();
     const running = exports({}, { signal: cancel.signal });
-    while (service.artifacts.length === 0) await sleep(20);
-    await sleep(300);
+    while (!service.faults.seen.includes('put-block')) await sleep(20);
     cancel.abort();
     const outcome = await running;
     expect(errorCode(outcome)).toBe('cancelled');
@@ -274,12 +272,15 @@ test('cancelled while the engine fetches layers: its name for them is taken away
   const { exports, loads, service, docker } = await begin();
   await exports();
   docker.set({ images: [], calls: [] });
+  const gets = (): number => service.faults.seen.filter((operation) => operation === 'get').length;
+  const before = gets();
   service.faults.add({ on: 'get', after: 4, times: 99, effect: { kind: 'hang', ms: 20_000 } });
   const cancel = new AbortController();
   const running = loads({}, { signal: cancel.signal });
   const commands = (): readonly string[] => docker.state().calls.map((call) => call.join(' '));
   while (!commands().some((command) => command.startsWith('pull'))) await sleep(20);
-  await sleep(300);
+  // Four have passed, and the fifth stands still.
+  while (gets() < before + 5) await sleep(20);
   cancel.abort();
   expect(errorCode(await running)).toBe('cancelled');
   expect(docker.state().images).toEqual([]);
@@ -300,7 +301,7 @@ test('a step whose log nobody reads any more comes to its end', async () => {
   } finally {
     child.kill('SIGKILL');
   }
-}, 20_000);
+});
 
 test('cancelled among the tags of an image: those that were set are gone, and one that was moved is back (S0.5)', async () => {
   const { handOver, loads, docker } = await begin();

@@ -5,9 +5,10 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseRecord, recordName } from '../../shared/image/record.ts';
 
@@ -17,9 +18,7 @@ function flipped(bytes: Buffer, at: number): Buffer {
   return changed;
 }
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const progress = [
   '{"vertexes":[{"digest":"sha256:1","name":"[build 1/2] COPY . .","started":"2026-01-01T00:00:00Z","completed":"2026-01-01T00:00:01Z","cached":true,"inputs":["sha256:3"]}]}',

@@ -1,10 +1,9 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { makeImage } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const runner = (os: string, architecture: string): Readonly<Record<string, string>> => ({
   RUNNER_OS: os,

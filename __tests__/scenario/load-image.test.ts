@@ -3,14 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
+import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 import { recordName } from '../../shared/image/record.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 /** Uploads files as an artifact that export-image didn't make. */
 async function uploadForeign(name: string, files: Readonly<Record<string, Buffer>>): Promise<void> {

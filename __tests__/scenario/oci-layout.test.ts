@@ -30,7 +30,7 @@ async function uploadForeign(tarball: Buffer): Promise<void> {
   await scenario.store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
 }
 
-test('into none: a checked layout, and no engine is asked for anything', async () => {
+test('into none: a checked layout, and no engine is asked for anything (B.5)', async () => {
   await begin();
   await scenario.handOver();
   scenario.docker.set({ calls: [] });

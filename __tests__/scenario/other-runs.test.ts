@@ -1,12 +1,11 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { startArtifactService } from '../fakes/artifact-service/service.ts';
 import { emptyState, type FakeImage } from '../fakes/docker/state.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
+import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const latest = { workflow: 'ci.yml', branch: 'main' };
 const past = '2020-01-02T03:04:05Z';
@@ -145,7 +144,7 @@ describe('workflow and branch', () => {
     expectLoaded(await scenario.loads(latest), 100);
     const byPath = await scenario.loads({ ...latest, workflow: '.github/workflows/ci.yml' });
     expect(byPath.outputs['run-id']).toBe('100');
-  }, 60_000);
+  });
 
   test('event picks among the runs of the branch (S3.3)', async () => {
     await begin();

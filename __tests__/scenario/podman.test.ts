@@ -1,13 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { runStep } from '../../dev/action-runner.ts';
 import { makeImage, podmanTarball } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
+import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const podman = { engine: 'podman' };
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);

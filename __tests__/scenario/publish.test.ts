@@ -39,7 +39,7 @@ beforeAll(async () => {
   certificate = makeCertificate(directory);
   await bringPrograms({ skopeo: 'skopeo' });
   open = await startRegistry();
-}, 120_000);
+});
 afterAll(async () => {
   await open.stop();
   rmSync(directory, { recursive: true, force: true });
@@ -133,7 +133,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
 
   describe('one platform', () => {
-    test('the digest that is published is the one that was handed over, and so is each byte (S4.5)', async () => {
+    test('the digest that is published is the one that was handed over, and so is each byte (B.1, S4.5)', async () => {
       const exported = await handOver(image);
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
       expect(outcome.log).not.toContain('::error');
@@ -235,7 +235,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   });
 
   describe('several platforms', () => {
-    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was', async () => {
+    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was (B.2)', async () => {
       await handOver(image, 'docker-image-linux-amd64');
       await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
       const expected = `${arm.configDigest}\n${image.configDigest}`;
@@ -297,7 +297,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       await expectPullable(`${repository}:1.0`);
     });
 
-    test('two images of one platform are no index', async () => {
+    test('two images of one platform are no index (B.2)', async () => {
       await handOver(image, 'docker-image-a');
       await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
       const outcome = await publish({ 'artifact-name': 'docker-image-*' });
@@ -310,7 +310,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
     const login = { user: 'tester', password: 'opensesame' };
     const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
     let locked: Registry;
-    beforeAll(async () => void (locked = await startRegistry({ login, software })), 60_000);
+    beforeAll(async () => void (locked = await startRegistry({ login, software })));
     afterAll(() => locked.stop());
     beforeEach(async () => {
       repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
@@ -394,7 +394,7 @@ describe('with a token service', () => {
     const hidden = ['org/hidden'];
     tokens = await startTokenService({ certificate, login, identityToken: 'an-identity-token', hidden });
     guarded = await startRegistry({ tokens: { ...tokens, cert: join(directory, 'cert.pem') } });
-  }, 60_000);
+  });
   afterAll(async () => {
     await guarded.stop();
     await tokens.close();
@@ -436,7 +436,7 @@ describe('with TLS', () => {
   beforeAll(async () => {
     const tls = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
     secure = await startRegistry({ tls });
-  }, 60_000);
+  });
   afterAll(() => secure.stop());
 
   test('`registry-ca` is trusted; without it the message names it', async () => {
@@ -512,7 +512,7 @@ describe('a registry that misbehaves', () => {
     },
   );
 
-  test('a manifest that comes back another is image-mismatch, not green', async () => {
+  test('a manifest that comes back another is image-mismatch, not green (B.1, B.8)', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'GET' && path.endsWith('/manifests/1.0')
         ? { kind: 'answer', status: 200, body: '{"schemaVersion":2}' }
@@ -655,7 +655,7 @@ describe('a registry that misbehaves', () => {
 });
 
 describe('an artifact that lies', () => {
-  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set', async () => {
+  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set (B.1, B.8)', async () => {
     await handOver(image);
     const name = service.artifacts[0]?.blob ?? '';
     const blob = await copiedBytes(service.blobs.read(name, 0, service.blobs.size(name) ?? 0));
@@ -707,4 +707,4 @@ test('a registry that isn’t there is registry-failed, with its address', async
   const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' });
   expect(errorCode(outcome)).toBe('registry-failed');
   expect(errorMessage(outcome)).toContain('127.0.0.1:9');
-}, 120_000);
+});

@@ -1,13 +1,12 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { FakeImage, FakeRegistry, FakeState } from '../fakes/docker/state.ts';
 import { json, makeImage } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { parseRecord, recordName } from '../../shared/image/record.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const tags = 'ghcr.io/Org/charon:pr-1-abc1234\n\nghcr.io/org/charon:latest\n';
 const names = ['ghcr.io/org/charon:pr-1-abc1234', 'ghcr.io/org/charon:latest'] as const;

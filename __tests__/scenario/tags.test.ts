@@ -1,16 +1,15 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { eventEnvironment } from '../fixtures/events.ts';
-import { errorCode, errorMessage, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 import { tarFile } from '../fixtures/tar-file.ts';
 import { parseArchiveManifest } from '../../shared/image/manifest.ts';
 import { parseRecord, recordName } from '../../shared/image/record.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
-let scenario: Scenario;
-const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
-afterEach(() => scenario.end());
+useScenarios();
 
 const pullRequest = eventEnvironment('pull-request');
 const repository = 'ghcr.io/Wikid82/charon';

@@ -5,6 +5,7 @@ import { citationsOf, citationsOfScenarios } from '../../dev/test-titles.ts';
 describe('what a test file cites', () => {
   test.each([
     ['a test', "test('S1.3, C.5: x', () => {});", [{ title: 'S1.3, C.5: x', ids: ['S1.3', 'C.5'] }]],
+    ['what is beyond the documents', "test('x (B.11)', () => {});", [{ title: 'x (B.11)', ids: ['B.11'] }]],
     ['a number of two digits', "test('S1.10: x', () => {});", [{ title: 'S1.10: x', ids: ['S1.10'] }]],
     ['a describe', "describe('plan (S0.3)', () => {});", [{ title: 'plan (S0.3)', ids: ['S0.3'] }]],
     ['a test within', "describe('a', () => { test('S0.1', f); });", [{ title: 'S0.1', ids: ['S0.1'] }]],
@@ -37,5 +38,13 @@ test('a row without a test is told; a name that is no row is told too', () => {
   expect(complaints([row('S0.1'), row('S0.2')], [proof])).toEqual([
     'S0.2 (text): no test names it',
     'unit/a.test.ts › S0.1, S9.9: a: there is no requirement S9.9',
+  ]);
+});
+
+test('an open row needs no test, and stops being open when a test names it', () => {
+  const row = { id: 'B.12', text: 'text', open: 'not built' };
+  expect(complaints([row], [])).toEqual([]);
+  expect(complaints([row], [{ file: 'unit/a.test.ts', title: 'a (B.12)', ids: ['B.12'] }])).toEqual([
+    'B.12 is open in docs/requirements.json, but a test names it: remove "open"',
   ]);
 });

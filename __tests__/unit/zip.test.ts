@@ -85,7 +85,7 @@ test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
   expect(members[1]?.headerOffset).toBeGreaterThan(size);
   const content = await openArtifact({ id: 1, name: 'a', size: position }, reader);
   expect(await content.text('small.json')).toBe('{"a":1}');
-}, 60_000);
+});
 
 test('an entry that isn’t as long as it said is an error', async () => {
   const wrong = { ...entry('a', Buffer.from('abc')), size: 4 };

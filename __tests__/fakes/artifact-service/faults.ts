@@ -38,6 +38,8 @@ export interface Fault {
 }
 
 export interface Faults {
+  /** The operations that were asked for, in order, whether a fault struck them or not. */
+  readonly seen: readonly string[];
   add(fault: Fault): void;
   /** The fault that strikes this request, if any. */
   strike(operation: string): Fault['effect'] | undefined;
@@ -46,10 +48,13 @@ export interface Faults {
 
 export function faults(): Faults {
   let active: Fault[] = [];
+  const seen: string[] = [];
   return {
+    seen,
     add: (fault) => void active.push({ ...fault }),
     clear: () => void (active = []),
     strike: (operation) => {
+      seen.push(operation);
       const fault = active.find((candidate) => candidate.on === operation);
       if (fault === undefined) return undefined;
       if ((fault.after ?? 0) > 0) {

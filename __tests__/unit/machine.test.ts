@@ -1,0 +1,38 @@
+import { describe, expect, test } from '@jest/globals';
+import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
+import { jobContext } from '../../shared/runner/context.ts';
+
+describe('the machine', () => {
+  test('a path that isn’t there yet counts as its nearest parent', async () => {
+    const here = await diskSpace('/tmp');
+    const deep = await diskSpace('/tmp/not/there/yet');
+    expect(deep?.mountPoint).toBe(here?.mountPoint);
+    expect(here?.freeBytes).toBeGreaterThan(0);
+  });
+
+  test('a full disk is told as such, anything else stays what it is', () => {
+    const full = Object.assign(new Error('full'), { code: 'ENOSPC' });
+    expect(explainDiskFull(full, '/x', 'do y')).toMatchObject({ code: 'not-enough-space', hint: 'do y' });
+    const other = new Error('other');
+    expect(explainDiskFull(other, '/x', 'do y')).toBe(other);
+  });
+
+  test('the cache service is there only with a token and an address', () => {
+    expect(jobContext({}).hasCacheService).toBe(false);
+    expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x' }).hasCacheService).toBe(false);
+    expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x', ACTIONS_CACHE_URL: 'y' }).hasCacheService).toBe(true);
+    expect(jobContext({ GITHUB_RETENTION_DAYS: '5' }).maxRetentionDays).toBe(5);
+  });
+
+  test.each([
+    ['', 'https://x', 'ACTIONS_RUNTIME_TOKEN is not set'],
+    ['a.b.c', '', 'ACTIONS_RESULTS_URL is not set'],
+    ['a.b.c', 'nonsense', 'not a URL'],
+    ['a.e30.c', 'https://x', 'no scope'],
+  ])('credentials %j at %j are refused', (token, url, message) => {
+    expect(() => serviceCredentials(token, url)).toThrow(HandoverError);
+    expect(() => serviceCredentials(token, url)).toThrow(message);
+  });
+});

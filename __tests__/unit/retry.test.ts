@@ -1,0 +1,52 @@
+import { describe, expect, test } from '@jest/globals';
+import { backoff, retry } from '../../shared/base/retry.ts';
+
+describe('retrying', () => {
+  const options = { attempts: 3, delayMs: () => 0, isRetryable: (error: unknown) => !(error instanceof RangeError) };
+
+  test('until it works, and no more often than said', async () => {
+    let tries = 0;
+    const twice = (): Promise<number> =>
+      (tries += 1) < 3 ? Promise.reject(new Error('again')) : Promise.resolve(tries);
+    expect(await retry(twice, options)).toBe(3);
+    tries = -9;
+    await expect(retry(twice, options)).rejects.toThrow('again');
+    expect(tries).toBe(-6);
+  });
+
+  test('what can’t get better is not tried again', async () => {
+    let tries = 0;
+    const never = (): Promise<never> => {
+      tries += 1;
+      return Promise.reject(new RangeError('no'));
+    };
+    await expect(retry(never, options)).rejects.toThrow('no');
+    expect(tries).toBe(1);
+  });
+
+  test('a cancel ends the pause', async () => {
+    const cancel = new AbortController();
+    const work = retry(() => Promise.reject(new Error('again')), {
+      ...options,
+      delayMs: () => 60_000,
+      signal: cancel.signal,
+    });
+    setTimeout(() => {
+      cancel.abort();
+    }, 20);
+    await expect(work).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  test('pauses double up to a limit, with a spread of a quarter', () => {
+    const pause = backoff(1000, 4000);
+    for (const [attempt, ms] of [
+      [1, 1000],
+      [2, 2000],
+      [3, 4000],
+      [9, 4000],
+    ] as const) {
+      expect(pause(attempt)).toBeGreaterThanOrEqual(ms * 0.75);
+      expect(pause(attempt)).toBeLessThanOrEqual(ms * 1.25);
+    }
+  });
+});

@@ -1,0 +1,152 @@
+import { setImmediate } from 'node:timers';
+import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import fc from 'fast-check';
+
+// Requests that are made again beside a slow one, with a clock that the test moves: nothing here waits for real time.
+
+let now = 0;
+const pauses = new Set<() => void>();
+jest.unstable_mockModule('node:timers/promises', () => ({
+  setTimeout: (ms: number, value: unknown, { signal }: { readonly signal: AbortSignal }) =>
+    new Promise((resolve, reject) => {
+      const due = now + ms;
+      const look = (): void => {
+        if (now < due) return;
+        pauses.delete(look);
+        resolve(value);
+      };
+      pauses.add(look);
+      signal.addEventListener('abort', () => {
+        pauses.delete(look);
+        reject(new Error('aborted'));
+      });
+    }),
+}));
+const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
+const { parts } = await import('../../shared/artifacts/slow-parts.ts');
+
+beforeEach(() => {
+  now = 0;
+  pauses.clear();
+});
+afterAll(() => {
+  clock.mockRestore();
+});
+
+/** Lets everything run that waits for no clock. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+async function pass(ms: number): Promise<void> {
+  for (const end = now + ms; now < end;) {
+    now += 50;
+    for (const look of [...pauses]) look();
+    await settled();
+  }
+}
+
+/** A part whose two requests end when the test says so. */
+class Part {
+  readonly first = Promise.withResolvers<Buffer>();
+  readonly again = Promise.withResolvers<Buffer>();
+  readonly signals: AbortSignal[] = [];
+  readonly ask = (signal: AbortSignal): Promise<Buffer> => {
+    this.signals.push(signal);
+    return this.first.promise;
+  };
+  readonly askAgain = (signal: AbortSignal): Promise<Buffer> => {
+    this.signals.push(signal);
+    return this.again.promise;
+  };
+
+  get requests(): number {
+    return this.signals.length;
+  }
+}
+
+const bytes = (text: string): Buffer => Buffer.from(text);
+
+/** Parts of which some have come in a moment, so that what is slow can be known. */
+async function afterSome(asksAgain: boolean, come = 4) {
+  const asking = parts(asksAgain);
+  const open = (part: Part) => asking.ask(part.ask, part.askAgain);
+  const neighbours = Array.from({ length: come }, () => new Part());
+  const asked = neighbours.map(open);
+  await pass(100);
+  for (const { first } of neighbours) first.resolve(bytes('neighbour'));
+  await settled();
+  return { asking, open, asked };
+}
+
+describe('a part that takes far longer than its neighbours', () => {
+  test('is asked for again after a second, once, and not before', async () => {
+    const { asking, open, asked } = await afterSome(true);
+    const part = new Part();
+    const arriving = asking.firstToCome(open(part), asked);
+    await pass(1000);
+    expect(part.requests).toBe(1);
+    await pass(150);
+    expect(part.requests).toBe(2);
+    await pass(60_000);
+    expect(part.requests).toBe(2);
+    part.again.resolve(bytes('again'));
+    expect((await arriving).toString()).toBe('again');
+    expect(part.signals[0]?.aborted).toBe(true);
+  });
+
+  test('is waited for when its neighbours are slow as well: the link is', async () => {
+    const { asking, open } = await afterSome(true);
+    const part = new Part();
+    const asked = open(part);
+    const arriving = asking.firstToCome(asked, [open(new Part()), open(new Part())]);
+    await pass(60_000);
+    expect(part.requests).toBe(1);
+    part.first.resolve(bytes('first'));
+    expect((await arriving).toString()).toBe('first');
+  });
+
+  test('is never asked for again where that is switched off', async () => {
+    const { asking, open, asked } = await afterSome(false);
+    const part = new Part();
+    const arriving = asking.firstToCome(open(part), asked);
+    await pass(60_000);
+    expect(part.requests).toBe(1);
+    part.first.resolve(bytes('first'));
+    expect((await arriving).toString()).toBe('first');
+  });
+});
+
+test.each([
+  [20, 3],
+  [40, 4],
+])('after %d parts at most %d are asked for again', async (come, most) => {
+  const { asking, open, asked } = await afterSome(true, come);
+  const slow = Array.from({ length: 8 }, () => new Part());
+  for (const part of slow) void asking.firstToCome(open(part), asked);
+  await pass(60_000);
+  expect(slow.filter(({ requests }) => requests === 2)).toHaveLength(most);
+});
+
+test('property: whichever request ends first, the part has bytes unless both fail, and what lost is ended', () =>
+  fc.assert(
+    fc.asyncProperty(fc.scheduler(), fc.boolean(), fc.boolean(), async (turns, firstFails, againFails) => {
+      const { asking, open, asked } = await afterSome(true);
+      const part = new Part();
+      const arriving = asking.firstToCome(open(part), asked).then(String, (error: unknown) => String(error));
+      await pass(1200);
+      expect(part.requests).toBe(2);
+      const ends: string[] = [];
+      const end = async (way: 'first' | 'again', fails: boolean): Promise<void> => {
+        await turns.schedule(Promise.resolve(), way);
+        if (!fails) ends.push(way);
+        if (fails) part[way].reject(new Error(`${way} failed`));
+        else part[way].resolve(bytes(way));
+        await settled();
+      };
+      await turns.waitFor(Promise.all([end('first', firstFails), end('again', againFails)]));
+      const [winner] = ends;
+      expect(await arriving).toBe(winner ?? 'Error: first failed');
+      if (winner !== undefined && !firstFails && !againFails)
+        expect(part.signals[winner === 'first' ? 1 : 0]?.aborted).toBe(true);
+    }),
+    { numRuns: 50 },
+  ));

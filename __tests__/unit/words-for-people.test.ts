@@ -1,0 +1,77 @@
+import { describe, expect, test } from '@jest/globals';
+import { code, gantt, layerTable, markdownTable, words } from '../../shared/base/markdown.ts';
+import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
+
+describe('words for people', () => {
+  test.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1.0 kB'],
+    [110_000, '110 kB'],
+    [999_700, '1.0 MB'],
+    [2_500_000_000, '2.5 GB'],
+  ])('%d bytes: %s', (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+  test.each([
+    [0.2, '0 ms'],
+    [40, '40 ms'],
+    [400, '0.4 s'],
+    [59_900, '59.9 s'],
+    [125_000, '2 min 5 s'],
+  ])('%d ms: %s', (ms, text) => {
+    expect(formatDuration(ms)).toBe(text);
+  });
+
+  test('text of others can’t break out of a line, a table or code', () => {
+    expect(quoteForeign('a\n::error::b\u001b[31m', 20)).toBe('a ::error::b [31m');
+    expect(quoteForeign('a\u009b31m\u202eb\u2028c')).toBe('a 31m b c');
+    expect(quoteForeign('x'.repeat(50), 10)).toBe(`${'x'.repeat(10)}…`);
+    const table = markdownTable(['a'], [[code('b|c\nd')], [words('b|c\nd')]]);
+    expect(String(table)).toBe('| a |\n| --- |\n| `b\\|c d` |\n| b&#124;c d |');
+    expect(String(code('a`b'))).toBe("`a'b`");
+    const chart = gantt([{ name: 'Load: x\n%%{init: a}%%;<b>', startMs: 1, endMs: 1 }]);
+    expect(String(chart)).toContain('    Load  x init  a b  (1 ms) :t0, 1, 2\n');
+    expect(String(gantt([]))).toBe('');
+  });
+
+  test('a chart of what others did before has a section for each, on one clock that begins with the first of them', () => {
+    const before = [{ name: 'Job: a', spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
+    expect(String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job')).split('\n')).toEqual([
+      '```mermaid',
+      '%%{init: {"gantt": {"leftPadding": 75}}}%%',
+      'gantt',
+      '    dateFormat x',
+      '    axisFormat %S.%L s',
+      '    section Job  a',
+      '    Build (4.0 s) :t0x0, 0, 4000',
+      '    section This job',
+      '    Load (2.0 s) :t1x0, 5100, 7100',
+      '```',
+    ]);
+  });
+});
+
+describe('a job summary', () => {
+  test.each([
+    ['docker-image-worker', 170],
+    ['x'.repeat(200), 260],
+  ])('has room for the section %s', (name, padding) => {
+    const before = [{ name: `Job of ${name}`, spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
+    const chart = String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job'));
+    expect(chart).toContain(`"leftPadding": ${String(padding)}}`);
+    for (const [, section = ''] of chart.matchAll(/section (.*)/g)) expect(section.length).toBeLessThan(42);
+  });
+
+  test.each([
+    [1, '1 layer'],
+    [2, '2 layers'],
+  ])('counts %d as %s', (count, words) => {
+    const layer = {
+      digest: `sha256:${'0'.repeat(64)}`,
+      size: 1,
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+    };
+    expect(String(layerTable(Array.from({ length: count }, () => layer)))).toContain(`<summary>${words}</summary>`);
+  });
+});

@@ -1,0 +1,21 @@
+// Mutation testing: `npm run mutants`.
+
+/** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
+export default {
+  plugins: ['@stryker-mutator/jest-runner'],
+  testRunner: 'jest',
+  testRunnerNodeArgs: ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'],
+  coverageAnalysis: 'perTest',
+  jest: { configFile: 'dev/jest-mutants.config.mjs', enableFindRelatedTests: false },
+  // Tests and the mutated copy are never compiled: Node strips the types.
+  disableTypeChecks: false,
+  ignorePatterns: ['/build', '/dist', '/bench'],
+  tempDirName: 'build/stryker',
+  concurrency: 1,
+  // Slow is no proof that a test noticed something, and the machine may be busy.
+  timeoutMS: 60_000,
+  timeoutFactor: 4,
+  reporters: ['clear-text', 'html'],
+  clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
+  htmlReporter: { fileName: 'build/mutants.html' },
+};
