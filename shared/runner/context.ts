@@ -33,6 +33,8 @@ export interface JobContext {
   readonly event: EventFacts;
   /** Docker's configuration, with the logins that a step before this one has made. */
   readonly dockerConfigFolder: string;
+  /** The variables that docker reads: those whose names begin with `DOCKER_`. */
+  readonly dockerVariables: Readonly<Record<string, string>>;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -67,7 +69,8 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runnerName: variable('RUNNER_NAME'),
     event: eventFacts(variable),
     dockerConfigFolder: variable('DOCKER_CONFIG') || join(variable('HOME') || homedir(), '.docker'),
-    metadata: metadataOf(env),
+    dockerVariables: variablesOf(env, 'DOCKER_'),
+    metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
   };
 }
 
@@ -110,10 +113,13 @@ function unfit(message: string, variable: string, cause?: unknown): HandoverErro
   );
 }
 
-function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {
+function variablesOf(
+  env: Readonly<Record<string, string | undefined>>,
+  start: string,
+): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) =>
-      name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+      name.startsWith(start) && value !== undefined ? [[name, value] as const] : [],
     ),
   );
 }
