@@ -351,6 +351,43 @@ describe('inputs', () => {
   });
 });
 
+describe('docker’s own command has the last word', () => {
+  const named = { image: 'charon:local', tags: 'charon:local\ncharon:other' };
+
+  test('it is asked once, for all references, when nothing is left to be set (C.4)', async () => {
+    const { handOver, loads, docker } = await begin();
+    await handOver(named);
+    for (const loaded of ['true', 'false']) {
+      docker.set({ calls: [] });
+      expect((await loads()).outputs['loaded']).toBe(loaded);
+      const { calls } = docker.state();
+      const commands = calls.filter(([first]) => first === 'image');
+      expect(commands).toEqual([['image', 'inspect', '--format', '{{json .}}', 'charon:local', 'charon:other']]);
+      expect(calls.slice(calls.indexOf(commands[0] ?? [])).map(verbOf)).not.toContain('tag');
+    }
+  });
+
+  test('image-missing: it finds no image, so none is left (C.4)', async () => {
+    const { handOver, loads, docker } = await begin();
+    await handOver(named);
+    docker.set({ fail: 'other-engine' });
+    const outcome = await loads();
+    expect(errorCode(outcome)).toBe('image-missing');
+    expect(errorMessage(outcome)).toContain('docker image inspect charon:local charon:other failed with exit code 1');
+    expect(errorMessage(outcome)).toContain('No such image: charon:other');
+    expect(docker.state().images).toEqual([]);
+  });
+
+  test('where only docker can get to the engine, all is asked by its commands, and the image is the same (S0.4)', async () => {
+    const { handOver, loads, docker, image } = await begin();
+    await handOver(named);
+    const outcome = await loads({}, { env: { DOCKER_HOST: 'ssh://me@far' } });
+    expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': image.configDigest });
+    expect(docker.state().calls.filter(([first = '']) => /^[A-Z]+$/.test(first))).toEqual([]);
+    expect(tags()).toEqual(['charon:local', 'charon:other']);
+  });
+});
+
 describe('artifacts of other makers', () => {
   test.each([
     ['plain', (bytes: Buffer) => bytes, 'charon.tar'],

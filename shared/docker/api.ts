@@ -3,7 +3,7 @@ import { request as tlsRequest } from 'node:https';
 import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
-import { quoteError } from '../base/text.ts';
+import { formatBytes, quoteError } from '../base/text.ts';
 import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -198,7 +198,7 @@ async function textOf(response: IncomingMessage): Promise<string> {
   let text = '';
   for await (const part of response.setEncoding('utf8')) {
     text += String(part);
-    if (text.length > limits.answerBytes) throw new Error('too long');
+    if (text.length > limits.answerBytes) throw new Error(`it is longer than ${formatBytes(limits.answerBytes)}`);
   }
   return text;
 }
@@ -226,7 +226,7 @@ async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => v
     for await (const part of answered.setEncoding('utf8')) {
       const lines = `${rest}${String(part)}`.split('\n');
       rest = lines.pop() ?? '';
-      if (rest.length > limits.answerBytes) throw new Error('too long');
+      if (rest.length > limits.answerBytes) throw new Error(`it is longer than ${formatBytes(limits.answerBytes)}`);
       lines.forEach(take);
     }
     take(rest);

@@ -251,6 +251,8 @@ function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegis
     signal.addEventListener('abort', () => {
       running.kill();
     });
+    // While it was being started.
+    if (signal.aborted) running.kill();
     const output = await outputOf(running);
     return output.exitCode === 0 ? undefined : lastLine(output);
   });

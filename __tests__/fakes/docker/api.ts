@@ -41,7 +41,10 @@ async function answer(images: FakeImages, request: IncomingMessage, response: Se
     images.tag(image, `${query('repo')}:${query('tag')}`);
     response.writeHead(201).end();
   } else if (method === 'DELETE' && image !== '') json(response, 200, images.remove(image));
-  else throw new Refusal(404, 'page not found');
+  else {
+    response.removeHeader('Api-Version');
+    throw new Refusal(404, 'page not found');
+  }
 }
 
 /** @returns false when it is refused (moby, daemon/server/middleware/version.go) */

@@ -2,7 +2,7 @@ import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FakeImages, Refusal } from './images.ts';
+import { type FakeImages, noSuchImage, Refusal } from './images.ts';
 
 /** A command that was called. */
 export interface Call {
@@ -101,6 +101,7 @@ function inspect(images: FakeImages, { program, args, out, err }: Call): void {
   // As docker does with several: it prints those that it finds, and then fails.
   const failures = args.slice(4).flatMap((name) => {
     try {
+      if (images.state.fail === 'other-engine') throw noSuchImage(name);
       out(`${JSON.stringify(images.inspect(name, false, false))}\n`);
       return [];
     } catch (error) {

@@ -213,15 +213,20 @@ export class FakeImages {
       .update(files.get(image.Config) ?? '')
       .digest('hex')}`;
     const manifests: readonly Descriptor[] = JSON.parse(text('index.json'))?.manifests ?? [];
-    const tags = namesOf(image.RepoTags ?? [], manifests, isPodman);
+    const own = manifests.filter(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
+    const { store, fail } = this.#state;
+    const isContainerd = store === 'containerd' && !isPodman;
+    // A containerd takes the index, if there is one.
+    const tags =
+      isContainerd && manifests.length > 0
+        ? own.flatMap(({ annotations }) => annotations?.['io.containerd.image.name'] ?? []).map(familiar)
+        : namesOf(image.RepoTags ?? [], manifests, isPodman);
     const missing = this.#lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
     if (missing !== undefined)
       throw new Refusal(500, `open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
-    const { store, fail } = this.#state;
     if (fail === 'silent-load') return false;
-    const own = manifests.find(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
     const loaded: FakeImage = {
-      imageId: store === 'containerd' && !isPodman ? ((own ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
+      imageId: isContainerd ? ((own[0] ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
       tags: [...new Set([...(this.find(configId, isPodman)?.tags ?? []), ...tags])],
       diffIds: config.rootfs.diff_ids,
       architecture: config.architecture,
@@ -266,6 +271,11 @@ interface ArchiveImage {
 interface Descriptor {
   readonly digest: string;
   readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** As docker shows a name: without the parts that it would add itself. */
+function familiar(name: string): string {
+  return name.replace(/^docker\.io\/(?:library\/)?/, '');
 }
 
 /** Podman takes containerd's name from an index with one entry, else those of the Docker archive. */

@@ -56,6 +56,8 @@ export interface FakeState {
     | 'hang-build'
     | 'hang-info'
     | 'lost-layers'
+    // Docker's own command goes to another engine, which has no image.
+    | 'other-engine'
     // It can't reach this machine's loopback interface.
     | 'far-away'
     // References by digest can't be removed.
