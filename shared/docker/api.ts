@@ -49,10 +49,9 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
   const version = async (signal: AbortSignal): Promise<string> => {
     if (endpoint.apiVersion !== undefined) return endpoint.apiVersion;
     if (agreed.version !== undefined) return agreed.version;
-    const { response } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
-    const answered = await response;
+    const { response, end } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
+    const answered = await response.finally(end);
     if (isLost(answered)) throw noEngine(endpoint, answered.message);
-    answered.resume();
     const { 'api-version': served } = answered.headers;
     if (typeof served !== 'string')
       throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
@@ -204,9 +203,12 @@ async function textOf(response: IncomingMessage): Promise<string> {
 }
 
 async function followed(begun: Exchange, onMessage: (message: JsonObject) => void): Promise<EngineAnswer> {
-  const answer = await messagesOf(begun, onMessage);
-  await begun.sent;
-  return answer;
+  try {
+    return await messagesOf(begun, onMessage);
+  } finally {
+    // An error of the body comes first: the engine only saw it broken off.
+    await begun.sent;
+  }
 }
 
 async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => void): Promise<EngineAnswer> {
