@@ -32,7 +32,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     signal,
   });
   const result = await exportImage(plan, {
-    engine: containerEngine(plan.engine, context.tempRoot, signal),
+    engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
     registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },

@@ -32,7 +32,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     signal,
   });
   const result = await handover(plans, {
-    engine: containerEngine(plans.load.engine, context.tempRoot, signal),
+    engine: await containerEngine(plans.load.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
     registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
     signal,

@@ -45,7 +45,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
   const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
-    engine: containerEngine(engine, context.tempRoot, signal),
+    engine: await containerEngine(engine, context, signal),
     nodes,
     signal,
     registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),

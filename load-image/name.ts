@@ -33,7 +33,7 @@ export async function findHere(
 
 /**
  * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
- * looked at once more.
+ * looked at once more, with the engine's own command.
  * @param what the image in words, for the log: `the image that was handed over`
  * @param guard puts the references back unless all turns out well
  * @returns the image under its first reference
@@ -52,18 +52,33 @@ export async function proveAndName(
   const [first] = references.map(formatReference);
   const image = await inspect(engine, name);
   requireSameImage(first ?? name, identity, image, info.imageStore);
-  let named = image;
+  const named: InspectedImage[] = [];
   for (const reference of references.map(formatReference)) {
     const before = reference === name ? image : await engine.inspect(reference);
     const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
     const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
     if (found === undefined) throw missing(engine, reference);
     requireSameImage(reference, identity, found, info.imageStore);
-    if (reference === first) named = found;
+    named.push(found);
   }
-  log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
+  const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
+  log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
   for (const reference of references.slice(1)) log.info(`It is ${formatReference(reference)}, too.`);
-  return named;
+  return last;
+}
+
+/** The last word is the engine's own command's. Undefined where that has been asked already. */
+async function confirmed(
+  { engine, info }: Omit<Tools, 'log'>,
+  identity: Identity,
+  references: readonly Reference[],
+): Promise<readonly InspectedImage[] | undefined> {
+  const names = references.map(formatReference);
+  if (engine.confirm === undefined || names.length === 0) return undefined;
+  const images = await engine.confirm(names);
+  for (const [position, image] of images.entries())
+    requireSameImage(names[position] ?? '', identity, image, info.imageStore);
+  return images;
 }
 
 /**

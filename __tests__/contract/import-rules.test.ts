@@ -69,6 +69,9 @@ test.each([
   ['shared/docker/engine.ts', "import { runStore } from '../artifacts/run-store.ts';"],
   ['shared/docker/engine.ts', "import { info } from '@actions/core';"],
   ['shared/docker/engine.ts', "import { request } from 'undici';"],
+  ['shared/docker/engine.ts', "import { request } from 'node:http';"],
+  ['shared/docker/api.ts', "import { spawn } from 'node:child_process';"],
+  ['shared/docker/api.ts', "import { runStore } from '../artifacts/run-store.ts';"],
   ['shared/docker/engine.ts', "export const path = process.env['PATH'];"],
   ['shared/artifacts/run-store.ts', "import { getExecOutput } from '@actions/exec';"],
   ['shared/artifacts/run-store.ts', "import { dockerEngine } from '../docker/engine.ts';"],
@@ -82,6 +85,7 @@ test.each([
 
 test.each([
   ['shared/docker/cli.ts', "import { spawn } from 'node:child_process';"],
+  ['shared/docker/api.ts', "import { request } from 'node:http';"],
   ['shared/artifacts/http.ts', "import { request } from 'undici';"],
   ['shared/runner/run.ts', "import { info } from '@actions/core';"],
   ['shared/runner/context.ts', "export const path = process.env['PATH'];"],

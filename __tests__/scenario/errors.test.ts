@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { makeImage } from '../fixtures/image.ts';
 import type { FakeDocker } from '../fakes/docker/fake-docker.ts';
+import { verbOf } from '../fakes/docker/state.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 
@@ -78,7 +79,12 @@ describe('hosts', () => {
     const { loads } = await begin({ docker: { fail: 'info' } });
     const outcome = await loads();
     expect(errorCode(outcome)).toBe('docker-unavailable');
-    expect(errorMessage(outcome)).toContain('Cannot connect to the Docker daemon');
+    expect(errorMessage(outcome)).toMatch(
+      /No Docker engine answers at unix:\/\/\S+\/docker\.sock: there is no such socket/,
+    );
+    const commands = await loads({}, { env: { DOCKER_HOST: 'ssh://nobody@nowhere.invalid' } });
+    expect(errorCode(commands)).toBe('docker-unavailable');
+    expect(errorMessage(commands)).toContain('Cannot connect to the Docker daemon');
   });
 
   test('unsupported-host: an engine with Windows containers', async () => {
@@ -234,24 +240,31 @@ describe('during the work', () => {
     expect(docker.state().images).toEqual([]);
   });
 
-  test('timed-out: a docker that never answers doesn’t keep the step from ending', async () => {
-    const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
-    const outcome = await loads({ 'timeout-minutes': '0.01' });
-    expect(outcome.exitCode).toBe(1);
-    expect(errorCode(outcome)).toBe('timed-out');
-    expect(outcome.annotations).toHaveLength(1);
-    expect(await processesOf(docker)).toEqual([]);
-  });
+  // Docker is asked over its API, at an SSH host by its command, podman by its command.
+  describe.each([
+    ['docker’s API', {}, {}, false],
+    ['docker', {}, { DOCKER_HOST: 'ssh://nobody@nowhere.invalid' }, true],
+    ['podman', { engine: 'podman' }, {}, true],
+  ] as const)('%s never answers', (_, inputs, env, isCommand) => {
+    test('timed-out: the step ends', async () => {
+      const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
+      const outcome = await loads({ ...inputs, 'timeout-minutes': '0.01' }, { env });
+      expect(outcome.exitCode).toBe(1);
+      expect(errorCode(outcome)).toBe('timed-out');
+      expect(outcome.annotations).toHaveLength(1);
+      expect(await processesOf(docker)).toEqual([]);
+    });
 
-  test('cancelled: a docker that never answers doesn’t outlive the step', async () => {
-    const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
-    const cancel = new AbortController();
-    const running = loads({}, { signal: cancel.signal });
-    while (docker.state().calls.length === 0) await sleep(20);
-    expect(await processesOf(docker)).not.toEqual([]);
-    cancel.abort();
-    expect(errorCode(await running)).toBe('cancelled');
-    expect(await processesOf(docker)).toEqual([]);
+    test('cancelled: nothing of it outlives the step', async () => {
+      const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
+      const cancel = new AbortController();
+      const running = loads(inputs, { env, signal: cancel.signal });
+      while (docker.state().calls.length === 0) await sleep(20);
+      if (isCommand) expect(await processesOf(docker)).not.toEqual([]);
+      cancel.abort();
+      expect(errorCode(await running)).toBe('cancelled');
+      expect(await processesOf(docker)).toEqual([]);
+    });
   });
 
   test('cancelled in the middle of an upload: the reserved name is given back', async () => {
@@ -277,8 +290,7 @@ test('cancelled while the engine fetches layers: its name for them is taken away
   service.faults.add({ on: 'get', after: 4, times: 99, effect: { kind: 'hang', ms: 20_000 } });
   const cancel = new AbortController();
   const running = loads({}, { signal: cancel.signal });
-  const commands = (): readonly string[] => docker.state().calls.map((call) => call.join(' '));
-  while (!commands().some((command) => command.startsWith('pull'))) await sleep(20);
+  while (!docker.state().calls.some((call) => verbOf(call) === 'pull')) await sleep(20);
   // Four have passed, and the fifth stands still.
   while (gets() < before + 5) await sleep(20);
   cancel.abort();
@@ -312,7 +324,7 @@ test('cancelled among the tags of an image: those that were set are gone, and on
   docker.set({ images: before, calls: [] });
   const cancel = new AbortController();
   const running = loads({}, { signal: cancel.signal });
-  const tagged = (): number => docker.state().calls.filter(([, verb]) => verb === 'tag').length;
+  const tagged = (): number => docker.state().calls.filter((call) => verbOf(call) === 'tag').length;
   while (tagged() < 5) await sleep(10);
   cancel.abort();
   const outcome = await running;
@@ -331,7 +343,7 @@ async function processesOf({ directory }: FakeDocker): Promise<readonly string[]
       .filter((pid) => /^\d+$/.test(pid))
       .map(async (pid) => {
         const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '');
-        return (await read('environ')).includes(`FAKE_DOCKER_STATE=${directory}`) ? read('cmdline') : '';
+        return (await read('environ')).includes(`FAKE_DOCKER=${directory}`) ? read('cmdline') : '';
       }),
   );
   return running.filter((line) => line !== '' && !line.includes('/dist/'));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
+import { pulledReferences, verbOf } from '../fakes/docker/state.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
 import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
@@ -22,10 +23,10 @@ async function uploadForeign(name: string, files: Readonly<Record<string, Buffer
 }
 
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
-const commands = (): readonly string[] => scenario.docker.state().calls.map(([command = '']) => command);
-const loads = (): number => commands().filter((command) => command === 'load').length;
+const verbs = (): readonly string[] => scenario.docker.state().calls.map(verbOf);
+const loads = (): number => verbs().filter((verb) => verb === 'load').length;
 /** How often anything was moved into the engine. */
-const moves = (): number => commands().filter((command) => command === 'load' || command === 'pull').length;
+const moves = (): number => verbs().filter((verb) => verb === 'load' || verb === 'pull').length;
 
 describe('overlap: the engine fetches layer by layer', () => {
   const image = makeImage({ layers: 3, layerBytes: 400_000, gzip: false });
@@ -34,7 +35,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     await scenario.exports();
     scenario.docker.set({ images: [], calls: [], ...change });
   };
-  const pulls = (): number => scenario.docker.state().calls.filter(([command]) => command === 'pull').length;
+  const pulls = (): number => verbs().filter((verb) => verb === 'pull').length;
   const pinned = (): readonly string[] => scenario.docker.state().images.flatMap((one) => one.pinned ?? []);
 
   test.each(['classic', 'containerd'] as const)(
@@ -120,15 +121,14 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     await scenario.exports();
     scenario.docker.set({ store, images: [], calls: [], ...change });
   };
-  const commands = (): readonly string[] =>
-    state().calls.flatMap(([command = '']) => (['pull', 'load'].includes(command) ? [command] : []));
+  const moved = (): readonly string[] => verbs().filter((verb) => ['pull', 'load'].includes(verb));
   const names = (): readonly string[] => state().images.flatMap(({ tags: all, pinned = [] }) => [...all, ...pinned]);
   test('the classic store, which keeps no compressed layers, gets nothing else', async () => {
     await handOver('classic');
     const outcome = await scenario.loads();
     expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of the 2 layers that it fetched.');
     expect(outcome.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
-    expect([commands(), names()]).toEqual([['pull'], ['charon:local']]);
+    expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
   });
 
   test('the containerd store gets them as they are, and nothing is downloaded twice', async () => {
@@ -137,7 +137,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     expect(outcome.log).not.toContain('Unpacked on their way');
     const layers = image.layerDigests.reduce((sum, digest) => sum + (image.blobs.get(digest)?.length ?? 0), 0);
     expect(Number(outcome.outputs['size'])).toBe(layers);
-    expect([commands(), names()]).toEqual([['pull'], ['charon:local']]);
+    expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
   });
 
   test('a layer whose end tells another length: docker load gets the whole tarball, and it is said', async () => {
@@ -168,7 +168,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     scenario.service.faults.add({ on: 'get', after: 8, times: 50, effect: { kind: 'status', status: 404 } });
     const outcome = await scenario.loads();
     expect(errorCode(outcome)).toBe('artifact-expired');
-    expect([commands(), names()]).toEqual([['pull'], []]);
+    expect([moved(), names()]).toEqual([['pull'], []]);
   });
 
   test('the engine is elsewhere: nothing hangs, and no name of ours is left', async () => {
@@ -344,11 +344,46 @@ describe('inputs', () => {
     const { handOver, docker } = await begin();
     await handOver();
     await scenario.loads();
-    const { calls } = docker.state();
     // It pulls from the step itself alone.
-    const strangers = calls.filter(([verb, , from = '']) => verb === 'pull' && !from.startsWith('127.0.0.1:'));
-    expect(strangers).toEqual([]);
-    for (const verb of ['login', 'push', 'search']) expect(calls.flat()).not.toContain(verb);
+    expect(pulledReferences(docker.state())).toEqual([expect.stringMatching(/^127\.0\.0\.1:\d+\//)]);
+    for (const verb of ['login', 'push', 'search']) expect(docker.state().calls.flat()).not.toContain(verb);
+  });
+});
+
+describe('docker’s own command has the last word', () => {
+  const named = { image: 'charon:local', tags: 'charon:local\ncharon:other' };
+
+  test('it is asked once, for all references, when nothing is left to be set (C.4)', async () => {
+    const { handOver, loads, docker } = await begin();
+    await handOver(named);
+    for (const loaded of ['true', 'false']) {
+      docker.set({ calls: [] });
+      expect((await loads()).outputs['loaded']).toBe(loaded);
+      const { calls } = docker.state();
+      const commands = calls.filter(([first]) => first === 'image');
+      expect(commands).toEqual([['image', 'inspect', '--format', '{{json .}}', 'charon:local', 'charon:other']]);
+      expect(calls.slice(calls.indexOf(commands[0] ?? [])).map(verbOf)).not.toContain('tag');
+    }
+  });
+
+  test('image-missing: it finds no image, so none is left (C.4)', async () => {
+    const { handOver, loads, docker } = await begin();
+    await handOver(named);
+    docker.set({ fail: 'other-engine' });
+    const outcome = await loads();
+    expect(errorCode(outcome)).toBe('image-missing');
+    expect(errorMessage(outcome)).toContain('docker image inspect charon:local charon:other failed with exit code 1');
+    expect(errorMessage(outcome)).toContain('No such image: charon:other');
+    expect(docker.state().images).toEqual([]);
+  });
+
+  test('where only docker can get to the engine, all is asked by its commands, and the image is the same (S0.4)', async () => {
+    const { handOver, loads, docker, image } = await begin();
+    await handOver(named);
+    const outcome = await loads({}, { env: { DOCKER_HOST: 'ssh://me@far' } });
+    expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': image.configDigest });
+    expect(docker.state().calls.filter(([first = '']) => /^[A-Z]+$/.test(first))).toEqual([]);
+    expect(tags()).toEqual(['charon:local', 'charon:other']);
   });
 });
 

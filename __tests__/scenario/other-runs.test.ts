@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { startArtifactService } from '../fakes/artifact-service/service.ts';
-import { emptyState, type FakeImage } from '../fakes/docker/state.ts';
+import { emptyState, type FakeImage, pulledReferences, verbOf } from '../fakes/docker/state.ts';
 import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
 import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 
@@ -20,14 +20,10 @@ async function handOverIn(id: number, seed: Parameters<Scenario['service']['addR
 
 const asked = (operation: string): readonly string[] =>
   scenario.service.rest.requests.filter((request) => request.operation === operation).map(({ url }) => url);
-const verbs = (): readonly (string | undefined)[] => scenario.docker.state().calls.map(([command]) => command);
+const verbs = (): readonly string[] => scenario.docker.state().calls.map(verbOf);
 /** What was pulled from anywhere but this step itself, from which an engine fetches the layers of an artifact. */
 const pulledFallbacks = (): readonly string[] =>
-  scenario.docker
-    .state()
-    .calls.filter(([command]) => command === 'pull')
-    .map((call) => call.at(-1) ?? '')
-    .filter((reference) => !reference.startsWith('127.0.0.1:'));
+  pulledReferences(scenario.docker.state()).filter((reference) => !reference.startsWith('127.0.0.1:'));
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 
 function expectLoaded(outcome: StepOutcome, runId: number): void {

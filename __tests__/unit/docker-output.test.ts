@@ -3,12 +3,12 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
 import {
+  parseImages,
   parseInfo,
   parseInspect,
   parseLoadOutput,
   parsePush,
   parseListing,
-  parseWhole,
   saysNoSuchImage,
 } from '../../shared/docker/output.ts';
 
@@ -59,8 +59,6 @@ describe('what docker prints', () => {
       Kind: kind,
       ...(kind === 'image' ? { ImageData: { Platform: { os: 'linux', architecture } } } : {}),
     });
-    const platform = { os: 'linux', architecture: 'amd64' };
-
     test.each([
       ['all of it is there', [manifest('amd64', true), manifest('', true, 'attestation')], true],
       ['its layers are not', [manifest('amd64', false), manifest('', true, 'attestation')], false],
@@ -68,7 +66,8 @@ describe('what docker prints', () => {
       ['its own platform alone is', [manifest('amd64', true), manifest('arm64', false)], true],
       ['the engine is too old to tell', undefined, undefined],
     ])('%s', (_, manifests, whole) => {
-      expect(parseWhole(JSON.stringify({ Id: 'sha256:1', Manifests: manifests }), platform)).toBe(whole);
+      const image = { Id: 'sha256:1', Os: 'linux', Architecture: 'amd64', Descriptor: {}, Manifests: manifests };
+      expect(parseInspect(JSON.stringify(image))?.isWhole).toBe(whole);
     });
 
     test.each([
@@ -112,6 +111,25 @@ describe('what docker prints', () => {
       { reference: 'b:5/c:x', imageId: 'sha256:3' },
       { reference: `127.0.0.1:5000/a@sha256:${'d'.repeat(64)}`, imageId: 'sha256:4' },
     ]);
+  });
+
+  test('the API’s list names images as ls does: by tag, by a digest where the repository has no tag, and without a name', () => {
+    const digest = `sha256:${'d'.repeat(64)}`;
+    const images = [
+      { Id: 'sha256:1', RepoTags: ['a:1', 'b:5/c:x'], RepoDigests: [`a@${digest}`, `d@${digest}`] },
+      { Id: 'sha256:2', RepoTags: [], RepoDigests: [] },
+      { Id: 'sha256:3', RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] },
+      { Id: 'sha256:4', RepoTags: null, RepoDigests: [`127.0.0.1:5000/a@${digest}`] },
+    ];
+    expect(parseImages(JSON.stringify(images))).toEqual([
+      { reference: 'a:1', imageId: 'sha256:1' },
+      { reference: 'b:5/c:x', imageId: 'sha256:1' },
+      { reference: `d@${digest}`, imageId: 'sha256:1' },
+      { reference: undefined, imageId: 'sha256:2' },
+      { reference: undefined, imageId: 'sha256:3' },
+      { reference: `127.0.0.1:5000/a@${digest}`, imageId: 'sha256:4' },
+    ]);
+    expect(parseImages('{"message":"no"}')).toBeUndefined();
   });
 
   test.each([

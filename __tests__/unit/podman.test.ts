@@ -125,6 +125,7 @@ describe('taking tags back', () => {
     const { signal } = new AbortController();
     const forCleanUp: DockerCli = {
       program: 'podman',
+      available: () => Promise.resolve(),
       query,
       start,
       signal,

@@ -65,6 +65,7 @@ class Store {
         await turn();
         return found(name);
       },
+      confirm: undefined,
       load: async (chunks) => {
         const { images } = imagesIn(await seeTarball(streamableChunks(chunks)));
         await turn();

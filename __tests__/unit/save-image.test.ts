@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type DockerCli, dockerCli } from '../../shared/docker/cli.ts';
-import { dockerEngine } from '../../shared/docker/engine.ts';
+import { commandEngine } from '../../shared/docker/engine.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 import { tarHeader } from '../../shared/tar/header.ts';
 
@@ -27,7 +27,7 @@ function fakeDocker(script: string): void {
   process.env['PATH'] = `${directory}${delimiter}${pathBefore}`;
 }
 
-const save = (): AsyncIterable<Buffer> => dockerEngine(cli).save('charon:local');
+const save = (): AsyncIterable<Buffer> => commandEngine(cli).save('charon:local');
 
 async function digestOf(chunks: AsyncIterable<Buffer>): Promise<string> {
   const hash = createHash('sha256');

@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
+
 // Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
 // `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
 // hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
@@ -33,6 +36,14 @@ const heldBytes = 64 * 1024;
  */
 export async function* streamableChunks(chunks: LentChunks): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
+}
+
+/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+export async function writeChunks(stream: Writable, chunks: LentChunks, over: AbortSignal): Promise<void> {
+  for await (const chunk of streamableChunks(chunks)) {
+    if (over.aborted) break;
+    if (!stream.write(chunk)) await once(stream, 'drain', { signal: over }).catch(() => undefined);
+  }
 }
 
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */

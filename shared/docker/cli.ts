@@ -5,9 +5,10 @@ import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import { killChildren, killTree } from '../base/forced-end.ts';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { quoteError, quoteForeign } from '../base/text.ts';
 import type { EngineName } from '../image/host.ts';
+import { type Deadlines, deadlines } from './deadlines.ts';
 
 export interface CliOutput {
   readonly exitCode: number;
@@ -35,6 +36,8 @@ export interface DockerCli {
   readonly program: CommandName;
   /** Ends running commands when it is aborted. */
   readonly signal: AbortSignal;
+  /** Throws `docker-unavailable` when there is no such command. */
+  available(): Promise<void>;
   /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
   query(args: readonly string[]): Promise<CliOutput>;
   /** The same command for what puts things back: it works when all else has been cancelled, with little time for each question. */
@@ -46,111 +49,53 @@ export interface DockerCli {
   start(args: readonly string[], tempDir?: string): Promise<RunningCli>;
 }
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). A short command may end first, and all
-// that puts things back has to end within that time.
-const cancelGraceMs = 1000;
-const cleanUpMs = 5500;
 // A command that is asked to end has so long, and its streams so long after it.
 const killMs = 3000;
 const streamMs = 500;
-// Where nothing was cancelled: to remove a large image takes a while.
-const answerMs = 60_000;
 
 /** @param signal ends running commands when it is aborted */
 export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
-  const cliUntil = (ends: AbortSignal, query: DockerCli['query']): Omit<DockerCli, 'forCleanUp'> => ({
+  const cliWithin = (times: Deadlines): Omit<DockerCli, 'forCleanUp'> => ({
     program: name,
-    signal: ends,
-    query,
+    signal: times.signal,
+    available: async () => {
+      await program();
+    },
+    query: async (args) => {
+      times.signal.throwIfAborted();
+      const path = await program();
+      // It may have been aborted meanwhile.
+      times.signal.throwIfAborted();
+      const asked = getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+      return times.within(asked, () => {
+        // @actions/exec can't be told to end what it runs.
+        killChildren(args);
+      });
+    },
     start: async (args, tempDir) => {
-      ends.throwIfAborted();
+      times.signal.throwIfAborted();
       const path = await program();
       // It may have been aborted meanwhile: nobody would end a command that is started now.
-      ends.throwIfAborted();
+      times.signal.throwIfAborted();
       // `env` becomes the command: the child is the command itself, and is ended like it.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
       const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
       await once(child, 'spawn').catch((error: unknown) => {
         throw unavailable(name, messageOf(error), error);
       });
-      return running(name, child, ends);
+      return running(name, child, times.signal);
     },
   });
-  const ask = async (args: readonly string[], ends: AbortSignal, graceMs: number): Promise<CliOutput> => {
-    ends.throwIfAborted();
-    const path = await program();
-    // It may have been aborted meanwhile.
-    ends.throwIfAborted();
-    const asked = getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
-    return unlessAborted(asked, ends, graceMs, () => {
-      // @actions/exec can't be told to end what it runs.
-      killChildren(args);
-    });
-  };
-  const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
+  const times = deadlines(signal, name);
   const cleaning: DockerCli = {
-    ...cliUntil(late, (args) => ask(args, AbortSignal.any([late, after(answerMs, noAnswer(name, answerMs))]), 0)),
+    ...cliWithin(times.forCleanUp),
     get forCleanUp() {
       return cleaning;
     },
   };
-  return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
-}
-
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
-async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  graceMs: number,
-  giveUp: () => void,
-): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  let timer: NodeJS.Timeout | undefined;
-  const stop = (): void => {
-    timer = setTimeout(() => {
-      giveUp();
-      reject(asError(signal.reason));
-    }, graceMs);
-  };
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
-  }
-}
-
-/** Aborted so many ms from now. */
-function after(ms: number, reason: HandoverError): AbortSignal {
-  const controller = new AbortController();
-  setTimeout(() => {
-    controller.abort(reason);
-  }, ms).unref();
-  return controller.signal;
-}
-
-/** Aborted so many ms after another signal. */
-function afterAbort(signal: AbortSignal, ms: number, reason: HandoverError): AbortSignal {
-  const controller = new AbortController();
-  const begin = (): void => {
-    setTimeout(() => {
-      controller.abort(reason);
-    }, ms).unref();
-  };
-  if (signal.aborted) begin();
-  else signal.addEventListener('abort', begin, { once: true });
-  return controller.signal;
-}
-
-function noAnswer(name: CommandName, ms: number): HandoverError {
-  return new HandoverError(
-    'docker-unavailable',
-    `${name} gave no answer within ${String(ms / 1000)} s.`,
-    `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`,
-  );
+  return { ...cliWithin(times), forCleanUp: cleaning };
 }
 
 // @actions/exec splits its first argument at spaces.
@@ -237,18 +182,26 @@ const meanings: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
+/** Codes of work that an engine can't do. */
+export type FailureCode = keyof typeof hints;
+
 /** The error for a command that has failed, with the last thing it said. */
 export function failedCommand(
   { program }: DockerCli,
-  code: keyof typeof hints,
+  code: FailureCode,
   args: readonly string[],
   output: CliOutput,
 ): HandoverError {
-  const said = lastLine(output);
   const command = quoteForeign(`${program} ${args.join(' ')}`);
-  return new HandoverError(
-    code,
-    `${command} failed with exit code ${String(output.exitCode)}: ${said}`,
-    meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program),
-  );
+  return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
+}
+
+/**
+ * The error for work that an engine refused.
+ * @param what the work and that it failed: `docker load failed`
+ * @param said the engine's own words
+ */
+export function failedWork(program: CommandName, code: FailureCode, what: string, said: string): HandoverError {
+  const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
+  return new HandoverError(code, `${what}: ${said}`, hint);
 }

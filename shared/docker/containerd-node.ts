@@ -71,6 +71,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
       await importInto(command, ['images', 'import', '--all-platforms', ...withSnapshotter, '-'], chunks);
       return [];
     },
+    confirm: undefined,
     // It takes whole tarballs only.
     pull: undefined,
     save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),

@@ -1,8 +1,6 @@
-import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
-import { type LentChunks, streamableChunks } from '../bytes/chunks.ts';
+import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import {
   type CliOutput,
   type CommandName,
@@ -22,7 +20,6 @@ import {
   parseInspect,
   parseListing,
   parseLoadOutput,
-  parseWhole,
   saysNoSuchImage,
 } from './output.ts';
 import { formatPlatform } from '../image/platform.ts';
@@ -46,6 +43,11 @@ export interface Engine {
   info(): Promise<EngineInfo>;
   /** The image under a reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
+  /**
+   * The images under these references, as the engine's own command tells of them: the last word. Undefined where `inspect` is that
+   * command. Throws `image-missing`.
+   */
+  readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
   /**
    * Feeds a plain tarball to `docker load`, and returns what it says it loaded (references and IDs). `onLoaded` is told
    * of each even when the load fails. Throws `load-failed`; an error of `chunks` ends the load and is rethrown.
@@ -71,23 +73,19 @@ export interface Engine {
   readonly forCleanUp: Engine;
 }
 
-/** The engine's Unix socket, once it has been asked for. */
-interface KnownSocket {
-  found?: { readonly path: string | undefined };
-}
-
-export function dockerEngine(cli: DockerCli, known: KnownSocket = {}): Engine {
-  const socket = async (): Promise<string | undefined> => (known.found ??= { path: await engineSocket(cli) }).path;
+/** Docker, asked by its command. */
+export function commandEngine(cli: DockerCli): Engine {
   return {
     program: cli.program,
     get forCleanUp() {
-      return dockerEngine(cli.forCleanUp, known);
+      return commandEngine(cli.forCleanUp);
     },
     nameOf: (reference) => reference,
     info: () => info(cli),
-    inspect: (image) => inspect(cli, socket, image),
+    inspect: (image) => inspectWith(cli, inspectArgs(image), parseInspect),
+    confirm: undefined,
     load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-    pull: (reference, registry) => pullWatched(cli, reference, registry),
+    pull: (reference, registry) => pullByCommand(cli, reference, registry),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
       await must(cli, ['image', 'tag', image, reference], 'load-failed');
@@ -96,6 +94,11 @@ export function dockerEngine(cli: DockerCli, known: KnownSocket = {}): Engine {
     release: (reference) => releaseTag(cli, reference),
     images: () => listImages(cli),
   };
+}
+
+/** The arguments to inspect images, one line of JSON each. */
+export function inspectArgs(...images: readonly string[]): readonly string[] {
+  return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
 
 /** Runs a short command that has to work. Throws `code` when it doesn't. */
@@ -146,44 +149,6 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
   return requireSupportedEngine(parsed);
 }
 
-async function inspect(
-  cli: DockerCli,
-  socketPath: () => Promise<string | undefined>,
-  name: string,
-): Promise<InspectedImage | undefined> {
-  const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], parseInspect);
-  if (image === undefined || image.isWhole !== undefined) return image;
-  const socket = await socketPath();
-  const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-  return { ...image, isWhole: more === undefined ? undefined : parseWhole(more, image.platform) };
-}
-
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
-async function engineSocket(cli: DockerCli): Promise<string | undefined> {
-  const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-  return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-
-/**
- * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
- * can't ask for them. Without a version in its path the engine takes its newest.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(socketPath: string, image: string, signal: AbortSignal): Promise<string | undefined> {
-  const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
-  const asked = request({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
-  try {
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      asked.on('response', resolve).on('error', reject).end();
-    });
-    const said = await text(response);
-    return response.statusCode === 200 ? said : undefined;
-  } catch {
-    signal.throwIfAborted();
-    return undefined;
-  }
-}
-
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 export async function inspectWith(
   cli: DockerCli,
@@ -226,15 +191,11 @@ async function load(
 export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
   const ended = new AbortController();
-  const { signal } = ended;
   void running.exit.then(() => {
     ended.abort();
   });
   try {
-    for await (const chunk of streamableChunks(chunks)) {
-      if (signal.aborted) break;
-      if (!running.stdin.write(chunk)) await once(running.stdin, 'drain', { signal }).catch(() => undefined);
-    }
+    await writeChunks(running.stdin, chunks, ended.signal);
   } catch (error) {
     // Killed before its input ends, so that it can't take what it has for the whole.
     running.kill();
@@ -252,13 +213,16 @@ const reachMs = 10_000;
 
 /**
  * Has the engine pull an image by its digest from a registry that is watched.
+ * @param pull does it until the signal is aborted; returns the engine's words when it can't
  * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
  */
-async function pullWatched(cli: DockerCli, reference: string, { reached, failed }: WatchedRegistry): Promise<void> {
-  const running = await cli.start(['pull', '--quiet', reference]);
-  running.stdin.end();
+export async function pullWatched(
+  { reached, failed }: WatchedRegistry,
+  pull: (signal: AbortSignal) => Promise<string | undefined>,
+): Promise<void> {
+  const ends = new AbortController();
   const timer = setTimeout(() => {
-    running.kill();
+    ends.abort(new Error('it did not ask'));
   }, reachMs);
   void reached.then(() => {
     clearTimeout(timer);
@@ -266,17 +230,32 @@ async function pullWatched(cli: DockerCli, reference: string, { reached, failed 
   let failure: unknown;
   void failed.then((error) => {
     failure = error;
-    running.kill();
+    ends.abort(error);
   });
-  const output = await outputOf(running);
-  clearTimeout(timer);
+  const refusal = await pull(ends.signal).finally(() => {
+    clearTimeout(timer);
+  });
   if (failure !== undefined) throw asError(failure);
-  if (output.exitCode === 0) return;
+  if (refusal === undefined) return;
   throw new HandoverError(
     'load-failed',
-    `The engine can't fetch layers from this step: ${lastLine(output) || 'it did not ask'}.`,
+    `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`,
     'Set `overlap: false`.',
   );
+}
+
+function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegistry): Promise<void> {
+  return pullWatched(registry, async (signal) => {
+    const running = await cli.start(['pull', '--quiet', reference]);
+    running.stdin.end();
+    signal.addEventListener('abort', () => {
+      running.kill();
+    });
+    // While it was being started.
+    if (signal.aborted) running.kill();
+    const output = await outputOf(running);
+    return output.exitCode === 0 ? undefined : lastLine(output);
+  });
 }
 
 /** What a save command writes. Throws `image-not-found` while iterating. */

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
+import { isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
 
@@ -43,7 +43,7 @@ export interface LoadReport {
   readonly unpackError?: string;
 }
 
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
 export function parseInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info)) return undefined;
@@ -59,16 +59,14 @@ export function parseInfo(text: string): EngineInfo | undefined {
   };
 }
 
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
 export function parseInspect(text: string): InspectedImage | undefined {
   const image = parseJson(text);
   return isObject(image) ? inspectedImage(image) : undefined;
 }
 
-/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
-export function parseWhole(text: string, platform: Platform): boolean | undefined {
-  const image = parseJson(text);
-  const manifests = isObject(image) ? image['Manifests'] : undefined;
+/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
   if (!Array.isArray(manifests)) return undefined;
   const available = manifests.flatMap((manifest: unknown) => {
     if (!isObject(manifest) || !isObject(manifest['ImageData'])) return [];
@@ -91,22 +89,23 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
   const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
   const config = isObject(image['Config']) ? image['Config'] : {};
+  const platform = platformOf(
+    stringOr(image['Os'], ''),
+    stringOr(image['Architecture'], ''),
+    stringOr(image['Variant'], undefined),
+  );
   return {
     imageId: image['Id'],
     repoTags: stringsOf(image['RepoTags']),
-    platform: platformOf(
-      stringOr(image['Os'], ''),
-      stringOr(image['Architecture'], ''),
-      stringOr(image['Variant'], undefined),
-    ),
+    platform,
     diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
     labels: stringMapOf(config['Labels']),
     config,
     ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
     size: typeof image['Size'] === 'number' ? image['Size'] : 0,
     // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-    // has only unpacked for another manifest (moby 2e3a23c8ec).
-    isWhole: image['Descriptor'] === undefined ? true : undefined,
+    // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+    isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
   };
 }
 
@@ -140,6 +139,24 @@ export function parseListing(text: string): readonly ListedImage[] {
     return [
       { reference: repository === '<none>' || !isDigest(digest) ? undefined : `${repository}@${digest}`, imageId },
     ];
+  });
+}
+
+/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+export function parseImages(text: string): readonly ListedImage[] | undefined {
+  const images = parseJson(text);
+  if (!Array.isArray(images)) return undefined;
+  return objectsOf(images).flatMap((image) => {
+    const imageId = stringOr(image['Id'], '');
+    const tags = stringsOf(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
+    const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
+    // A containerd store makes a name by digest for each tag.
+    const pinned = stringsOf(image['RepoDigests']).filter((name) => {
+      const [repository = ''] = name.split('@');
+      return repository !== '<none>' && !repositories.has(repository);
+    });
+    const names: readonly (string | undefined)[] = [...tags, ...pinned];
+    return (names.length === 0 ? [undefined] : names).map((reference) => ({ reference, imageId }));
   });
 }
 

@@ -32,6 +32,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
     load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
+    confirm: undefined,
     // It takes whole tarballs only.
     pull: undefined,
     save: (image) => save(cli, tempRoot, image),

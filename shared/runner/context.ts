@@ -41,6 +41,8 @@ export interface JobContext {
   readonly buildxConfigFolder: string;
   /** Logins that docker takes from the environment, as JSON; empty when there are none. */
   readonly dockerAuthConfig: string;
+  /** The variables that docker reads: those whose names begin with `DOCKER_`. */
+  readonly dockerVariables: Readonly<Record<string, string>>;
   /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -79,7 +81,8 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     dockerConfigFolder,
     buildxConfigFolder: variable('BUILDX_CONFIG') || join(dockerConfigFolder, 'buildx'),
     dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
-    metadata: metadataOf(env),
+    dockerVariables: variablesOf(env, 'DOCKER_'),
+    metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
   };
 }
 
@@ -122,10 +125,13 @@ function unfit(message: string, variable: string, cause?: unknown): HandoverErro
   );
 }
 
-function metadataOf(env: Readonly<Record<string, string | undefined>>): JobContext['metadata'] {
+function variablesOf(
+  env: Readonly<Record<string, string | undefined>>,
+  start: string,
+): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) =>
-      name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value] as const] : [],
+      name.startsWith(start) && value !== undefined ? [[name, value] as const] : [],
     ),
   );
 }

@@ -1,6 +1,3 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
-
 export interface FakeImage {
   readonly imageId: string;
   readonly tags: readonly string[];
@@ -29,7 +26,7 @@ export interface FakeRegistry {
   readonly manifests: Readonly<Record<string, string>>;
 }
 
-/** What the fake engine holds and how it behaves; kept in a file, so that each docker command is a process of its own. */
+/** What the fake engine holds and how it behaves. */
 export interface FakeState {
   readonly store: 'classic' | 'containerd';
   readonly driver: string;
@@ -37,7 +34,10 @@ export interface FakeState {
   /** As `docker info` names it. */
   readonly architecture: string;
   readonly images: readonly FakeImage[];
-  /** Every command so far; one of podman begins with `podman`. */
+  /**
+   * What was asked so far, in order. A command is its arguments, after `podman` for one of podman's; a request of the API is its
+   * method, its path without a version, and its query: `['POST', '/images/load', 'quiet=1']`.
+   */
   readonly calls: readonly (readonly string[])[];
   /** Names and digests of the files in the tarballs that were loaded. */
   readonly loadedFiles: readonly (readonly [string, string])[];
@@ -53,12 +53,15 @@ export interface FakeState {
     | 'build'
     | 'load'
     | 'unpack'
+    // There is no engine behind the client. Known from the start: nothing listens on its socket.
     | 'info'
     | 'silent-load'
     | 'buildx'
     | 'hang-build'
     | 'hang-info'
     | 'lost-layers'
+    // Docker's own command goes to another engine, which has no image.
+    | 'other-engine'
     // It can't reach this machine's loopback interface.
     | 'far-away'
     // References by digest can't be removed.
@@ -77,39 +80,30 @@ export const emptyState: FakeState = {
   registry: { failures: [], digest: '', pushed: [], images: {}, manifests: {} },
 };
 
-export function readState(file: string): FakeState {
-  // The file is written by writeState alone.
-  const state: FakeState = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : emptyState;
-  return state;
+// What a request of the API is as a command of docker's.
+const requests: readonly (readonly [RegExp, string])[] = [
+  [/^GET \/info$/, 'info'],
+  [/^GET \/images\/json /, 'ls'],
+  [/^GET \/images\/.+\/json/, 'inspect'],
+  [/^POST \/images\/.+\/tag /, 'tag'],
+  [/^DELETE \/images\//, 'rm'],
+  [/^POST \/images\/load /, 'load'],
+  [/^POST \/images\/create .*fromImage=/, 'pull'],
+  [/^POST \/images\/create .*fromSrc=/, 'import'],
+];
+
+/** The verb of a call, whichever way it was asked: `load`, `pull`, `tag`, `rm`, `inspect`; '' for a request that has none. */
+export function verbOf(call: readonly string[]): string {
+  const [first = '', second = ''] = call;
+  if (!/^[A-Z]+$/.test(first)) return first === 'image' ? second : first;
+  return requests.find(([form]) => form.test(call.join(' ')))?.[1] ?? '';
 }
 
-export function writeState(file: string, state: FakeState): void {
-  // Commands run side by side: nobody may read half a file.
-  const written = `${file}.${String(process.pid)}`;
-  writeFileSync(written, JSON.stringify(state));
-  renameSync(written, file);
-}
-
-/** Changes the state as it is now, while no other command does. */
-export function updateState(file: string, change: (state: FakeState) => FakeState): FakeState {
-  const lock = `${file}.lock`;
-  while (!tryLock(lock)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-  try {
-    const state = change(readState(file));
-    writeState(file, state);
-    return state;
-  } finally {
-    rmdirSync(lock);
-  }
-}
-
-function tryLock(lock: string): boolean {
-  try {
-    mkdirSync(lock);
-    return true;
-  } catch (error) {
-    // Where the folder has gone, the scenario has ended.
-    if (!existsSync(dirname(lock))) throw error;
-    return false;
-  }
+/** What was pulled, in order, whichever way. */
+export function pulledReferences({ calls }: FakeState): readonly string[] {
+  const value = (call: readonly string[], name: string): string =>
+    call.find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1) ?? '';
+  return calls
+    .filter((call) => verbOf(call) === 'pull')
+    .map((call) => (call[0] === 'POST' ? `${value(call, 'fromImage')}@${value(call, 'tag')}` : (call.at(-1) ?? '')));
 }

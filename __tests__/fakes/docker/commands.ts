@@ -1,0 +1,192 @@
+import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type FakeImages, noSuchImage, Refusal } from './images.ts';
+
+/** A command that was called. */
+export interface Call {
+  /** As podman, it speaks as podman 4 does (seen in Debian's package). */
+  readonly program: 'docker' | 'podman';
+  readonly args: readonly string[];
+  readonly stdin: Readable;
+  readonly out: (bytes: string | Buffer) => void;
+  readonly err: (line: string) => void;
+  /** Aborted when the caller has ended. */
+  readonly signal: AbortSignal;
+}
+
+/** What a command ends with, when it fails. */
+class Exit extends Error {
+  readonly code: number;
+
+  constructor(message: string, code = 1) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Runs a command of docker's or podman's on the engine. Returns its exit code. */
+export async function runCommand(images: FakeImages, call: Call): Promise<number> {
+  const { program, args, err, signal } = call;
+  images.called(program === 'podman' ? [program, ...args] : args);
+  try {
+    if (images.state.fail === 'hang-info') await sleep(30_000, undefined, { signal });
+    await run(images, call);
+    return 0;
+  } catch (error) {
+    if (error instanceof Refusal) {
+      err(program === 'podman' ? podmanWords(error, args) : `Error response from daemon: ${error.message}`);
+      return program === 'podman' && error.status === 404 ? 125 : 1;
+    }
+    err(error instanceof Error ? error.message : String(error));
+    return error instanceof Exit ? error.code : 1;
+  }
+}
+
+function podmanWords(refusal: Refusal, args: readonly string[]): string {
+  return refusal.status === 404 ? `Error: ${args.at(-1) ?? ''}: image not known` : refusal.message;
+}
+
+async function run(images: FakeImages, call: Call): Promise<void> {
+  const { program, args, stdin, out } = call;
+  const [command = '', verb = ''] = args;
+  const last = args.at(-1) ?? '';
+  const isPodman = program === 'podman';
+  if (command === 'info') info(images, call);
+  else if (command === 'buildx' && verb === 'inspect') inspectBuilder(images, call);
+  else if (command === 'buildx' && verb === 'build') await build(images, call);
+  else if (command === 'buildx' && verb === 'imagetools') readManifest(images, call, last);
+  else if (command === 'push') push(images, call, last);
+  else if (command === 'pull' && last.startsWith('127.0.0.1:')) await images.fetch(last, () => undefined);
+  else if (command === 'pull') images.pull(last);
+  else if (command === 'load')
+    await images.load(stdin, isPodman, (line) => {
+      out(`${line}\n`);
+    });
+  else if (command === 'save') out(readFileSync(images.state.saved ?? ''));
+  else if (command === 'import') {
+    await buffer(stdin);
+    out(`${images.importEmpty(args[2] ?? '')}\n`);
+  } else if (command === 'image' && verb === 'inspect') inspect(images, call);
+  else if (command === 'image' && verb === 'tag') images.tag(args[2] ?? '', args[3] ?? '', isPodman);
+  else if (command === 'image' && verb === 'rm') images.remove(args[2] ?? '', isPodman);
+  else if (command === 'image' && verb === 'untag' && isPodman) images.remove(args[3] ?? '', isPodman);
+  else if (command === 'image' && verb === 'ls') list(images, call);
+  else throw new Exit(`unknown docker command: ${args.join(' ')}`, 125);
+}
+
+function info(images: FakeImages, { program, out }: Call): void {
+  const { state } = images;
+  const fails = state.fail === 'info';
+  if (program === 'podman') {
+    if (fails) throw new Exit('Error: mount /var/lib/containers/storage/overlay: operation not permitted', 125);
+    const arch = state.architecture === 'x86_64' ? 'amd64' : state.architecture;
+    const host = { arch, os: 'linux', hostname: 'away' };
+    const store = { graphRoot: '/var/lib/containers/storage' };
+    out(JSON.stringify({ host, store, version: { Version: '4.3.1' } }, undefined, 2));
+    return;
+  }
+  out(`${JSON.stringify(fails ? { ServerErrors: ['Cannot connect'] } : images.info())}\n`);
+  if (fails) {
+    throw new Exit('Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?');
+  }
+}
+
+function inspect(images: FakeImages, { program, args, out, err }: Call): void {
+  if (program === 'podman') {
+    out(`${JSON.stringify([images.inspect(args.at(-1) ?? '', true, false)])}\n`);
+    return;
+  }
+  // As docker does with several: it prints those that it finds, and then fails.
+  const failures = args.slice(4).flatMap((name) => {
+    try {
+      if (images.state.fail === 'other-engine') throw noSuchImage(name);
+      out(`${JSON.stringify(images.inspect(name, false, false))}\n`);
+      return [];
+    } catch (error) {
+      return [error];
+    }
+  });
+  for (const failure of failures.slice(0, -1)) err(`Error response from daemon: ${String(failure)}`);
+  if (failures.length > 0) throw failures.at(-1);
+}
+
+function list(images: FakeImages, { out }: Call): void {
+  for (const { imageId, tags, pinned = [] } of images.state.images) {
+    const line = (name: string, digest: string): void => {
+      out(`${name} ${digest} ${imageId}\n`);
+    };
+    for (const name of tags) line(name, '<none>');
+    for (const name of pinned) line(`${name.split('@')[0] ?? ''}:<none>`, name.split('@')[1] ?? '');
+    if (tags.length + pinned.length === 0) line('<none>:<none>', '<none>');
+  }
+}
+
+function inspectBuilder({ state }: FakeImages, { args, out }: Call): void {
+  if (state.fail === 'buildx') throw new Exit("docker: 'buildx' is not a docker command.");
+  out(`Name:   ${args[2] ?? 'default'}\nDriver: ${state.driver}\n`);
+}
+
+async function build(images: FakeImages, { args, err, signal }: Call): Promise<void> {
+  const { state } = images;
+  state.progress.forEach(err);
+  if (state.fail === 'hang-build') await sleep(60_000, undefined, { signal });
+  if (state.fail === 'build') {
+    throw new Exit(
+      'ERROR: failed to build: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 2',
+    );
+  }
+  const outputs = args.filter((_, position) => args[position - 1] === '--output').join(' ');
+  const directory = /dest=([^",]+)/.exec(outputs)?.[1];
+  if (directory !== undefined) {
+    // As BuildKit's client does, which renames each blob into place: nobody sees a part of one.
+    cpSync(state.buildLayout ?? '', `${directory}.part`, { recursive: true });
+    renameSync(`${directory}.part`, directory);
+  }
+  const pushedNames = /"name=([^"]+)"/.exec(outputs)?.[1]?.split(',') ?? [];
+  if (outputs.includes('push=true')) buildPushes(images, args, pushedNames, directory, err);
+  const idFile = args[args.indexOf('--iidfile') + 1];
+  if (args.includes('--iidfile') && idFile !== undefined) {
+    writeFileSync(idFile, 'sha256:built');
+    const tags = args.filter((_, position) => args[position - 1] === '--tag');
+    images.add({ imageId: 'sha256:built', tags, diffIds: [], architecture: 'amd64', labels: {} });
+  }
+}
+
+function buildPushes(
+  images: FakeImages,
+  args: readonly string[],
+  names: readonly string[],
+  directory: string | undefined,
+  err: Call['err'],
+): void {
+  const said = images.nextFailure();
+  if (said === undefined) {
+    const file = args[args.indexOf('--metadata-file') + 1] ?? '';
+    writeFileSync(file, JSON.stringify({ 'containerimage.digest': images.state.registry.digest }));
+    images.pushed(names);
+    return;
+  }
+  const failure = `failed to push ${String(names[0])}: ${said}`;
+  const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
+  const exporter = { digest: 'sha256:9', name: 'exporting to image', ...times, error: failure };
+  err(JSON.stringify({ vertexes: [exporter] }));
+  // BuildKit stops the other output in the middle.
+  if (directory !== undefined) writeFileSync(`${directory}/index.json`, '');
+  throw new Exit(`ERROR: failed to build: failed to solve: ${failure}`);
+}
+
+function push(images: FakeImages, { out }: Call, name: string): void {
+  const missing = images.find(name) === undefined;
+  const failure = missing ? `An image does not exist locally with the tag: ${name}` : images.nextFailure();
+  if (failure !== undefined) throw new Exit(failure);
+  images.pushed([name]);
+  out(`The push refers to repository\n${name}: digest: ${images.state.registry.digest} size: 523\n`);
+}
+
+function readManifest({ state }: FakeImages, { out }: Call, name: string): void {
+  const manifest = state.registry.manifests[name];
+  if (manifest === undefined) throw new Exit(`ERROR: ${name}: not found`);
+  out(manifest);
+}

@@ -1,0 +1,335 @@
+import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { extract } from 'tar-stream';
+import { podmanName } from '../../../shared/docker/podman-engine.ts';
+import { emptyState, type FakeImage, type FakeState } from './state.ts';
+
+/** What the engine refuses, with the status and the words of its API (moby, daemon and errdefs). */
+export class Refusal extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function noSuchImage(name: string): Refusal {
+  return new Refusal(404, `No such image: ${name}`);
+}
+
+/** The images of a fake engine: its API and its commands, docker's and podman's, are ways to them. */
+export class FakeImages {
+  #state: FakeState;
+
+  constructor(initial: Partial<FakeState>) {
+    this.#state = { ...emptyState, ...initial };
+  }
+
+  get state(): FakeState {
+    return this.#state;
+  }
+
+  set(change: Partial<FakeState>): void {
+    this.#state = { ...this.#state, ...change };
+  }
+
+  called(call: readonly string[]): void {
+    this.set({ calls: [...this.#state.calls, call] });
+  }
+
+  find(name: string, isPodman = false): FakeImage | undefined {
+    const candidates = isPodman ? [name, podmanName(name), `docker.io/library/${name}`] : [name];
+    return candidates
+      .map((candidate) =>
+        this.#state.images.find((image) => [image.imageId, ...image.tags, ...(image.pinned ?? [])].includes(candidate)),
+      )
+      .find((image) => image !== undefined);
+  }
+
+  require(name: string, isPodman = false): FakeImage {
+    const image = this.find(name, isPodman);
+    if (image === undefined) throw noSuchImage(name);
+    return image;
+  }
+
+  info(): object {
+    const { state } = this;
+    const containerd = [['driver-type', 'io.containerd.snapshotter.v1']];
+    const status = { DriverStatus: state.store === 'containerd' ? containerd : [['Backing Filesystem', 'extfs']] };
+    const host = { OSType: state.osType, Architecture: state.architecture, Name: 'elsewhere' };
+    return { ServerVersion: '28.5.2', ...host, ...status, DockerRootDir: '/var/lib/docker' };
+  }
+
+  /** ImageInspect; with its manifests if asked for. */
+  inspect(name: string, isPodman: boolean, manifests: boolean): object {
+    const image = this.require(name, isPodman);
+    const answer = {
+      Id: isPodman ? image.imageId.replace('sha256:', '') : image.imageId,
+      RepoTags: image.tags,
+      RepoDigests: image.pinned ?? [],
+      Os: 'linux',
+      Architecture: image.architecture,
+      RootFS: { Type: 'layers', Layers: image.diffIds },
+      Config: image.config ?? { Labels: image.labels },
+      Created: image.created ?? '2026-01-01T00:00:00Z',
+      Size: 1,
+    };
+    if (isPodman || this.#state.store === 'classic') return answer;
+    const platform = { os: 'linux', architecture: image.architecture };
+    const manifest = { ID: image.imageId, Available: true, Kind: 'image', ImageData: { Platform: platform } };
+    return { ...answer, Descriptor: { digest: image.imageId }, ...(manifests ? { Manifests: [manifest] } : {}) };
+  }
+
+  /** The API's list. */
+  list(): readonly object[] {
+    return this.#state.images.map(({ imageId, tags, pinned = [] }) => ({
+      Id: imageId,
+      RepoTags: tags,
+      RepoDigests: pinned,
+    }));
+  }
+
+  tag(source: string, reference: string, isPodman = false): void {
+    const { imageId } = this.require(source, isPodman);
+    this.#change((images) =>
+      images.map((other) => {
+        const tags = other.tags.filter((name) => name !== reference);
+        return { ...other, tags: other.imageId === imageId ? [...tags, reference] : tags };
+      }),
+    );
+  }
+
+  /** What was removed, as the API tells it. */
+  remove(name: string, isPodman = false): readonly object[] {
+    if (this.#state.fail === 'keeps-references' && name.includes('@'))
+      throw new Refusal(409, 'conflict: unable to remove repository reference');
+    const { imageId } = this.require(name, isPodman);
+    this.#change((images) =>
+      images.flatMap((image) => {
+        if (image.imageId !== imageId) return [image];
+        const tags = image.tags.filter((tag) => tag !== name);
+        const pinned = image.pinned?.filter((reference) => reference !== name) ?? [];
+        return imageId !== name && tags.length + pinned.length > 0 ? [{ ...image, tags, pinned }] : [];
+      }),
+    );
+    return [{ Untagged: name }, ...(this.find(imageId) === undefined ? [{ Deleted: imageId }] : [])];
+  }
+
+  /** An image with nothing in it, under a name that may have been another's. */
+  importEmpty(reference: string): string {
+    const imageId = `sha256:${createHash('sha256').update(reference).digest('hex')}`;
+    this.#change((images) => [
+      ...images.map((image) => ({ ...image, tags: image.tags.filter((tag) => tag !== reference) })),
+      { imageId, tags: [reference], diffIds: [], architecture: 'amd64', labels: {} },
+    ]);
+    return imageId;
+  }
+
+  /** The next failure of the registry, if it is to fail. */
+  nextFailure(): string | undefined {
+    const { registry } = this.#state;
+    const [failure, ...failures] = registry.failures;
+    this.set({ registry: { ...registry, failures } });
+    return failure;
+  }
+
+  pushed(names: readonly string[]): void {
+    const { registry } = this.#state;
+    this.set({ registry: { ...registry, pushed: [...registry.pushed, ...names] } });
+  }
+
+  add(image: FakeImage): void {
+    this.#change((images) => [...images, image]);
+  }
+
+  /** Pulls from the registry of the state. */
+  pull(name: string): void {
+    const image = this.#state.registry.images[name];
+    const failure = this.nextFailure() ?? (image === undefined ? 'manifest unknown: manifest unknown' : undefined);
+    if (failure !== undefined || image === undefined) throw new Refusal(404, String(failure));
+    this.#change((images) => {
+      const others = images.map((other) => ({ ...other, tags: other.tags.filter((tag) => tag !== name) }));
+      const same = others.find((other) => other.imageId === image.imageId);
+      const named = name.includes('@')
+        ? { pinned: [...(same?.pinned ?? []), name] }
+        : { tags: [...(same?.tags ?? []), name] };
+      return [...others.filter((other) => other !== same), { ...(same ?? image), ...named }];
+    });
+  }
+
+  /**
+   * A registry on the loopback interface is a real one. As dockerd does: each blob that isn't here, and its digest checked.
+   * @param onManifest told when the manifest is there; what goes wrong later is told in the stream of an answer that has begun
+   */
+  async fetch(name: string, onManifest: () => void): Promise<void> {
+    const [, host = '', repository = '', manifestDigest = ''] = /^([^/]+)\/(.+)@(.+)$/.exec(name) ?? [];
+    const get = async (kind: string, digest: string): Promise<string> => {
+      if (this.#state.fail === 'far-away') throw new Refusal(500, `dial tcp ${host}: connect: connection refused`);
+      const response = await fetch(`http://${host}/v2/${repository}/${kind}/${digest}`).catch((error: unknown) => {
+        throw new Refusal(500, `Get "http://${host}/v2/": ${String(error)}`);
+      });
+      const bytes = Buffer.from(await response.arrayBuffer());
+      if (!response.ok) throw new Refusal(500, `unexpected status from GET: ${String(response.status)}`);
+      const found = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+      if (found !== digest) throw new Refusal(500, `filesystem layer verification failed for digest ${digest}`);
+      return bytes.toString();
+    };
+    const manifest = JSON.parse(await get('manifests', manifestDigest));
+    onManifest();
+    const config = JSON.parse(await get('blobs', manifest.config.digest));
+    const diffIds: readonly string[] = config.rootfs.diff_ids;
+    const layers: readonly { readonly digest: string }[] = manifest.layers;
+    const lacking = layers.filter((_, position) => !this.#holds(diffIds.slice(0, position + 1)));
+    await Promise.all(lacking.map(({ digest }) => get('blobs', digest)));
+    const imageId = this.#state.store === 'containerd' ? manifestDigest : manifest.config.digest;
+    this.add({ imageId, tags: [], pinned: [name], ...describedBy(config) });
+  }
+
+  /**
+   * Reads a tarball and keeps its images.
+   * @param print told what load prints, in lines
+   */
+  async load(tarball: Readable, isPodman: boolean, print: (line: string) => void): Promise<void> {
+    const [files, digests] = await readTar(tarball);
+    this.set({ loadedFiles: [...this.#state.loadedFiles, ...digests] });
+    if (this.#state.fail === 'load')
+      throw new Refusal(500, 'open /var/lib/docker/tmp/docker-import-1/repositories: no space left on device');
+    const images: readonly ArchiveImage[] = JSON.parse(files.get('manifest.json')?.toString() ?? '[]');
+    if (images.length === 0) throw new Refusal(500, 'invalid archive: does not contain a manifest.json');
+    for (const image of images) if (!this.#loadOne(image, files, isPodman, print)) return;
+  }
+
+  /** @returns false when the load is over */
+  #loadOne(
+    image: ArchiveImage,
+    files: ReadonlyMap<string, Buffer>,
+    isPodman: boolean,
+    print: (line: string) => void,
+  ): boolean {
+    const text = (name: string): string => files.get(name)?.toString() ?? 'null';
+    const config = JSON.parse(text(image.Config));
+    const configId = `sha256:${createHash('sha256')
+      .update(files.get(image.Config) ?? '')
+      .digest('hex')}`;
+    const manifests: readonly Descriptor[] = JSON.parse(text('index.json'))?.manifests ?? [];
+    const own = manifests.filter(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
+    const { store, fail } = this.#state;
+    const isContainerd = store === 'containerd' && !isPodman;
+    // A containerd takes the index, if there is one.
+    const tags =
+      isContainerd && manifests.length > 0
+        ? own.flatMap(({ annotations }) => annotations?.['io.containerd.image.name'] ?? []).map(familiar)
+        : namesOf(image.RepoTags ?? [], manifests, isPodman);
+    const missing = this.#lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
+    if (missing !== undefined)
+      throw new Refusal(500, `open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
+    if (fail === 'silent-load') return false;
+    const loaded: FakeImage = {
+      imageId: isContainerd ? ((own[0] ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
+      tags: [...new Set([...(this.find(configId, isPodman)?.tags ?? []), ...tags])],
+      ...describedBy(config),
+    };
+    this.#change((others) => {
+      const rest = others.map((other) => ({ ...other, tags: other.tags.filter((name) => !tags.includes(name)) }));
+      return [...rest.filter((other) => other.imageId !== loaded.imageId), loaded];
+    });
+    for (const name of tags) print(`Loaded image: ${name}`);
+    if (tags.length === 0) print(`Loaded image ID: ${loaded.imageId}`);
+    if (fail === 'unpack') print(`Error unpacking image ${tags.join()}: failed to extract layer: short read`);
+    return true;
+  }
+
+  /** The first layer that is neither in the tar nor under an image with the same layers so far. */
+  #lacking(
+    layers: readonly string[],
+    diffIds: readonly string[],
+    files: ReadonlyMap<string, Buffer>,
+  ): string | undefined {
+    const held = (count: number): boolean => this.#state.fail !== 'lost-layers' && this.#holds(diffIds.slice(0, count));
+    return layers.find((name, position) => !files.has(name) && !held(position + 1));
+  }
+
+  /** Whether an image has the same layers up to here. */
+  #holds(diffIds: readonly string[]): boolean {
+    return this.#state.images.some((other) => diffIds.every((diffId, position) => diffId === other.diffIds[position]));
+  }
+
+  #change(change: (images: FakeState['images']) => FakeState['images']): void {
+    this.set({ images: change(this.#state.images) });
+  }
+}
+
+interface ArchiveImage {
+  readonly Config: string;
+  readonly RepoTags?: readonly string[] | null;
+  readonly Layers?: readonly string[];
+}
+
+/** What an engine reads in an image's config. */
+function describedBy(config: ParsedConfig): Omit<FakeImage, 'imageId' | 'tags'> {
+  return {
+    diffIds: config.rootfs.diff_ids,
+    architecture: config.architecture,
+    labels: config.config?.Labels ?? {},
+    config: config.config ?? {},
+    created: config.created ?? '',
+  };
+}
+
+interface ParsedConfig {
+  readonly rootfs: { readonly diff_ids: readonly string[] };
+  readonly architecture: string;
+  readonly created?: string;
+  readonly config?: { readonly Labels?: Readonly<Record<string, string>> };
+}
+
+interface Descriptor {
+  readonly digest: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** As docker shows a name: without the parts that it would add itself. */
+function familiar(name: string): string {
+  return name.replace(/^docker\.io\/(?:library\/)?/, '');
+}
+
+/** Podman takes containerd's name from an index with one entry, else those of the Docker archive. */
+function namesOf(repoTags: readonly string[], manifests: readonly Descriptor[], isPodman: boolean): readonly string[] {
+  if (!isPodman) return repoTags;
+  const name = manifests.length === 1 ? manifests[0]?.annotations?.['io.containerd.image.name'] : undefined;
+  return name === undefined ? repoTags.map(podmanName) : [name];
+}
+
+/** Reads a tar: small files, and the digests of all. Throws the engine's words when it is cut. */
+async function readTar(
+  tarball: Readable,
+): Promise<readonly [ReadonlyMap<string, Buffer>, ReadonlyMap<string, string>]> {
+  const files = new Map<string, Buffer>();
+  const digests = new Map<string, string>();
+  const parser = extract();
+  parser.on('entry', (header, stream, next) => {
+    const parts: Buffer[] = [];
+    const hash = createHash('sha256');
+    stream.on('data', (part: unknown) => {
+      if (!Buffer.isBuffer(part)) return;
+      hash.update(part);
+      if (header.size < 1 << 20) parts.push(part);
+    });
+    stream.on('end', () => {
+      digests.set(header.name, `sha256:${hash.digest('hex')}`);
+      files.set(header.name, Buffer.concat(parts));
+      next();
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    const cut = (): void => {
+      reject(new Refusal(500, 'unexpected EOF'));
+    };
+    parser.on('finish', resolve);
+    parser.on('error', cut);
+    tarball.on('error', cut);
+    tarball.pipe(parser);
+  });
+  return [files, digests];
+}

@@ -1,0 +1,381 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { makeCertificate } from '../fakes/artifact-service/tls.ts';
+import { inReusedMemory } from '../fixtures/reused-memory.ts';
+import { engineApi } from '../../shared/docker/api.ts';
+import { apiEngine } from '../../shared/docker/api-engine.ts';
+import { dockerCli } from '../../shared/docker/cli.ts';
+import { deadlines } from '../../shared/docker/deadlines.ts';
+import type { Endpoint, Tls } from '../../shared/docker/endpoint.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
+
+let folder: string;
+let servers: { close(): unknown }[];
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'engine-api-'));
+  servers = [];
+});
+afterEach(() => {
+  for (const server of servers) server.close();
+  rmSync(folder, { recursive: true });
+});
+
+const socketPath = (): string => join(folder, 'docker.sock');
+
+/** An engine of another's making, at a socket. */
+async function engineAt(listener: RequestListener, version = '1.51'): Promise<readonly string[]> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(`${request.method ?? ''} ${request.url ?? ''}`);
+    response.setHeader('Api-Version', version);
+    if (request.url === '/_ping') response.end('OK');
+    else listener(request, response);
+  });
+  servers.push({ close: () => (server.closeAllConnections(), server.close()) });
+  await once(server.listen(socketPath()), 'listening');
+  return asked;
+}
+
+function at(more: Partial<Endpoint> = {}): Endpoint {
+  const address = { kind: 'unix', socketPath: socketPath() } as const;
+  return { host: `unix://${socketPath()}`, address, headers: {}, apiVersion: undefined, ...more };
+}
+
+function engine(endpoint = at(), signal = new AbortController().signal): Engine {
+  return apiEngine(engineApi(endpoint, deadlines(signal, 'docker')), dockerCli(signal));
+}
+
+const json =
+  (status: number, body: unknown): RequestListener =>
+  (_, response) => {
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  };
+
+describe('what is asked', () => {
+  test.each([
+    ['1.44', undefined, '1.44'],
+    ['1.60', undefined, '1.51'],
+    ['1.60', '1.43', '1.43'],
+  ])('an engine that serves %s, DOCKER_API_VERSION %s: in version %s', async (served, apiVersion, used) => {
+    const asked = await engineAt(json(200, []), served);
+    const { images } = engine(at({ apiVersion }));
+    await images();
+    await images();
+    const question = `GET /v${used}/images/json?all=1&digests=1`;
+    expect(asked).toEqual([...(apiVersion === undefined ? ['GET /_ping'] : []), question, question]);
+  });
+
+  test('names with a registry, a port and a digest are whole in the path, and the configuration’s headers are sent', async () => {
+    let headers: IncomingMessage['headers'] = {};
+    const asked = await engineAt((request, response) => {
+      ({ headers } = request);
+      json(200, { Id: 'sha256:1' })(request, response);
+    });
+    const { inspect, tag, untag } = engine(at({ headers: { 'X-Team': 'a' } }));
+    await inspect(`ghcr.io:5000/a/b@sha256:${'d'.repeat(64)}`);
+    await tag('a:1', 'localhost:5000/b:2');
+    await untag('localhost:5000/b:2');
+    expect(asked.slice(1)).toEqual([
+      `GET /v1.51/images/ghcr.io%3A5000/a/b%40sha256%3A${'d'.repeat(64)}/json?manifests=1`,
+      'POST /v1.51/images/a%3A1/tag?repo=localhost%3A5000%2Fb&tag=2',
+      'DELETE /v1.51/images/localhost%3A5000/b%3A2',
+    ]);
+    expect(headers).toMatchObject({ 'x-team': 'a', host: 'docker' });
+  });
+
+  test.each([
+    ['the right authority', true, true],
+    ['another authority', false, true],
+    ['no check', false, false],
+  ])('over TLS, with %s', async (_, knows, verify) => {
+    const { key, cert } = makeCertificate(folder);
+    const listener: RequestListener = (request, response) => {
+      response.setHeader('Api-Version', '1.51');
+      json(200, [])(request, response);
+    };
+    const server = createTlsServer({ key, cert }, listener);
+    servers.push(server);
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    makeCertificate(folder);
+    const ca = knows ? cert.toString() : readFileSync(join(folder, 'cert.pem'), 'utf8');
+    const tls: Tls = { ca, cert: undefined, key: undefined, verify };
+    const list = engine(
+      at({ host: 'tcp://there', address: { kind: 'tcp', hostname: '127.0.0.1', port, tls } }),
+    ).images();
+    if (knows || !verify) expect(await list).toEqual([]);
+    else await expect(list).rejects.toMatchObject({ code: 'docker-unavailable' });
+  });
+});
+
+describe('an engine that can’t be asked', () => {
+  test('nothing is there: it says what is missing', async () => {
+    await expect(engine().images()).rejects.toMatchObject({
+      code: 'docker-unavailable',
+      message: `No Docker engine answers at unix://${socketPath()}: there is no such socket.`,
+      hint: expect.stringContaining('DOCKER_HOST'),
+    });
+  });
+
+  test('nothing listens any more', async () => {
+    // A process that was killed leaves the file.
+    writeFileSync(socketPath(), '');
+    await expect(engine().images()).rejects.toMatchObject({
+      code: 'docker-unavailable',
+      message: expect.stringContaining('nothing listens there'),
+    });
+  });
+
+  test('a socket that this user may not open: it says so, and who may', async () => {
+    await engineAt(json(200, []));
+    chmodSync(socketPath(), 0o600);
+    chmodSync(folder, 0o755);
+    const isRoot = process.geteuid?.() === 0;
+    if (isRoot) process.seteuid?.(65_534);
+    else chmodSync(socketPath(), 0);
+    try {
+      await expect(engine().images()).rejects.toMatchObject({
+        code: 'docker-unavailable',
+        message: expect.stringContaining('this user may not open the socket'),
+        hint: expect.stringMatching(/group .*rootless engine/s),
+      });
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
+  });
+
+  test('what answers is no engine', async () => {
+    const server: Server = createServer((_, response) => void response.writeHead(404).end());
+    servers.push(server);
+    await once(server.listen(socketPath()), 'listening');
+    await expect(engine().images()).rejects.toMatchObject({
+      code: 'docker-unavailable',
+      message: expect.stringContaining('HTTP 404, but not of an engine'),
+    });
+  });
+
+  test('the engine breaks off in the middle of its answer', async () => {
+    await engineAt((_, response) => {
+      response.writeHead(200, { 'content-length': '100' }).write('[{"Id":');
+      setTimeout(() => response.destroy(), 20);
+    });
+    await expect(engine().images()).rejects.toMatchObject({
+      code: 'image-missing',
+      message: expect.stringMatching(/^docker image ls failed: the answer broke off/),
+    });
+  });
+
+  test('its refusals are shown in its own words', async () => {
+    await engineAt(json(500, { message: 'the daemon\nis out of luck' }));
+    await expect(engine().tag('a:1', 'b:1')).rejects.toMatchObject({
+      code: 'load-failed',
+      message: 'docker image tag a:1 b:1 failed: the daemon is out of luck',
+    });
+  });
+
+  test.each([
+    [404, 'No such image: a:1', undefined],
+    [404, 'content digest sha256:1: not found', 'image-missing'],
+    [500, 'No such luck', 'image-missing'],
+  ])('HTTP %i "%s" of an image: %s', async (status, message, code) => {
+    await engineAt(json(status, { message }));
+    const found = engine().inspect('a:1');
+    if (code === undefined) expect(await found).toBeUndefined();
+    else await expect(found).rejects.toMatchObject({ code });
+  });
+});
+
+describe('an engine that hangs', () => {
+  test('a question ends a second after the cancel, with its reason; what cleans up ends by itself', async () => {
+    await engineAt(() => undefined);
+    const cancel = new AbortController();
+    const asked = engine(at(), cancel.signal);
+    const reason = new Error('cancelled');
+    const question = asked.images();
+    await sleep(100);
+    cancel.abort(reason);
+    await expect(question).rejects.toBe(reason);
+    await expect(asked.images()).rejects.toBe(reason);
+    await expect(asked.forCleanUp.images()).rejects.toMatchObject({
+      code: 'docker-unavailable',
+      message: 'docker gave no answer within 5.5 s.',
+    });
+  }, 20_000);
+
+  test('an engine that answers again within the grace is heard', async () => {
+    await engineAt((request, response) => void setTimeout(() => json(200, [])(request, response), 300));
+    const cancel = new AbortController();
+    const question = engine(at(), cancel.signal).images();
+    await sleep(50);
+    cancel.abort(new Error('cancelled'));
+    expect(await question).toEqual([]);
+  });
+
+  test('a load under way ends with the cancel at once', async () => {
+    let broken = false;
+    await engineAt((request) => {
+      request.on('error', () => void (broken = true)).resume();
+    });
+    const cancel = new AbortController();
+    const reason = new Error('cancelled');
+    const chunks = async function* (): AsyncGenerator<Buffer> {
+      yield Buffer.alloc(100_000);
+      cancel.abort(reason);
+      await sleep(50);
+      yield Buffer.alloc(100_000);
+    };
+    await expect(engine(at(), cancel.signal).load(chunks(), () => undefined)).rejects.toBe(reason);
+    await sleep(50);
+    expect(broken).toBe(true);
+  });
+});
+
+describe('a load', () => {
+  const load = (chunks: AsyncIterable<Buffer>, onLoaded: (name: string) => void = () => undefined): Promise<unknown> =>
+    engine().load(chunks, onLoaded);
+  const answer =
+    (...messages: readonly object[]): RequestListener =>
+    (request, response) => {
+      request.resume().on('end', () => {
+        response.writeHead(200);
+        for (const message of messages) response.write(`${JSON.stringify(message)}\r\n`);
+        response.end();
+      });
+    };
+  const one = async function* (): AsyncGenerator<Buffer> {
+    await Promise.resolve();
+    yield Buffer.from('a tarball');
+  };
+
+  test.each([1000, 70_000, 300_000])(
+    'chunks of %i bytes whose memory is used again arrive as they were, at an engine that reads slowly',
+    async (size) => {
+      let received: Buffer | undefined;
+      await engineAt((request, response) => {
+        void (async () => {
+          const parts: Buffer[] = [];
+          for await (const part of request) {
+            parts.push(part);
+            if (parts.length % 20 === 0) await sleep(1);
+          }
+          received = Buffer.concat(parts);
+          response.end(JSON.stringify({ stream: 'Loaded image: a:1\n' }));
+        })();
+      });
+      const bytes = randomBytes(3_000_001);
+      expect(await load(inReusedMemory(bytes, size))).toEqual(['a:1']);
+      expect(received?.equals(bytes)).toBe(true);
+    },
+  );
+
+  test('a failure after some images is told with the engine’s words; those that it has are told of', async () => {
+    const loaded: string[] = [];
+    await engineAt(
+      answer(
+        { status: 'Loading layer', progressDetail: { current: 1 } },
+        { stream: 'Loaded image: a:1\n' },
+        { errorDetail: { message: 'max depth exceeded' }, error: 'max depth exceeded' },
+      ),
+    );
+    await expect(load(one(), (name) => loaded.push(name))).rejects.toMatchObject({
+      code: 'load-failed',
+      message: 'docker load failed: max depth exceeded',
+      hint: expect.stringContaining('125 layers'),
+    });
+    expect(loaded).toEqual(['a:1']);
+  });
+
+  test('an unpack that failed is printed only: it is a failure all the same', async () => {
+    await engineAt(
+      answer({ stream: 'Loaded image: a:1\n' }, { stream: 'Error unpacking image a:1: no space left on device\n' }),
+    );
+    await expect(load(one())).rejects.toMatchObject({
+      code: 'load-failed',
+      message: 'docker load failed: Error unpacking image a:1: no space left on device',
+    });
+  });
+
+  test('an engine that refuses before it has all is heard, and no more is sent', async () => {
+    await engineAt((request, response) => {
+      request.once('data', () => {
+        request.pause();
+        json(500, { message: 'no space left on device' })(request, response);
+      });
+    });
+    let asked = 0;
+    const endless = async function* (): AsyncGenerator<Buffer> {
+      for (; asked < 10_000; asked += 1) {
+        await Promise.resolve();
+        yield Buffer.alloc(100_000);
+      }
+    };
+    await expect(load(endless())).rejects.toMatchObject({ message: 'docker load failed: no space left on device' });
+    expect(asked).toBeLessThan(10_000);
+  });
+
+  test('an error of the tarball is rethrown, and the engine can’t take what it has for the whole', async () => {
+    const ended: string[] = [];
+    await engineAt((request) => {
+      request.resume().on('end', () => ended.push('whole'));
+      request.on('error', () => ended.push('cut'));
+    });
+    const broken = async function* (): AsyncGenerator<Buffer> {
+      yield Buffer.alloc(200_000);
+      await sleep(20);
+      throw new Error('the artifact is corrupt');
+    };
+    await expect(load(broken())).rejects.toThrow('the artifact is corrupt');
+    await sleep(50);
+    expect(ended).toEqual(['cut']);
+  });
+
+  test('an engine that ends in the middle is a load that failed', async () => {
+    await engineAt((request) => {
+      request.once('data', () => request.destroy());
+    });
+    await expect(load(inReusedMemory(Buffer.alloc(1_000_000), 100_000))).rejects.toMatchObject({
+      code: 'load-failed',
+      message: expect.stringMatching(/^docker load failed: the connection broke off \(E/),
+    });
+  });
+});
+
+describe('a pull from this step', () => {
+  const never = new Promise<never>(() => undefined);
+  const pull = (registry: Parameters<NonNullable<Engine['pull']>>[1]): Promise<void> | undefined =>
+    engine().pull?.(`127.0.0.1:5/a@sha256:${'d'.repeat(64)}`, registry);
+
+  test('is asked for by digest; an error in the stream is the engine’s word', async () => {
+    const asked = await engineAt((_, response) => {
+      response.write('{"status":"Pulling from a"}\r\n{"status":"x","progressDetail":{}}\r\n');
+      response.end('{"errorDetail":{"message":"unexpected EOF"},"error":"unexpected EOF"}\r\n');
+    });
+    await expect(pull({ reached: Promise.resolve(), failed: never })).rejects.toMatchObject({
+      code: 'load-failed',
+      message: "The engine can't fetch layers from this step: unexpected EOF.",
+    });
+    expect(asked.at(-1)).toBe(`POST /v1.51/images/create?fromImage=127.0.0.1%3A5%2Fa&tag=sha256%3A${'d'.repeat(64)}`);
+  });
+
+  test('what goes wrong with the registry ends it, and is what is thrown', async () => {
+    await engineAt(() => undefined);
+    const failure = new Error('the artifact is gone');
+    const failed = sleep(50).then(() => failure);
+    await expect(pull({ reached: Promise.resolve(), failed })).rejects.toBe(failure);
+  });
+
+  test('an engine that doesn’t ask is given up after ten seconds', async () => {
+    await engineAt(() => undefined);
+    await expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
+      message: "The engine can't fetch layers from this step: it did not ask.",
+    });
+  }, 20_000);
+});

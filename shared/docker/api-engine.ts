@@ -1,0 +1,155 @@
+import { HandoverError } from '../base/errors.ts';
+import { stringOr } from '../base/json.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
+import { endOfArchive } from '../tar/header.ts';
+import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
+import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode } from './cli.ts';
+import {
+  type Engine,
+  inspectArgs,
+  pullWatched,
+  requireSupportedEngine,
+  saveFrom,
+  type WatchedRegistry,
+} from './engine.ts';
+import {
+  type EngineInfo,
+  type InspectedImage,
+  type ListedImage,
+  parseImages,
+  parseInfo,
+  parseInspect,
+  parseLoadOutput,
+  saysNoSuchImage,
+} from './output.ts';
+
+/**
+ * Docker, asked over its API.
+ * @param cli has the last word, saves, and is what docker's own commands are run with
+ */
+export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
+  return {
+    program: cli.program,
+    get forCleanUp() {
+      return apiEngine(api.forCleanUp, cli.forCleanUp);
+    },
+    nameOf: (reference) => reference,
+    info: async () => {
+      await cli.available();
+      return info(await api.ask({ method: 'GET', path: '/info' }));
+    },
+    inspect: (image) => inspect(api, image),
+    confirm: (references) => confirm(cli, references),
+    load: (chunks, onLoaded) => load(api, chunks, onLoaded),
+    pull: (reference, registry) => pull(api, reference, registry),
+    // Its bytes are as many as the image's: starting a process is nothing beside them.
+    save: (image) => saveFrom(cli, ['save', image]),
+    tag: (image, reference) => tag(api, image, reference),
+    untag: (reference) => untag(api, reference),
+    release: (reference) => release(api, reference),
+    images: () => list(api),
+  };
+}
+
+/** The text of an answer. Throws `code` when it is a refusal. */
+function must(answer: EngineAnswer, code: FailureCode, command: string): string {
+  if (answer.ok) return answer.text;
+  throw failedWork('docker', code, `docker ${command} failed`, answer.message);
+}
+
+function info(answer: EngineAnswer): EngineInfo {
+  const parsed = answer.ok ? parseInfo(answer.text) : undefined;
+  if (parsed !== undefined) return requireSupportedEngine(parsed);
+  throw new HandoverError(
+    'docker-unavailable',
+    `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`,
+    'Run `docker info` in a step before, and repair what it says.',
+  );
+}
+
+async function inspect(api: EngineApi, name: string): Promise<InspectedImage | undefined> {
+  // `docker image inspect` can't ask for the manifests that the image stands for.
+  const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
+  if (!answer.ok && saysNoSuchImage(answer.message)) return undefined;
+  const command = `image inspect ${name}`;
+  return parseInspect(must(answer, 'image-missing', command)) ?? unreadable(command);
+}
+
+function unreadable(command: string): never {
+  throw failedWork('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
+}
+
+async function confirm(cli: DockerCli, references: readonly string[]): Promise<readonly InspectedImage[]> {
+  const args = inspectArgs(...references);
+  const output = await cli.query(args);
+  const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
+  const images = lines.flatMap((line) => parseInspect(line) ?? []);
+  if (output.exitCode === 0 && images.length === references.length) return images;
+  throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
+}
+
+function said(output: CliOutput): CliOutput {
+  // What it has found isn't what went wrong.
+  return { ...output, stdout: '' };
+}
+
+async function load(
+  api: EngineApi,
+  chunks: LentChunks,
+  onLoaded: (loaded: string) => void,
+): Promise<readonly string[]> {
+  let printed = '';
+  const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks } as const;
+  const answer = await api.follow(request, ({ stream }) => void (printed += stringOr(stream, '')));
+  const { loaded, unpackError } = parseLoadOutput(printed);
+  loaded.forEach(onLoaded);
+  must(answer, 'load-failed', 'load');
+  if (unpackError !== undefined) throw failedWork('docker', 'load-failed', 'docker load failed', unpackError);
+  return loaded;
+}
+
+function pull(api: EngineApi, reference: string, registry: WatchedRegistry): Promise<void> {
+  const [fromImage = '', tag = ''] = reference.split('@');
+  return pullWatched(registry, async (signal) => {
+    const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal } as const;
+    const answer = await api
+      .follow(request, () => undefined)
+      .catch((error: unknown) => {
+        if (signal.aborted) return undefined;
+        throw error;
+      });
+    if (signal.aborted) return '';
+    return answer?.ok === false ? answer.message : undefined;
+  });
+}
+
+async function tag(api: EngineApi, image: string, reference: string): Promise<void> {
+  const [, repo = '', name = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
+  const answer = await api.ask({ method: 'POST', path: `/images/${inPath(image)}/tag`, query: { repo, tag: name } });
+  must(answer, 'load-failed', `image tag ${image} ${reference}`);
+}
+
+async function untag(api: EngineApi, reference: string): Promise<void> {
+  const answer = await api.forCleanUp.ask({ method: 'DELETE', path: `/images/${inPath(reference)}` });
+  if (!answer.ok && saysNoSuchImage(answer.message)) return;
+  must(answer, 'image-missing', `image rm ${reference}`);
+}
+
+// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function release(api: EngineApi, reference: string): Promise<void> {
+  const query = { fromSrc: '-', repo: reference };
+  const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() } as const;
+  const answer = await api.forCleanUp.follow(request, () => undefined);
+  must(answer, 'image-missing', `import - ${reference}`);
+  await untag(api, reference);
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- there is nothing to wait for
+async function* emptyTarball(): AsyncGenerator<Buffer> {
+  yield endOfArchive;
+}
+
+async function list(api: EngineApi): Promise<readonly ListedImage[]> {
+  const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
+  return parseImages(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
+}
