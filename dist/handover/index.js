@@ -30069,10 +30069,12 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Dd: () => (/* binding */ bakePrintArguments),
 /* harmony export */   Tm: () => (/* binding */ planBake),
-/* harmony export */   _u: () => (/* binding */ bakeArguments)
+/* harmony export */   _u: () => (/* binding */ bakeArguments),
+/* harmony export */   aO: () => (/* binding */ withoutCachesRead),
+/* harmony export */   s_: () => (/* binding */ bakeCacheArguments)
 /* harmony export */ });
 /* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(522);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
 
@@ -30146,7 +30148,8 @@ function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
-const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
+const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
  * @param written the folder of those places, which buildx writes to only if it is allowed to
@@ -30155,21 +30158,51 @@ function bakeArguments(source, platform, outputs, written) {
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
         `*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter }) => [
+        ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
             `${target}.tags=${name}`,
             `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_0__/* .outputOf */ .jH)(exporter)}`,
+            ...setCaches(target, cacheTo),
         ]),
     ];
+    return [
+        ...common(source, set),
+        ...(source.noCache ? ['--no-cache'] : []),
+        ...(source.pull ? ['--pull'] : []),
+        ...allow([...source.allow, `fs.write=${written}`]),
+        '--',
+        ...outputs.map(({ target }) => target),
+    ];
+}
+/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
+function bakeCacheArguments(source, platform, target, cache) {
+    // What was built once isn't built anew, whatever the file says.
+    const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+    const set = [
+        ...source.set.filter((item) => !ours.test(item)),
+        ...[`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again],
+        ...setCaches(target, [cache]),
+    ];
+    return [...common(source, set), ...allow(source.allow), '--', target];
+}
+/** The same targets without the caches that they read. */
+function withoutCachesRead(source) {
+    return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
+}
+function common(source, set) {
     return [
         ...(source.builder === undefined ? [] : ['--builder', source.builder]),
         ...selection(source, set),
         ...['--provenance=false', '--sbom=false'],
-        ...(source.noCache ? ['--no-cache'] : []),
-        ...(source.pull ? ['--pull'] : []),
-        ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
-        '--',
-        ...outputs.map(({ target }) => target),
     ];
+}
+function allow(items) {
+    return items.flatMap((item) => ['--allow', item]);
+}
+// An empty one takes away those of the file.
+function setCaches(target, caches) {
+    if (caches === undefined)
+        return [];
+    return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
 }
 function selection({ files }, set) {
     return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
@@ -30190,7 +30223,7 @@ function selection({ files }, set) {
 /* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
 /* unused harmony exports formatSecret, isGhaCache */
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
 
@@ -30300,6 +30333,8 @@ function buildArguments(build, platforms, exporters, secrets) {
     ];
 }
 function exporterArguments(exporter) {
+    if (exporter.kind === 'nothing')
+        return ['--output', 'type=cacheonly'];
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     if (exporter.kind === 'oci-layout')
@@ -30325,6 +30360,121 @@ function quoted(text) {
 
 /***/ }),
 
+/***/ 337:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $g: () => (/* binding */ classicProblems),
+/* harmony export */   Wo: () => (/* binding */ mayReadCache),
+/* harmony export */   m_: () => (/* binding */ requireClassicWrites),
+/* harmony export */   uS: () => (/* binding */ planCacheWrites),
+/* harmony export */   xc: () => (/* binding */ notWritten)
+/* harmony export */ });
+/* unused harmony export describeCache */
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/**
+ * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
+ * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ */
+function planCacheWrites(caches, service) {
+    const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
+    for (const cache of withImage) {
+        const missing = whyNoWrite(cache, { ...service, mode: '' });
+        if (missing === undefined)
+            continue;
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`, 'Remove `ignore-error=false`, or take another type of cache.');
+    }
+    const others = caches
+        .filter((cache) => !withImage.includes(cache))
+        .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+    return {
+        withImage,
+        afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
+        problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
+    };
+}
+/**
+ * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
+ * @throws HandoverError `builder-unsupported` for another that has to be written
+ */
+function requireClassicWrites({ withImage }) {
+    const required = withImage.find((cache) => !isInline(cache));
+    if (required === undefined)
+        return withImage;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`, `${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY} Or remove \`cache-to\`.`);
+}
+/** Why the others aren't written there. */
+function classicProblems({ afterImage, problems }) {
+    const why = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
+    return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
+}
+/** The sentence for a cache that wasn't written. */
+function notWritten(cache, why) {
+    const hint = /failed to reserve cache|write denied/.test(why)
+        ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+        : '';
+    return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
+}
+/** A cache for the log: its type and place, without the fields that may be secret. */
+function describeCache(cache) {
+    const fields = fieldsOf(cache);
+    const [only, ...more] = fields;
+    if (only?.value === undefined && more.length === 0)
+        return `type=registry,ref=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(cache.trim())}`;
+    const shown = ['type', 'ref', 'dest', 'src', 'scope', 'bucket', 'name', 'mode'];
+    return shown
+        .flatMap((name) => fields.filter(({ key, value = '' }) => key === name && value !== '').slice(0, 1))
+        .map(({ key, value = '' }) => `${key}=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(value)}`)
+        .join(',');
+}
+/** Whether a cache is a part of the image that it is of. */
+function isInline(cache) {
+    return valueOf(cache, 'type') === 'inline';
+}
+/** Whether a cache that can't be written is to fail the build. */
+function isRequired(cache) {
+    // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+    return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
+}
+/** Whether the job may read the Actions cache, where there is one. */
+function mayReadCache({ isThere, mode }) {
+    return isThere && mode !== 'none' && mode !== 'write-only';
+}
+function whyNoWrite(cache, { isThere, mode }) {
+    if (valueOf(cache, 'type') !== 'gha' || valueOf(cache, 'token') !== undefined)
+        return undefined;
+    if (!isThere)
+        return 'there is no Actions cache service here, as its token or its address is missing';
+    if (mode === 'read' || mode === 'none')
+        return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
+    return undefined;
+}
+// Its own build shows whether it was written: buildx would hide that.
+function withoutIgnoreError(cache) {
+    const fields = fieldsOf(cache);
+    if (fields.every(({ key }) => key !== 'ignore-error'))
+        return cache;
+    return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
+}
+// One line of CSV, as buildx reads it (util/buildflags/cache.go).
+function fieldsOf(cache) {
+    return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
+        const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
+        const at = plain.indexOf('=');
+        const [key, value] = at < 0 ? [plain, undefined] : [plain.slice(0, at), plain.slice(at + 1)];
+        return { key: key.toLowerCase(), value, text };
+    });
+}
+function valueOf(cache, key) {
+    return fieldsOf(cache).find((field) => field.key === key)?.value;
+}
+
+
+/***/ }),
+
 /***/ 4811:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -30332,7 +30482,8 @@ function quoted(text) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   B6: () => (/* binding */ describeSource),
-  ie: () => (/* binding */ planExport)
+  ie: () => (/* binding */ planExport),
+  HG: () => (/* binding */ withoutCacheFrom)
 });
 
 // UNUSED EXPORTS: loweredNotices, withBranchLabel
@@ -30341,8 +30492,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 var plan_bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/export-image/plan/cache.js
+var cache = __nccwpck_require__(337);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
@@ -30735,6 +30888,7 @@ function none(reason) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -30783,6 +30937,18 @@ function planExport(inputs, facts) {
         return { ...layout, ...what, push: undefined };
     return { ...layout, ...what, further, push };
 }
+/** The same build without the caches that it reads. */
+function withoutCacheFrom(plan) {
+    if (plan.kind === 'bake')
+        return { ...plan, source: (0,plan_bake/* withoutCachesRead */.aO)(plan.source) };
+    const { source } = plan;
+    if (source.kind !== 'build')
+        return plan;
+    return {
+        ...plan,
+        source: { ...source, build: { ...source.build, cacheFrom: [] } },
+    };
+}
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
     const firsts = new Map();
@@ -30823,11 +30989,15 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     (0,build_arguments/* requireBuildLines */.Nz)(build);
     const secrets = (0,build_arguments/* parseSecrets */.dC)(build, warnings);
-    if (facts.hasCacheService)
+    const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
+    if ((0,cache/* mayReadCache */.Wo)(service))
         return { kind: 'build', build, secrets };
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    const why = service.isThere
+        ? `This job's \`cache-mode\` is \`${service.mode}\``
+        : 'There is no Actions cache service here';
     if (asked)
-        notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+        notices.push(`${why}: cache-from type=gha is left out.`);
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 /**
@@ -30931,9 +31101,10 @@ function describeSource(source) {
 /* harmony export */   _B: () => (/* binding */ finishPush),
 /* harmony export */   zq: () => (/* binding */ pushFromEngine)
 /* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7313);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4099);
+/* harmony import */ var _shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7313);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30989,6 +31160,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /** Where the image is already, if its build has pushed it. */
 function pushedByBuild(plan, way) {
     return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
@@ -31009,7 +31181,7 @@ async function finishPush(plan, way, tools) {
     try {
         const digest = way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
         const reference = pinned(plan, digest);
-        log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference)}`);
+        log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference)}`);
         return { kind: 'pushed', reference };
     }
     catch (error) {
@@ -31026,12 +31198,13 @@ function requirePushed(plan, outcome) {
         throw outcome.error;
 }
 /** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
-async function pushFromEngine({ engine, registry, log }, image, plan) {
+async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__/* .guardTags */ .J)(engine, log.warning), true);
+        const place = (0,_shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__/* .placeOf */ .$)(await engine.info());
+        const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning, await (0,_shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__/* .claimTags */ .k)([place], plan.references, { log, signal })), true);
         const pushAs = async (reference) => {
-            const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference);
+            const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
             await guard.tag(image, name);
             return registry.push(name);
         };
@@ -31055,7 +31228,7 @@ async function pushFromEngine({ engine, registry, log }, image, plan) {
 
 /***/ }),
 
-/***/ 5972:
+/***/ 6578:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31066,22 +31239,24 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
+var bytes_files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js
-var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/bytes/own-folder.js
+var own_folder = __nccwpck_require__(8145);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -31143,18 +31318,25 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-const remainsMs = 24 * 60 * 60_000;
+
+// No step lives longer: `timeout-minutes` is 5 days at most.
+const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
  * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
  * runners may write one file.
  * @param path of a file whose folder exists
+ * @param onTaken is called with a description of the process that has it
  * @returns what gives it back, or undefined when another process has it
  */
-async function lockPath(path) {
+async function lockPath(path, onTaken) {
     // Containers can share the network, and thereby the namespace, but not the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    return (0,locks/* lockKey */.TL)(`${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`);
+    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
+    const lock = await (0,locks/* lockKey */.TL)(key, 'free');
+    if (lock === undefined)
+        onTaken(await (0,locks/* holderOf */.Kd)(key));
+    return lock;
 }
 /**
  * @param path where the file is to be in the end; its folder is made
@@ -31167,10 +31349,9 @@ async function partialFile(path, advice, log) {
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
         await makeFolder(path);
-        const lock = await lockPath(path);
-        if (lock === undefined)
-            log.warning(contested(path));
-        opening.use(lock);
+        opening.use(await lockPath(path, (holder) => {
+            log.warning(contested(path, holder));
+        }));
         await removeRemains(path);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${path}.partial-${own.name}`;
@@ -31191,7 +31372,7 @@ async function partialFile(path, advice, log) {
         return {
             tee: async function* (chunks) {
                 for await (const chunk of chunks) {
-                    const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
+                    const writing = (0,bytes_files/* writeAll */.f4)(file, chunk).catch((error) => {
                         throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
                     });
                     writing.catch(() => undefined); // thrown below
@@ -31227,9 +31408,11 @@ async function makeFolder(path) {
     const existing = await (0,promises_.stat)(path).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch((error) => {
+    const trouble = (error) => {
         throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
+    };
+    await (0,own_folder/* requireOwnLinks */.x8)((0,external_node_path_.dirname)(path)).catch(trouble);
+    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch(trouble);
     const [there, folder, uid] = [
         await (0,promises_.lstat)(path).catch(() => undefined),
         await (0,promises_.stat)((0,external_node_path_.dirname)(path)),
@@ -31242,25 +31425,21 @@ async function makeFolder(path) {
         throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
 }
 /**
- * Removes what killed steps left beside a path: files or folders called `<path>.partial-<living name>`. Of what another host's or
- * container's steps write it is known after a day.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
+ * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
  */
-async function removeRemains(path) {
-    const [folder, prefix] = [(0,external_node_path_.dirname)(path), `${(0,external_node_path_.basename)(path)}.partial-`];
-    for (const name of await (0,promises_.readdir)(folder).catch(() => [])) {
+function removeRemains(path) {
+    const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
+    return (0,own_folder/* removeOwn */.LO)((0,external_node_path_.dirname)(path), async (name, _kind, writtenMs) => {
         const owner = name.slice(prefix.length);
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
-            continue;
-        const file = await (0,promises_.lstat)((0,external_node_path_.join)(folder, name)).catch(() => undefined);
-        if (file === undefined || !(file.isFile() || file.isDirectory()) || file.uid !== (process.getuid?.() ?? file.uid))
-            continue;
-        if (Date.now() - file.mtimeMs > remainsMs || (await (0,locks/* isDead */.XU)(owner)))
-            await (0,promises_.rm)((0,external_node_path_.join)(folder, name), { recursive: true, force: true }).catch(() => undefined);
-    }
+            return false;
+        return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
+    });
 }
 // Not refused: what is uploaded or loaded is right in each of them.
-function contested(path) {
-    return (`Another step on this host is writing the tarball ${path} at this moment: the one that ends last overwrites the ` +
+function contested(path, holder) {
+    return (`Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
         "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
 }
 function unwritable(path, why, cause) {
@@ -31281,11 +31460,214 @@ var image_record = __nccwpck_require__(9621);
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
+}
+
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
+;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layerHeadBytes = tar_header/* tarBlock */.TR;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, tar_header/* tarBlock */.TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
+        return 'none';
+    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layerHeadBytes);
+    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+var read_layout_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var read_layout_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
 
 
 
@@ -31302,20 +31684,20 @@ function blobPath(layout, digest) {
  * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
-    const text = await (0,promises_.readFile)((0,external_node_path_.join)(layout, 'index.json'), 'utf8').catch((error) => {
+    const index = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(layout, 'index.json'), limits/* limits */.F.jsonBytes).catch((error) => {
         throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
-    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(text, 'index.json'), platform);
+    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(index, 'index.json'), platform);
     const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), `manifest ${descriptor.digest}`);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes, `manifest ${descriptor.digest}`);
     (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
     const configBytes = await readJsonBlob(layout, manifest.config);
-    const config = (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), `config ${manifest.config.digest}`);
+    const config = (0,image_manifest/* parseConfig */.o4)(configBytes, `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireBlob(layout, layer)));
+    await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
     const unchanged = {
         configDigest: manifest.config.digest,
         configBytes,
@@ -31339,15 +31721,37 @@ async function findManifest(layout, descriptors, platform) {
     if (!(0,image_manifest/* isIndex */.nw)(found))
         return found;
     const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes.toString(), `index ${found.digest}`), platform);
+    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes, `index ${found.digest}`), platform);
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
-    const bytes = await (0,promises_.readFile)(blobPath(layout, descriptor.digest));
+    const bytes = await (0,bytes_files/* readSmallFile */.EW)(blobPath(layout, descriptor.digest), limits/* limits */.F.jsonBytes).catch((error) => {
+        throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`);
+    });
     const actual = (0,image_digest/* digestOf */.ol)(bytes);
     if (actual !== descriptor.digest)
         throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
+}
+async function requireLayer(layout, layer) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        await requireBlob(layout, layer);
+        const file = read_layout_addDisposableResource(env_1, await (0,bytes_files/* openFile */.Tq)(blobPath(layout, layer.digest)), true);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
+        const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
+        if (wrong !== undefined)
+            throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = read_layout_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 async function requireBlob(layout, descriptor) {
     const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -31357,9 +31761,9 @@ async function requireBlob(layout, descriptor) {
     throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
 
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
+
+
 
 
 
@@ -31401,7 +31805,7 @@ function untilWritten(written, waitMs) {
 const growEveryMs = 10;
 /** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
-    const file = await (0,promises_.open)(path);
+    const file = await (0,bytes_files/* openFile */.Tq)(path);
     try {
         const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
         return (0,tar_header/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
@@ -31411,52 +31815,40 @@ async function wholeLayerSize(path) {
     }
 }
 /**
+ * Reads a layer's file, and hashes it on the way.
  * @returns chunks of at most 1 MiB
- * @throws HandoverError `tarball-invalid` when the file has another size by now
+ * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
  */
-async function* wholeFileChunks(path, size) {
-    yield* exactly(size, path, (0,files/* transientFileChunks */.jx)(path));
+async function* wholeFileChunks(path, blob) {
+    yield* verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
 }
 /**
- * The bytes of a file while they are written to it.
+ * Reads a layer's file while it is written, and hashes it on the way.
  * @param written settles when nobody writes any more
  * @returns as wholeFileChunks
- * @throws HandoverError `tarball-invalid` when another file is under its name in the end, or none; what `written` throws
+ * @throws HandoverError as wholeFileChunks; what `written` throws
  */
-async function* growingFileChunks(growing, written) {
-    const { path, wholePath, size } = growing;
-    const file = await (0,promises_.open)(path).catch(() => (0,promises_.open)(wholePath));
+async function* growingFileChunks({ path, wholePath, ...blob }, written) {
+    const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
-    const grows = async (bytes) => {
-        if (bytes < size)
-            return look();
-        // What was read is right only if this very file got the name: whoever wrote it has checked its digest then.
-        if (await becomes(file, wholePath, written))
-            return false;
-        throw (0,image_manifest/* invalidLayout */.YG)(`${wholePath} isn't the file that was read while it was written.`);
-    };
-    yield* exactly(size, wholePath, (0,files/* transientFileChunks */.jx)(file, grows));
+    const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
+    yield* verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
-async function becomes(file, wholePath, written) {
-    const own = await file.stat({ bigint: true });
-    const look = untilWritten(written, growEveryMs);
-    while (await look()) {
-        const whole = await (0,promises_.stat)(wholePath, { bigint: true }).catch(() => undefined);
-        if (whole !== undefined)
-            return whole.ino === own.ino && whole.dev === own.dev;
-    }
-    return false;
-}
-async function* exactly(size, path, chunks) {
+async function* verified({ digest, size }, path, chunks) {
+    const hash = (0,external_node_crypto_.createHash)('sha256');
     let read = 0;
     for await (const chunk of chunks) {
         read += chunk.length;
         if (read > size)
             break;
+        hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
         yield chunk;
     }
     if (read !== size)
         throw (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
+    const found = `sha256:${hash.digest('hex')}`;
+    if (found !== digest)
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} in the OCI layout holds other bytes (${found}).`);
 }
 const lookEveryMs = 25;
 /**
@@ -31486,7 +31878,7 @@ async function wholeLayer(layout, seen) {
         const path = blobPath(layout, digest);
         const size = await wholeLayerSize(path);
         if (size !== undefined)
-            return { digest, size, chunks: () => wholeFileChunks(path, size) };
+            return { digest, size, chunks: () => wholeFileChunks(path, { digest, size }) };
         seen.add(digest);
     }
     return undefined;
@@ -31503,14 +31895,15 @@ async function growingLayer(layout, seen, written) {
 /** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
 async function readIngest(layout, folder, written) {
     const path = (0,external_node_path_.join)(folder, 'data');
-    const files = [(0,promises_.readFile)((0,external_node_path_.join)(folder, 'ref'), 'utf8'), (0,promises_.readFile)((0,external_node_path_.join)(folder, 'total'), 'utf8'), (0,promises_.stat)(path)];
+    const read = async (name) => (await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(folder, name), 4096)).toString();
+    const files = [read('ref'), read('total'), (0,promises_.stat)(path)];
     // It may be renamed or just begun: the next look sees more.
     const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
     const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
     if (digest === undefined || size === 0)
         return undefined;
-    const file = { path, wholePath: blobPath(layout, digest), size };
+    const file = { path, wholePath: blobPath(layout, digest), digest, size };
     return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
 /** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
@@ -31567,7 +31960,10 @@ async function* tarballChunks(layers, images, told) {
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
-/** The entries beside the layers: configs, manifests, and what says which images there are. */
+/**
+ * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
+ */
 function smallEntries(images) {
     const descriptors = images.flatMap(({ image, references }) => describe(image, references));
     return new Map([
@@ -31577,13 +31973,6 @@ function smallEntries(images) {
         ]),
         ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
         ['index.json', json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', json(images.map(({ image, references }) => archiveManifestOf(archived(image, references))))],
-    ]);
-}
-/** The same where no OCI layout can be made of it: the Docker archive alone, as Docker 24 and older write it. */
-function archiveEntries(images) {
-    return new Map([
-        ...images.map(({ configDigest, configBytes }) => [(0,image_digest/* blobName */.PF)(configDigest), configBytes]),
         ['manifest.json', json(images.map(archiveManifestOf))],
     ]);
 }
@@ -31610,11 +31999,13 @@ function describe(image, references) {
         },
     }));
 }
-function archived({ configDigest, configBytes, layers }, references) {
-    return { configDigest, configBytes, layerNames: layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)), references };
-}
-function archiveManifestOf({ configDigest, layerNames, references }) {
-    return { Config: (0,image_digest/* blobName */.PF)(configDigest), RepoTags: references.map(image_reference/* formatReference */.FH), Layers: layerNames };
+function archiveManifestOf({ image, references, layerNames }) {
+    const { configDigest, layers } = image;
+    return {
+        Config: (0,image_digest/* blobName */.PF)(configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: layerNames ?? layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)),
+    };
 }
 function json(value) {
     return Buffer.from(JSON.stringify(value));
@@ -31779,6 +32170,7 @@ async function drain(chunks) {
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
 
 
+
 /**
  * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
  * @throws HandoverError `artifact-name-taken` when another job of this run uses it
@@ -31800,6 +32192,7 @@ function nameTaken({ id, name }, owner, producer) {
 }
 function describeOwner(name, owner, producer) {
     const sameInLoad = 'Give load-image the same name.';
+    const job = (0,base_text/* quoteForeign */.xS)(owner?.jobKey ?? '', 100);
     if (owner === undefined) {
         return {
             by: 'a step that is no export-image',
@@ -31809,12 +32202,12 @@ function describeOwner(name, owner, producer) {
     if (owner.jobKey !== producer.jobKey) {
         const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
         return {
-            by: `job ${owner.jobKey} in attempt ${String(owner.runAttempt)}`,
+            by: `job ${job} in attempt ${String(owner.runAttempt)}`,
             hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
         };
     }
     return {
-        by: `${owner.jobKey} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+        by: `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
         hint: 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
             `as an input. ${sameInLoad}`,
     };
@@ -31836,10 +32229,10 @@ async function ownerOf(store, artifact) {
 var plan_plan = __nccwpck_require__(4811);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
+// EXTERNAL MODULE: ./build/export-image/plan/cache.js
+var plan_cache = __nccwpck_require__(337);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -32008,8 +32401,6 @@ async function readSmallTar(bytes) {
 
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/layout/compress-layer.js
 
 
@@ -32156,7 +32547,7 @@ async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
     const replaced = new Map();
     const seen = { index: false, entries: 0 };
-    let archive = '';
+    let archive;
     const takeEntry = async (name, content) => {
         seen.entries += 1;
         seen.index ||= name === 'index.json';
@@ -32167,7 +32558,7 @@ async function writeOciLayout(chunks, layout, compression) {
                 replaced.set(digest, layer);
         }
         else if (name === archiveManifest)
-            archive = (await (0,bytes_chunks/* copiedBytes */.QB)(content)).toString();
+            archive = await (0,bytes_chunks/* copiedBytes */.QB)(content);
         else if (write_layout_top.test(name))
             await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), await (0,bytes_chunks/* copiedBytes */.QB)(content));
     };
@@ -32175,13 +32566,13 @@ async function writeOciLayout(chunks, layout, compression) {
         await takeEntry(isFile ? name : '', content);
     if (seen.index)
         return replaced;
-    if (await writeIndexOf(archive, layout, replaced))
+    if (archive !== undefined && (await writeIndexOf(archive, layout, replaced)))
         return new Map();
     throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
 }
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
 async function writeIndexOf(archive, layout, replaced) {
-    const [image] = archive === '' ? [] : (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
+    const [image] = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
     const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
     const [config, ...layers] = await Promise.all(digests.map((digest) => write_layout_describe(layout, digest, replaced)));
     if (config === undefined || layers.length !== image?.layers.length)
@@ -32213,7 +32604,7 @@ async function writeBlob(content, layout, digest, compression) {
         for await (const part of compressLayer(all, compression)) {
             hash.update((0,bytes_chunks/* viewOf */.du)(part));
             size += part.length;
-            await (0,files/* writeAll */.f4)(file, part);
+            await (0,bytes_files/* writeAll */.f4)(file, part);
         }
     }
     finally {
@@ -32236,7 +32627,7 @@ async function writeChunks(path, chunks) {
     const file = await (0,promises_.open)(path, 'w');
     try {
         for await (const chunk of chunks)
-            await (0,files/* writeAll */.f4)(file, chunk);
+            await (0,bytes_files/* writeAll */.f4)(file, chunk);
     }
     finally {
         await file.close();
@@ -32422,6 +32813,7 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
+
 /** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
     const { buildx, log } = tools;
@@ -32429,7 +32821,11 @@ async function bakeIntoLayout(tools, plan, directory) {
     const info = tools.engine.info();
     info.catch(() => undefined);
     const builder = await buildx.builder(source.builder);
-    const targets = named(await buildx.targets((0,bake/* bakePrintArguments */.Dd)(source), source.targets));
+    const found = await buildx.targets((0,bake/* bakePrintArguments */.Dd)(source), source.targets);
+    const targets = named(found).map((target) => {
+        const caches = found.find(({ name }) => name === target.name)?.cacheTo ?? [];
+        return { ...target, writes: (0,plan_cache/* planCacheWrites */.uS)(caches, tools.cacheService), hasCaches: caches.length > 0 };
+    });
     for (const { name, references } of targets)
         log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
     const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
@@ -32458,35 +32854,43 @@ async function bakeDirectly(tools, { source, platform, compression }, targets, d
         await (0,promises_.mkdir)(layout, { recursive: true });
         await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
     }
-    const outputs = targets.map(({ name }, position) => {
+    const outputs = targets.map(({ name, writes, hasCaches }, position) => {
         const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression };
-        return { target: name, name: `baked:${String(position)}`, exporter };
+        const cacheTo = hasCaches ? writes.withImage : undefined;
+        return { target: name, name: `baked:${String(position)}`, exporter, cacheTo };
     });
-    const { steps } = await tools.buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), tools.log.info);
+    const { steps, unreadCaches } = await tools.buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), tools.log.info);
+    const builds = targets.flatMap(({ name, writes }) => writes.afterImage.map((cache) => {
+        const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, name, cache);
+        return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer) };
+    }));
+    const problems = [...new Set([...unreadCaches, ...targets.flatMap(({ writes }) => writes.problems)])];
     const images = await Promise.all(targets.map(async ({ references }, position) => ({
         image: await readOciLayout(layouts[position] ?? '', platform),
         references,
     })));
-    return { steps, images: requireSome(images) };
+    return { steps, images: requireSome(images), caches: { problems, builds } };
 }
 async function bakeByEngine(tools, { source, platform, compression }, targets, directory) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { buildx, log } = tools;
         const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
-        const outputs = targets.map(({ name: target }, position) => {
+        const outputs = targets.map(({ name: target, writes, hasCaches }, position) => {
             const name = `${names.repository}:${String(position)}`;
             names.add(name);
-            return { target, name, exporter: 'engine' };
+            const cacheTo = hasCaches ? (0,plan_cache/* requireClassicWrites */.m_)(writes) : undefined;
+            return { target, name, exporter: 'engine', cacheTo };
         });
-        const { steps } = await buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), log.info);
+        const problems = new Set(targets.flatMap(({ writes }) => (0,plan_cache/* classicProblems */.$g)(writes)));
+        const { steps, unreadCaches } = await buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), log.info);
         const images = [];
         for (const [position, { references }] of targets.entries()) {
             const name = outputs[position]?.name ?? '';
             const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
             images.push({ image: await readOciLayout(directory, platform, replaced), references });
         }
-        return { steps, images: requireSome(images) };
+        return { steps, images: requireSome(images), caches: { problems: [...unreadCaches, ...problems], builds: [] } };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -32572,6 +32976,8 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
+
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -32592,15 +32998,16 @@ async function buildIntoLayout(tools, request) {
         if (direct)
             return buildAndPush(tools, request, secrets);
         requireOnePlatform(request.push);
-        const build = withoutRemoteCaches(request.build, log);
+        const { build, problems } = withoutRemoteCaches(request.build, tools);
         const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
         const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const names = held.use(await ownNames(tools));
         const name = `${names.repository}:built`;
         names.add(name);
         const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-        const { steps } = await buildx.build(args, log.info);
-        return { steps, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
+        const { steps, unreadCaches } = await buildx.build(args, log.info);
+        const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
+        return { steps, caches, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -32618,17 +33025,25 @@ function requireOnePlatform(push) {
     throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
         `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, errors/* setupBuildxHint */.bY);
 }
-// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none.
-function withoutRemoteCaches(build, log) {
-    if (build.cacheTo.length > 0) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${(0,base_text/* quoteForeign */.xS)(build.cacheTo.join(' '))}).`, `${errors/* setupBuildxHint */.bY} Or remove \`cache-to\`.`);
-    }
+// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
+function withoutRemoteCaches(build, { log, cacheService }) {
+    const writes = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService);
+    const cacheTo = (0,plan_cache/* requireClassicWrites */.m_)(writes);
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
     if (caches.length < build.cacheFrom.length) {
         const tell = asked ? log.notice : log.info;
         tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
     }
-    return { ...build, cacheFrom: caches };
+    return { build: { ...build, cacheFrom: caches, cacheTo }, problems: (0,plan_cache/* classicProblems */.$g)(writes) };
+}
+/** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
+function missed(unread, { cacheFrom }, log) {
+    const { asked } = (0,build_arguments/* withoutGhaCache */.$Y)(cacheFrom);
+    const isMissed = (problem) => asked || !problem.startsWith('type=gha ');
+    for (const problem of unread)
+        if (!isMissed(problem))
+            log.info(problem);
+    return unread.filter(isMissed);
 }
 // Each value in a file of its own, byte for byte.
 async function writeSecrets(tempDir, secrets) {
@@ -32643,9 +33058,10 @@ async function writeSecrets(tempDir, secrets) {
     }));
 }
 async function requireSecretFile({ id, place }) {
-    await (0,promises_.access)(place).catch((error) => {
+    const file = await (0,bytes_files/* openFile */.Tq)(place).catch((error) => {
         throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
     });
+    await file.close();
 }
 /** @param names the image's only one, which goes when all is done with it */
 async function saveOnce(tools, imageId, { layout, push }, names) {
@@ -32677,30 +33093,40 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, request, secrets) {
-    const { build, platform, push } = request;
+    const { platform, push } = request;
+    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService);
+    const build = { ...request.build, cacheTo: writes.withImage };
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
     const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const several = push !== undefined && push.listedPlatforms.length > 0;
+    const builds = writes.afterImage.map((cache) => {
+        const inputs = { ...outOfCache(build), cacheTo: [cache] };
+        const args = (0,build_arguments/* buildArguments */.fb)(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }], secrets);
+        return { cache, write: (writer) => tools.buildx.writeCache('build', args, writer) };
+    });
     const layout = { kind: 'oci-layout', ...request.layout };
-    if (push === undefined)
-        return { steps: (await run(build, [platform], [layout])).steps };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', references, metadataFile, compression: request.layout.compression };
+    const { compression } = request.layout;
+    const registry = { kind: 'registry', references, metadataFile, compression };
+    const pushes = push !== undefined && !several && !request.requireCache;
+    const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
+    const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
+    if (push === undefined)
+        return { steps, caches };
     const later = (failed) => ({
         kind: 'to-do',
         push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
     });
-    if (push.listedPlatforms.length > 0 || request.requireCache) {
-        return { steps: (await run(build, [platform], [layout])).steps, push: later() };
-    }
-    const { steps, pushFailure } = await run(build, [platform], [layout, registry]);
+    if (!pushes)
+        return { steps, caches, push: later() };
     if (pushFailure === undefined) {
         const digest = await pushedDigest(registry.metadataFile);
-        return { steps, push: digest === undefined ? later() : { kind: 'done', digest } };
+        return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
     }
     tools.log.info('The image is built, but not pushed: it is handed over first.');
     await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
     await run(outOfCache(build), [platform], [layout]);
-    return { steps, push: later(pushFailure) };
+    return { steps, caches, push: later(pushFailure) };
 }
 // What was built once is not to be built anew, nor on another base: it would be another image.
 function outOfCache(build) {
@@ -32725,7 +33151,41 @@ async function pushedDigest(metadataFile) {
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
 }
 
+;// CONCATENATED MODULE: ./build/export-image/source/cache-writing.js
+
+
+
+/** Writes caches one after the other: they share the builder, and most of their blobs. When it is disposed of, it stops at once. */
+function cacheWriting(builds, log) {
+    const stop = new AbortController();
+    let work;
+    const begin = () => (work ??= writeAll(builds, log, stop.signal));
+    return {
+        begin: () => void begin(),
+        problems: () => begin(),
+        [Symbol.asyncDispose]: async () => {
+            stop.abort();
+            await work;
+        },
+    };
+}
+async function writeAll(builds, log, signal) {
+    const problems = [];
+    for (const { cache, write } of builds) {
+        if (signal.aborted)
+            break;
+        const began = performance.now();
+        const why = await write({ signal }).catch(errors/* messageOf */.bD);
+        if (why !== undefined)
+            problems.push((0,plan_cache/* notWritten */.xc)(cache, why));
+        else
+            log.info(`Wrote the build cache in ${(0,base_text/* formatDuration */.a3)(performance.now() - began)}`);
+    }
+    return problems;
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/source/filled-layout.js
+
 
 
 
@@ -32746,7 +33206,7 @@ async function fillLayout(plan, tools, directory, kept) {
         const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
         tools.onSteps(steps);
         requireCached(steps, plan, log);
-        return { ...baked, steps, push: undefined };
+        return { ...baked, steps, push: undefined, caches: useCaches(baked.caches, tools, kept) };
     }
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
@@ -32754,10 +33214,16 @@ async function fillLayout(plan, tools, directory, kept) {
         tools.onSteps(source.steps);
         requireCached(source.steps, plan, log);
     }
+    const caches = useCaches(source.caches, tools, kept);
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [plan.reference, ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
-    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push };
+    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
+}
+// What is still being written when the export fails is stopped.
+function useCaches(used, { log }, kept) {
+    const writing = kept.use(cacheWriting(used?.builds ?? [], log));
+    return { writing, problems: used?.problems ?? [] };
 }
 async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
@@ -32792,101 +33258,6 @@ function requireCached(steps, plan, log) {
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/compression.js
-
-
-
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
-const magicBytes = 6;
-const zstdMagic = 0xfd2fb528;
-const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
-/**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
- */
-function compressionOf(head) {
-    const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
-}
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-function packingOf(head) {
-    if (head[0] === 0x1f && head[1] === 0x8b)
-        return 'gzip';
-    if (head.subarray(0, xzMagic.length).equals(xzMagic))
-        return 'xz';
-    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
-        return 'bzip2';
-    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
-    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
-        return 'zstd';
-    return 'none';
-}
-function unread(format, command) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
-}
-// Node comes back from its thread for each chunk: 16 KiB by default.
-const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
-const zstdOptions = {
-    ...gunzipOptions,
-    chunkSize: 2 * 1024 * 1024,
-    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
-};
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function decompress(chunks, compression) {
-    if (compression === 'none')
-        return chunks;
-    if (compression === 'zstd')
-        return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
-}
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
-async function* zstdFrames(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    let rest = await nextOf(source);
-    while (rest !== undefined) {
-        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
-        const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
-        const decoded = decoder;
-        yield* decoded;
-        rest = await feeding;
-    }
-}
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
-    let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
-        written += chunk.length;
-        await write(decoder, chunk);
-        const left = written - decoder.bytesWritten;
-        if (left > 0)
-            return chunk.subarray(chunk.length - left);
-    }
-    decoder.end();
-    return undefined;
-}
-function write(decoder, chunk) {
-    return new Promise((resolve, reject) => {
-        decoder.write(chunk, (error) => {
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-}
-async function nextOf(source) {
-    const next = await source.next();
-    return next.done === true ? undefined : next.value;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
 
 
@@ -32898,6 +33269,10 @@ async function nextOf(source) {
 
 
 
+
+function isKept(entry) {
+    return entry.bytes !== undefined;
+}
 /** What was in a tarball, by the names that its own index uses. */
 class SeenTarball {
     #entries = new Map();
@@ -32924,6 +33299,10 @@ class SeenTarball {
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
+    /** All that was kept, in the tarball's order, each digest once. */
+    kept() {
+        return [...this.#blobs.values()].filter(isKept);
+    }
     /** The first names, to show. */
     names() {
         return [...this.#entries.keys()].slice(0, 5);
@@ -32931,7 +33310,9 @@ class SeenTarball {
     add(entry) {
         this.#links.delete(entry.path);
         this.#entries.set(entry.path, entry);
-        this.#blobs.set(entry.digest, entry);
+        // The first is the one that was given out.
+        if (!this.#blobs.has(entry.digest))
+            this.#blobs.set(entry.digest, entry);
         this.#jsonBytes += entry.bytes?.length ?? 0;
     }
     addLink(path, { kind, target }) {
@@ -32964,7 +33345,7 @@ async function* readTarball(chunks, seen) {
             continue;
         const told = digestIn(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-        const packing = packingOf(head);
+        const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
@@ -32973,9 +33354,10 @@ async function* readTarball(chunks, seen) {
         }
         const hash = (0,external_node_crypto_.createHash)('sha256');
         const passing = tarball_reader_hashed(all, hash);
-        const isRepeated = told !== undefined && seen.blob(told) !== undefined;
-        const out = told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told);
-        if (!isRepeated)
+        const before = told === undefined ? undefined : seen.blob(told);
+        const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
+        // Other files are not passed on: one could be a config that another document names.
+        if (before === undefined && packing !== undefined)
             yield { path, name: out, digest: told, size, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
@@ -33052,18 +33434,20 @@ function damaged(name, expected, found) {
 
 
 
+
 /**
  * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
  *   that isn't compressed has another digest than the config says
  */
 function imagesIn(seen) {
-    const archive = textOf(seen.find('manifest.json'));
-    const index = textOf(seen.find('index.json'));
+    const archive = seen.find('manifest.json')?.bytes;
+    const index = seen.find('index.json')?.bytes;
     const manifests = index === undefined ? [] : manifestsIn(index, seen);
     if (archive !== undefined) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
-        return { kind: 'docker', images: images.map((image) => archiveImage(image, manifests, seen)) };
+        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
     const there = manifests.filter(isThere);
     const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
@@ -33074,24 +33458,23 @@ function imagesIn(seen) {
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-function textOf(entry) {
-    return entry?.bytes?.toString();
-}
 // An index may stand in an index; more than a few levels are a mistake.
 /** The manifests of images in an index, each once, with all the references that they stand under. */
-function manifestsIn(indexText, seen) {
+function manifestsIn(index, seen) {
     const found = new Map();
-    const visit = (text, where, around, names) => {
-        for (const descriptor of (0,image_manifest/* parseIndex */.A1)(text, where)) {
+    const visit = (json, where, around, names) => {
+        for (const descriptor of (0,image_manifest/* parseIndex */.A1)(json, where)) {
             if ((0,image_manifest/* isAttestation */.H3)(descriptor))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...tarball_images_namesOf(descriptor)];
-            const { bytes, offset = 0 } = seen.blob(digest) ?? {};
+            const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
+            if (size !== undefined && bytes === undefined && isManifestOrIndex(descriptor))
+                throw unreadable(descriptor, size);
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
                     continue;
-                visit(bytes.toString(), `index ${digest}`, [...around, digest], references);
+                visit(bytes, `index ${digest}`, [...around, digest], references);
                 continue;
             }
             const before = found.get(digest);
@@ -33104,15 +33487,35 @@ function manifestsIn(indexText, seen) {
             });
         }
     };
-    visit(indexText, 'index.json', [], []);
+    visit(index, 'index.json', [], []);
     return [...found.values()];
 }
+function isPresent(found) {
+    return found.bytes !== undefined;
+}
 function isThere(found) {
-    return found.bytes !== undefined && (0,image_manifest/* isImageConfig */._m)((0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found)).config);
+    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
+}
+// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
+function isManifestOrIndex(descriptor) {
+    const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
+    return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+function unreadable({ digest }, size) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+}
+/** The manifests that lie in the tarball, whether an index leads to them or not. */
+function looseManifests(seen) {
+    return seen.kept().flatMap(({ digest, bytes, offset }) => {
+        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
+        return manifest === undefined
+            ? []
+            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
+    });
 }
 // Of several platforms, one may be there without its layers.
 function isWhole(bytes, seen) {
-    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), 'a manifest');
+    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
     return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
 }
 function where({ descriptor }) {
@@ -33133,55 +33536,87 @@ function tarball_images_namesOf({ annotations }) {
 }
 function ociImage(found, seen) {
     const manifest = manifestOf(found);
-    const { config } = (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found));
+    const by = `The tarball's ${where(found)}`;
     const image = {
         references: found.references,
-        ...requireConfig(seen.blob(config.digest), `The tarball's ${where(found)}`, config.digest),
-        manifest,
+        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
+        manifests: [manifest],
         manifestDigests: [manifest.digest, ...found.around],
-        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), `The tarball's ${where(found)}`, digest)),
+        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
     };
+    tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
 }
-function manifestOf({ descriptor, bytes, offset }) {
-    const { digest, mediaType } = descriptor;
-    return {
-        digest,
-        bytes,
-        offset,
-        mediaType: mediaType || image_manifest/* mediaTypes */.Ib.manifest,
-        layers: (0,image_manifest/* parseManifest */.Ng)(bytes.toString(), `manifest ${digest}`).layers,
-    };
+function manifestOf(found) {
+    const { descriptor, bytes, offset, around } = found;
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
+    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
+    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
-function archiveImage({ config, repoTags, layers }, manifests, seen) {
+/** @param all manifests of the tarball, those that an index leads to first */
+function archiveImage({ config, repoTags, layers }, all, seen) {
     const by = "The tarball's manifest.json";
     const entry = requireConfig(seen.find(config), by, config);
-    const own = manifests
-        .filter(isThere)
-        .filter((found) => (0,image_manifest/* parseManifest */.Ng)(found.bytes.toString(), where(found)).config.digest === entry.configDigest);
-    const [first] = own;
+    const found = layers.map((name) => requireEntry(seen.find(name), by, name));
+    const manifests = manifestsOf(entry.configDigest, found, all);
     const image = {
         references: repoTags.map(image_reference/* parseReference */.F2),
         ...entry,
-        manifest: first === undefined ? undefined : manifestOf(first),
-        // What the containerd store may take as the image's ID.
-        manifestDigests: [...new Set(own.flatMap(({ descriptor, around }) => [...around, descriptor.digest]))],
-        layers: layers.map((name) => requireEntry(seen.find(name), by, name)),
+        manifests,
+        manifestDigests: [
+            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
+        ],
+        layers: found,
     };
+    tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
+}
+/**
+ * The manifests of an image that `manifest.json` describes, each once.
+ * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ */
+function manifestsOf(configDigest, layers, all) {
+    const digests = layers.map(({ digest }) => digest).join();
+    const own = all.filter(({ config }) => config.digest === configDigest);
+    const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
+    const [first] = own;
+    if (first !== undefined && fitting.length === 0)
+        throw contradicting(first);
+    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+}
+function contradicting({ digest, config }) {
+    const how = (0,image_manifest/* isImageConfig */._m)(config)
+        ? 'lists other layers than its manifest.json'
+        : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
 }
 function requireConfig(entry, by, name) {
     const { digest, size, offset, bytes } = requireEntry(entry, by, name);
     (0,image_manifest/* requireConfigSize */.bW)(size);
-    const config = (0,image_manifest/* parseConfig */.o4)(bytes?.toString() ?? '', name);
+    const config = (0,image_manifest/* parseConfig */.o4)(bytes ?? Buffer.alloc(0), name);
     return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
 }
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
     throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+}
+/** Checks the first bytes and the size of each layer against its manifests. */
+function tarball_images_requireLayers({ manifests, layers }, seen) {
+    const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
+    const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
+    for (const { mediaType, size, entry } of [...own, ...described]) {
+        if (entry === undefined)
+            continue;
+        const wrong = wrongForm(mediaType, entry.packing);
+        if (wrong !== undefined || size !== entry.size)
+            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+    }
+}
+function falseLayer(path, what) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
@@ -33215,11 +33650,8 @@ function chooseImage(images, wanted, platform) {
     const there = images.map((image) => namesIn(image) || image.configDigest);
     throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
 }
-/** The image for a tarball of ours; undefined when it has no manifest, or when its layers don't lie under their digests. */
-function contentsOf(image) {
-    const { manifest, configDigest, configBytes, config } = image;
-    if (manifest === undefined || image.layers.some(({ name, digest }) => name !== (0,image_digest/* blobName */.PF)(digest)))
-        return undefined;
+/** The image as one of its manifests describes it. */
+function contentsOf({ configDigest, configBytes, config }, manifest) {
     return {
         configDigest,
         configBytes,
@@ -33249,7 +33681,6 @@ function noPlatform(images, platform) {
 
 
 
-
 const chunkBytes = 256 * 1024;
 /**
  * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
@@ -33267,16 +33698,17 @@ async function openSourceTarball(plan, producer) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}\`, or give the tarball of the other platform.`);
     }
     const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
-    const image = kind === 'oci' ? contentsOf(chosen) : undefined;
-    if (image === undefined) {
+    const [manifest] = chosen.manifests;
+    if (kind !== 'oci' || manifest === undefined) {
         const file = { path, size, compression };
         const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: (0,files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve(record) };
+        return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve(record) };
     }
-    return repacked({ path, compression }, { image, references }, plan, producer);
+    const image = { image: contentsOf(chosen, manifest), references };
+    return repacked({ path, compression, layers: chosen.layers }, image, plan, producer);
 }
 function recordOf({ path, size, compression }, image, references, producer) {
-    const { manifest } = image;
+    const [manifest] = image.manifests;
     const isPlain = compression === 'none';
     const place = ({ offset, size: bytes }) => isPlain ? { size: bytes, offset } : { size: bytes };
     return {
@@ -33287,8 +33719,7 @@ function recordOf({ path, size, compression }, image, references, producer) {
         diffIds: image.config.diffIds,
         layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
         ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
-        // A manifest of other layers than the archive's own is no help.
-        ...(isPlain && manifest?.layers.every(({ digest }, position) => digest === image.layers[position]?.digest) === true
+        ...(isPlain && manifest !== undefined
             ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
             : {}),
         labels: image.config.labels,
@@ -33300,9 +33731,9 @@ function recordOf({ path, size, compression }, image, references, producer) {
     };
 }
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
-function repacked({ path, compression }, image, plan, producer) {
+function repacked(file, image, plan, producer) {
     const written = Promise.withResolvers();
-    const layers = layersOf(image.image, decompress(fileChunks(path), compression));
+    const layers = layersOf(file);
     const images = () => Promise.resolve([image]);
     return {
         size: undefined,
@@ -33311,12 +33742,17 @@ function repacked({ path, compression }, image, plan, producer) {
         unsealed: async () => imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
     };
 }
-async function* layersOf(image, archive) {
-    const wanted = new Set(image.layers.map(({ digest }) => digest));
-    for await (const { digest, size, chunks } of readTarball(archive, new SeenTarball())) {
-        if (digest !== undefined && wanted.has(digest))
-            yield { digest, size, chunks: () => chunks };
+async function* layersOf({ path, compression, layers }) {
+    const seen = new SeenTarball();
+    const wanted = new Map(layers.map((layer) => [layer.path, layer.digest]));
+    for await (const entry of readTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
+        const digest = wanted.get(entry.path);
+        if (digest !== undefined)
+            yield { digest, size: entry.size, chunks: () => entry.chunks };
     }
+    const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);
+    if (changed !== undefined)
+        throw from_tarball_invalid(`${path} changed while it was read: ${changed.path} has other bytes now.`);
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -33329,16 +33765,13 @@ function missingReference(path) {
 }
 async function inspectFile(path, compression) {
     try {
-        return imagesIn(await seeTarball(decompress(fileChunks(path), compression)));
+        return imagesIn(await seeTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression)));
     }
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
         throw from_tarball_invalid(`${path} can't be read as a ${compression} tarball: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-}
-function fileChunks(path) {
-    return (0,external_node_fs_.createReadStream)(path, { highWaterMark: chunkBytes });
 }
 async function sizeOf(path) {
     const found = await (0,promises_.stat)(path).catch((error) => {
@@ -33351,7 +33784,9 @@ async function sizeOf(path) {
     return found.size;
 }
 async function head(path) {
-    const file = await (0,promises_.open)(path);
+    const file = await (0,bytes_files/* openFile */.Tq)(path).catch((error) => {
+        throw from_tarball_invalid(`${path} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    });
     try {
         const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
         return buffer.subarray(0, bytesRead);
@@ -33436,18 +33871,31 @@ const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it
  * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
  */
 async function exportImage(plan, tools) {
+    const { log } = tools;
+    log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
+    for (const notice of plan.notices)
+        log.notice(notice);
+    for (const warning of plan.warnings)
+        log.warning(warning);
+    if (plan.kind === 'tarball')
+        return handOverFile(plan, tools, await claimFor(plan, tools));
+    try {
+        return await exportLayout(plan, tools, []);
+    }
+    catch (error) {
+        if (!(error instanceof errors/* CacheFailure */.v9))
+            throw error;
+        log.info(`${error.message} Building again without \`cache-from\`.`);
+        return exportLayout((0,plan_plan/* withoutCacheFrom */.HG)(plan), tools, [`cache-from was given up: ${error.why}.`]);
+    }
+}
+/** @param problems what is known of its caches already */
+async function exportLayout(plan, tools, problems) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log } = tools;
-        log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
-        for (const notice of plan.notices)
-            log.notice(notice);
-        for (const warning of plan.warnings)
-            log.warning(warning);
         const claim = await claimFor(plan, tools);
-        if (plan.kind === 'tarball')
-            return handOverFile(plan, tools, claim);
-        const temp = export_image_addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tools.tempRoot), true);
+        const temp = export_image_addDisposableResource(env_1, await (0,bytes_files/* makeTempDir */.mk)(tools.tempRoot), true);
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const directory = (0,external_node_path_.join)(temp.path, 'layout');
@@ -33455,13 +33903,19 @@ async function exportImage(plan, tools) {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
+        // Beside the upload; what a push has yet to build for the cache comes first.
+        if (!buildsForPush(plan))
+            void filled.then(({ caches }) => {
+                caches.writing.begin();
+            }, () => undefined);
         // Nothing is removed before both are over. What has broken the layout has broken the upload too.
         await Promise.allSettled([filled, uploaded]);
-        const { steps, push: way } = await filled;
+        const { steps, push: way, caches } = await filled;
         const { record, artifact } = await uploaded;
         await file.commit();
         logTarball(log, plan.tarballPath, record);
         const push = await (0,export_image_push/* finishPush */._B)(plan.push, way, tools);
+        reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
         return { record, artifact, tarballPath: plan.tarballPath, steps, push };
     }
     catch (e_1) {
@@ -33473,6 +33927,13 @@ async function exportImage(plan, tools) {
         if (result_1)
             await result_1;
     }
+}
+function buildsForPush({ push }) {
+    return push !== undefined && push.listedPlatforms.length > 0;
+}
+function reportCaches(problems, log) {
+    if (problems.length > 0)
+        log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
 }
 async function claimFor(plan, { store, producer }) {
     try {
@@ -33532,7 +33993,6 @@ var artifact_name = __nccwpck_require__(2704);
 
 
 
-
 /**
  * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
  * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
@@ -33546,13 +34006,17 @@ async function identifyByRange(content, record) {
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
-    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
     const bytesAt = await reader(read, places);
     return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+}
+// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
 /** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
 async function reader(read, places) {
@@ -33569,14 +34033,14 @@ async function knownImage(image, bytesAt) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), 'the config'));
+    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
         requireRecorded(image, identity, undefined);
         return { identity, contents: undefined, references, layers: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), 'the manifest'));
+    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
     const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
@@ -33586,7 +34050,8 @@ async function knownImage(image, bytesAt) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        manifestMediaType: typeOf(manifestBytes),
+        // A manifest may name its type (OCI image-spec, manifest.md).
+        manifestMediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: manifest.layers,
     };
     return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
@@ -33599,12 +34064,6 @@ function parsed(parse) {
     catch (error) {
         throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
     }
-}
-// A manifest may name its type (OCI image-spec, manifest.md).
-function typeOf(manifest) {
-    const value = (0,base_json/* parseJson */.qF)(manifest.toString());
-    const type = (0,base_json/* isObject */.Gv)(value) ? (0,base_json/* stringOr */.JI)(value['mediaType'], '') : '';
-    return (0,image_manifest/* isMediaType */.LA)(type) ? type : image_manifest/* mediaTypes */.Ib.manifest;
 }
 /** The layers as the manifest has them, where the record tells where each of them lies. */
 function locatedLayers(record, layers) {
@@ -33621,8 +34080,8 @@ function locatedLayers(record, layers) {
 function requireRecorded(record, identity, layers) {
     const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
     requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
     requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
     if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
         requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
@@ -33788,6 +34247,8 @@ function selectArtifacts(wanted, artifacts) {
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/docker/tag-claims.js
+var tag_claims = __nccwpck_require__(4099);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
 ;// CONCATENATED MODULE: ./build/shared/layout/layout-folder.js
@@ -33858,6 +34319,8 @@ var layout_folder_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
+
+
 // In index.json, by which a layout of ours is known again.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
@@ -33870,24 +34333,22 @@ async function layoutFolder(path, log) {
     try {
         const place = (0,external_node_path_.resolve)(path);
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        await requireFree(place);
+        (await openReplaced(place, place))?.keep();
         const trouble = (error) => {
-            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+            throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         };
+        await (0,own_folder/* requireOwnLinks */.x8)((0,external_node_path_.dirname)(place)).catch(trouble);
         await (0,promises_.mkdir)((0,external_node_path_.dirname)(place), { recursive: true }).catch(trouble);
-        const lock = await lockPath(place);
-        if (lock === undefined)
-            log.warning(`Another step on this host is writing ${path} at this moment.`);
-        opening.use(lock);
+        opening.use(await lockPath(place, (holder) => {
+            log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
+        }));
         await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
         // Its owner's alone until it is whole.
-        await (0,promises_.mkdir)(partial, { mode: 0o700 }).catch(trouble);
-        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
-            (0,external_node_fs_.rmSync)(partial, { recursive: true, force: true });
-        }));
-        opening.defer(() => (0,promises_.rm)(partial, { recursive: true, force: true }));
+        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), trouble);
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
+        opening.defer(folder.remove);
         await (0,promises_.mkdir)((0,external_node_path_.join)(partial, 'blobs', 'sha256'), { recursive: true });
         const held = opening.move();
         const sizes = new Map();
@@ -33898,8 +34359,7 @@ async function layoutFolder(path, log) {
                 for (const [name, bytes] of layoutEntries(images))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(partial, name), bytes);
                 await (0,promises_.chmod)(partial, 0o755);
-                await requireFree(place);
-                await putInPlace(partial, place).catch(trouble);
+                await putInPlace(folder, partial, place).catch(trouble);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -33921,7 +34381,7 @@ async function* teeBlob(chunks, folder, path, sizes) {
     let size = 0;
     try {
         for await (const chunk of chunks) {
-            const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
+            const writing = (0,bytes_files/* writeAll */.f4)(file, chunk).catch((error) => {
                 throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
             });
             writing.catch(() => undefined); // thrown below
@@ -33956,26 +34416,27 @@ function layoutEntries(images) {
     entries.set('index.json', Buffer.from(JSON.stringify({ ...((0,base_json/* isObject */.Gv)(index) ? index : {}), annotations: { [mark]: '1' } })));
     return entries;
 }
-async function putInPlace(partial, place) {
+async function putInPlace(folder, partial, place) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         // A name like that of what is being written, so that a later step removes it when this one is killed.
         const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
         const before = `${place}.partial-${aside.name}`;
+        const replaced = await openReplaced(place, before);
         // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
-        const hadOne = (await (0,promises_.readdir)(place).catch(() => [])).length > 0;
-        if (hadOne)
-            await (0,promises_.rename)(place, before);
+        if (replaced !== undefined)
+            (0,external_node_fs_.renameSync)(place, before);
         try {
-            await (0,promises_.rename)(partial, place);
+            (0,external_node_fs_.renameSync)(partial, place);
+            folder.keep();
         }
         catch (error) {
-            if (hadOne)
-                await (0,promises_.rename)(before, place);
+            if (replaced !== undefined)
+                (0,external_node_fs_.renameSync)(before, place);
+            replaced?.keep();
             throw error;
         }
-        if (hadOne)
-            await (0,promises_.rm)(before, { recursive: true, force: true });
+        replaced?.remove();
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -33987,24 +34448,43 @@ async function putInPlace(partial, place) {
             await result_2;
     }
 }
-async function requireFree(path) {
+/**
+ * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
+ * @param removedAt where it will have been moved to
+ * @throws HandoverError `invalid-input` when something else is there, or another user's
+ */
+async function openReplaced(path, removedAt) {
     // What else is wrong with the path is told when the folder is made.
     const there = await (0,promises_.lstat)(path).catch(() => undefined);
     if (there === undefined)
-        return;
+        return undefined;
     if (!there.isDirectory())
         throw layout_folder_unwritable(path, 'there is something that is no folder');
-    const names = await (0,promises_.readdir)(path).catch((error) => {
+    const trouble = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
-    if (names.length === 0 || (await isOurs(path)))
-        return;
+    };
+    const names = await (0,promises_.readdir)(path).catch(trouble);
+    if (names.length === 0)
+        return undefined;
+    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(path, removedAt), trouble);
+    if (await isOurs(folder.inside))
+        return folder;
+    folder.keep();
     const some = names.sort().slice(0, 5).join(', ');
     throw layout_folder_unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
 }
 async function isOurs(path) {
-    const index = (0,base_json/* parseJson */.qF)(await (0,promises_.readFile)((0,external_node_path_.join)(path, 'index.json'), 'utf8').catch(() => ''));
+    const text = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(path, 'index.json'), limits/* limits */.F.jsonBytes).catch(() => Buffer.alloc(0));
+    const index = (0,base_json/* parseJson */.qF)(text.toString());
     return (0,base_json/* isObject */.Gv)(index) && (0,base_json/* isObject */.Gv)(index['annotations']) && index['annotations'][mark] !== undefined;
+}
+function orElse(work, otherwise) {
+    try {
+        return work();
+    }
+    catch (error) {
+        return otherwise(error);
+    }
 }
 function layout_folder_unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
@@ -34143,6 +34623,8 @@ async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
 
 
 
+
+
 /**
  * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
  * are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md); a containerd store keeps the layers
@@ -34185,7 +34667,7 @@ function layerBlobs({ layers, read }, plain, watch) {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
             const { offset = 0 } = layer;
-            const stored = read(offset, offset + layer.size, watch.onBytes);
+            const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -34198,6 +34680,13 @@ function layerBlobs({ layers, read }, plain, watch) {
 function offeredAs(layer, plain) {
     const unpacked = plain.get(layer.digest);
     return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
+}
+/**
+ * Returns a layer's bytes unchanged.
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, mediaType }, chunks) {
+    return layerChunks(chunks, mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
 }
 function smallBlob(bytes, mediaType) {
     return { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) };
@@ -34382,9 +34871,10 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
 }
 /** A tarball that completes an image whose other layers the engine has. */
 async function* completing({ contents, read }, layers, name, onBytes) {
-    for (const { digest, size, offset = 0 } of layers) {
+    for (const layer of layers) {
+        const { digest, size, offset = 0 } = layer;
         yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-        yield* read(offset, offset + size, onBytes);
+        yield* layerBytes(layer, read(offset, offset + size, onBytes));
         yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
@@ -34497,8 +34987,8 @@ async function* rewritten(plain, request, told) {
     const { images } = imagesIn(seen);
     const chosen = request.record === undefined
         ? chooseImages(images, request)
-        : recordedImages(images, request.record, request.reference);
-    if (request.needsManifest === true && chosen.some(({ image }) => contentsOf(image) === undefined))
+        : recordedImages(images, { ...request, record: request.record });
+    if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined))
         throw noManifest();
     const { passed, entries } = closing(chosen, request.repository);
     told(passed);
@@ -34514,7 +35004,7 @@ async function* wholeEntry({ name, size, chunks }, teeLayer) {
 /** Without a wish all images that have a name, else the one that is meant. */
 function chooseImages(images, { reference, platform }) {
     if (reference !== undefined)
-        return [{ image: chooseImage(images, reference, platform), references: [reference] }];
+        return [chosenAs(chooseImage(images, reference, platform), [reference])];
     if (!images.every(({ references }) => references.length > 0))
         return [whole_tarball_ownNames(chooseImage(images, undefined, platform))];
     const firsts = images.flatMap((image) => image.references.slice(0, 1));
@@ -34523,20 +35013,39 @@ function chooseImages(images, { reference, platform }) {
 }
 function whole_tarball_ownNames(image) {
     const own = image.references.filter(({ tag }) => tag !== undefined);
-    return { image, references: own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If] };
+    return chosenAs(image, own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If]);
 }
-/** The images that the record names, which have to be what it says of them. */
-function recordedImages(images, record, reference) {
-    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }) => {
+function chosenAs(image, references) {
+    const [manifest] = image.manifests;
+    return { image, manifest, references };
+}
+/** The images that the record names, which have to be what it says of them, and what is known of them. */
+function recordedImages(images, { record, known, reference }) {
+    const identities = known === undefined ? [] : chooseRecorded(known, reference).map(({ chosen }) => chosen.identity);
+    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }, position) => {
         const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
         if (image === undefined) {
             const there = images.map(({ configDigest }) => configDigest).join(', ');
             throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
         }
-        const { configDigest, config, manifest } = image;
+        const manifest = wantedManifest(image, identities[position]?.manifestDigest, chosen.manifestDigests);
+        const { configDigest, config } = image;
         requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
-        return { image, references };
+        return { image, manifest, references };
     });
+}
+/**
+ * @param known the digest of the manifest that was read by its place
+ * @param recorded the digests that the record allows; empty when it names none
+ * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ */
+function wantedManifest({ manifests }, known, recorded) {
+    const wanted = known === undefined ? recorded : [known];
+    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
+    if (manifest !== undefined || wanted.length === 0)
+        return manifest;
+    const there = manifests.map(({ digest }) => digest).join(', ') || 'none';
+    throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${there})`);
 }
 /**
  * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
@@ -34549,53 +35058,44 @@ function chooseRecorded(images, reference) {
     const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
     return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
 }
-/** What names the images, under names of ours; and who they are then. */
+/**
+ * What names the images, under names of ours; and who they are then. Each gets a manifest: a containerd store would make one for an
+ * image without, out of whatever layers it has already, and nobody could foretell the image's ID.
+ */
 function closing(chosen, repository) {
-    const named = chosen.map((one, position) => ({
-        ...one,
+    const named = chosen.map(({ image, manifest, references }, position) => ({
+        image,
+        references,
+        contents: manifest === undefined ? ownContents(image) : contentsOf(image, manifest),
         loadedAs: (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${String(position + 1)}`),
     }));
-    const whole = named.flatMap(({ image, loadedAs }) => {
-        const contents = contentsOf(image);
-        return contents === undefined ? [] : [{ image: contents, references: [loadedAs] }];
-    });
-    const hasManifests = whole.length === named.length;
-    const passed = named.map(({ image, references, loadedAs }) => ({
+    const passed = named.map(({ contents, loadedAs, references }) => ({
         identity: {
-            ...image.config,
-            configDigest: image.configDigest,
-            manifestDigest: hasManifests ? image.manifest?.digest : undefined,
+            ...contents.config,
+            configDigest: contents.configDigest,
+            manifestDigest: contents.manifestDigest,
         },
         loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
         references,
-        contents: describedContents(image),
+        contents,
     }));
-    if (hasManifests)
-        return { passed, entries: smallEntries(whole) };
-    const archived = named.map(({ image, loadedAs }) => ({
-        ...image,
-        layerNames: image.layers.map(({ name }) => name),
+    const entries = smallEntries(named.map(({ image, contents, loadedAs }) => ({
+        image: contents,
         references: [loadedAs],
-    }));
-    return { passed, entries: archiveEntries(archived) };
+        layerNames: image.layers.map(({ name }) => name),
+    })));
+    return { passed, entries };
 }
-/** The image as its manifest describes it, or one of ours: each layer under its own digest. */
-function describedContents({ manifest, configDigest, configBytes, config, layers }) {
+/** An image without a manifest, with one of ours: each layer under its own digest. */
+function ownContents({ configDigest, configBytes, config, layers }) {
     const described = layers.map(({ digest, size, packing }) => ({
         digest,
         size,
         mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
         annotations: {},
     }));
-    const own = manifest === undefined
-        ? { ...(0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described), layers: described }
-        : {
-            manifestDigest: manifest.digest,
-            manifestBytes: manifest.bytes,
-            manifestMediaType: manifest.mediaType,
-            layers: manifest.layers,
-        };
-    return { configDigest, configBytes, config, ...own };
+    const own = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
+    return { configDigest, configBytes, config, ...own, layers: described };
 }
 function noManifest() {
     return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
@@ -34708,9 +35208,9 @@ async function byLayers({ engine, log }, { content, record, known, info, referen
     const [first, ...further] = arrived;
     return first === undefined ? undefined : [first, ...further];
 }
-async function asWhole({ engine, log }, { content, record, info, reference, tee, teeLayer }, names, onBytes) {
+async function asWhole({ engine, log }, { content, record, known, info, reference, tee, teeLayer }, names, onBytes) {
     const { platform } = info;
-    const request = { content, record, reference, platform, repository: names.repository, tee, teeLayer };
+    const request = { content, record, known, reference, platform, repository: names.repository, tee, teeLayer };
     return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
         const tarball = wholeTarball(request, (bytes) => {
             onBytes(bytes);
@@ -34766,8 +35266,12 @@ function differences(expected, found, store) {
     const layersFit = expected.diffIds.length === found.diffIds.length &&
         expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
     return [
-        ...(imageId === undefined ? configDifferences(expected, found) : []),
         ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
+        ...(found.configDigest === undefined || found.configDigest === expected.configDigest
+            ? []
+            : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
+        // Podman changes members of the config in its answer. Its image ID is the config digest.
+        ...(store === 'podman' ? [] : configDifferences(expected, found)),
         ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
@@ -34775,16 +35279,48 @@ function differences(expected, found, store) {
         ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
     ];
 }
-/** Without an ID that tells, all that containers are made of is compared. */
+// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// of them, and Docker before 25 has no StartInterval in a health check.
+const plain = [
+    'User',
+    'Env',
+    'Entrypoint',
+    'Cmd',
+    'WorkingDir',
+    'Labels',
+    'StopSignal',
+    'ArgsEscaped',
+    'OnBuild',
+    'Shell',
+];
+const healthMembers = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries'];
+/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
+function compared(config) {
+    const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
+    const namesOf = (set) => ((0,base_json/* isObject */.Gv)(set) ? Object.keys(set) : []);
+    const checks = (0,base_json/* isObject */.Gv)(health) ? healthMembers.map((name) => [name, health[name]]) : [];
+    return new Map([
+        ...plain.map((name) => [name, said(config[name])]),
+        ['ExposedPorts', said([...new Set(namesOf(ports).map(wholePort))].sort())],
+        ['Volumes', said(namesOf(volumes).toSorted())],
+        ['Healthcheck', said(sorted(Object.fromEntries(checks)))],
+    ]);
+}
+// moby api/types/network/port.go, ParsePort
+function wholePort(port) {
+    const [number = '', protocol = ''] = port.split('/');
+    return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
+}
+/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
 function configDifferences(expected, found) {
-    const names = new Set([...Object.keys(expected.config), ...Object.keys(found.config)]);
-    const other = [...names].filter((name) => said(expected.config[name]) !== said(found.config[name]));
+    const has = compared(found.config);
+    const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
     const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
     return [
-        ...other.map((name) => `${(0,base_text/* quoteForeign */.xS)(name)} ${(0,base_text/* quoteForeign */.xS)(said(found.config[name]), 80)} instead of ${(0,base_text/* quoteForeign */.xS)(said(expected.config[name]), 80)}`),
-        ...(Object.is(created[0], created[1]) || expected.created === undefined
+        ...other.map(([name, value]) => `${name} ${(0,base_text/* quoteForeign */.xS)(has.get(name) ?? '', 80)} instead of ${(0,base_text/* quoteForeign */.xS)(value, 80)}`),
+        ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
             ? []
-            : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+            : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
     ];
 }
 /** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
@@ -34859,7 +35395,7 @@ async function findHere({ engine, info }, identity, references) {
 }
 /**
  * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
- * looked at once more.
+ * looked at once more, with the engine's own command.
  * @param what the image in words, for the log: `the image that was handed over`
  * @param guard puts the references back unless all turns out well
  * @returns the image under its first reference
@@ -34869,21 +35405,31 @@ async function proveAndName({ engine, log, info }, { name, identity, references,
     const [first] = references.map(image_reference/* formatReference */.FH);
     const image = await inspect(engine, name);
     requireSameImage(first ?? name, identity, image, info.imageStore);
-    let named = image;
+    const named = [];
     for (const reference of references.map(image_reference/* formatReference */.FH)) {
         const before = reference === name ? image : await engine.inspect(reference);
         const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
-        const found = hasIt ? before : await guard.tag(name, reference, { before });
+        const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
         if (found === undefined)
             throw missing(engine, reference);
         requireSameImage(reference, identity, found, info.imageStore);
-        if (reference === first)
-            named = found;
+        named.push(found);
     }
-    log.info(`Verified: ${first ?? name} is ${what} (${named.imageId})`);
+    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
+    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
     for (const reference of references.slice(1))
         log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
-    return named;
+    return last;
+}
+/** The last word is the engine's own command's. Undefined where that has been asked already. */
+async function confirmed({ engine, info }, identity, references) {
+    const names = references.map(image_reference/* formatReference */.FH);
+    if (engine.confirm === undefined || names.length === 0)
+        return undefined;
+    const images = await engine.confirm(names);
+    for (const [position, image] of images.entries())
+        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
+    return images;
 }
 /**
  * Looks once more whether each of the images has all of its references.
@@ -35063,6 +35609,7 @@ var nodes_disposeResources = (undefined && undefined.__disposeResources) || (fun
 
 
 
+
 /** All that are to hold the image. */
 function enginesOf({ engine, nodes }) {
     return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
@@ -35084,41 +35631,54 @@ async function loadIntoNodes(plan, tools, handover, info) {
         const { log, timeline, nodes } = tools;
         const turn = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         turn.use(await takeTurn(tools));
-        const lacking = await lackingNodes(plan, tools, handover, info);
-        if (lacking.length === 0 && nodes.length > 0) {
-            const env_2 = { stack: [], error: void 0, hasError: false };
-            try {
-                const images = knownImages(plan, handover);
-                const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, [], log), true);
-                const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-                const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
-                named.keep();
-                for (const { references } of images)
-                    log.info(`Every node has this very image already: ${nameOf(references)}.`);
-                return resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 });
-            }
-            catch (e_1) {
-                env_2.error = e_1;
-                env_2.hasError = true;
-            }
-            finally {
-                const result_1 = nodes_disposeResources(env_2);
-                if (result_1)
-                    await result_1;
-            }
-        }
+        const { lacking, result } = await nameWhereHere(plan, tools, handover, info);
+        if (result !== undefined)
+            return result;
         const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
         return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
     }
-    catch (e_2) {
-        env_1.error = e_2;
+    catch (e_1) {
+        env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_2 = nodes_disposeResources(env_1);
+        const result_1 = nodes_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Names the images, if every node has all of them already. */
+async function nameWhereHere(plan, tools, handover, info) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { nodes, log } = tools;
+        const images = knownImages(plan, handover);
+        // Looked at only when they are claimed: another step may be about to take a reference back.
+        const claim = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        claim.use(await claimOnAll(tools, images));
+        const lacking = await lackingNodes(plan, tools, handover, info);
+        if (lacking.length > 0 || nodes.length === 0)
+            return { lacking };
+        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, [], log), true);
+        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
+        named.keep();
+        for (const { references } of images)
+            log.info(`Every node has this very image already: ${nodes_nameOf(references)}.`);
+        return { lacking, result: resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 }) };
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = nodes_disposeResources(env_2);
         if (result_2)
             await result_2;
     }
+}
+function claimOnAll({ nodes, log, signal }, images) {
+    return (0,tag_claims/* claimTags */.k)(nodes.map(({ name }) => `node ${name}`), images.flatMap(({ references }) => references), { log, signal });
 }
 /**
  * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
@@ -35132,8 +35692,14 @@ async function takeTurn({ log, nodes, signal }) {
     if (!takesTurns(nodes))
         return undefined;
     const names = nodes.map(({ name }) => name);
-    return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, signal, () => {
-        log.info(`Another image is on its way into ${names.join(', ')}: this one takes its turn after it.`);
+    return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, {
+        signal,
+        onWait: (holder) => {
+            log.info(`Waiting for another image to finish loading into ${names.join(', ')}: ${holder} has the turn.`);
+        },
+        onGiveUp: (holder) => {
+            log.warning(`Loading into ${names.join(', ')} without a turn: ${holder} has had it for too long.`);
+        },
     });
 }
 async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
@@ -35148,7 +35714,7 @@ async function passThrough(plan, tools, { content, record, ...handover }, info, 
         // Disposed of after the guards: an image that loses its name again has to have one of ours still.
         const ours = nodes_addDisposableResource(env_3, await ownNamesOn(nodes, passedBy, log), true);
         const request = {
-            ...{ content, record, reference, platform: info.platform, repository: ours.repository },
+            ...{ content, record, known: handover.known, reference, platform: info.platform, repository: ours.repository },
             ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
         };
         const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
@@ -35168,6 +35734,7 @@ async function passThrough(plan, tools, { content, record, ...handover }, info, 
         for (const [position, { identity }] of images.entries())
             requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
         const guards = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        guards.use(await claimOnAll(tools, images));
         const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
         await layout?.commit(layoutImages(images));
         await kept?.commit();
@@ -35214,7 +35781,7 @@ async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }
         for (const { identity, references, loadedAs } of images) {
             const found = loaded?.includes(node) === true ? loadedAs : await findHere({ engine, info }, identity, references);
             const what = `the image that was handed over, on ${node.name}`;
-            const request = { name: found ?? nameOf(references), identity, references };
+            const request = { name: found ?? nodes_nameOf(references), identity, references };
             const image = await proveAndName({ engine, log, info }, request, what, guard);
             first ??= image;
         }
@@ -35306,14 +35873,14 @@ async function onNode({ name }, work) {
     }
 }
 function resultOf({ nodes }, { content, record }, images, facts) {
-    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nameOf(references), identity }));
+    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nodes_nameOf(references), identity }));
     if (first === undefined)
         throw new RangeError('an artifact without an image');
     const source = facts.loaded || nodes.length === 0 ? 'artifact' : 'engine';
     const { artifact } = content;
     return { ...first, ...facts, source, artifact, record, nodes: nodes.map(({ name }) => name), further: others };
 }
-function nameOf(references) {
+function nodes_nameOf(references) {
     return (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If);
 }
 
@@ -35385,6 +35952,7 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
@@ -35404,7 +35972,7 @@ async function loadImage(plan, tools) {
  * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
  */
 async function loadHandover(plan, tools, handover, info) {
-    const { engine, log, timeline } = tools;
+    const { log, timeline } = tools;
     const { content, record, known } = handover;
     const claimed = claimedImage(handover, plan.reference);
     // What is only claimed may be reason enough to load nothing; never to load it.
@@ -35415,15 +35983,28 @@ async function loadHandover(plan, tools, handover, info) {
         await requireSpace(plan, content, undefined);
         return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
     }
-    const here = await alreadyHere(plan, { ...tools, info }, handover);
-    if (here !== undefined) {
+    const here = await nameIfHere(plan, { ...tools, info }, handover);
+    if (here !== undefined)
+        return here;
+    await requireSpace(plan, content, info);
+    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
         const env_1 = { stack: [], error: void 0, hasError: false };
         try {
-            const guard = load_image_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
-            const result = await finish(plan, { ...tools, info }, handover, here, guard);
+            const path = plan.tarballPath;
+            const kept = load_image_addDisposableResource(env_1, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
+            const { reference, overlap, layoutPath } = plan;
+            const layout = load_image_addDisposableResource(env_1, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
+            const job = { content, record, known, info, reference, overlap, ...tees };
+            const arrival = load_image_addDisposableResource(env_1, await feed_feed(tools, job), true);
+            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
+            const guard = load_image_addDisposableResource(env_1, await claimedGuard({ ...tools, info }, arrival.images), true);
+            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
+            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
+            await layout?.commit(layoutImages(arrival.images));
+            await kept?.commit();
             guard.keep();
-            await sweepNames(tools, result.image?.repoTags ?? []);
-            return result;
+            return { ...result, layoutPath };
         }
         catch (e_1) {
             env_1.error = e_1;
@@ -35434,36 +36015,6 @@ async function loadHandover(plan, tools, handover, info) {
             if (result_1)
                 await result_1;
         }
-    }
-    await requireSpace(plan, content, info);
-    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
-        const env_2 = { stack: [], error: void 0, hasError: false };
-        try {
-            const path = plan.tarballPath;
-            const kept = load_image_addDisposableResource(env_2, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
-            const { reference, overlap, layoutPath } = plan;
-            const layout = load_image_addDisposableResource(env_2, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
-            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
-            const job = { content, record, known, info, reference, overlap, ...tees };
-            const arrival = load_image_addDisposableResource(env_2, await feed_feed(tools, job), true);
-            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
-            const guard = load_image_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
-            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
-            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
-            await layout?.commit(layoutImages(arrival.images));
-            await kept?.commit();
-            guard.keep();
-            return { ...result, layoutPath };
-        }
-        catch (e_2) {
-            env_2.error = e_2;
-            env_2.hasError = true;
-        }
-        finally {
-            const result_2 = load_image_disposeResources(env_2);
-            if (result_2)
-                await result_2;
-        }
     }));
 }
 /** The image that is meant, as far as it is known before anything is loaded. */
@@ -35472,23 +36023,52 @@ function claimedImage({ known, record }, reference) {
         return chooseRecorded(known, reference)[0]?.chosen.identity;
     return record === undefined ? undefined : chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference)[0]?.chosen;
 }
-/** The images, if this engine has all of them already. */
-async function alreadyHere(plan, { engine, log, info }, { content, known }) {
-    if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
-        return undefined;
+/** Claims the references of images, and guards their tags. */
+async function claimedGuard({ engine, log, info, signal }, images) {
+    const references = images.flatMap((image) => image.references);
+    return (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], references, { log, signal }));
+}
+/** Names the images, if this engine has all of them already. */
+async function nameIfHere(plan, tools, handover) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { content, known } = handover;
+        if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
+            return undefined;
+        const chosen = chooseRecorded(known, plan.reference);
+        // Looked at only now: another step may be about to take a reference back.
+        const guard = load_image_addDisposableResource(env_2, await claimedGuard(tools, chosen), true);
+        const images = await allHere(tools, chosen);
+        if (images === undefined)
+            return undefined;
+        for (const { name } of images)
+            tools.log.info(`The engine has this very image already: ${name}. Nothing to load.`);
+        const present = { images, loaded: false, size: content.downloaded() ?? 0 };
+        const result = await finish(plan, tools, handover, present, guard);
+        guard.keep();
+        await sweepNames(tools, result.image?.repoTags ?? []);
+        return result;
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = load_image_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function allHere({ engine, info }, chosen) {
     const images = [];
-    for (const { chosen, references } of chooseRecorded(known, plan.reference)) {
-        const name = await findHere({ engine, info }, chosen.identity, references);
+    for (const { chosen: { identity }, references, } of chosen) {
+        const name = await findHere({ engine, info }, identity, references);
         if (name === undefined)
             return undefined;
-        images.push({ name, identity: chosen.identity, references });
+        images.push({ name, identity, references });
     }
     const [first, ...further] = images;
-    if (first === undefined)
-        return undefined;
-    for (const { name } of images)
-        log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-    return { images: [first, ...further], loaded: false, size: content.downloaded() ?? 0 };
+    return first === undefined ? undefined : [first, ...further];
 }
 async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
     const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
@@ -35594,6 +36174,7 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
 /**
  * Pulls the image by digest, proves that it is the one expected, and only then names it.
  * @param handover what was handed over, where that is known
@@ -35619,7 +36200,7 @@ async function loadFromRegistry(plan, tools, handover) {
         };
         // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], references, tools)), true);
         const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
         if (known !== undefined && here !== undefined) {
             log.info(`The engine has this very image already: ${here}. Nothing to load.`);
@@ -35708,10 +36289,11 @@ async function pullFallback(plan, fallback, tools, reason) {
     return log.chapter('Pull the fallback image', () => timeline.measure('Pull', async () => {
         const env_2 = { stack: [], error: void 0, hasError: false };
         try {
-            const guard = registry_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning), true);
+            const info = await engine.info();
+            const claimed = [fallback, plan.reference ?? fallback];
+            const guard = registry_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], claimed, tools)), true);
             await guard.during(pulledFrom, () => registry.pull(fallback));
             const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
-            const info = await engine.info();
             const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
             const identity = { ...image, configDigest, manifestDigest: undefined };
             requireExpected(plan, identity, info.platform);
@@ -35843,7 +36425,7 @@ function ownContent(name, { record, tarballPath }) {
         downloaded: () => 0,
         files: [{ name: record.tarballName, size: record.tarballSize }],
         text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)(tarballPath, { highWaterMark: 1024 * 1024 }), onBytes),
+        read: (_name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,bytes_files/* fileChunks */.T9)(tarballPath, 1024 * 1024), onBytes),
         ranges: () => Promise.resolve(undefined),
     };
 }
@@ -35957,8 +36539,8 @@ function readExportInputs(inputs) {
         furtherImages: inputs.lines('further-images'),
         build: readBuildInputs(inputs),
         bake: {
-            targets: inputs.list('bake-targets'),
-            files: inputs.list('bake-files'),
+            targets: inputs.listOrNone('bake-targets'),
+            files: inputs.listOrNone('bake-files'),
             set: inputs.lines('bake-set'),
         },
         requireCache: inputs.boolean('require-cache'),
@@ -36009,12 +36591,12 @@ function readLoadInputs(inputs) {
         artifactName: inputs.text('artifact-name'),
         image: inputs.optional('image'),
         tarball: inputs.optional('tarball'),
-        expectedConfigDigest: inputs.optional('expected-config-digest'),
-        expectedRevision: inputs.optional('expected-revision'),
+        expectedConfigDigest: inputs.orNone('expected-config-digest'),
+        expectedRevision: inputs.orNone('expected-revision'),
         checkPlatform: inputs.boolean('check-platform'),
         overlap: inputs.boolean('overlap'),
         from: inputs.text('from'),
-        registryImage: inputs.optional('registry-image'),
+        registryImage: inputs.orNone('registry-image'),
         registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
         engine: inputs.text('engine'),
     };
@@ -36037,7 +36619,7 @@ function readHandoverInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5972);
+/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6578);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1624);
@@ -36046,11 +36628,11 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6948);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3059);
 /* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9688);
 /* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -36124,7 +36706,8 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)()));
+        const minutes = (0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)());
+        limit(minutes);
         const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readHandoverInputs */ .D)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)());
         const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .ie)(inputs.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .planLoad */ .Oj)(inputs.load) };
         const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
@@ -36138,10 +36721,11 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('imag
             signal,
         }), true);
         const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_2__/* .handover */ .c)(plans, {
-            engine: (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plans.load.engine, context.tempRoot, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli),
+            engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plans.load.engine, context, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli, minutes),
             registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
             signal,
+            cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             store,
             log,
             timeline: times,
@@ -36249,41 +36833,60 @@ function besidePlainRecipe(took, work, bytes) {
 function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
+    const manifests = record.manifestDigests.map(markdown/* code */.aY);
     const facts = [
-        ['Image', record.references.map((reference) => (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(reference))).join(', ')],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(record.platform)],
-        ['Config digest', (0,markdown/* code */.aY)(record.configDigest)],
-        ['Manifest digest', record.manifestDigests.map(markdown/* code */.aY).join(', ') || 'none'],
+        [
+            (0,markdown/* safe */.gB) `Image`,
+            (0,markdown/* joined */.oR)(record.references.map((reference) => (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(reference))), ', '),
+        ],
+        [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(record.platform))],
+        [(0,markdown/* safe */.gB) `Config digest`, (0,markdown/* code */.aY)(record.configDigest)],
+        [(0,markdown/* safe */.gB) `Manifest digest`, manifests.length === 0 ? (0,markdown/* safe */.gB) `none` : (0,markdown/* joined */.oR)(manifests, ', ')],
         ...(artifact === undefined
             ? []
-            : [['Artifact', `${(0,markdown/* code */.aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`]]),
+            : [
+                [
+                    (0,markdown/* safe */.gB) `Artifact`,
+                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
+                ],
+            ]),
         ...pushFacts(result.push),
-        ['Tarball', `${(0,markdown/* code */.aY)(result.tarballPath)}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)}`],
+        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(result.tarballPath)}, ${(0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))}`],
         ...minutes(result),
         ...(steps.length === 0
             ? []
-            : [['Build steps', `${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`]]),
+            : [
+                [
+                    (0,markdown/* safe */.gB) `Build steps`,
+                    (0,markdown/* words */.aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+                ],
+            ]),
     ];
-    return [
-        `### 📦 ${artifact === undefined ? 'Kept here, not handed over:' : 'Handed over'} ${(0,markdown/* code */.aY)(formatReferenceOf(result))}`,
+    const title = artifact === undefined ? (0,markdown/* safe */.gB) `Kept here, not handed over:` : (0,markdown/* safe */.gB) `Handed over`;
+    const names = executed.map((step) => (0,markdown/* code */.aY)(step.name));
+    return (0,markdown/* joined */.oR)([
+        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(formatReferenceOf(result))}`,
         ...(note === undefined ? [] : [note]),
         (0,markdown/* markdownTable */.Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : ['**Executed steps:** ' + executed.map((step) => (0,markdown/* code */.aY)(step.name)).join(', ')]),
+        ...(executed.length === 0 ? [] : [(0,markdown/* safe */.gB) `**Executed steps:** ${(0,markdown/* joined */.oR)(names, ', ')}`]),
         (0,markdown/* layerTable */._N)(record.layers),
         (0,markdown/* gantt */.VM)(spans),
-        '',
-    ].join('\n\n');
+        (0,markdown/* safe */.gB) ``,
+    ], '\n\n');
 }
 function minutes({ record, artifact }) {
     const { times, tarballSize } = record;
     if (times === undefined || artifact === undefined)
         return [];
-    return [['From built to handed over', besidePlainRecipe(times.ready - times.built, 'export', tarballSize)]];
+    return [
+        [(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
+    ];
 }
 function pushFacts(push) {
     if (push.kind === 'none')
         return [];
-    return [['Pushed', push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : `❌ ${push.error.message}`]];
+    const outcome = push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : (0,markdown/* safe */.gB) `❌ ${(0,markdown/* prose */.CS)(push.error.message)}`;
+    return [[(0,markdown/* safe */.gB) `Pushed`, outcome]];
 }
 function formatReferenceOf(result) {
     return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
@@ -36309,40 +36912,45 @@ function loadSummary(result, timeline) {
     const { artifact, record, identity, fallback } = result;
     const from = record?.producer;
     const facts = [
-        ['Image', (0,markdown/* code */.aY)(result.reference)],
-        ...(result.image === undefined ? [] : [['Image ID here', (0,markdown/* code */.aY)(result.image.imageId)]]),
+        [(0,markdown/* safe */.gB) `Image`, (0,markdown/* code */.aY)(result.reference)],
+        ...(result.image === undefined ? [] : [[(0,markdown/* safe */.gB) `Image ID here`, (0,markdown/* code */.aY)(result.image.imageId)]]),
         ...places(result),
-        ['Config digest', identity.configDigest === undefined ? 'unknown' : (0,markdown/* code */.aY)(identity.configDigest)],
-        ['Platform', (0,platform/* formatPlatform */.Bq)(identity.platform)],
-        ['Layers', String(identity.diffIds.length)],
-        ['Source', sources[result.source]],
+        [(0,markdown/* safe */.gB) `Config digest`, identity.configDigest === undefined ? (0,markdown/* safe */.gB) `unknown` : (0,markdown/* code */.aY)(identity.configDigest)],
+        [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(identity.platform))],
+        [(0,markdown/* safe */.gB) `Layers`, (0,markdown/* words */.aL)(String(identity.diffIds.length))],
+        [(0,markdown/* safe */.gB) `Source`, (0,markdown/* words */.aL)(sources[result.source])],
         ...(fallback === undefined
             ? []
             : [
-                ['Pulled from', (0,markdown/* code */.aY)(fallback.reference)],
-                ['Why not the artifact', fallback.reason],
+                [(0,markdown/* safe */.gB) `Pulled from`, (0,markdown/* code */.aY)(fallback.reference)],
+                [(0,markdown/* safe */.gB) `Why not the artifact`, (0,markdown/* prose */.CS)(fallback.reason)],
             ]),
         ...(artifact === undefined
             ? []
             : [
-                ['Artifact', `${(0,markdown/* code */.aY)(artifact.name)} (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`],
-                ...(artifact.run === undefined ? [] : [['From run', `[${String(artifact.run.id)}](${artifact.run.url})`]]),
-                ['Downloaded', downloaded(result)],
+                [
+                    (0,markdown/* safe */.gB) `Artifact`,
+                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
+                ],
+                ...(artifact.run === undefined ? [] : [[(0,markdown/* safe */.gB) `From run`, (0,markdown/* link */.nf)(String(artifact.run.id), artifact.run.url)]]),
+                [(0,markdown/* safe */.gB) `Downloaded`, (0,markdown/* words */.aL)(downloaded(result))],
             ]),
         ...(from === undefined
             ? []
-            : [['Built from', `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${String(from.runAttempt)}`]]),
-        ['Checked against', checkedAgainst(result)],
+            : [
+                [(0,markdown/* safe */.gB) `Built from`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${(0,markdown/* words */.aL)(String(from.runAttempt))}`],
+            ]),
+        [(0,markdown/* safe */.gB) `Checked against`, (0,markdown/* words */.aL)(checkedAgainst(result))],
         ...summary_minutes(result, timeline),
     ];
     const layers = record === undefined ? [] : [(0,markdown/* layerTable */._N)(record.layers)];
-    return [
-        `### ${title(result)} ${(0,markdown/* code */.aY)(result.reference)}`,
+    return (0,markdown/* joined */.oR)([
+        (0,markdown/* safe */.gB) `### ${(0,markdown/* words */.aL)(title(result))} ${(0,markdown/* code */.aY)(result.reference)}`,
         (0,markdown/* markdownTable */.Qj)(['', ''], facts),
         ...layers,
         chart([result], timeline),
-        '',
-    ].join('\n\n');
+        (0,markdown/* safe */.gB) ``,
+    ], '\n\n');
 }
 /** When the image was handed over, where that was another job of this run. */
 function handedOver({ artifact, record }, { began }) {
@@ -36358,8 +36966,8 @@ function summary_minutes(result, timeline) {
     const early = timeline.began - times.ready;
     const when = early >= 0 ? `${(0,base_text/* formatDuration */.a3)(early)} before this step began` : `${(0,base_text/* formatDuration */.a3)(-early)} after it`;
     return [
-        ['Built', `once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`],
-        ['Took here', besidePlainRecipe(took, 'load', result.record.tarballSize)],
+        [(0,markdown/* safe */.gB) `Built`, (0,markdown/* words */.aL)(`once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`)],
+        [(0,markdown/* safe */.gB) `Took here`, (0,markdown/* words */.aL)(besidePlainRecipe(took, 'load', result.record.tarballSize))],
     ];
 }
 // More bars nobody reads; nor shorter ones, in a chart that begins long before them.
@@ -36390,8 +36998,8 @@ function chart(results, timeline) {
 /** Where the image is, besides the engine. */
 function places({ nodes = [], layoutPath }) {
     return [
-        ...(nodes.length === 0 ? [] : [['Nodes', nodes.map(markdown/* code */.aY).join(', ')]]),
-        ...(layoutPath === undefined ? [] : [['OCI layout', (0,markdown/* code */.aY)(layoutPath)]]),
+        ...(nodes.length === 0 ? [] : [[(0,markdown/* safe */.gB) `Nodes`, (0,markdown/* joined */.oR)(nodes.map(markdown/* code */.aY), ', ')]]),
+        ...(layoutPath === undefined ? [] : [[(0,markdown/* safe */.gB) `OCI layout`, (0,markdown/* code */.aY)(layoutPath)]]),
     ];
 }
 function downloaded({ size, record, loaded, source }) {
@@ -36419,29 +37027,31 @@ function checkedAgainst({ record, artifact, fallback }) {
 function imagesSummary(result, timeline) {
     const { images, loaded, digests } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined ? '' : `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
+    const uploaded = digests === undefined
+        ? safe ``
+        : safe `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
     if (only !== undefined)
-        return loadSummary(only, timeline) + uploaded;
+        return joined([loadSummary(only, timeline), uploaded], '');
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
         code(image.name),
         code(image.reference),
         code(image.configDigest),
-        image.manifestDigest === '' ? '' : code(image.manifestDigest),
-        image.pushedReference === '' ? '' : code(image.pushedReference),
-        image.platform,
-        formatBytes(image.size),
-        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? 'loaded' : 'was here']),
+        image.manifestDigest === '' ? safe `` : code(image.manifestDigest),
+        image.pushedReference === '' ? safe `` : code(image.pushedReference),
+        words(image.platform),
+        words(formatBytes(image.size)),
+        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe `loaded` : safe `was here`]),
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
-    return [
-        `### 📦 ${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`,
+    return joined([
+        safe `### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
         markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-        `${uploaded}${chart(loaded, timeline)}`,
-        '',
-    ].join('\n\n');
+        safe `${uploaded}${chart(loaded, timeline)}`,
+        safe ``,
+    ], '\n\n');
 }
 
 ;// CONCATENATED MODULE: ./build/handover/summary.js
@@ -36458,19 +37068,19 @@ function handoverSummary(result, name, timeline) {
         case 'loaded':
             return loaded;
         case 'handed-over':
-            return exportSummary(result.exported, []) + loaded;
+            return (0,markdown/* joined */.oR)([exportSummary(result.exported, []), loaded], '');
         case 'kept':
-            return exportSummary(result.exported, [], keptNote(result.other, name)) + loaded;
+            return (0,markdown/* joined */.oR)([exportSummary(result.exported, [], keptNote(result.other, name)), loaded], '');
     }
 }
 function keptNote(other, name) {
     if (other.kind === 'unknown') {
-        return `Another job was first to use the name ${(0,markdown/* code */.aY)(name)}. Whether its image is the same as this one is not known: ${other.why}`;
+        return (0,markdown/* safe */.gB) `Another job was first to use the name ${(0,markdown/* code */.aY)(name)}. Whether its image is the same as this one is not known: ${(0,markdown/* prose */.CS)(other.why)}`;
     }
-    const its = `that another job was first to hand over as ${(0,markdown/* code */.aY)(name)} (id ${String(other.artifact.id)})`;
+    const its = (0,markdown/* safe */.gB) `that another job was first to hand over as ${(0,markdown/* code */.aY)(name)} (id ${(0,markdown/* words */.aL)(String(other.artifact.id))})`;
     return other.kind === 'same'
-        ? `The image ${its} is the same image as this one.`
-        : `⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${(0,markdown/* code */.aY)(other.configDigest)}.`;
+        ? (0,markdown/* safe */.gB) `The image ${its} is the same image as this one.`
+        : (0,markdown/* safe */.gB) `⚠️ The image ${its} is **not this one**, and later jobs get that one: its config is ${(0,markdown/* code */.aY)(other.configDigest)}.`;
 }
 
 
@@ -36480,7 +37090,7 @@ function keptNote(other, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* unused harmony exports digestsFileName, planImages */
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
 /* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
 
@@ -36548,8 +37158,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
@@ -36707,12 +37317,12 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:timers/promises"
 var promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js
-var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -37042,7 +37652,8 @@ class HttpError extends Error {
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
+ *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
  * @param signal ends requests under way
  * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
@@ -37055,16 +37666,17 @@ function httpClient(proxies, signal, authority) {
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,base_proxies/* proxyUrl */.s)(proxy);
+        const url = (0,base_proxies/* proxyUrl */.sd)(proxy);
         // It passes `requestTls` on to the agent that goes through the proxy.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
         return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
-            const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
-            const dispatcher = url.startsWith('https:') ? secure : plain;
+        send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            const { protocol, host } = new URL(url);
+            const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
@@ -37107,11 +37719,23 @@ function httpError(response, text) {
     const header = (name) => String(response.headers[name] ?? '');
     const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
     const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    const seconds = Number(header('retry-after') || NaN);
-    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
+    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
+}
+const longestRetryAfterMs = 60_000;
+/**
+ * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
+ * a date (RFC 9110, section 10.2.3).
+ */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
 }
 const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
 // request, the certificate or this machine.
 const transientCodes = [
@@ -37122,7 +37746,7 @@ const transientCodes = [
 /** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof HttpError)
-        return transientStatus.includes(error.status);
+        return isTransientStatus(error.status);
     return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
 }
 /** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
@@ -38181,7 +38805,7 @@ async function officialUpload(official, options, request) {
 }
 // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
 function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]));
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -38382,20 +39006,166 @@ function transferFailed(what, error) {
 
 /***/ }),
 
-/***/ 3205:
+/***/ 4754:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Cu: () => (/* binding */ HandoverError),
-/* harmony export */   GZ: () => (/* binding */ isUnreadable),
-/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
-/* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   bY: () => (/* binding */ setupBuildxHint),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf),
-/* harmony export */   zR: () => (/* binding */ asError)
-/* harmony export */ });
-/* unused harmony export errorCodes */
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  v9: () => (/* binding */ CacheFailure),
+  Cu: () => (/* binding */ HandoverError),
+  Yp: () => (/* binding */ RegistryFailure),
+  zR: () => (/* binding */ asError),
+  CD: () => (/* binding */ attempt),
+  GZ: () => (/* binding */ isUnreadable),
+  bD: () => (/* binding */ messageOf),
+  bY: () => (/* binding */ setupBuildxHint),
+  c7: () => (/* binding */ systemCodeOf)
+});
+
+// UNUSED EXPORTS: errorCodes
+
+;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
+// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+const rows = [
+    {
+        cause: 'rate-limit',
+        words: /\btoo ?many ?requests\b|\brate limit\b/i,
+        statuses: [429],
+        permanent: false,
+        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+    },
+    {
+        cause: 'immutable-tag',
+        words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
+        statuses: [],
+        permanent: true,
+        hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    },
+    {
+        cause: 'quota',
+        words: /\bquota\b|insufficient storage|no space left/i,
+        statuses: [507],
+        permanent: true,
+        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        cause: 'login',
+        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
+        statuses: [401, 403],
+        permanent: true,
+        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.',
+    },
+    {
+        cause: 'unknown-blob',
+        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
+    },
+    {
+        cause: 'certificate',
+        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
+        statuses: [],
+        permanent: true,
+        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
+    },
+    {
+        cause: 'connection',
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        statuses: [408],
+        permanent: false,
+        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    },
+    {
+        cause: 'too-large',
+        words: /too large\b|\bSIZE_INVALID\b/i,
+        statuses: [413],
+        permanent: true,
+        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
+    },
+    {
+        cause: 'format',
+        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
+        statuses: [415],
+        permanent: true,
+        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
+    },
+    {
+        cause: 'redirect',
+        words: /stopped after \d+ redirects/i,
+        statuses: [301, 302, 303, 307, 308],
+        permanent: true,
+        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+    },
+    {
+        cause: 'no-such-platform',
+        words: /\bno matching manifest\b/i,
+        statuses: [],
+        permanent: true,
+        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
+    },
+    {
+        cause: 'not-shown',
+        words: /\bread back\b/i,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
+    },
+    {
+        cause: 'not-found',
+        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
+        statuses: [404],
+        permanent: true,
+        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
+    },
+    {
+        cause: 'not-writable',
+        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
+        statuses: [405, 501],
+        permanent: true,
+        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
+    },
+    {
+        cause: 'malformed',
+        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
+        statuses: [400, 422],
+        permanent: true,
+        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
+    },
+    {
+        cause: 'server',
+        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
+        statuses: [500, 502, 503, 504],
+        permanent: false,
+        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+    },
+];
+const other = {
+    cause: 'other',
+    permanent: false,
+    hint: 'See the registry’s words in the message; its own log may tell more.',
+};
+/**
+ * @param words what was said of the failure, without names that anybody may choose
+ * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ */
+function explainRegistry(words, status = statusIn(words)) {
+    return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
+}
+// docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
+function statusIn(words) {
+    const found = /(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1];
+    return found === undefined ? undefined : Number(found);
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/errors.js
+
 
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
 const errorCodes = (/* unused pure expression or super */ null && ([
@@ -38442,43 +39212,69 @@ function isUnreadable(error) {
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    if (!(error instanceof Error))
+    if (!Error.isError(error))
         return String(error);
     // Node's error for a host with several addresses, none of which answers, has no message of its own.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    if (!(error instanceof Error) || !('code' in error))
+    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
+/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+function attempt(look, otherwise) {
+    try {
+        return look();
+    }
+    catch {
+        return otherwise;
+    }
+}
 /** What was caught, as an error to throw on: some libraries throw other things. */
 function asError(error) {
-    return error instanceof Error ? error : new Error(String(error));
+    return Error.isError(error) ? error : new Error(String(error));
 }
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+/** A build that failed over a cache that it read. The same build without that cache may do. */
+class CacheFailure extends HandoverError {
+    /** In BuildKit's words. */
+    why;
+    constructor(why) {
+        const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        this.why = quoted;
+    }
+}
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
+    reason;
     /** Another try would fail in the same way: a wrong login, a missing image. */
     permanent;
+    /** The client's last words, whole. */
+    said;
     /**
      * @param work what was tried, such as `The pull`
      * @param references what it was tried with
      * @param said the client's last words
      */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
+    constructor(work, references, said, seen = {}) {
+        const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
+        const { cause, permanent, hint } = explainRegistry(words, seen.status);
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,base_text/* quoteForeign */.xS)(said, 700) || 'no message'}`, hint);
+        this.reason = cause;
+        this.permanent = permanent;
+        this.said = said;
     }
 }
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
+// A repository may be called anything, "denied" too; registries name it without themselves.
 function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+    const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
+    const names = [...references, ...paths].filter((name) => name !== '');
+    return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }
 
 
@@ -38494,6 +39290,8 @@ function withoutNames(said, references) {
 /* harmony export */   at: () => (/* binding */ killChildren)
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+
 
 // A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
 // moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
@@ -38510,7 +39308,7 @@ function onForcedEnd(work) {
 function endByForce() {
     killChildren();
     for (const work of works)
-        attempt(work, undefined);
+        (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
  * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
@@ -38520,31 +39318,22 @@ function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
     const end = lastArguments.map((argument) => `${argument}\0`).join('');
     for (const pid of childrenOf('self')) {
-        if (attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
+        if ((0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
             killTree(pid);
     }
 }
 /** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
 function killTree(pid) {
     const below = childrenOf(pid);
-    attempt(() => process.kill(pid, 'SIGKILL'), false);
+    (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
     below.forEach(killTree);
 }
 function childrenOf(pid) {
     const tasks = `/proc/${String(pid)}/task`;
-    return attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
+    return (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
         .split(' ')
         .map(Number)
         .filter((child) => child > 0));
-}
-/** Processes come and go while one looks. */
-function attempt(look, otherwise) {
-    try {
-        return look();
-    }
-    catch {
-        return otherwise;
-    }
 }
 
 
@@ -38631,6 +39420,10 @@ const limits = {
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
+    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    eventBytes: 32 * 1024 * 1024,
+    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    settingsBytes: 4 * 1024 * 1024,
     /** How deep JSON may be nested. */
     jsonDepth: 100,
     /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -38660,36 +39453,82 @@ const limits = {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   CS: () => (/* binding */ prose),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
 /* harmony export */   VM: () => (/* binding */ gantt),
 /* harmony export */   _N: () => (/* binding */ layerTable),
+/* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
-/* harmony export */   pj: () => (/* binding */ plain)
+/* harmony export */   gB: () => (/* binding */ safe),
+/* harmony export */   nf: () => (/* binding */ link),
+/* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
 /* unused harmony export shortDigest */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
+// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+const source = Symbol('source');
+function made(text) {
+    return { [source]: text, toString: () => text };
 }
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+/** A template of this project's own words, with parts that are safe. */
+function safe(own, ...parts) {
+    return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
+/** Parts with something of ours between them. */
+function joined(parts, between) {
+    return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * A message as Markdown: code spans between single backticks stay, all else is text. Whoever's words are in it can't put links,
- * pictures, HTML or headings into a job summary.
+ * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
+ * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
-function plain(message) {
+function words(text) {
+    const parts = visible(text).split(/([\s"'(),;<>]+)/);
+    const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
+    // At its beginning, some marks make a list or a line of it.
+    return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before, mark) => `${before}${numbered(mark)}`));
+}
+const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
+// A number of a character is never a mark.
+function escaped(text) {
+    return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
+}
+function numbered(mark) {
+    return `&#${String(mark.charCodeAt(0))};`;
+}
+/** One line, without characters that can't be seen or turn the direction of others. */
+function visible(text) {
+    return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
+}
+/** Any text in code style. */
+function code(text) {
+    return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
+}
+/** A message: what is between single backticks is code, all else is text. */
+function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
-    return spans
-        .map((part, position) => position % 2 === 1 ? part : part.replace(/[\\<>[\]&]/g, (char) => `&#${String(char.charCodeAt(0))};`))
-        .join('');
+    return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
+}
+/** A link, if the address is one of the web; else its text alone. */
+function link(text, address) {
+    const url = URL.canParse(address) ? new URL(address) : undefined;
+    if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
+        return words(text);
+    const target = url.href
+        .replace(/[()<>\\|`]/g, (mark) => `%${mark.charCodeAt(0).toString(16)}`)
+        .replaceAll('&', '&amp;');
+    return safe `[${words(text)}](${made(target)})`;
+}
+/** A table. The head is of this project's own words. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+}
+// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+function cell(markdown) {
+    return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
 function shortDigest(digest) {
@@ -38698,14 +39537,13 @@ function shortDigest(digest) {
 /** The layers with their sizes, folded under one line of a job summary. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
-        String(position + 1),
+        words(String(position + 1)),
         code(shortDigest(layer.digest)),
-        (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
+        words((0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size)),
+        words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    const count = `${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`;
-    return `<details><summary>${count}</summary>\n\n${table}\n\n</details>`;
+    const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
+    return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
 /**
  * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
@@ -38713,7 +39551,7 @@ function layerTable(layers) {
  */
 function gantt(spans, before = [], own = '') {
     if (spans.length === 0)
-        return '';
+        return safe ``;
     const sections = [...before, { name: own, spans }];
     const all = sections.flatMap((section) => section.spans);
     const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
@@ -38727,7 +39565,7 @@ function gantt(spans, before = [], own = '') {
             return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
         }),
     ]);
-    return [
+    const lines = [
         '```mermaid',
         ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
         'gantt',
@@ -38735,7 +39573,8 @@ function gantt(spans, before = [], own = '') {
         `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
-    ].join('\n');
+    ];
+    return made(lines.join('\n'));
 }
 // Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
 // (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
@@ -38743,9 +39582,9 @@ const longestName = 40;
 function roomFor(names) {
     return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }
-// What would end a task's name.
+// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
 function chartWord(text) {
-    return text.replace(/[:;#,]/g, ' ');
+    return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
 
 
@@ -38755,10 +39594,11 @@ function chartWord(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   _: () => (/* binding */ proxiesOf),
-/* harmony export */   s: () => (/* binding */ proxyUrl)
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -38774,6 +39614,10 @@ function proxiesOf(variable) {
         ...(https === undefined ? {} : { https }),
         except: variable('no_proxy') || variable('NO_PROXY'),
     };
+}
+/** Whether a host, perhaps with a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
 }
 /**
  * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
@@ -38856,10 +39700,9 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: control characters gone, length bounded. */
+/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
 function quoteForeign(text, limit = 300) {
-    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
-    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+    const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 /** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
@@ -38932,14 +39775,12 @@ function namedTimeline(timeline, name) {
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
 /* harmony export */   V5: () => (/* binding */ withHead),
+/* harmony export */   a7: () => (/* binding */ writeChunks),
 /* harmony export */   bM: () => (/* binding */ watchedChunks),
 /* harmony export */   du: () => (/* binding */ viewOf)
 /* harmony export */ });
-// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
-// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
-// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
-// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
-// call that copies.
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
+
 /** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
@@ -38960,6 +39801,15 @@ const heldBytes = 64 * 1024;
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
+}
+/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+async function writeChunks(stream, chunks, over) {
+    for await (const chunk of streamableChunks(chunks)) {
+        if (over.aborted)
+            break;
+        if (!stream.write(chunk))
+            await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
+    }
 }
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -39019,7 +39869,7 @@ async function withHead(chunks, isEnough) {
 /* unused harmony export diskSpace */
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 
 
@@ -39091,17 +39941,77 @@ function explainDiskFull(error, path, advice) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   EW: () => (/* binding */ readSmallFile),
+/* harmony export */   T9: () => (/* binding */ fileChunks),
+/* harmony export */   Tq: () => (/* binding */ openFile),
 /* harmony export */   f4: () => (/* binding */ writeAll),
 /* harmony export */   jx: () => (/* binding */ transientFileChunks),
 /* harmony export */   mk: () => (/* binding */ makeTempDir),
+/* harmony export */   x6: () => (/* binding */ readSmallFileSync),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
 /* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4256);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2792);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1344);
+/* harmony import */ var _own_folder_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8145);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
 
 
 
@@ -39110,12 +40020,96 @@ function explainDiskFull(error, path, advice) {
 
 const chunkBytes = 1024 * 1024;
 /**
+ * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ */
+async function openFile(path) {
+    // Before it is opened: that alone starts some devices.
+    requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
+    const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
+    try {
+        requireFile(path, await file.stat());
+        return file;
+    }
+    catch (error) {
+        await file.close();
+        throw error;
+    }
+}
+/**
+ * Reads a file of others as a whole.
+ * @throws Error as openFile does, and when it has more than `maxBytes`
+ */
+async function readSmallFile(path, maxBytes) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_1, await openFile(path), true);
+        const chunks = [];
+        let bytes = 0;
+        // What it has need not be what it says: files in /proc say 0.
+        for (let length = 1; length > 0;) {
+            const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
+            length = bytesRead;
+            bytes += bytesRead;
+            if (bytes > maxBytes)
+                throw tooLarge(path, maxBytes);
+            chunks.push(buffer.subarray(0, bytesRead));
+        }
+        return Buffer.concat(chunks);
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** The same, for the moment at which a step reads its inputs. */
+function readSmallFileSync(path, maxBytes) {
+    requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
+    const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
+    try {
+        const found = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(file);
+        requireFile(path, found);
+        if (found.size > maxBytes)
+            throw tooLarge(path, maxBytes);
+        return (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(file).subarray(0, maxBytes);
+    }
+    finally {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
+    }
+}
+/** A file's bytes in order. Throws as `openFile` does. */
+async function* fileChunks(path, atMostBytes) {
+    const file = await openFile(path);
+    yield* file.createReadStream({ highWaterMark: atMostBytes });
+}
+const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
+function requireFile(path, found) {
+    if (found.isFile())
+        return;
+    const what = found.isFIFO()
+        ? 'a pipe'
+        : found.isDirectory()
+            ? 'a folder'
+            : found.isSocket()
+                ? 'a socket'
+                : 'a device';
+    throw new Error(`${path} is ${what}, not a file`);
+}
+function tooLarge(path, maxBytes) {
+    return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
+}
+/**
  * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before
+ * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(source) : source;
+    const file = typeof source === 'string' ? await openFile(source) : source;
     let read = 0;
     let isLeft = false;
     const fill = async (buffer) => {
@@ -39151,7 +40145,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
 }
 /** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
 async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_5__/* .viewOf */ .du)(chunk);
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
@@ -39171,60 +40165,134 @@ function tempDirs(root) {
         },
     };
 }
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingNamePattern */ .hd})$`);
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
     await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingName */ .$Q)();
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingName */ .$Q)();
     const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
-    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(path, { mode: 0o700 });
-    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(() => {
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(path, { recursive: true, force: true });
-    });
+    const folder = (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .makeOwnFolder */ .xc)(path);
+    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(folder.remove);
     return {
         path,
         [Symbol.asyncDispose]: async () => {
-            await removeTree(path);
+            folder.remove();
             forget();
             await own[Symbol.asyncDispose]();
         },
     };
 }
-async function removeRemains(root) {
-    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readdir)(root).catch(() => [])) {
+function removeRemains(root) {
+    return (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .removeOwn */ .LO)(root, async (name, kind) => {
         const owner = isTempDir.exec(name)?.[1];
-        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .isDead */ .XU)(owner)))
-            continue;
-        // Another user's stays.
-        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, name)).catch(() => undefined);
-    }
-}
-function removeTree(path) {
-    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
+        return owner !== undefined && kind === 'folder' && (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .isDead */ .XU)(owner);
+    });
 }
 
 
 /***/ }),
 
-/***/ 2792:
+/***/ 1344:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $Q: () => (/* binding */ livingName),
-/* harmony export */   O_: () => (/* binding */ awaitKey),
-/* harmony export */   TL: () => (/* binding */ lockKey),
-/* harmony export */   XU: () => (/* binding */ isDead),
-/* harmony export */   hd: () => (/* binding */ livingNamePattern)
-/* harmony export */ });
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
-/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3205);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  O_: () => (/* binding */ awaitKey),
+  Kd: () => (/* binding */ holderOf),
+  XU: () => (/* binding */ isDead),
+  Px: () => (/* binding */ isOfAnotherScope),
+  $Q: () => (/* binding */ livingName),
+  hd: () => (/* binding */ livingNamePattern),
+  TL: () => (/* binding */ lockKey)
+});
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/bytes/lock-holder.js
+
+
+
+
+// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
+// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
+/** What a step of this project answers who connects to its lock. */
+const lockGreeting = 'image-handover\n';
+/** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
+async function lockHolder(socketName) {
+    const [greets, found] = [await isGreeted(socketName), processOf(socketName)];
+    const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
+    return {
+        words: found?.words ?? 'a process of another user or container',
+        kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
+    };
+}
+const answerMs = 2000;
+async function isGreeted(socketName) {
+    const socket = (0,external_node_net_.connect)({ path: `\0${socketName}` });
+    const timer = setTimeout(() => void socket.destroy(), answerMs);
+    let answer = '';
+    try {
+        for await (const chunk of socket.setEncoding('utf8')) {
+            answer += String(chunk);
+            if (answer.length >= lockGreeting.length)
+                break;
+        }
+    }
+    catch {
+        return false;
+    }
+    finally {
+        clearTimeout(timer);
+        socket.destroy();
+    }
+    return answer === lockGreeting;
+}
+function processOf(socketName) {
+    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
+    // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${socketName}$`, 'm');
+    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
+    if (inode === undefined)
+        return undefined;
+    const pid = (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)('/proc'), [])
+        .filter((name) => /^\d+$/.test(name))
+        .find((name) => hasSocket(name, inode));
+    return pid === undefined ? undefined : describeProcess(pid);
+}
+function hasSocket(pid, inode) {
+    const folder = `/proc/${pid}/fd`;
+    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(folder), []).some((name) => (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readlinkSync)(`${folder}/${name}`), '') === `socket:[${inode}]`);
+}
+function describeProcess(pid) {
+    // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
+    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+    const command = (0,base_text/* quoteForeign */.xS)(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+    return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
+}
+function readText(path) {
+    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readFileSync)(path, 'utf8'), '');
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/locks.js
+
 
 
 
@@ -39235,19 +40303,32 @@ function removeTree(path) {
  * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
  * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
  * and between containers, nothing is locked.
+ * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
  * @returns what gives it back, or undefined when another process has it
  */
-async function lockKey(key) {
-    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+async function lockKey(key, inDoubt) {
+    const lock = await tryLock(key);
+    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
+        return undefined;
+    return lock === 'unknown' ? noLock : lock;
+}
+const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
+function socketName(key) {
+    return `image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+async function tryLock(key) {
     if (process.platform !== 'linux')
-        return free;
-    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_3__.createServer)();
-    server.listen(`\0image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+        return noLock;
+    const server = (0,external_node_net_.createServer)((socket) => {
+        socket.on('error', () => undefined);
+        socket.end(lockGreeting, () => void socket.destroy());
+    });
+    server.listen(`\0${socketName(key)}`);
     try {
-        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+        await (0,external_node_events_.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_5__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
     }
     server.unref();
     return {
@@ -39258,47 +40339,250 @@ async function lockKey(key) {
         }),
     };
 }
+/** Names the process that has a key, for a message. */
+async function holderOf(key) {
+    return (await lockHolder(socketName(key))).words;
+}
+// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as nobody has it.
- * @param onWait told once, when somebody has it
+ * Takes a key as `lockKey` does, as soon as it is free.
+ * @returns what gives it back; undefined when that took too long, and where nothing can be locked
  * @throws AbortError when the signal is aborted
  */
-async function awaitKey(key, signal, onWait) {
-    for (let tries = 0;; tries += 1) {
-        const lock = await lockKey(key);
-        if (lock !== undefined)
+async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
+    const began = performance.now();
+    // A step that is busy may answer late once; that begins no shorter wait.
+    const since = { 'this-user': began, 'other-user': began, stranger: began };
+    let lookedMs = -Infinity;
+    let lastWords = '';
+    for (;;) {
+        const lock = await tryLock(key);
+        if (lock === 'unknown')
+            return undefined;
+        if (lock !== 'taken')
             return lock;
-        if (tries === 0)
-            onWait();
-        await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_4__.setTimeout)(100, undefined, { signal });
+        if (performance.now() - lookedMs >= lookEveryMs) {
+            const { words, kind } = await lockHolder(socketName(key));
+            lookedMs = performance.now();
+            if (words !== lastWords)
+                onWait(words);
+            lastWords = words;
+            if (kind !== 'stranger')
+                since.stranger = lookedMs;
+            if (kind === 'this-user')
+                since['other-user'] = lookedMs;
+            if (lookedMs - since[kind] >= waits[kind]) {
+                onGiveUp(words);
+                return undefined;
+            }
+        }
+        await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
     }
 }
 /** What a living name looks like, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 /** A new name: where a lock of it holds, and 128 random bits. */
 async function livingName() {
-    const name = `${await lockScope()}-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex')}`;
-    const lock = await lockKey(name);
-    return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+    const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
+    const scope = await lockScope();
+    const name = `${scope ?? unknownScope()}-${random}`;
+    const lock = await tryLock(name);
+    const isLocked = scope !== undefined && typeof lock !== 'string';
+    return {
+        // Without a lock it mustn't look as if it had one that is free.
+        name: isLocked ? name : `${unknownScope()}-${random}`,
+        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
+    };
 }
-/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
 async function isDead(name) {
-    if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`))
+    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
-    const lock = await lockKey(name);
-    await lock?.[Symbol.asyncDispose]();
-    return lock !== undefined;
+    const lock = await tryLock(name);
+    if (typeof lock === 'string')
+        return false;
+    await lock[Symbol.asyncDispose]();
+    return true;
 }
-/** Names what a lock holds for: this boot and network namespace. */
+/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+async function isOfAnotherScope(name) {
+    const scope = await lockScope();
+    return scope === undefined || !name.startsWith(`${scope}-`);
+}
+/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
 async function lockScope() {
-    const parts = [
-        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readlink)('/proc/self/ns/net').catch(() => ''),
-    ];
-    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256')
-        .update((await Promise.all(parts)).join())
-        .digest('hex')
-        .slice(0, 8);
+    const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
+    const found = await Promise.all(parts).catch(() => undefined);
+    return found === undefined ? undefined : (0,external_node_crypto_.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
+}
+function unknownScope() {
+    return (0,external_node_crypto_.randomBytes)(4).toString('hex');
+}
+
+
+/***/ }),
+
+/***/ 8145:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   LO: () => (/* binding */ removeOwn),
+/* harmony export */   NL: () => (/* binding */ openOwnFolder),
+/* harmony export */   x8: () => (/* binding */ requireOwnLinks),
+/* harmony export */   xc: () => (/* binding */ makeOwnFolder)
+/* harmony export */ });
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
+
+
+
+
+/**
+ * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
+ * its place at once.
+ */
+function makeOwnFolder(path) {
+    (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
+    const folder = openOwnFolder(path);
+    if ((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(folder.inside).length === 0)
+        return folder;
+    folder.keep();
+    throw new Error(`another process has put a folder of its own in the place of ${path}`);
+}
+/**
+ * Opens a folder that is there.
+ * @param removedAt where it is by the time that it is removed
+ * @throws Error when it is another user's, or no folder
+ */
+function openOwnFolder(path, removedAt = path) {
+    let isOpen = true;
+    if (process.platform === 'win32') {
+        // There a folder can't be opened.
+        const remove = () => {
+            if (isOpen)
+                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
+        };
+        return { inside: path, remove, keep: () => void (isOpen = false) };
+    }
+    const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
+    const keep = () => {
+        if (isOpen)
+            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
+        isOpen = false;
+    };
+    const { uid } = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle);
+    if (!isOwn(uid)) {
+        keep();
+        throw new Error(`it belongs to another user (uid ${String(uid)})`);
+    }
+    return {
+        inside: process.platform === 'linux' ? throughHandle(handle) : path,
+        remove: () => {
+            if (!isOpen)
+                return;
+            emptyFolder(handle, removedAt);
+            keep();
+            // Only an empty folder can be removed so, whatever is there by now.
+            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
+                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
+            }, undefined);
+        },
+        keep,
+    };
+}
+/**
+ * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
+ * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
+ * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ */
+async function removeOwn(folder, isWanted) {
+    if (process.platform !== 'linux')
+        return;
+    const handle = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(folder, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY).catch(() => undefined);
+    if (handle === undefined)
+        return;
+    try {
+        if (!isSafe(await handle.stat()))
+            return;
+        const inside = throughHandle(handle.fd);
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), [])) {
+            const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name);
+            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
+            if (found === undefined || !isOwn(found.uid))
+                continue;
+            const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
+            if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs)))
+                continue;
+            removeFound(path);
+        }
+    }
+    finally {
+        await handle.close();
+    }
+}
+function isSafe({ uid, mode }) {
+    return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+}
+function isOwn(uid) {
+    return uid === (process.geteuid?.() ?? uid);
+}
+/**
+ * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
+ * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
+ * @throws Error that names the link
+ */
+async function requireOwnLinks(folder) {
+    const way = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.resolve)(folder).split(node_path__WEBPACK_IMPORTED_MODULE_2__.sep).slice(1);
+    for (let depth = 1; depth <= way.length; depth += 1) {
+        const [above, path] = [depth - 1, depth].map((end) => `${node_path__WEBPACK_IMPORTED_MODULE_2__.sep}${way.slice(0, end).join(node_path__WEBPACK_IMPORTED_MODULE_2__.sep)}`);
+        if (above === undefined || path === undefined)
+            return;
+        const link = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
+        if (link?.isSymbolicLink() !== true || isOwn(link.uid))
+            continue;
+        const place = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(above).catch(() => undefined);
+        if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
+            throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+    }
+}
+const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW;
+function throughHandle(handle) {
+    return `/proc/self/fd/${String(handle)}`;
+}
+/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+function removeFound(path) {
+    const isGone = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.unlinkSync)(path);
+        return true;
+    }, false);
+    if (isGone)
+        return;
+    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
+        const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
+        try {
+            if (isOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle).uid))
+                emptyFolder(handle, path);
+        }
+        finally {
+            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
+        }
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(path);
+    }, undefined);
+}
+function emptyFolder(handle, path) {
+    const inside = throughHandle(handle);
+    if (process.platform === 'linux')
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
+            removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
+    // Only Linux leads through a handle.
+    else
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
+            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
 }
 
 
@@ -39317,15 +40601,23 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 ;// CONCATENATED MODULE: external "node:readline"
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/docker/build-progress.js
 
+
 const keptLines = 20;
+// What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
+// can't reach.
+const cacheImport = /^importing cache manifest from (.+)$/;
+// What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
+const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
+// What stands before the cause of a failed build.
+const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
 // What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
@@ -39387,6 +40679,22 @@ class BuildProgress {
     failure() {
         return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
     }
+    /** The same without the words that every failed build has. */
+    cause() {
+        return this.failure().replace(failurePrefix, '');
+    }
+    /** A sentence for each cache that couldn't be reached. */
+    get unreadCaches() {
+        return this.#imports().flatMap(({ name, error }) => error === '' ? [] : [`${cacheName(name)} was not read: ${(0,base_text/* quoteError */.PI)(error)}.`]);
+    }
+    /** Whether the build ended because bytes of a layer didn't come, in a build that had found a cache. */
+    get cacheBroke() {
+        const found = this.#imports().some(({ done, error }) => done && error === '');
+        return found && missingBytes.test(this.#lastError() ?? '');
+    }
+    #imports() {
+        return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
+    }
     /** Whether a push has begun, in a build that pushes. */
     get pushing() {
         return this.#pushing;
@@ -39398,7 +40706,14 @@ class BuildProgress {
     // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
     // and of caches that can't be read.
     #lastError() {
-        return this.#otherLines.findLast((line) => line.startsWith('ERROR'));
+        const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
+        if (at === -1)
+            return undefined;
+        // What a server has answered takes further lines, with rules between them.
+        return this.#otherLines
+            .slice(at)
+            .filter((line) => !/^-+$/.test(line))
+            .join(' ');
     }
     #updateVertex(update) {
         const vertex = this.#vertexOf(update);
@@ -39415,6 +40730,7 @@ class BuildProgress {
         if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
+        vertex.error ||= error;
         if (error !== '' && !error.includes('context canceled'))
             this.#failed ??= `${vertex.name}: ${error}`;
         this.#pushing ||= vertex.name === imageExporter;
@@ -39432,10 +40748,23 @@ class BuildProgress {
         const name = (0,base_json/* stringOr */.JI)(update['name'], '');
         if (digest === '' || name === '')
             return undefined;
-        const vertex = this.#vertices.get(digest) ?? { number: 0, name, hasInputs: false, cached: false, done: false };
+        const vertex = this.#vertices.get(digest) ?? {
+            number: 0,
+            name,
+            hasInputs: false,
+            cached: false,
+            done: false,
+            error: '',
+        };
         this.#vertices.set(digest, vertex);
         return vertex;
     }
+}
+// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`; a registry's cache goes by its reference.
+function cacheName(vertex) {
+    const name = cacheImport.exec(vertex)?.[1] ?? '';
+    const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];
+    return type === undefined ? (0,base_text/* quoteForeign */.xS)(name) : `type=${type}`;
 }
 function decode(base64) {
     return Buffer.from((0,base_json/* stringOr */.JI)(base64, ''), 'base64').toString();
@@ -39458,7 +40787,16 @@ var registry = __nccwpck_require__(6058);
 
 
 
-function dockerBuildx(cli) {
+/**
+ * How long the writing of a cache may make no progress, in ms. A layer is written in one step: 5 minutes are 3 GB at 100 ms a MiB, as
+ * BuildKit sends them (field-notes M26). Without a limit, BuildKit repeats what a blob store answers with 500 for a quarter of an hour.
+ * @param stepMinutes how long the step may take; a cache must not use that up
+ */
+function cacheIdleMs(stepMinutes) {
+    return Math.min(5, stepMinutes / 4) * 60_000;
+}
+/** @param stepMinutes how long the step may take */
+function dockerBuildx(cli, stepMinutes) {
     return {
         builder: async (name) => {
             const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
@@ -39473,6 +40811,7 @@ function dockerBuildx(cli) {
         },
         build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
         bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
+        writeCache: (command, args, { signal }) => writeCache(cli, [command, '--progress=rawjson', ...args], cacheIdleMs(stepMinutes), signal),
         targets: async (args, names) => {
             const output = await cli.query(['buildx', 'bake', ...args]);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
@@ -39499,10 +40838,24 @@ function parseBakeFile(json, names) {
             return (0,base_json/* stringsOf */.iw)(group['targets']).every((one) => add(one, [...within, name]));
         const target = targets[name];
         if ((0,base_json/* isObject */.Gv)(target))
-            found.set(name, { name, tags: (0,base_json/* stringsOf */.iw)(target['tags']) });
+            found.set(name, { name, tags: (0,base_json/* stringsOf */.iw)(target['tags']), cacheTo: cachesOf(target['cache-to']) });
         return (0,base_json/* isObject */.Gv)(target);
     };
     return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
+}
+// A list of lines before buildx 0.20, of objects since then.
+function cachesOf(value) {
+    if (!Array.isArray(value) || value.length === 0)
+        return undefined;
+    const items = value;
+    return items.map((item) => {
+        if (!(0,base_json/* isObject */.Gv)(item))
+            return String(item);
+        return Object.entries(item)
+            .map(([key, field]) => `${key}=${String(field)}`)
+            .map((field) => (/[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field))
+            .join(',');
+    });
 }
 async function noSuchBuilder(cli, name) {
     // One object a line; a buildx that doesn't know the format yet lists nothing.
@@ -39527,17 +40880,52 @@ async function build(cli, args, print, pushed) {
     }
     const exitCode = await running.exit;
     limit.stop();
+    const { unreadCaches } = progress;
     const steps = progress.steps();
     if (exitCode === 0)
-        return { steps, pushFailure: undefined };
+        return { steps, pushFailure: undefined, unreadCaches };
     const failure = limit.exceeded() ?? progress.failure();
     if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
-        return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure) };
+        return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure), unreadCaches };
     }
+    if (progress.cacheBroke)
+        throw new errors/* CacheFailure */.v9(progress.cause());
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
     }
     throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
+}
+async function writeCache(cli, args, idleMs, signal) {
+    const running = await cli.start(['buildx', ...args]);
+    running.stdin.end();
+    running.stdout.resume();
+    const stop = () => {
+        running.kill();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted)
+        stop();
+    const progress = new BuildProgress(() => undefined);
+    let timer;
+    const idle = new AbortController();
+    const watch = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+            idle.abort();
+            stop();
+        }, idleMs);
+    };
+    watch();
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+        progress.line(line);
+        watch();
+    }
+    const exitCode = await running.exit;
+    clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
+    if (idle.signal.aborted)
+        return `nothing came of it for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
+    return exitCode === 0 ? undefined : progress.cause();
 }
 
 
@@ -39551,6 +40939,7 @@ async function build(cli, args, print, pushed) {
 __nccwpck_require__.d(__webpack_exports__, {
   RK: () => (/* binding */ dockerCli),
   xq: () => (/* binding */ failedCommand),
+  r7: () => (/* binding */ failedWork),
   fM: () => (/* binding */ lastLine),
   jH: () => (/* binding */ outputOf)
 });
@@ -39567,10 +40956,12 @@ var exec = __nccwpck_require__(7187);
 var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/docker/deadlines.js
+var deadlines = __nccwpck_require__(432);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
 
 
@@ -39580,100 +40971,53 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). A short command may end first, and all
-// that puts things back has to end within that time.
-const cancelGraceMs = 1000;
-const cleanUpMs = 5500;
+
 // A command that is asked to end has so long, and its streams so long after it.
 const killMs = 3000;
 const streamMs = 500;
-// Where nothing was cancelled: to remove a large image takes a while.
-const answerMs = 60_000;
 /** @param signal ends running commands when it is aborted */
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
-    const cliUntil = (ends, query) => ({
+    const cliWithin = (times) => ({
         program: name,
-        signal: ends,
-        query,
+        signal: times.signal,
+        available: async () => {
+            await program();
+        },
+        query: async (args) => {
+            times.signal.throwIfAborted();
+            const path = await program();
+            // It may have been aborted meanwhile.
+            times.signal.throwIfAborted();
+            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+            return times.within(asked, () => {
+                // @actions/exec can't be told to end what it runs.
+                (0,forced_end/* killChildren */.at)(args);
+            });
+        },
         start: async (args, tempDir) => {
-            ends.throwIfAborted();
+            times.signal.throwIfAborted();
             const path = await program();
             // It may have been aborted meanwhile: nobody would end a command that is started now.
-            ends.throwIfAborted();
+            times.signal.throwIfAborted();
             // `env` becomes the command: the child is the command itself, and is ended like it.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, ends);
+            return running(name, child, times.signal);
         },
     });
-    const ask = async (args, ends, graceMs) => {
-        ends.throwIfAborted();
-        const path = await program();
-        // It may have been aborted meanwhile.
-        ends.throwIfAborted();
-        const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
-        return unlessAborted(asked, ends, graceMs, () => {
-            // @actions/exec can't be told to end what it runs.
-            (0,forced_end/* killChildren */.at)(args);
-        });
-    };
-    const late = afterAbort(signal, cleanUpMs, noAnswer(name, cleanUpMs));
+    const times = (0,deadlines/* deadlines */.Q)(signal, name);
     const cleaning = {
-        ...cliUntil(late, (args) => ask(args, AbortSignal.any([late, after(answerMs, noAnswer(name, answerMs))]), 0)),
+        ...cliWithin(times.forCleanUp),
         get forCleanUp() {
             return cleaning;
         },
     };
-    return { ...cliUntil(signal, (args) => ask(args, signal, cancelGraceMs)), forCleanUp: cleaning };
-}
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
-async function unlessAborted(work, signal, graceMs, giveUp) {
-    const { promise, reject } = Promise.withResolvers();
-    let timer;
-    const stop = () => {
-        timer = setTimeout(() => {
-            giveUp();
-            reject((0,errors/* asError */.zR)(signal.reason));
-        }, graceMs);
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    try {
-        return await Promise.race([work, promise]);
-    }
-    finally {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', stop);
-    }
-}
-/** Aborted so many ms from now. */
-function after(ms, reason) {
-    const controller = new AbortController();
-    setTimeout(() => {
-        controller.abort(reason);
-    }, ms).unref();
-    return controller.signal;
-}
-/** Aborted so many ms after another signal. */
-function afterAbort(signal, ms, reason) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
-}
-function noAnswer(name, ms) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${name} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${name} ${name === 'ctr' ? 'version' : 'info'}.`);
+    return { ...cliWithin(times), forCleanUp: cleaning };
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
@@ -39757,15 +41101,23 @@ const meanings = [
 ];
 /** The error for a command that has failed, with the last thing it said. */
 function failedCommand({ program }, code, args, output) {
-    const said = lastLine(output);
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
-    return new errors/* HandoverError */.Cu(code, `${command} failed with exit code ${String(output.exitCode)}: ${said}`, meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program));
+    return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
+}
+/**
+ * The error for work that an engine refused.
+ * @param what the work and that it failed: `docker load failed`
+ * @param said the engine's own words
+ */
+function failedWork(program, code, what, said) {
+    const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
+    return new errors/* HandoverError */.Cu(code, `${what}: ${said}`, hint);
 }
 
 
 /***/ }),
 
-/***/ 6948:
+/***/ 3059:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39774,24 +41126,254 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+;// CONCATENATED MODULE: external "node:https"
+const external_node_https_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:https");
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/docker/api.js
+
+
+
+
+
+
+
+// The newest version whose answers are known here: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+const newestVersion = '1.51';
+/** @param agreed the version that has been agreed with the engine */
+function engineApi(endpoint, times, agreed = {}) {
+    const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
+    // As docker does: the newest that both know (docker/docker, client, NegotiateAPIVersion).
+    const version = async (signal) => {
+        if (endpoint.apiVersion !== undefined)
+            return endpoint.apiVersion;
+        if (agreed.version !== undefined)
+            return agreed.version;
+        const { response, end } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
+        const answered = await response.finally(end);
+        if (isLost(answered))
+            throw noEngine(endpoint, answered.message);
+        const { 'api-version': served } = answered.headers;
+        if (typeof served !== 'string')
+            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
+        return (agreed.version = olderOf(served, newestVersion));
+    };
+    const begin = async (request, signal) => {
+        const query = new URLSearchParams(request.query).toString();
+        const path = `/v${await version(signal)}${request.path}${query === '' ? '' : `?${query}`}`;
+        return connect(request, path, signal);
+    };
+    return {
+        ask: async (request) => {
+            times.signal.throwIfAborted();
+            const own = new AbortController();
+            const work = async () => answerOf(await begin(request, own.signal));
+            return times.within(work(), () => {
+                own.abort();
+            });
+        },
+        follow: async (request, onMessage) => {
+            times.signal.throwIfAborted();
+            const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
+            try {
+                return await followed(await begin(request, signal), onMessage);
+            }
+            finally {
+                times.signal.throwIfAborted();
+            }
+        },
+        get forCleanUp() {
+            return engineApi(endpoint, times.forCleanUp, agreed);
+        },
+    };
+}
+function olderOf(one, other) {
+    const minor = (version) => Number(version.split('.')[1]);
+    return minor(one) < minor(other) ? one : other;
+}
+/** A name in a path: slashes are part of it. */
+function inPath(name) {
+    return name.split('/').map(encodeURIComponent).join('/');
+}
+function api_open(endpoint, { method, body }, path) {
+    const { address, headers } = endpoint;
+    const common = { method, path, agent: false };
+    const type = body === undefined ? {} : { 'content-type': 'application/x-tar' };
+    if (address.kind === 'unix') {
+        const { socketPath } = address;
+        return (0,external_node_http_.request)({ ...common, socketPath, headers: { host: 'docker', ...headers, ...type } });
+    }
+    const { hostname, port, tls } = address;
+    const options = { ...common, hostname, port, headers: { ...headers, ...type } };
+    if (tls === undefined)
+        return (0,external_node_http_.request)(options);
+    return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
+}
+function isLost(response) {
+    return !('headers' in response);
+}
+/** Sends a request. Its response rejects with `docker-unavailable`, or with the signal's reason. */
+function exchange(asked, { body }, endpoint, signal) {
+    let connected = false;
+    const answered = new AbortController();
+    const end = () => void asked.destroy();
+    asked.on('socket', (socket) => {
+        socket.once(endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect', () => {
+            connected = true;
+        });
+    });
+    signal.addEventListener('abort', end, { once: true });
+    if (signal.aborted)
+        end();
+    const response = new Promise((resolve, reject) => {
+        asked.once('response', resolve);
+        asked.on('error', (error) => {
+            if (signal.aborted)
+                reject((0,errors/* asError */.zR)(signal.reason));
+            else if (connected)
+                resolve({ message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+            else
+                reject(unreachable(endpoint, error));
+        });
+        asked.once('close', () => {
+            signal.removeEventListener('abort', end);
+            answered.abort();
+        });
+        asked.once('response', () => {
+            answered.abort();
+        });
+    });
+    const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
+        // Broken off before its end, so that the engine can't take what it has for the whole.
+        end();
+        throw (0,errors/* asError */.zR)(error);
+    });
+    sent.catch(() => undefined); // thrown where the answer is read
+    return { response, sent, end };
+}
+// eslint-disable-next-line @typescript-eslint/require-await -- an empty body
+async function* none() {
+    yield* [];
+}
+async function answerOf({ response, end }) {
+    const answered = await response;
+    if (isLost(answered))
+        return { ok: false, status: 0, message: answered.message };
+    try {
+        return toAnswer(answered, await textOf(answered));
+    }
+    catch (error) {
+        return { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+    }
+    finally {
+        end();
+    }
+}
+function toAnswer({ statusCode = 0 }, text) {
+    if (statusCode >= 200 && statusCode < 300)
+        return { ok: true, text };
+    const body = (0,json/* parseJson */.qF)(text);
+    const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
+    return { ok: false, status: statusCode, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
+}
+async function textOf(response) {
+    let text = '';
+    for await (const part of response.setEncoding('utf8')) {
+        text += String(part);
+        if (text.length > limits/* limits */.F.answerBytes)
+            throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
+    }
+    return text;
+}
+async function followed(begun, onMessage) {
+    try {
+        return await messagesOf(begun, onMessage);
+    }
+    finally {
+        // An error of the body comes first: the engine only saw it broken off.
+        await begun.sent;
+    }
+}
+async function messagesOf(begun, onMessage) {
+    const answered = await begun.response;
+    if (isLost(answered))
+        return { ok: false, status: 0, message: answered.message };
+    if (answered.statusCode !== 200)
+        return answerOf(begun);
+    let failure;
+    const take = (line) => {
+        const message = (0,json/* parseJson */.qF)(line);
+        if (!(0,json/* isObject */.Gv)(message))
+            return;
+        onMessage(message);
+        const said = failureIn(message);
+        if (said !== undefined)
+            failure ??= { ok: false, status: 500, message: (0,base_text/* quoteError */.PI)(said) };
+    };
+    let rest = '';
+    try {
+        for await (const part of answered.setEncoding('utf8')) {
+            const lines = `${rest}${String(part)}`.split('\n');
+            rest = lines.pop() ?? '';
+            if (rest.length > limits/* limits */.F.answerBytes)
+                throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
+            lines.forEach(take);
+        }
+        take(rest);
+    }
+    catch (error) {
+        failure ??= { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+    }
+    finally {
+        begun.end();
+    }
+    return failure ?? { ok: true, text: '' };
+}
+/** The failure that a message of long work tells of (moby, pkg/jsonmessage). */
+function failureIn(message) {
+    const { errorDetail: detail, error } = message;
+    const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
+    return said || (0,json/* stringOr */.JI)(error, '') || undefined;
+}
+const start = 'Start the engine, or say where it is: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have none.';
+// Of the system (connect(2), getaddrinfo(3)).
+const causes = {
+    ENOENT: ['there is no such socket', start],
+    ECONNREFUSED: ['nothing listens there', `${start} Where it has stopped, \`journalctl -u docker\` says why.`],
+    EACCES: [
+        'this user may not open the socket',
+        'Let the runner’s user join the group that owns the socket (usermod -aG docker USER) and start the runner again, or run the ' +
+            'job as root. A rootless engine has a socket of its own: name it in DOCKER_HOST, or with `docker context use rootless`.',
+    ],
+};
+function unreachable(endpoint, error) {
+    const [what, hint] = causes[(0,errors/* systemCodeOf */.c7)(error) ?? ''] ?? [(0,errors/* messageOf */.bD)(error), start];
+    return noEngine(endpoint, what, hint, error);
+}
+function noEngine({ host }, what, hint = start, cause) {
+    return new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers at ${host}: ${what}.`, hint, cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var header = __nccwpck_require__(3783);
+// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
+var docker_cli = __nccwpck_require__(8100);
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
 // EXTERNAL MODULE: ./build/shared/docker/output.js
 var docker_output = __nccwpck_require__(3552);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 
 
@@ -39800,20 +41382,19 @@ var header = __nccwpck_require__(3783);
 
 
 
-
-
-function dockerEngine(cli, known = {}) {
-    const socket = async () => (known.found ??= { path: await engineSocket(cli) }).path;
+/** Docker, asked by its command. */
+function commandEngine(cli) {
     return {
         program: cli.program,
         get forCleanUp() {
-            return dockerEngine(cli.forCleanUp, known);
+            return commandEngine(cli.forCleanUp);
         },
         nameOf: (reference) => reference,
         info: () => info(cli),
-        inspect: (image) => inspect(cli, socket, image),
+        inspect: (image) => inspectWith(cli, inspectArgs(image), docker_output/* parseInspect */.E7),
+        confirm: undefined,
         load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
-        pull: (reference, registry) => pullWatched(cli, reference, registry),
+        pull: (reference, registry) => pullByCommand(cli, reference, registry),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
             await must(cli, ['image', 'tag', image, reference], 'load-failed');
@@ -39822,6 +41403,10 @@ function dockerEngine(cli, known = {}) {
         release: (reference) => releaseTag(cli, reference),
         images: () => listImages(cli),
     };
+}
+/** The arguments to inspect images, one line of JSON each. */
+function inspectArgs(...images) {
+    return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
 /** Runs a short command that has to work. Throws `code` when it doesn't. */
 async function must(cli, args, code) {
@@ -39861,39 +41446,6 @@ async function info(cli) {
     }
     return requireSupportedEngine(parsed);
 }
-async function inspect(cli, socketPath, name) {
-    const image = await inspectWith(cli, ['image', 'inspect', '--format', '{{json .}}', name], docker_output/* parseInspect */.E7);
-    if (image === undefined || image.isWhole !== undefined)
-        return image;
-    const socket = await socketPath();
-    const more = socket === undefined ? undefined : await inspectedByEngine(socket, image.imageId, cli.signal);
-    return { ...image, isWhole: more === undefined ? undefined : (0,docker_output/* parseWhole */.z2)(more, image.platform) };
-}
-/** The Unix socket of the engine that docker's commands go to; undefined when they go elsewhere (TCP, SSH). */
-async function engineSocket(cli) {
-    const output = await cli.query(['context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']);
-    return output.exitCode === 0 ? /^unix:\/\/(\/.*)$/.exec(output.stdout.trim())?.[1] : undefined;
-}
-/**
- * What the engine tells of an image with the manifests that it stands for (Engine API, ImageInspect): `docker image inspect`
- * can't ask for them. Without a version in its path the engine takes its newest.
- * @returns JSON; undefined when the engine has no such answer
- */
-async function inspectedByEngine(socketPath, image, signal) {
-    const path = `/images/${encodeURIComponent(image)}/json?manifests=1`;
-    const asked = (0,external_node_http_.request)({ socketPath, path, signal, headers: { host: 'docker', connection: 'close' } });
-    try {
-        const response = await new Promise((resolve, reject) => {
-            asked.on('response', resolve).on('error', reject).end();
-        });
-        const said = await (0,consumers_.text)(response);
-        return response.statusCode === 200 ? said : undefined;
-    }
-    catch {
-        signal.throwIfAborted();
-        return undefined;
-    }
-}
 /** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
 async function inspectWith(cli, args, parse) {
     const output = await cli.query(args);
@@ -39924,17 +41476,11 @@ async function load(cli, running, chunks) {
 async function feedCommand(running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const ended = new AbortController();
-    const { signal } = ended;
     void running.exit.then(() => {
         ended.abort();
     });
     try {
-        for await (const chunk of (0,bytes_chunks/* streamableChunks */.V$)(chunks)) {
-            if (signal.aborted)
-                break;
-            if (!running.stdin.write(chunk))
-                await (0,external_node_events_.once)(running.stdin, 'drain', { signal }).catch(() => undefined);
-        }
+        await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
     }
     catch (error) {
         // Killed before its input ends, so that it can't take what it has for the whole.
@@ -39951,13 +41497,13 @@ async function feedCommand(running, chunks) {
 const reachMs = 10_000;
 /**
  * Has the engine pull an image by its digest from a registry that is watched.
+ * @param pull does it until the signal is aborted; returns the engine's words when it can't
  * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
  */
-async function pullWatched(cli, reference, { reached, failed }) {
-    const running = await cli.start(['pull', '--quiet', reference]);
-    running.stdin.end();
+async function pullWatched({ reached, failed }, pull) {
+    const ends = new AbortController();
     const timer = setTimeout(() => {
-        running.kill();
+        ends.abort(new Error('it did not ask'));
     }, reachMs);
     void reached.then(() => {
         clearTimeout(timer);
@@ -39965,15 +41511,30 @@ async function pullWatched(cli, reference, { reached, failed }) {
     let failure;
     void failed.then((error) => {
         failure = error;
-        running.kill();
+        ends.abort(error);
     });
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    clearTimeout(timer);
+    const refusal = await pull(ends.signal).finally(() => {
+        clearTimeout(timer);
+    });
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
-    if (output.exitCode === 0)
+    if (refusal === undefined)
         return;
-    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${(0,docker_cli/* lastLine */.fM)(output) || 'it did not ask'}.`, 'Set `overlap: false`.');
+    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`, 'Set `overlap: false`.');
+}
+function pullByCommand(cli, reference, registry) {
+    return pullWatched(registry, async (signal) => {
+        const running = await cli.start(['pull', '--quiet', reference]);
+        running.stdin.end();
+        signal.addEventListener('abort', () => {
+            running.kill();
+        });
+        // While it was being started.
+        if (signal.aborted)
+            running.kill();
+        const output = await (0,docker_cli/* outputOf */.jH)(running);
+        return output.exitCode === 0 ? undefined : (0,docker_cli/* lastLine */.fM)(output);
+    });
 }
 /** What a save command writes. Throws `image-not-found` while iterating. */
 async function* saveFrom(cli, args, tempDir) {
@@ -40015,8 +41576,235 @@ function requireSupportedEngine(info) {
         'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
 }
 
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/docker/api-engine.js
+
+
+
+
+
+
+
+/**
+ * Docker, asked over its API.
+ * @param cli has the last word, saves, and is what docker's own commands are run with
+ */
+function apiEngine(api, cli) {
+    return {
+        program: cli.program,
+        get forCleanUp() {
+            return apiEngine(api.forCleanUp, cli.forCleanUp);
+        },
+        nameOf: (reference) => reference,
+        info: async () => {
+            await cli.available();
+            return api_engine_info(await api.ask({ method: 'GET', path: '/info' }));
+        },
+        inspect: (image) => inspect(api, image),
+        confirm: (references) => api_engine_confirm(cli, references),
+        load: (chunks, onLoaded) => api_engine_load(api, chunks, onLoaded),
+        pull: (reference, registry) => pull(api, reference, registry),
+        // Its bytes are as many as the image's: starting a process is nothing beside them.
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: (image, reference) => tag(api, image, reference),
+        untag: (reference) => untag(api, reference),
+        release: (reference) => release(api, reference),
+        images: () => list(api),
+    };
+}
+/** The text of an answer. Throws `code` when it is a refusal. */
+function api_engine_must(answer, code, command) {
+    if (answer.ok)
+        return answer.text;
+    throw (0,docker_cli/* failedWork */.r7)('docker', code, `docker ${command} failed`, answer.message);
+}
+function api_engine_info(answer) {
+    const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in a step before, and repair what it says.');
+}
+async function inspect(api, name) {
+    // `docker image inspect` can't ask for the manifests that the image stands for.
+    const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
+    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+        return undefined;
+    const command = `image inspect ${name}`;
+    return (0,docker_output/* parseInspect */.E7)(api_engine_must(answer, 'image-missing', command)) ?? unreadable(command);
+}
+function unreadable(command) {
+    throw (0,docker_cli/* failedWork */.r7)('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
+}
+async function api_engine_confirm(cli, references) {
+    const args = inspectArgs(...references);
+    const output = await cli.query(args);
+    const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
+    const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
+    if (output.exitCode === 0 && images.length === references.length)
+        return images;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
+}
+function said(output) {
+    // What it has found isn't what went wrong.
+    return { ...output, stdout: '' };
+}
+async function api_engine_load(api, chunks, onLoaded) {
+    let printed = '';
+    const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
+    const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
+    const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
+    loaded.forEach(onLoaded);
+    api_engine_must(answer, 'load-failed', 'load');
+    if (unpackError !== undefined)
+        throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
+    return loaded;
+}
+function pull(api, reference, registry) {
+    const [fromImage = '', tag = ''] = reference.split('@');
+    return pullWatched(registry, async (signal) => {
+        const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal };
+        const answer = await api
+            .follow(request, () => undefined)
+            .catch((error) => {
+            if (signal.aborted)
+                return undefined;
+            throw error;
+        });
+        if (signal.aborted)
+            return '';
+        return answer?.ok === false ? answer.message : undefined;
+    });
+}
+async function tag(api, image, reference) {
+    const [, repo = '', name = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
+    const answer = await api.ask({ method: 'POST', path: `/images/${inPath(image)}/tag`, query: { repo, tag: name } });
+    api_engine_must(answer, 'load-failed', `image tag ${image} ${reference}`);
+}
+async function untag(api, reference) {
+    const answer = await api.forCleanUp.ask({ method: 'DELETE', path: `/images/${inPath(reference)}` });
+    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+        return;
+    api_engine_must(answer, 'image-missing', `image rm ${reference}`);
+}
+// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+async function release(api, reference) {
+    const query = { fromSrc: '-', repo: reference };
+    const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
+    const answer = await api.forCleanUp.follow(request, () => undefined);
+    api_engine_must(answer, 'image-missing', `import - ${reference}`);
+    await untag(api, reference);
+}
+// eslint-disable-next-line @typescript-eslint/require-await -- there is nothing to wait for
+async function* emptyTarball() {
+    yield header/* endOfArchive */.PG;
+}
+async function list(api) {
+    const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
+    return (0,docker_output/* parseImages */.eb)(api_engine_must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
+}
+
+// EXTERNAL MODULE: ./build/shared/docker/deadlines.js
+var deadlines = __nccwpck_require__(432);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+;// CONCATENATED MODULE: ./build/shared/docker/endpoint.js
+
+
+
+
+const defaultHost = 'unix:///var/run/docker.sock';
+/** The endpoint that docker's commands use; undefined when only docker can tell, or get there. */
+async function engineEndpoint(settings) {
+    const { dockerConfigFolder: folder, dockerVariables: variables } = settings;
+    const config = await readConfig(folder);
+    const headers = config === undefined ? undefined : headersIn(config);
+    const { DOCKER_API_VERSION: version = '', DOCKER_CUSTOM_HEADERS: more = '' } = variables;
+    if (config === undefined || headers === undefined || more !== '' || !/^(?:v?\d+\.\d+)?$/.test(version))
+        return undefined;
+    const target = await targetOf(variables, (0,json/* stringOr */.JI)(config['currentContext'], ''), folder);
+    const address = target === undefined ? undefined : addressOf(target, settings.proxies);
+    if (target === undefined || address === undefined)
+        return undefined;
+    return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
+}
+/** @returns an empty one when there is none; undefined when it can't be read */
+async function readConfig(folder) {
+    const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
+    const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
+    return (0,json/* isObject */.Gv)(config) ? config : undefined;
+}
+/** @returns '' for a file that isn't there; undefined for one that can't be read */
+async function readIfThere(path) {
+    return (0,promises_.readFile)(path, 'utf8').catch((error) => (0,json/* isObject */.Gv)(error) && error['code'] === 'ENOENT' ? '' : undefined);
+}
+function headersIn(config) {
+    const { HttpHeaders: given } = config;
+    const headers = Object.entries((0,json/* isObject */.Gv)(given) ? given : {});
+    const valid = headers.filter((header) => {
+        const [name, value] = header;
+        return /^[\w-]+$/.test(name) && typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value);
+    });
+    return valid.length === headers.length ? Object.fromEntries(valid) : undefined;
+}
+/** DOCKER_HOST comes before DOCKER_CONTEXT, and that before the configuration's current context (`resolveContextName`). */
+async function targetOf(variables, currentContext, folder) {
+    const { DOCKER_HOST: host = '', DOCKER_CONTEXT: named = '' } = variables;
+    const context = host === '' ? named || currentContext : '';
+    if (context !== '' && context !== 'default')
+        return contextTarget(context, folder);
+    const { DOCKER_TLS_VERIFY: verify = '', DOCKER_TLS: tls = '', DOCKER_CERT_PATH: path = '' } = variables;
+    const target = { host: host.trim() || defaultHost };
+    if (verify === '' && tls === '')
+        return { ...target, tls: undefined };
+    const files = await tlsFiles(path || folder);
+    return files?.ca === undefined ? undefined : { ...target, tls: { ...files, verify: verify !== '' } };
+}
+/** Reads a context as `docker context` stores it (docker/cli, cli/context/store). */
+async function contextTarget(name, folder) {
+    const id = (0,external_node_crypto_.createHash)('sha256').update(name).digest('hex');
+    const contexts = (0,external_node_path_.join)(folder, 'contexts');
+    const meta = (0,json/* parseJson */.qF)((await readIfThere((0,external_node_path_.join)(contexts, 'meta', id, 'meta.json'))) ?? '');
+    const endpoints = (0,json/* isObject */.Gv)(meta) ? meta['Endpoints'] : undefined;
+    const docker = (0,json/* isObject */.Gv)(endpoints) ? endpoints['docker'] : undefined;
+    const files = await tlsFiles((0,external_node_path_.join)(contexts, 'tls', id, 'docker'));
+    if (!(0,json/* isObject */.Gv)(docker) || files === undefined)
+        return undefined;
+    const host = (0,json/* stringOr */.JI)(docker['Host'], '');
+    const verify = docker['SkipTLSVerify'] !== true;
+    const hasTls = !verify || [files.ca, files.cert, files.key].some((file) => file !== undefined);
+    return { host, tls: hasTls ? { ...files, verify } : undefined };
+}
+async function tlsFiles(folder) {
+    const read = async (name) => readIfThere((0,external_node_path_.join)(folder, name));
+    const [ca, cert, key] = await Promise.all(['ca.pem', 'cert.pem', 'key.pem'].map(read));
+    if (ca === undefined || cert === undefined || key === undefined)
+        return undefined;
+    return { ca: ca || undefined, cert: cert || undefined, key: key || undefined };
+}
+function addressOf({ host, tls }, proxies) {
+    const socketPath = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
+    // On Windows, docker's own default is a pipe.
+    if (socketPath !== undefined)
+        return tls === undefined && process.platform !== 'win32' ? { kind: 'unix', socketPath } : undefined;
+    const url = host.startsWith('tcp://') ? URL.parse(host.replace(/^tcp:/, 'http:')) : null;
+    if (url === null || url.hostname === '' || !['', '/'].includes(url.pathname))
+        return undefined;
+    // Docker takes the system's authorities where it is given none, Node has a list of its own.
+    if (tls?.verify === true && tls.ca === undefined)
+        return undefined;
+    const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
+    const proxy = tls === undefined ? proxies.http : proxies.https;
+    // Docker goes through a proxy unless the host is this one (golang.org/x/net/http/httpproxy).
+    if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
+        return undefined;
+    // `tcp://h:80` is port 80, which URLs leave out.
+    const port = Number(/:(\d+)\/?$/.exec(host)?.[1] ?? (tls === undefined ? 2375 : 2376));
+    return { kind: 'tcp', hostname, port, tls };
+}
+
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -40099,6 +41887,7 @@ function podmanEngine(cli, tempRoot) {
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        confirm: undefined,
         // It takes whole tarballs only.
         pull: undefined,
         save: (image) => save(cli, tempRoot, image),
@@ -40193,14 +41982,105 @@ function podmanName(reference) {
 
 
 
+
+
+
+
 /**
- * The engine that the input `engine` names.
- * @param tempRoot folder for podman's temporary files
- * @param signal ends running commands when it is aborted
+ * The engine that the input `engine` names: podman by its command; Docker over its API where that can be reached, else by its
+ * command.
+ * @param signal ends work under way when it is aborted
  */
-function containerEngine(name, tempRoot, signal) {
+async function containerEngine(name, settings, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    return name === 'podman' ? podmanEngine(cli, tempRoot) : dockerEngine(cli);
+    if (name === 'podman')
+        return podmanEngine(cli, settings.tempRoot);
+    const endpoint = await engineEndpoint(settings);
+    return endpoint === undefined ? commandEngine(cli) : apiEngine(engineApi(endpoint, (0,deadlines/* deadlines */.Q)(signal, name)), cli);
+}
+
+
+/***/ }),
+
+/***/ 432:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ deadlines)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). Short work may end first, and all
+// that puts things back has to end within that time.
+const cancelGraceMs = 1000;
+const cleanUpMs = 5500;
+// Where nothing was cancelled: to remove a large image takes a while.
+const answerMs = 60_000;
+/**
+ * @param signal is aborted when the step is cancelled
+ * @param program the engine's command, for messages
+ */
+function deadlines(signal, program) {
+    const late = afterAbort(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const cleaning = {
+        signal: late,
+        within: (work, giveUp) => unlessAborted(work, AbortSignal.any([late, after(answerMs, noAnswer(program, answerMs))]), 0, giveUp),
+        get forCleanUp() {
+            return cleaning;
+        },
+    };
+    return {
+        signal,
+        within: (work, giveUp) => unlessAborted(work, signal, cancelGraceMs, giveUp),
+        forCleanUp: cleaning,
+    };
+}
+/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+async function unlessAborted(work, signal, graceMs, giveUp) {
+    const { promise, reject } = Promise.withResolvers();
+    let timer;
+    const stop = () => {
+        timer = setTimeout(() => {
+            giveUp();
+            reject((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason));
+        }, graceMs);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    // While the work was being started.
+    if (signal.aborted)
+        stop();
+    try {
+        return await Promise.race([work, promise]);
+    }
+    finally {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', stop);
+    }
+}
+/** Aborted so many ms from now. */
+function after(ms, reason) {
+    const controller = new AbortController();
+    setTimeout(() => {
+        controller.abort(reason);
+    }, ms).unref();
+    return controller.signal;
+}
+/** Aborted so many ms after another signal. */
+function afterAbort(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => {
+        setTimeout(() => {
+            controller.abort(reason);
+        }, ms).unref();
+    };
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
+}
+function noAnswer(program, ms) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 
@@ -40217,8 +42097,8 @@ function containerEngine(name, tempRoot, signal) {
 /* harmony export */   YL: () => (/* binding */ parseInfo),
 /* harmony export */   _S: () => (/* binding */ parseListing),
 /* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
-/* harmony export */   z2: () => (/* binding */ parseWhole)
+/* harmony export */   eb: () => (/* binding */ parseImages),
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -40226,7 +42106,7 @@ function containerEngine(name, tempRoot, signal) {
 
 
 
-/** Reads `docker info --format '{{json .}}'`; undefined when there is no engine behind the client. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
 function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
@@ -40243,15 +42123,13 @@ function parseInfo(text) {
         hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
-/** Reads `docker image inspect --format '{{json .}}'` of one image; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
 function parseInspect(text) {
     const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
-/** Reads the API's ImageInspect with manifests: whether the engine has all of the image for the platform. */
-function parseWhole(text, platform) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
-    const manifests = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? image['Manifests'] : undefined;
+/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+function hasAll(manifests, platform) {
     if (!Array.isArray(manifests))
         return undefined;
     const available = manifests.flatMap((manifest) => {
@@ -40271,18 +42149,19 @@ function inspectedImage(image) {
         return undefined;
     const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
     const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
         repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined)),
+        platform,
         diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec).
-        isWhole: image['Descriptor'] === undefined ? true : undefined,
+        // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+        isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
@@ -40311,6 +42190,24 @@ function parseListing(text) {
         ];
     });
 }
+/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+function parseImages(text) {
+    const images = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    if (!Array.isArray(images))
+        return undefined;
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(images).flatMap((image) => {
+        const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
+        const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
+        const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
+        // A containerd store makes a name by digest for each tag.
+        const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
+            const [repository = ''] = name.split('@');
+            return repository !== '<none>' && !repositories.has(repository);
+        });
+        const names = [...tags, ...pinned];
+        return (names.length === 0 ? [undefined] : names).map((reference) => ({ reference, imageId }));
+    });
+}
 /** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
 function saysNoSuchImage(stderr) {
     return /no such image|image not known/i.test(stderr);
@@ -40332,17 +42229,15 @@ function parsePush(text) {
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
 /* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1889);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
-
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -40362,12 +42257,12 @@ const registryLimitMs = 25 * 60_000;
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
 function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
@@ -40377,7 +42272,7 @@ function registryLimit(running) {
     let timer;
     let why;
     const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}`;
+        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
         running.kill();
     };
     return {
@@ -40393,11 +42288,11 @@ function dockerRegistry(cli, options) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
             return digest;
@@ -40411,31 +42306,144 @@ async function run(cli, work, args) {
     running.stdin.end();
     const limit = registryLimit(running);
     limit.start();
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    const content = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(manifest);
-    // An index has `manifests`, a manifest has `config` (OCI image-spec, image-index.md and manifest.md).
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(content) || content['manifests'] === undefined)
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(output.stdout) === reference.digest)
-        return output.stdout;
+    // The digest proves that decoding to text lost no byte.
+    const bytes = Buffer.from(output.stdout);
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
+        return bytes;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
+}
+
+
+/***/ }),
+
+/***/ 4099:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $: () => (/* binding */ placeOf),
+/* harmony export */   k: () => (/* binding */ claimTags)
+/* harmony export */ });
+/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1344);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
+// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
+// this project on this machine, as far as locks do (locks.ts).
+/** An engine as a place where references are set: what every step on this machine knows it by. */
+function placeOf({ hostName, dataRoot }) {
+    return `${hostName} ${dataRoot}`;
+}
+// Longer than a step needs to name its images, and than most pulls and pushes take.
+const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
+/**
+ * Claims references in some places. All in one order, so that two steps can't wait for each other.
+ * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
+ * @returns what gives them back
+ * @throws AbortError when the signal is aborted
+ */
+async function claimTags(places, references, { log, signal }, waits = usualWaits) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const names = [...new Set(references.map(_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH))];
+        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
+        const held = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
+            const lock = await (0,_bytes_locks_js__WEBPACK_IMPORTED_MODULE_0__/* .awaitKey */ .O_)(key, {
+                signal,
+                waits,
+                onWait: (holder) => {
+                    log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+                },
+                onGiveUp: (holder) => {
+                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
+                },
+            });
+            held.use(lock);
+        }
+        return held.move();
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 
 
@@ -40447,12 +42455,15 @@ async function rawManifest(cli, reference) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   J: () => (/* binding */ guardTags)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
 // A cancelled step has little time for it.
 const atOnce = 8;
-/** @param onTrouble told of a reference that couldn't be put back */
-function guardTags(engine, onTrouble) {
+/**
+ * @param onTrouble called with a message when a reference couldn't be put back
+ * @param claim of the references, given back after that
+ */
+function guardTags(engine, onTrouble, claim) {
     const changes = [];
     let keepsAll = false;
     const { forCleanUp } = engine;
@@ -40473,33 +42484,33 @@ function guardTags(engine, onTrouble) {
             });
         }
     };
-    const during = async (reference, work, wasHere, known) => {
-        const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-        let found;
-        try {
-            await work();
-        }
-        finally {
-            found = await forCleanUp.inspect(reference);
-            const after = found?.imageId;
-            changes.push({ reference, before, after, wasHere: wasHere(after) });
-        }
-        return found;
-    };
     return {
         during: async (reference, work) => {
             const here = new Set((await engine.images()).map(({ imageId }) => imageId));
-            await during(reference, work, (imageId) => imageId !== undefined && here.has(imageId));
+            const before = (await engine.inspect(reference))?.imageId;
+            try {
+                await work();
+            }
+            finally {
+                const after = (await forCleanUp.inspect(reference))?.imageId;
+                changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
+            }
         },
-        tag: (image, reference, known) => during(reference, () => engine.tag(image, reference), () => true, known),
+        tag: async (image, reference, known) => {
+            const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
+            const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
+            // Also when the command fails after it has set it.
+            changes.push({ reference, before, after, wasHere: true });
+            await engine.tag(image, reference);
+            return engine.inspect(reference);
+        },
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            if (keepsAll)
-                return;
-            const references = [...new Set(changes.map(({ reference }) => reference))];
+            const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
             for (let at = 0; at < references.length; at += atOnce) {
                 await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
             }
+            await claim?.[Symbol.asyncDispose]();
         },
     };
 }
@@ -40514,7 +42525,7 @@ function guardTags(engine, onTrouble) {
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
 /* unused harmony exports isPattern, matchesPattern */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -40612,7 +42623,7 @@ function digestOf(bytes) {
 /* harmony export */   c1: () => (/* binding */ requireDocker),
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -40665,31 +42676,350 @@ function requireDocker(engine, what) {
 
 /***/ }),
 
-/***/ 1889:
+/***/ 8088:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A1: () => (/* binding */ parseIndex),
-/* harmony export */   H3: () => (/* binding */ isAttestation),
-/* harmony export */   Ib: () => (/* binding */ mediaTypes),
-/* harmony export */   LA: () => (/* binding */ isMediaType),
-/* harmony export */   L_: () => (/* binding */ formatManifest),
-/* harmony export */   Ng: () => (/* binding */ parseManifest),
-/* harmony export */   Ts: () => (/* binding */ parseArchiveManifest),
-/* harmony export */   YG: () => (/* binding */ invalidLayout),
-/* harmony export */   _m: () => (/* binding */ isImageConfig),
-/* harmony export */   bW: () => (/* binding */ requireConfigSize),
-/* harmony export */   nw: () => (/* binding */ isIndex),
-/* harmony export */   o4: () => (/* binding */ parseConfig),
-/* harmony export */   sG: () => (/* binding */ layerMediaType)
-/* harmony export */ });
-/* unused harmony export formatIndex */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  L_: () => (/* binding */ formatManifest),
+  YG: () => (/* binding */ invalidLayout),
+  H3: () => (/* binding */ isAttestation),
+  _m: () => (/* binding */ isImageConfig),
+  nw: () => (/* binding */ isIndex),
+  C1: () => (/* binding */ isIndexDocument),
+  sG: () => (/* binding */ layerMediaType),
+  tn: () => (/* binding */ manifestIn),
+  Ib: () => (/* binding */ mediaTypes),
+  Ts: () => (/* binding */ parseArchiveManifest),
+  o4: () => (/* binding */ parseConfig),
+  A1: () => (/* binding */ parseIndex),
+  Ng: () => (/* binding */ parseManifest),
+  bW: () => (/* binding */ requireConfigSize)
+});
+
+// UNUSED EXPORTS: formatIndex
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/strict-json.js
+
+
+/** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
+function readStrictJson(bytes, shape) {
+    try {
+        const text = textOf(bytes);
+        requireGrammar(text);
+        return { value: new Reader(text).document(shape) };
+    }
+    catch (error) {
+        if (error instanceof Refusal)
+            return { why: error.message };
+        throw error;
+    }
+}
+class Refusal extends Error {
+}
+function textOf(bytes) {
+    if (bytes.length > limits/* limits */.F.jsonBytes)
+        throw new Refusal(`has more than ${String(limits/* limits */.F.jsonBytes)} bytes`);
+    try {
+        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+        if (text.startsWith('\ufeff'))
+            throw new Refusal('begins with a byte-order mark');
+        return text;
+    }
+    catch (error) {
+        throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
+    }
+}
+// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
+function requireGrammar(text) {
+    try {
+        JSON.parse(text);
+    }
+    catch {
+        throw new Refusal('is not one JSON value');
+    }
+}
+/**
+ * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ */
+function foldedName(name) {
+    return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
+}
+/** Reads a text whose grammar is valid. */
+class Reader {
+    #text;
+    #at = 0;
+    constructor(text) {
+        this.#text = text;
+    }
+    document(shape) {
+        return this.#value(shape, []);
+    }
+    #value(shape, path) {
+        if (path.length > limits/* limits */.F.jsonDepth)
+            throw new Refusal(`is nested deeper than ${String(limits/* limits */.F.jsonDepth)} levels`);
+        switch (this.#next()) {
+            case '{':
+                return this.#object(shape, path);
+            case '[':
+                return this.#list(shape, path);
+            case '"':
+                requireType(shape === 'any' || shape === 'string', shape, path);
+                return this.#string(path);
+            default:
+                return this.#word(shape, path);
+        }
+    }
+    #object(shape, path) {
+        const isMap = typeof shape === 'object' && 'values' in shape;
+        const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+        requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+        const names = new Map();
+        const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+        const members = this.#items('}', () => {
+            const name = this.#string(path);
+            const key = isMap ? name : foldedName(name);
+            const twin = names.get(key);
+            if (twin !== undefined)
+                throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+            if ((spelled.get(key) ?? name) !== name)
+                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+            if (name === '__proto__')
+                throw new Refusal(`has ${said(name)} ${at(path)}`);
+            names.set(key, name);
+            this.#next();
+            this.#at += 1;
+            const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
+            const value = this.#value(own, [...path, name]);
+            // Go turns null into an empty string.
+            if (isMap && own === 'string')
+                requireType(value !== null, own, [...path, name]);
+            return [name, value];
+        });
+        return Object.fromEntries(members);
+    }
+    #list(shape, path) {
+        const isList = typeof shape === 'object' && 'items' in shape;
+        requireType(shape === 'any' || isList, shape, path);
+        const own = isList ? shape.items : 'any';
+        let position = 0;
+        return this.#items(']', () => {
+            const inside = [...path, String(position)];
+            position += 1;
+            const value = this.#value(own, inside);
+            // Go turns null into an empty item.
+            requireType(value !== null || own === 'any', own, inside);
+            return value;
+        });
+    }
+    /** Reads items between two brackets, up to `end`. */
+    #items(end, item) {
+        const items = [];
+        this.#at += 1;
+        while (this.#next() !== end) {
+            if (this.#next() === ',')
+                this.#at += 1;
+            this.#next();
+            items.push(item());
+        }
+        this.#at += 1;
+        return items;
+    }
+    #string(path) {
+        const start = this.#at;
+        do
+            this.#at = this.#text.indexOf('"', this.#at + 1);
+        while (this.#isEscaped());
+        this.#at += 1;
+        const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+        if (text.includes('\0'))
+            throw new Refusal(`has a NUL ${at(path)}`);
+        if (!text.isWellFormed())
+            throw new Refusal(`has a lone surrogate ${at(path)}`);
+        return text;
+    }
+    #isEscaped() {
+        let before = this.#at - 1;
+        while (this.#text[before] === '\\')
+            before -= 1;
+        return (this.#at - before) % 2 === 0;
+    }
+    #word(shape, path) {
+        const word = this.#pass(/[-+.\w]*/y);
+        if (word === 'null')
+            return null;
+        if (word === 'true' || word === 'false') {
+            requireType(shape === 'any' || shape === 'boolean', shape, path);
+            return word === 'true';
+        }
+        // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
+        const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
+        requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+        return Number(word);
+    }
+    /** Skips blanks and returns the next character, without consuming it. */
+    #next() {
+        this.#pass(/[ \t\r\n]*/y);
+        return this.#text[this.#at] ?? '';
+    }
+    #pass(pattern) {
+        pattern.lastIndex = this.#at;
+        const [passed = ''] = pattern.exec(this.#text) ?? [];
+        this.#at += passed.length;
+        return passed;
+    }
+}
+function requireType(fits, shape, path) {
+    if (!fits)
+        throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+}
+function typeName(shape) {
+    if (typeof shape === 'object')
+        return 'items' in shape ? 'a list' : 'an object';
+    return shape === 'integer' ? 'a whole number below 2^53' : `a ${shape}`;
+}
+function said(name) {
+    return `"${(0,base_text/* quoteForeign */.xS)(name, 80)}"`;
+}
+function at(path) {
+    return path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(path.join('.'), 120)}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/image/shapes.js
+// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
+// daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
+const strings = { items: 'string' };
+const stringMap = { values: 'string' };
+/** A set: only its member names matter. */
+const names = { values: { members: {} } };
+const shapes_platform = {
+    architecture: 'string',
+    os: 'string',
+    'os.version': 'string',
+    'os.features': strings,
+    variant: 'string',
+};
+const descriptor = {
+    members: {
+        mediaType: 'string',
+        digest: 'string',
+        size: 'integer',
+        urls: strings,
+        annotations: stringMap,
+        data: 'string',
+        platform: { members: shapes_platform },
+        artifactType: 'string',
+    },
+};
+/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+const manifestShape = {
+    members: {
+        schemaVersion: 'integer',
+        mediaType: 'string',
+        artifactType: 'string',
+        config: descriptor,
+        layers: { items: descriptor },
+        manifests: { items: descriptor },
+        subject: descriptor,
+        annotations: stringMap,
+        fsLayers: 'any',
+    },
+};
+const containerConfig = {
+    members: {
+        Hostname: 'string',
+        Domainname: 'string',
+        User: 'string',
+        AttachStdin: 'boolean',
+        AttachStdout: 'boolean',
+        AttachStderr: 'boolean',
+        ExposedPorts: names,
+        Tty: 'boolean',
+        OpenStdin: 'boolean',
+        StdinOnce: 'boolean',
+        Env: strings,
+        Cmd: strings,
+        Healthcheck: {
+            members: {
+                Test: strings,
+                Interval: 'integer',
+                Timeout: 'integer',
+                StartPeriod: 'integer',
+                StartInterval: 'integer',
+                Retries: 'integer',
+            },
+        },
+        ArgsEscaped: 'boolean',
+        Image: 'string',
+        Volumes: names,
+        WorkingDir: 'string',
+        Entrypoint: strings,
+        NetworkDisabled: 'boolean',
+        MacAddress: 'string',
+        OnBuild: strings,
+        Labels: stringMap,
+        StopSignal: 'string',
+        StopTimeout: 'integer',
+        Shell: strings,
+    },
+};
+const configShape = {
+    members: {
+        ...shapes_platform,
+        id: 'string',
+        parent: 'string',
+        comment: 'string',
+        created: 'string',
+        container: 'string',
+        container_config: containerConfig,
+        docker_version: 'string',
+        author: 'string',
+        config: containerConfig,
+        rootfs: { members: { type: 'string', diff_ids: strings } },
+        history: {
+            items: {
+                members: {
+                    created: 'string',
+                    created_by: 'string',
+                    author: 'string',
+                    comment: 'string',
+                    empty_layer: 'boolean',
+                },
+            },
+        },
+    },
+};
+/** A Docker archive's manifest.json. */
+const archiveShape = {
+    items: {
+        members: {
+            Config: 'string',
+            RepoTags: strings,
+            Layers: strings,
+            Parent: 'string',
+            LayerSources: { values: descriptor },
+        },
+    },
+};
+
+;// CONCATENATED MODULE: ./build/shared/image/manifest.js
+
+
 
 
 
@@ -40705,6 +43035,7 @@ function layerMediaType(format) {
 const mediaTypes = {
     index: 'application/vnd.oci.image.index.v1+json',
     manifest: 'application/vnd.oci.image.manifest.v1+json',
+    dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
     config: 'application/vnd.oci.image.config.v1+json',
     dockerConfig: 'application/vnd.docker.container.image.v1+json',
     dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
@@ -40721,67 +43052,101 @@ function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
 /** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
+function parseIndex(bytes, where) {
+    const value = manifest_document(bytes, manifestShape, where, 'an image index');
+    requireKind(value, where, ['', mediaTypes.index, mediaTypes.dockerIndex], ['config', 'layers', 'fsLayers']);
+    if (!Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', bytes);
+    return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+/**
+ * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
+ * @throws HandoverError `tarball-invalid`
+ */
+function isIndexDocument(bytes, where) {
+    return manifest_document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
+}
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+function parseManifest(bytes, where) {
+    const value = manifest_document(bytes, manifestShape, where, 'an image manifest');
+    requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
     // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']))
-        throw invalid(where, 'an image manifest', text);
+    const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
+    if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
+        throw invalid(where, 'an image manifest', bytes);
     return {
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
         config: parseDescriptor(value['config'], where),
-        layers: requireCount((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+        layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
 }
+/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+function requireKind(value, where, types, foreign) {
+    const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
+    if (!types.includes(mediaType))
+        throw ambiguous(where, `calls itself ${(0,base_text/* quoteForeign */.xS)(mediaType, 100)}`);
+    const member = foreign.find((name) => value[name] !== undefined);
+    if (member !== undefined)
+        throw ambiguous(where, `has "${member}", which makes it another kind of document`);
+}
+/**
+ * Reads a document as a manifest.
+ * @returns undefined when it is anything else
+ */
+function manifestIn(bytes) {
+    try {
+        return parseManifest(bytes, 'a manifest');
+    }
+    catch {
+        return undefined;
+    }
+}
 function requireCount(layers, where) {
-    if (layers.length <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
+    if (layers.length <= limits/* limits */.F.layers)
         return layers;
-    throw invalid(where, `a manifest of at most ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)} layers`, `${String(layers.length)} layers`);
+    throw invalid(where, `a manifest of at most ${String(limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
 }
 /**
  * @param size of an image's config, in bytes
  * @throws HandoverError `tarball-invalid` when no engine could take it
  */
 function requireConfigSize(size) {
-    if (size <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)
+    if (size <= limits/* limits */.F.jsonBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc);
-    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
+function parseConfig(bytes, where) {
+    const value = manifest_document(bytes, configShape, where, 'an image config');
+    const { rootfs } = value;
+    if (!(0,json/* isObject */.Gv)(rootfs))
+        throw invalid(where, 'an image config', bytes);
+    const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']);
+    if (!diffIds.every(image_digest/* isDigest */.Bc))
+        throw ambiguous(where, 'has a diff ID that is no sha256 digest');
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined)),
+        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(config['Labels']),
+        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
         ...(created === undefined ? {} : { created }),
     };
 }
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+function parseArchiveManifest(bytes, where) {
+    const value = strict(bytes, archiveShape, where, 'a list of images');
     if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value).map((image) => {
+        throw invalid(where, 'a list of images', bytes);
+    return (0,json/* objectsOf */.iZ)(value).map((image) => {
         const config = image['Config'];
         if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
-        return { config, repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['RepoTags']), layers: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(image['Layers']) };
+            throw invalid(where, 'a list of images with a Config each', bytes);
+        const sources = (0,json/* isObject */.Gv)(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+        for (const source of (0,json/* objectsOf */.iZ)(sources))
+            requireHere(source, where);
+        return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
 /** A manifest of our own for the image's config and layers. */
@@ -40792,31 +43157,40 @@ function formatManifest(config, layers) {
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
-/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+/**
+ * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
+ * make a Docker manifest list, because Quay refuses an OCI index of them.
+ */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
         platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
     }));
-    const { index: mediaType } = mediaTypes;
+    const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+    const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
     return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
-    const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
-    const isDescriptor = (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(digest) && (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
+    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
     if (!isDescriptor)
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+        throw ambiguous(where, `has an invalid descriptor: ${(0,base_text/* quoteForeign */.xS)(JSON.stringify(value), 120)}`);
+    requireHere(value, where);
+    // containerd uses embedded data instead of the blob (core/content/helpers.go).
+    const data = (0,json/* stringOr */.JI)(value['data'], '');
+    if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
+        throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
+    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
     return {
         mediaType,
         digest,
         size,
         ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['annotations']),
+        annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
@@ -40824,17 +43198,46 @@ function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
+    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
+    if (os === '' || architecture === '')
         return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined));
+    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
-function invalid(where, expected, text) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
+/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+function requireHere({ urls, digest, mediaType }, where) {
+    const [url] = (0,json/* arrayOf */.jk)(urls);
+    const type = (0,json/* stringOr */.JI)(mediaType, '');
+    if (url === undefined && !foreignLayer.test(type))
+        return;
+    const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+}
+function manifest_document(bytes, shape, where, expected) {
+    const value = strict(bytes, shape, where, expected);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw invalid(where, expected, bytes);
+    return value;
+}
+function strict(bytes, shape, where, expected) {
+    const read = readStrictJson(bytes, shape);
+    if ('value' in read)
+        return read.value;
+    throw ambiguous(where, `is not ${expected} that every engine reads in the same way: it ${read.why}`, bytes);
+}
+/** @param what the end of a sentence whose subject is the document */
+function ambiguous(where, what, bytes) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+}
+function invalid(where, expected, bytes) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+}
+function startOf(bytes) {
+    return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -40851,7 +43254,7 @@ function invalidLayout(message) {
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -40910,12 +43313,13 @@ function isKnown({ architecture }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
 /* harmony export */   IC: () => (/* binding */ imagesOf),
+/* harmony export */   Rl: () => (/* binding */ corruptLayer),
 /* harmony export */   bM: () => (/* binding */ formatRecord),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
 /* unused harmony exports recordSchema, wrongSchema, tooLarge */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
@@ -40947,6 +43351,10 @@ function tooLarge(bytes) {
 /** @param why in words that go on after a colon */
 function corrupt(why, cause) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+/** @param what the end of a sentence whose subject is the layer */
+function corruptLayer(digest, what) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
 }
 /** All images of a record, the first one first. */
 function imagesOf(record) {
@@ -41149,7 +43557,7 @@ function byteCount(from, name) {
 /* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
 /* unused harmony export registryHost */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 
@@ -41302,8 +43710,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ actionInputs)
 });
 
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
 ;// CONCATENATED MODULE: ./node_modules/csv-parse/lib/api/CsvError.js
@@ -43386,10 +45792,12 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
@@ -43411,9 +45819,20 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
     return {
         text,
         optional,
-        unlessNone: (name) => {
-            const given = read(name);
-            return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+        unlessNone,
+        orNone: (name) => {
+            const given = unlessNone(name)?.trim();
+            if (given === '')
+                throw givenEmpty(name);
+            return given;
+        },
+        listOrNone: (name) => {
+            if (unlessNone(name) === undefined)
+                return [];
+            const given = list(name);
+            if (given.length === 0)
+                throw givenEmpty(name);
+            return given;
         },
         boolean: (name) => {
             const value = text(name).toLowerCase();
@@ -43447,6 +45866,15 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
             return items;
         },
     };
+}
+// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+function unlessNone(name) {
+    const given = read(name);
+    return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+}
+function givenEmpty(name) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
@@ -43487,7 +45915,7 @@ const maxSecretFile = 64 * 1024;
 /** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
 function smallFile(path) {
     try {
-        return (0,external_node_fs_.statSync)(path).size > maxSecretFile ? '' : (0,external_node_fs_.readFileSync)(path, 'utf8');
+        return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
     }
     catch {
         return '';
@@ -43535,29 +45963,35 @@ function invalid(name, value, expected, hint) {
 /* harmony export */   n0: () => (/* binding */ setOutputs),
 /* harmony export */   sD: () => (/* binding */ maskLines)
 /* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3360);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3360);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+
 
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setOutput */ .uH)(name, value);
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 async function addSummary(markdown) {
-    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
+    const path = process.env['GITHUB_STEP_SUMMARY'];
+    if (path === undefined)
         return;
     try {
-        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
+        // To open a pipe would wait for its reader, and no signal would end that.
+        if (!(0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path).isFile())
+            throw new Error(`${path} is no file`);
+        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(markdown.toString(), true).write();
     }
     catch (error) {
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
 /** Keeps a text out of the log. */
 function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
+    (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
 // Shorter ones stand in words and numbers of every kind.
 const shortestSecret = 4;
@@ -43575,7 +46009,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 8562:
+/***/ 9688:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -43586,12 +46020,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
@@ -43600,11 +46032,17 @@ var external_node_os_ = __nccwpck_require__(8161);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
 var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
+
 
 
 
@@ -43619,13 +46057,15 @@ function jobContext(env = process.env) {
     const resultsUrl = variable('ACTIONS_RESULTS_URL');
     const retention = Number.parseInt(variable('GITHUB_RETENTION_DAYS'), 10);
     const repository = variable('GITHUB_REPOSITORY');
+    const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_.tmpdir)(),
         runtimeToken,
         resultsUrl,
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        proxies: (0,proxies/* proxiesOf */._)(variable),
+        cacheMode: variable('ACTIONS_CACHE_MODE'),
+        proxies: (0,proxies/* proxiesOf */._j)(variable),
         producer: {
             repository,
             runId,
@@ -43640,8 +46080,11 @@ function jobContext(env = process.env) {
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
         event: eventFacts(variable),
-        dockerConfigFolder: variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker'),
-        metadata: metadataOf(env),
+        dockerConfigFolder,
+        buildxConfigFolder: variable('BUILDX_CONFIG') || (0,external_node_path_.join)(dockerConfigFolder, 'buildx'),
+        dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
+        dockerVariables: variablesOf(env, 'DOCKER_'),
+        metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
 }
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
@@ -43678,8 +46121,8 @@ function unfit(message, variable, cause) {
     return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
         'look at the owner of what it names.', cause);
 }
-function metadataOf(env) {
-    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : []));
+function variablesOf(env, start) {
+    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
 }
 function eventFacts(variable) {
     return {
@@ -43695,7 +46138,7 @@ function eventFacts(variable) {
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
 function readPayload(path) {
     try {
-        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,external_node_fs_.readFileSync)(path, 'utf8'));
+        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
     }
     catch {
         return undefined;
@@ -43704,6 +46147,18 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
+;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
+
+
+/** The job summary of a step that failed. */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
@@ -43854,13 +46309,13 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,markdown/* plain */.pj)((0,errors/* messageOf */.bD)(error))}\n`);
+        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${(0,markdown/* plain */.pj)(error.message)}\n\n**Next step:** ${(0,markdown/* plain */.pj)(error.hint)}\n`);
+    await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
 
 
@@ -43873,7 +46328,7 @@ async function report(name, error) {
 /* harmony export */   i: () => (/* binding */ timedOut),
 /* harmony export */   p: () => (/* binding */ readTimeLimit)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
 /** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
 function readTimeLimit(inputs) {
@@ -43927,9 +46382,9 @@ function tarHeader(name, size) {
     writeChecksum(block);
     return block;
 }
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. */
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar';
+    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
 /** Undefined for a block whose checksum is wrong. */
 function readTarHeader(block) {
@@ -43991,9 +46446,9 @@ function checksumOf(block) {
 function writeChecksum(block) {
     block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. */
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
 function looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]/.test(head.toString('latin1', 0, 512));
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
 }
 
 

@@ -30000,13 +30000,6 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:zlib");
 
 /***/ }),
 
-/***/ 857:
-/***/ ((module) => {
-
-module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("os");
-
-/***/ }),
-
 /***/ 6928:
 /***/ ((module) => {
 
@@ -30062,8 +30055,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
@@ -30227,13 +30220,13 @@ function readPublishInputs(inputs) {
         username: inputs.optional('username'),
         password: inputs.optional('password'),
         registryCa: inputs.optional('registry-ca'),
-        expectedConfigDigests: inputs.list('expected-config-digest'),
-        expectedRevision: inputs.optional('expected-revision'),
-        runId: inputs.optional('run-id'),
-        workflow: inputs.optional('workflow'),
-        branch: inputs.optional('branch'),
-        event: inputs.optional('event'),
-        runRepository: inputs.optional('run-repository'),
+        expectedConfigDigests: inputs.listOrNone('expected-config-digest'),
+        expectedRevision: inputs.orNone('expected-revision'),
+        runId: inputs.orNone('run-id'),
+        workflow: inputs.orNone('workflow'),
+        branch: inputs.orNone('branch'),
+        event: inputs.orNone('event'),
+        runRepository: inputs.orNone('run-repository'),
         githubToken: inputs.optional('github-token'),
     };
 }
@@ -30247,16 +30240,16 @@ function readPublishInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3218);
-/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8024);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1495);
+/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7444);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
 /* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4819);
 /* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9491);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3385);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9688);
+/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5341);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1422);
 /* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -30336,7 +30329,11 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__/* .run */ .e)('publi
         const registry = __addDisposableResource(env_1, (0,_shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__/* .registries */ .Y)({ ...common, ...plan }), true);
         const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__/* .timeline */ .I)();
         const { runAttempt } = context.producer;
-        const result = await (0,_publish_image_js__WEBPACK_IMPORTED_MODULE_2__/* .publishImage */ .N)(plan, { store, log, runAttempt, timeline: times, registry: registry.of });
+        const onPartial = (partial) => {
+            (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
+        };
+        const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
+        const result = await (0,_publish_image_js__WEBPACK_IMPORTED_MODULE_2__/* .publishImage */ .N)(plan, tools);
         (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(result));
         await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .publishSummary */ .I)(result, times.spans()));
     }
@@ -30381,7 +30378,7 @@ function publishOutputs({ digest, references, bytes, isNew }) {
 
 /***/ }),
 
-/***/ 3218:
+/***/ 1495:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30390,8 +30387,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   N: () => (/* binding */ planPublish)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -30671,6 +30668,8 @@ function buildArguments(build, platforms, exporters, secrets) {
     ];
 }
 function exporterArguments(exporter) {
+    if (exporter.kind === 'nothing')
+        return ['--output', 'type=cacheonly'];
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     if (exporter.kind === 'oci-layout')
@@ -30765,7 +30764,8 @@ function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
-const ours = /^[^.=]+\.(?:output|platform|tags)=/;
+const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
+const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
  * @param written the folder of those places, which buildx writes to only if it is allowed to
@@ -30774,24 +30774,154 @@ function bakeArguments(source, platform, outputs, written) {
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
         `*.platform=${formatPlatform(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter }) => [
+        ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
             `${target}.tags=${name}`,
             `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
+            ...setCaches(target, cacheTo),
         ]),
     ];
     return [
-        ...(source.builder === undefined ? [] : ['--builder', source.builder]),
-        ...selection(source, set),
-        ...['--provenance=false', '--sbom=false'],
+        ...common(source, set),
         ...(source.noCache ? ['--no-cache'] : []),
         ...(source.pull ? ['--pull'] : []),
-        ...[...source.allow, `fs.write=${written}`].flatMap((item) => ['--allow', item]),
+        ...allow([...source.allow, `fs.write=${written}`]),
         '--',
         ...outputs.map(({ target }) => target),
     ];
 }
+/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
+function bakeCacheArguments(source, platform, target, cache) {
+    // What was built once isn't built anew, whatever the file says.
+    const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+    const set = [
+        ...source.set.filter((item) => !ours.test(item)),
+        ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
+        ...setCaches(target, [cache]),
+    ];
+    return [...common(source, set), ...allow(source.allow), '--', target];
+}
+/** The same targets without the caches that they read. */
+function bake_withoutCachesRead(source) {
+    return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
+}
+function common(source, set) {
+    return [
+        ...(source.builder === undefined ? [] : ['--builder', source.builder]),
+        ...selection(source, set),
+        ...['--provenance=false', '--sbom=false'],
+    ];
+}
+function allow(items) {
+    return items.flatMap((item) => ['--allow', item]);
+}
+// An empty one takes away those of the file.
+function setCaches(target, caches) {
+    if (caches === undefined)
+        return [];
+    return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
+}
 function selection({ files }, set) {
     return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/cache.js
+
+
+/**
+ * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
+ * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ */
+function planCacheWrites(caches, service) {
+    const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
+    for (const cache of withImage) {
+        const missing = whyNoWrite(cache, { ...service, mode: '' });
+        if (missing === undefined)
+            continue;
+        throw new HandoverError('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`, 'Remove `ignore-error=false`, or take another type of cache.');
+    }
+    const others = caches
+        .filter((cache) => !withImage.includes(cache))
+        .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+    return {
+        withImage,
+        afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
+        problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
+    };
+}
+/**
+ * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
+ * @throws HandoverError `builder-unsupported` for another that has to be written
+ */
+function requireClassicWrites({ withImage }) {
+    const required = withImage.find((cache) => !isInline(cache));
+    if (required === undefined)
+        return withImage;
+    throw new HandoverError('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`, `${setupBuildxHint} Or remove \`cache-to\`.`);
+}
+/** Why the others aren't written there. */
+function classicProblems({ afterImage, problems }) {
+    const why = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
+    return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
+}
+/** The sentence for a cache that wasn't written. */
+function notWritten(cache, why) {
+    const hint = /failed to reserve cache|write denied/.test(why)
+        ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+        : '';
+    return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
+}
+/** A cache for the log: its type and place, without the fields that may be secret. */
+function describeCache(cache) {
+    const fields = fieldsOf(cache);
+    const [only, ...more] = fields;
+    if (only?.value === undefined && more.length === 0)
+        return `type=registry,ref=${quoteForeign(cache.trim())}`;
+    const shown = ['type', 'ref', 'dest', 'src', 'scope', 'bucket', 'name', 'mode'];
+    return shown
+        .flatMap((name) => fields.filter(({ key, value = '' }) => key === name && value !== '').slice(0, 1))
+        .map(({ key, value = '' }) => `${key}=${quoteForeign(value)}`)
+        .join(',');
+}
+/** Whether a cache is a part of the image that it is of. */
+function isInline(cache) {
+    return cache_valueOf(cache, 'type') === 'inline';
+}
+/** Whether a cache that can't be written is to fail the build. */
+function isRequired(cache) {
+    // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+    return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(cache_valueOf(cache, 'ignore-error') ?? '');
+}
+/** Whether the job may read the Actions cache, where there is one. */
+function cache_mayReadCache({ isThere, mode }) {
+    return isThere && mode !== 'none' && mode !== 'write-only';
+}
+function whyNoWrite(cache, { isThere, mode }) {
+    if (cache_valueOf(cache, 'type') !== 'gha' || cache_valueOf(cache, 'token') !== undefined)
+        return undefined;
+    if (!isThere)
+        return 'there is no Actions cache service here, as its token or its address is missing';
+    if (mode === 'read' || mode === 'none')
+        return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
+    return undefined;
+}
+// Its own build shows whether it was written: buildx would hide that.
+function withoutIgnoreError(cache) {
+    const fields = fieldsOf(cache);
+    if (fields.every(({ key }) => key !== 'ignore-error'))
+        return cache;
+    return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
+}
+// One line of CSV, as buildx reads it (util/buildflags/cache.go).
+function fieldsOf(cache) {
+    return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
+        const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
+        const at = plain.indexOf('=');
+        const [key, value] = at < 0 ? [plain, undefined] : [plain.slice(0, at), plain.slice(at + 1)];
+        return { key: key.toLowerCase(), value, text };
+    });
+}
+function cache_valueOf(cache, key) {
+    return fieldsOf(cache).find((field) => field.key === key)?.value;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
@@ -31015,6 +31145,7 @@ function none(reason) {
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -31063,6 +31194,18 @@ function planExport(inputs, facts) {
         return { ...layout, ...what, push: undefined };
     return { ...layout, ...what, further, push };
 }
+/** The same build without the caches that it reads. */
+function withoutCacheFrom(plan) {
+    if (plan.kind === 'bake')
+        return { ...plan, source: withoutCachesRead(plan.source) };
+    const { source } = plan;
+    if (source.kind !== 'build')
+        return plan;
+    return {
+        ...plan,
+        source: { ...source, build: { ...source.build, cacheFrom: [] } },
+    };
+}
 /** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
     const firsts = new Map();
@@ -31103,11 +31246,15 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     requireBuildLines(build);
     const secrets = parseSecrets(build, warnings);
-    if (facts.hasCacheService)
+    const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
+    if (mayReadCache(service))
         return { kind: 'build', build, secrets };
     const { caches, asked } = withoutGhaCache(build.cacheFrom);
+    const why = service.isThere
+        ? `This job's \`cache-mode\` is \`${service.mode}\``
+        : 'There is no Actions cache service here';
     if (asked)
-        notices.push('There is no Actions cache service here: cache-from type=gha is left out.');
+        notices.push(`${why}: cache-from type=gha is left out.`);
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 /**
@@ -31376,7 +31523,7 @@ function plan_invalid(message, hint) {
 
 /***/ }),
 
-/***/ 8024:
+/***/ 7444:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31385,28 +31532,25 @@ __nccwpck_require__.d(__webpack_exports__, {
   N: () => (/* binding */ publishImage)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var image_record = __nccwpck_require__(9621);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var image_manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/load-image/identity.js
-
 
 
 
@@ -31428,7 +31572,7 @@ async function identifyByRange(content, record) {
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
-    if (images.some(({ configAt }) => configAt === undefined) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -31436,9 +31580,13 @@ async function identifyByRange(content, record) {
     const bytesAt = await reader(read, places);
     return Promise.all(images.map((image) => knownImage(image, bytesAt)));
 }
+// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
+}
 /** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
 async function reader(read, places) {
-    const part = (start, end) => (0,chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
+    const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
     const end = Math.max(...places.map(({ offset, size }) => offset + size));
     if (end - start > limits/* limits */.F.jsonBytes)
@@ -31451,14 +31599,14 @@ async function knownImage(image, bytesAt) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,digest/* digestOf */.ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes.toString(), 'the config'));
+    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
         requireRecorded(image, identity, undefined);
         return { identity, contents: undefined, references, layers: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes.toString(), 'the manifest'));
+    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
     const identity = { ...config, configDigest, manifestDigest: (0,digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
@@ -31468,7 +31616,8 @@ async function knownImage(image, bytesAt) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        manifestMediaType: typeOf(manifestBytes),
+        // A manifest may name its type (OCI image-spec, manifest.md).
+        manifestMediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: manifest.layers,
     };
     return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
@@ -31481,12 +31630,6 @@ function parsed(parse) {
     catch (error) {
         throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
     }
-}
-// A manifest may name its type (OCI image-spec, manifest.md).
-function typeOf(manifest) {
-    const value = (0,json/* parseJson */.qF)(manifest.toString());
-    const type = (0,json/* isObject */.Gv)(value) ? (0,json/* stringOr */.JI)(value['mediaType'], '') : '';
-    return (0,image_manifest/* isMediaType */.LA)(type) ? type : image_manifest/* mediaTypes */.Ib.manifest;
 }
 /** The layers as the manifest has them, where the record tells where each of them lies. */
 function locatedLayers(record, layers) {
@@ -31503,8 +31646,8 @@ function locatedLayers(record, layers) {
 function requireRecorded(record, identity, layers) {
     const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
     requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (manifestDigest !== undefined && record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest);
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
     requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
     if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
         requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
@@ -31716,6 +31859,8 @@ function selectArtifacts(wanted, artifacts) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/load-image/verify.js
 
 
@@ -31735,8 +31880,12 @@ function differences(expected, found, store) {
     const layersFit = expected.diffIds.length === found.diffIds.length &&
         expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
     return [
-        ...(imageId === undefined ? configDifferences(expected, found) : []),
         ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
+        ...(found.configDigest === undefined || found.configDigest === expected.configDigest
+            ? []
+            : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
+        // Podman changes members of the config in its answer. Its image ID is the config digest.
+        ...(store === 'podman' ? [] : configDifferences(expected, found)),
         ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
         ...(samePlatform(expected.platform, found.platform)
             ? []
@@ -31744,16 +31893,48 @@ function differences(expected, found, store) {
         ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
     ];
 }
-/** Without an ID that tells, all that containers are made of is compared. */
+// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// of them, and Docker before 25 has no StartInterval in a health check.
+const plain = (/* unused pure expression or super */ null && ([
+    'User',
+    'Env',
+    'Entrypoint',
+    'Cmd',
+    'WorkingDir',
+    'Labels',
+    'StopSignal',
+    'ArgsEscaped',
+    'OnBuild',
+    'Shell',
+]));
+const healthMembers = (/* unused pure expression or super */ null && (['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries']));
+/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
+function compared(config) {
+    const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
+    const namesOf = (set) => (isObject(set) ? Object.keys(set) : []);
+    const checks = isObject(health) ? healthMembers.map((name) => [name, health[name]]) : [];
+    return new Map([
+        ...plain.map((name) => [name, said(config[name])]),
+        ['ExposedPorts', said([...new Set(namesOf(ports).map(wholePort))].sort())],
+        ['Volumes', said(namesOf(volumes).toSorted())],
+        ['Healthcheck', said(sorted(Object.fromEntries(checks)))],
+    ]);
+}
+// moby api/types/network/port.go, ParsePort
+function wholePort(port) {
+    const [number = '', protocol = ''] = port.split('/');
+    return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
+}
+/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
 function configDifferences(expected, found) {
-    const names = new Set([...Object.keys(expected.config), ...Object.keys(found.config)]);
-    const other = [...names].filter((name) => said(expected.config[name]) !== said(found.config[name]));
+    const has = compared(found.config);
+    const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
     const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
     return [
-        ...other.map((name) => `${quoteForeign(name)} ${quoteForeign(said(found.config[name]), 80)} instead of ${quoteForeign(said(expected.config[name]), 80)}`),
-        ...(Object.is(created[0], created[1]) || expected.created === undefined
+        ...other.map(([name, value]) => `${name} ${quoteForeign(has.get(name) ?? '', 80)} instead of ${quoteForeign(value, 80)}`),
+        ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
             ? []
-            : [`created ${found.created ?? 'at no time'} instead of ${expected.created}`]),
+            : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
     ];
 }
 /** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
@@ -31809,8 +31990,428 @@ function requireRevision(expected, found) {
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return new HandoverError('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+    return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = createZstdDecompress(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layerHeadBytes = tarBlock;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, tarBlock);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === tarBlock && isZero(block)))
+        return 'none';
+    return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layerHeadBytes);
+    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
+}
+
+;// CONCATENATED MODULE: ./build/publish-image/into-registries.js
+
+
+
+
+// An image into all repositories first, and then under its tags: a repository that refuses leaves no tag behind elsewhere. What is there
+// is looked at down to the last layer, because a registry may have lost a part of what a tag stands for.
+function manifestOf({ contents }) {
+    return {
+        digest: contents.manifestDigest,
+        mediaType: contents.manifestMediaType,
+        bytes: contents.manifestBytes,
+    };
+}
+async function intoRegistries(plan, tools, images, top) {
+    const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
+    const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
+    const children = images.length === 1 ? [] : images.map(manifestOf);
+    const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
+    const jobs = new Map();
+    for (const repository of repositories) {
+        const client = await tools.registry(repository);
+        // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+        const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
+        const job = {
+            client,
+            repository,
+            blobs,
+            manifests: [...children, top],
+            mountFrom,
+            origins: new Map(),
+            sent,
+            tools,
+        };
+        jobs.set(repository, job);
+        await despiteLostBlobs(job, () => putContents(job));
+    }
+    const resultFor = (references) => ({
+        digest: top.digest,
+        references,
+        images: images.map(({ artifact, platform, contents }) => ({
+            artifact,
+            platform,
+            manifestDigest: contents.manifestDigest,
+            configDigest: contents.configDigest,
+        })),
+        ...sent,
+    });
+    const set = [];
+    try {
+        for (const reference of plan.tags) {
+            const job = jobs.get(reference.repository);
+            if (job !== undefined)
+                await setTag(job, reference, top);
+            set.push(reference);
+        }
+    }
+    catch (error) {
+        tellPartial(plan.tags, set, tools, resultFor);
+        throw error;
+    }
+    return resultFor(plan.tags);
+}
+/** Says which references are set when another one is refused, in the log and in the outputs. */
+function tellPartial(tags, set, { log, onPartial }, resultFor) {
+    const names = (references) => references.map(image_reference/* formatReference */.FH).join(', ');
+    const missing = names(tags.filter((reference) => !set.includes(reference)));
+    log.warning(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
+    const [first, ...others] = set;
+    if (first !== undefined)
+        onPartial(resultFor([first, ...others]));
+}
+async function setTag(job, reference, top) {
+    const { client, tools, sent } = job;
+    const { repository, tag } = reference;
+    const found = await client.manifestDigest(repository, tag);
+    const isNew = found !== top.digest;
+    if (isNew)
+        await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
+    sent.isNew ||= isNew;
+    const outcome = isNew ? 'published' : 'was there already';
+    tools.log.info(`${(0,image_reference/* formatReference */.FH)(reference)}: ${outcome}, ${top.digest}`);
+}
+/** A registry takes blobs over from its own repositories alone. */
+function mountable(from, repository) {
+    return [...new Set(from)].filter((one) => (0,image_reference/* registryHost */.U$)(one) === (0,image_reference/* registryHost */.U$)(repository) && one !== repository);
+}
+/** Does it again, once, when the registry lacks what it said that it has: all that it names, or all, is sent first. */
+async function despiteLostBlobs(job, work) {
+    try {
+        await work();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* RegistryFailure */.Yp) || error.reason !== 'unknown-blob')
+            throw error;
+        job.tools.log.info(`${error.message}. Sending again what is missing.`);
+        const all = [...job.blobs, ...job.manifests].map(({ digest }) => digest);
+        const named = all.filter((digest) => error.said.includes(digest));
+        await putContents(job, new Set(named.length > 0 ? named : all));
+        await work();
+    }
+}
+// Each is read in several parts at a time already.
+const blobsAtOnce = 3;
+/**
+ * Makes sure that the repository has all that the top manifest leads to, and the manifest itself: blobs first, as a registry wants it.
+ * @param lost what is sent even where the registry says that it has it
+ */
+async function putContents(job, lost = new Set()) {
+    const { client, repository, manifests, sent } = job;
+    await putBlobs(job, lost);
+    for (const manifest of manifests) {
+        const { digest } = manifest;
+        if (!lost.has(digest) && (await client.manifestDigest(repository, digest)) === digest)
+            continue;
+        await client.pushManifest(repository, manifest, digest);
+        sent.isNew = true;
+    }
+}
+/** Counts each blob once for each repository, also one that was sent again. */
+function count({ sent, origins }, { digest, size }, origin) {
+    const before = origins.get(digest);
+    if (before !== undefined && origin === 'there')
+        return;
+    if (before !== undefined)
+        sent.bytes[before] -= size;
+    origins.set(digest, origin);
+    sent.bytes[origin] += size;
+    sent.isNew ||= origin !== 'there';
+}
+async function putBlobs(job, lost) {
+    const { client, repository, blobs, mountFrom, tools } = job;
+    const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
+    await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
+        const waiting = blobs.values();
+        const ends = new AbortController();
+        const { signal } = ends;
+        const worker = async () => {
+            for (const blob of waiting) {
+                const origin = await client.pushBlob(repository, blob, {
+                    mountFrom,
+                    anyway: lost.has(blob.digest),
+                    onBytes,
+                    signal,
+                });
+                count(job, blob, origin);
+                signal.throwIfAborted();
+            }
+        };
+        // Where one fails the others end their uploads in the registry, and are waited for.
+        const all = Array.from({ length: blobsAtOnce }, () => worker().catch((error) => {
+            ends.abort(error);
+        }));
+        await Promise.all(all);
+        if (signal.aborted)
+            throw (0,errors/* asError */.zR)(signal.reason);
+    });
+}
+function blobsOf({ contents, layers, read }) {
+    const { configDigest, configBytes } = contents;
+    const config = {
+        digest: configDigest,
+        size: configBytes.length,
+        open: async function* () {
+            yield await Promise.resolve(configBytes);
+        },
+    };
+    const nothing = () => undefined;
+    return [
+        ...layers.map(({ digest, size, mediaType, offset = 0 }) => ({
+            digest,
+            size,
+            open: () => layerChunks(read(offset, offset + size, nothing), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what)),
+        })),
+        config,
+    ];
+}
+
 ;// CONCATENATED MODULE: ./build/publish-image/publish-image.js
+
 
 
 
@@ -31827,7 +32428,7 @@ async function publishImage(plan, tools) {
     const { log, timeline } = tools;
     const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
     const top = topOf(images);
-    return log.chapter('Publish', () => timeline.measure('Publish', () => publish(plan, tools, images, top)));
+    return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
 }
 async function findImages(plan, tools) {
     const handovers = requireAll(await openHandovers(plan.wanted, tools), 'read');
@@ -31850,18 +32451,18 @@ async function sourceImage({ content, record, known }, plan) {
     const { expectedRevision } = plan;
     const { platform } = identity;
     requireExpected({ expectedConfigDigest: undefined, expectedRevision, checkPlatform: false }, identity, platform);
-    return { artifact, platform, contents, layers, read, pushed: record.pushedReference };
+    return { artifact, platform, contents, layers, read };
 }
 function chosen(artifact, known, { image }) {
-    const names = ({ references }) => references.map(reference/* formatReference */.FH);
-    const wanted = image === undefined ? known : known.filter((one) => names(one).includes((0,reference/* formatReference */.FH)(image)));
+    const names = ({ references }) => references.map(image_reference/* formatReference */.FH);
+    const wanted = image === undefined ? known : known.filter((one) => names(one).includes((0,image_reference/* formatReference */.FH)(image)));
     const [found, ...others] = wanted;
     if (found !== undefined && others.length === 0)
         return found;
     const there = known.flatMap(names).slice(0, 20).join(', ');
     throw new errors/* HandoverError */.Cu('image-not-found', image === undefined
         ? `The artifact "${artifact.name}" holds ${String(known.length)} images: ${there}. One is published at a time.`
-        : `The artifact "${artifact.name}" has no image ${(0,reference/* formatReference */.FH)(image)}; it has ${there}.`, 'Set `image` to the one that is meant, as the artifact calls it.');
+        : `The artifact "${artifact.name}" has no image ${(0,image_reference/* formatReference */.FH)(image)}; it has ${there}.`, 'Set `image` to the one that is meant, as the artifact calls it.');
 }
 function unsuitable({ name }) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
@@ -31885,13 +32486,6 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
         return;
     throw new errors/* HandoverError */.Cu('image-mismatch', `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.');
 }
-function manifestOf({ contents }) {
-    return {
-        digest: contents.manifestDigest,
-        mediaType: contents.manifestMediaType,
-        bytes: contents.manifestBytes,
-    };
-}
 /** What the tags are to stand for: the image's own manifest, or an index of several. */
 function topOf(images) {
     const [first, ...others] = images;
@@ -31905,92 +32499,6 @@ function topOf(images) {
     })));
     return { digest: (0,digest/* digestOf */.ol)(bytes), mediaType, bytes };
 }
-async function publish(plan, tools, images, top) {
-    const { log } = tools;
-    const bytes = { there: 0, mounted: 0, pushed: 0 };
-    let isNew = false;
-    const done = [];
-    for (const [repository, tags] of byRepository(plan.tags)) {
-        const client = await tools.registry(repository);
-        const found = await Promise.all(tags.map(({ tag }) => client.manifestDigest(repository, tag)));
-        const missing = tags.filter((_, position) => found[position] !== top.digest);
-        if (missing.length > 0) {
-            isNew = true;
-            if ((await client.manifestDigest(repository, top.digest)) === undefined) {
-                const from = [...done, ...plan.mountFrom, ...images.flatMap(({ pushed }) => pushed?.repository ?? [])];
-                await pushContents(client, { repository, images, mountFrom: mountable(from, repository), bytes }, tools);
-            }
-            for (const tag of missing)
-                await client.pushManifest(repository, top, tag.tag);
-        }
-        for (const tag of tags)
-            log.info(`${(0,reference/* formatReference */.FH)(tag)}: ${missing.includes(tag) ? 'published' : 'was there already'}, ${top.digest}`);
-        done.push(repository);
-    }
-    return {
-        digest: top.digest,
-        references: plan.tags,
-        images: images.map(({ artifact, platform, contents }) => ({
-            artifact,
-            platform,
-            manifestDigest: contents.manifestDigest,
-            configDigest: contents.configDigest,
-        })),
-        isNew,
-        bytes,
-    };
-}
-/** A registry takes blobs over from its own repositories alone. */
-function mountable(from, repository) {
-    return [...new Set(from)].filter((one) => (0,reference/* registryHost */.U$)(one) === (0,reference/* registryHost */.U$)(repository));
-}
-function byRepository(tags) {
-    const all = new Map();
-    for (const tag of tags)
-        all.set(tag.repository, [...(all.get(tag.repository) ?? []), tag]);
-    return all;
-}
-// Each is read in several parts at a time already.
-const blobsAtOnce = 3;
-/** All that the top manifest leads to: blobs first, then manifests, as a registry wants it. */
-async function pushContents(client, job, { log }) {
-    const { repository, images, mountFrom, bytes } = job;
-    const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
-    const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
-    await log.progress('Pushed', { atMost }, async (passed) => {
-        const waiting = blobs.values();
-        const worker = async () => {
-            for (const blob of waiting) {
-                const way = await client.pushBlob(repository, blob, mountFrom, passed);
-                bytes[way] += blob.size;
-            }
-        };
-        await Promise.all(Array.from({ length: blobsAtOnce }, worker));
-    });
-    if (images.length === 1)
-        return;
-    for (const image of images)
-        await client.pushManifest(repository, manifestOf(image), image.contents.manifestDigest);
-}
-function blobsOf({ contents, layers, read }) {
-    const { configDigest, configBytes } = contents;
-    const config = {
-        digest: configDigest,
-        size: configBytes.length,
-        open: async function* () {
-            yield await Promise.resolve(configBytes);
-        },
-    };
-    const nothing = () => undefined;
-    return [
-        ...layers.map(({ digest, size, offset = 0 }) => ({
-            digest,
-            size,
-            open: () => read(offset, offset + size, nothing),
-        })),
-        config,
-    ];
-}
 
 
 /***/ }),
@@ -32001,10 +32509,10 @@ function blobsOf({ contents, layers, read }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   I: () => (/* binding */ publishSummary)
 /* harmony export */ });
-/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9079);
+/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9079);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
 
 
 
@@ -32013,27 +32521,30 @@ function blobsOf({ contents, layers, read }) {
 function publishSummary(result, spans) {
     const { digest, references, images, isNew, bytes } = result;
     const facts = [
-        ['Digest', (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(digest)],
-        ['References', references.map((one) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(one))).join('<br>')],
-        ['Sent', (0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.pushed)],
-        ...(bytes.mounted === 0 ? [] : [['Taken from other repositories there', (0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted)]]),
-        ...(bytes.there === 0 ? [] : [['Was there already', (0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there)]]),
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digest)],
+        [
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `References`,
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references.map((one) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(one))), '<br>'),
+        ],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Sent`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.pushed))],
+        ...(bytes.mounted === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Taken from other repositories there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))]]),
+        ...(bytes.there === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Was there already`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))]]),
     ];
     const rows = images.map(({ artifact, platform, manifestDigest, configDigest }) => [
-        (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(platform),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(artifact.name),
-        ...(artifact.run === undefined ? ['this run'] : [`[${String(artifact.run.id)}](${artifact.run.url})`]),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(manifestDigest),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)(configDigest),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(platform)),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name),
+        artifact.run === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `this run` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .link */ .nf)(String(artifact.run.id), artifact.run.url),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(manifestDigest),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(configDigest),
     ]);
-    const title = isNew ? '🚀 Published' : '🚀 Was published already:';
-    return [
-        `### ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(references[0]))}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['', ''], facts),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_2__/* .gantt */ .VM)(spans),
-        '',
-    ].join('\n\n');
+    const title = isNew ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Published` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Was published already:`;
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(references[0]))}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
+    ], '\n\n');
 }
 
 
@@ -32048,8 +32559,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   H: () => (/* binding */ openArtifact)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -32257,6 +32768,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   ok: () => (/* binding */ httpClient),
   p2: () => (/* binding */ httpError),
   dg: () => (/* binding */ isTransient),
+  Dm: () => (/* binding */ isTransientStatus),
+  mu: () => (/* binding */ parseRetryAfter),
   yR: () => (/* binding */ readText),
   b6: () => (/* binding */ textOf)
 });
@@ -32267,8 +32780,8 @@ var external_node_stream_ = __nccwpck_require__(7075);
 var external_node_tls_ = __nccwpck_require__(1692);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
@@ -32328,7 +32841,8 @@ class HttpError extends Error {
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
+ *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
  * @param signal ends requests under way
  * @param authority a certificate to trust beside the usual ones, in PEM
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
@@ -32341,16 +32855,17 @@ function httpClient(proxies, signal, authority) {
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,base_proxies/* proxyUrl */.s)(proxy);
+        const url = (0,base_proxies/* proxyUrl */.sd)(proxy);
         // It passes `requestTls` on to the agent that goes through the proxy.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
         return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own, answerMs = silenceMs }) => {
-            const ends = own === undefined ? signal : AbortSignal.any([signal, own]);
-            const dispatcher = url.startsWith('https:') ? secure : plain;
+        send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            const { protocol, host } = new URL(url);
+            const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
@@ -32393,11 +32908,23 @@ function httpError(response, text) {
     const header = (name) => String(response.headers[name] ?? '');
     const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
     const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    const seconds = Number(header('retry-after') || NaN);
-    const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, retryAfterMs);
+    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
+}
+const longestRetryAfterMs = 60_000;
+/**
+ * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
+ * a date (RFC 9110, section 10.2.3).
+ */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
 }
 const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
 // request, the certificate or this machine.
 const transientCodes = [
@@ -32408,7 +32935,7 @@ const transientCodes = [
 /** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof HttpError)
-        return transientStatus.includes(error.status);
+        return isTransientStatus(error.status);
     return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
 }
 /** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
@@ -32452,12 +32979,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   b: () => (/* binding */ otherRunStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
 var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
@@ -32966,12 +33493,12 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:timers/promises"
 var promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js
-var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
 var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: external "node:crypto"
@@ -33500,7 +34027,7 @@ async function officialUpload(official, options, request) {
 }
 // Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
 function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]));
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
 function ownStore(options) {
     const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
@@ -33736,7 +34263,7 @@ function maskedUrl(url, maskSecret) {
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
 
 
@@ -33857,8 +34384,8 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -34328,18 +34855,163 @@ async function* noChunks() {
 
 /***/ }),
 
-/***/ 3205:
+/***/ 4754:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Cu: () => (/* binding */ HandoverError),
-/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
-/* harmony export */   bD: () => (/* binding */ messageOf),
-/* harmony export */   c7: () => (/* binding */ systemCodeOf),
-/* harmony export */   zR: () => (/* binding */ asError)
-/* harmony export */ });
-/* unused harmony exports errorCodes, isUnreadable, setupBuildxHint */
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Cu: () => (/* binding */ HandoverError),
+  Yp: () => (/* binding */ RegistryFailure),
+  zR: () => (/* binding */ asError),
+  CD: () => (/* binding */ attempt),
+  bD: () => (/* binding */ messageOf),
+  c7: () => (/* binding */ systemCodeOf)
+});
+
+// UNUSED EXPORTS: CacheFailure, errorCodes, isUnreadable, setupBuildxHint
+
+;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
+// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+const rows = [
+    {
+        cause: 'rate-limit',
+        words: /\btoo ?many ?requests\b|\brate limit\b/i,
+        statuses: [429],
+        permanent: false,
+        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+    },
+    {
+        cause: 'immutable-tag',
+        words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
+        statuses: [],
+        permanent: true,
+        hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    },
+    {
+        cause: 'quota',
+        words: /\bquota\b|insufficient storage|no space left/i,
+        statuses: [507],
+        permanent: true,
+        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        cause: 'login',
+        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
+        statuses: [401, 403],
+        permanent: true,
+        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.',
+    },
+    {
+        cause: 'unknown-blob',
+        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
+    },
+    {
+        cause: 'certificate',
+        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
+        statuses: [],
+        permanent: true,
+        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
+    },
+    {
+        cause: 'connection',
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        statuses: [408],
+        permanent: false,
+        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    },
+    {
+        cause: 'too-large',
+        words: /too large\b|\bSIZE_INVALID\b/i,
+        statuses: [413],
+        permanent: true,
+        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
+    },
+    {
+        cause: 'format',
+        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
+        statuses: [415],
+        permanent: true,
+        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
+    },
+    {
+        cause: 'redirect',
+        words: /stopped after \d+ redirects/i,
+        statuses: [301, 302, 303, 307, 308],
+        permanent: true,
+        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+    },
+    {
+        cause: 'no-such-platform',
+        words: /\bno matching manifest\b/i,
+        statuses: [],
+        permanent: true,
+        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
+    },
+    {
+        cause: 'not-shown',
+        words: /\bread back\b/i,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
+    },
+    {
+        cause: 'not-found',
+        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
+        statuses: [404],
+        permanent: true,
+        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
+    },
+    {
+        cause: 'not-writable',
+        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
+        statuses: [405, 501],
+        permanent: true,
+        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
+    },
+    {
+        cause: 'malformed',
+        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
+        statuses: [400, 422],
+        permanent: true,
+        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
+    },
+    {
+        cause: 'server',
+        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
+        statuses: [500, 502, 503, 504],
+        permanent: false,
+        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+    },
+];
+const other = {
+    cause: 'other',
+    permanent: false,
+    hint: 'See the registry’s words in the message; its own log may tell more.',
+};
+/**
+ * @param words what was said of the failure, without names that anybody may choose
+ * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ */
+function explainRegistry(words, status = statusIn(words)) {
+    return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
+}
+// docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
+function statusIn(words) {
+    const found = /(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1];
+    return found === undefined ? undefined : Number(found);
+}
+
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/errors.js
+
 
 /** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
 const errorCodes = (/* unused pure expression or super */ null && ([
@@ -34386,43 +35058,69 @@ function isUnreadable(error) {
 const unreadable = (/* unused pure expression or super */ null && (['artifact-corrupt', 'artifact-expired', 'artifact-not-found']));
 /** The message of anything that was thrown, for use inside a sentence. */
 function messageOf(error) {
-    if (!(error instanceof Error))
+    if (!Error.isError(error))
         return String(error);
     // Node's error for a host with several addresses, none of which answers, has no message of its own.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
 /** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    if (!(error instanceof Error) || !('code' in error))
+    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
+/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+function attempt(look, otherwise) {
+    try {
+        return look();
+    }
+    catch {
+        return otherwise;
+    }
+}
 /** What was caught, as an error to throw on: some libraries throw other things. */
 function asError(error) {
-    return error instanceof Error ? error : new Error(String(error));
+    return Error.isError(error) ? error : new Error(String(error));
 }
 /** The line of YAML that helps with every shortcoming of a builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
+/** A build that failed over a cache that it read. The same build without that cache may do. */
+class CacheFailure extends HandoverError {
+    /** In BuildKit's words. */
+    why;
+    constructor(why) {
+        const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        this.why = quoted;
+    }
+}
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
+    reason;
     /** Another try would fail in the same way: a wrong login, a missing image. */
     permanent;
+    /** The client's last words, whole. */
+    said;
     /**
      * @param work what was tried, such as `The pull`
      * @param references what it was tried with
      * @param said the client's last words
      */
-    constructor(work, references, said) {
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(said, 500) || 'no message'}`, 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.');
-        this.permanent = permanent.test(withoutNames(said, references));
+    constructor(work, references, said, seen = {}) {
+        const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
+        const { cause, permanent, hint } = explainRegistry(words, seen.status);
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,base_text/* quoteForeign */.xS)(said, 700) || 'no message'}`, hint);
+        this.reason = cause;
+        this.permanent = permanent;
+        this.said = said;
     }
 }
-// The words of the registry API (distribution-spec, "Error Codes") and of the docker clients for a refused login.
-const permanent = /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|manifest unknown|name (?:unknown|invalid)|not found|no matching manifest|invalid reference)\b/i;
-// A repository may be called anything, "denied" too.
+// A repository may be called anything, "denied" too; registries name it without themselves.
 function withoutNames(said, references) {
-    return references.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+    const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
+    const names = [...references, ...paths].filter((name) => name !== '');
+    return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
 }
 
 
@@ -34433,10 +35131,13 @@ function withoutNames(said, references) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Gf: () => (/* binding */ onForcedEnd),
-/* harmony export */   I8: () => (/* binding */ endByForce)
+/* harmony export */   I8: () => (/* binding */ endByForce),
+/* harmony export */   TP: () => (/* binding */ killTree)
 /* harmony export */ });
-/* unused harmony exports killChildren, killTree */
+/* unused harmony export killChildren */
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+
 
 // A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
 // moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
@@ -34453,7 +35154,7 @@ function onForcedEnd(work) {
 function endByForce() {
     killChildren();
     for (const work of works)
-        attempt(work, undefined);
+        (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
  * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
@@ -34463,31 +35164,22 @@ function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
     const end = lastArguments.map((argument) => `${argument}\0`).join('');
     for (const pid of childrenOf('self')) {
-        if (attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
+        if ((0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`/proc/${String(pid)}/cmdline`, 'utf8'), '').endsWith(end))
             killTree(pid);
     }
 }
 /** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
 function killTree(pid) {
     const below = childrenOf(pid);
-    attempt(() => process.kill(pid, 'SIGKILL'), false);
+    (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
     below.forEach(killTree);
 }
 function childrenOf(pid) {
     const tasks = `/proc/${String(pid)}/task`;
-    return attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => attempt(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
+    return (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(tasks), []).flatMap((task) => (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(`${tasks}/${task}/children`, 'utf8'), '')
         .split(' ')
         .map(Number)
         .filter((child) => child > 0));
-}
-/** Processes come and go while one looks. */
-function attempt(look, otherwise) {
-    try {
-        return look();
-    }
-    catch {
-        return otherwise;
-    }
 }
 
 
@@ -34574,6 +35266,10 @@ const limits = {
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
+    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    eventBytes: 32 * 1024 * 1024,
+    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    settingsBytes: 4 * 1024 * 1024,
     /** How deep JSON may be nested. */
     jsonDepth: 100,
     /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -34603,35 +35299,81 @@ const limits = {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   CS: () => (/* binding */ prose),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
 /* harmony export */   VM: () => (/* binding */ gantt),
+/* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
-/* harmony export */   pj: () => (/* binding */ plain)
+/* harmony export */   gB: () => (/* binding */ safe),
+/* harmony export */   nf: () => (/* binding */ link),
+/* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
 /* unused harmony exports shortDigest, layerTable */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-/** A table in GitHub's Markdown; `|` and line ends inside a cell are made harmless. */
-function markdownTable(head, rows) {
-    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
+// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+const source = Symbol('source');
+function made(text) {
+    return { [source]: text, toString: () => text };
 }
-function cell(text) {
-    return text.replaceAll('|', '\\|').replace(/\s*\n\s*/g, ' ');
+/** A template of this project's own words, with parts that are safe. */
+function safe(own, ...parts) {
+    return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Text in code style that can't break out of it. */
-function code(text) {
-    return `\`${text.replaceAll('`', "'")}\``;
+/** Parts with something of ours between them. */
+function joined(parts, between) {
+    return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * A message as Markdown: code spans between single backticks stay, all else is text. Whoever's words are in it can't put links,
- * pictures, HTML or headings into a job summary.
+ * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
+ * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
-function plain(message) {
+function words(text) {
+    const parts = visible(text).split(/([\s"'(),;<>]+)/);
+    const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
+    // At its beginning, some marks make a list or a line of it.
+    return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before, mark) => `${before}${numbered(mark)}`));
+}
+const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
+// A number of a character is never a mark.
+function escaped(text) {
+    return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
+}
+function numbered(mark) {
+    return `&#${String(mark.charCodeAt(0))};`;
+}
+/** One line, without characters that can't be seen or turn the direction of others. */
+function visible(text) {
+    return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
+}
+/** Any text in code style. */
+function code(text) {
+    return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
+}
+/** A message: what is between single backticks is code, all else is text. */
+function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
-    return spans
-        .map((part, position) => position % 2 === 1 ? part : part.replace(/[\\<>[\]&]/g, (char) => `&#${String(char.charCodeAt(0))};`))
-        .join('');
+    return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
+}
+/** A link, if the address is one of the web; else its text alone. */
+function link(text, address) {
+    const url = URL.canParse(address) ? new URL(address) : undefined;
+    if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
+        return words(text);
+    const target = url.href
+        .replace(/[()<>\\|`]/g, (mark) => `%${mark.charCodeAt(0).toString(16)}`)
+        .replaceAll('&', '&amp;');
+    return safe `[${words(text)}](${made(target)})`;
+}
+/** A table. The head is of this project's own words. */
+function markdownTable(head, rows) {
+    const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+}
+// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+function cell(markdown) {
+    return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
 function shortDigest(digest) {
@@ -34640,14 +35382,13 @@ function shortDigest(digest) {
 /** The layers with their sizes, folded under one line of a job summary. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
-        String(position + 1),
+        words(String(position + 1)),
         code(shortDigest(layer.digest)),
-        formatBytes(layer.size),
-        layer.mediaType.split('.').at(-1) ?? '',
+        words(formatBytes(layer.size)),
+        words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
-    const table = markdownTable(['#', 'Digest', 'Size', 'Format'], rows);
-    const count = `${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`;
-    return `<details><summary>${count}</summary>\n\n${table}\n\n</details>`;
+    const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
+    return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
 /**
  * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
@@ -34655,7 +35396,7 @@ function layerTable(layers) {
  */
 function gantt(spans, before = [], own = '') {
     if (spans.length === 0)
-        return '';
+        return safe ``;
     const sections = [...before, { name: own, spans }];
     const all = sections.flatMap((section) => section.spans);
     const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
@@ -34669,7 +35410,7 @@ function gantt(spans, before = [], own = '') {
             return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
         }),
     ]);
-    return [
+    const lines = [
         '```mermaid',
         ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
         'gantt',
@@ -34677,7 +35418,8 @@ function gantt(spans, before = [], own = '') {
         `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
         ...tasks,
         '```',
-    ].join('\n');
+    ];
+    return made(lines.join('\n'));
 }
 // Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
 // (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
@@ -34685,9 +35427,9 @@ const longestName = 40;
 function roomFor(names) {
     return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
 }
-// What would end a task's name.
+// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
 function chartWord(text) {
-    return text.replace(/[:;#,]/g, ' ');
+    return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
 
 
@@ -34697,10 +35439,11 @@ function chartWord(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   _: () => (/* binding */ proxiesOf),
-/* harmony export */   s: () => (/* binding */ proxyUrl)
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -34716,6 +35459,10 @@ function proxiesOf(variable) {
         ...(https === undefined ? {} : { https }),
         except: variable('no_proxy') || variable('NO_PROXY'),
     };
+}
+/** Whether a host, perhaps with a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
 }
 /**
  * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
@@ -34765,10 +35512,9 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: control characters gone, length bounded. */
+/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
 function quoteForeign(text, limit = 300) {
-    // eslint-disable-next-line no-control-regex -- control characters are what is being removed
-    const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+    const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 /** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
@@ -34840,15 +35586,13 @@ function namedTimeline(timeline, name) {
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
+/* harmony export */   V5: () => (/* binding */ withHead),
 /* harmony export */   bM: () => (/* binding */ watchedChunks),
 /* harmony export */   du: () => (/* binding */ viewOf)
 /* harmony export */ });
-/* unused harmony export withHead */
-// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
-// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
-// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
-// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
-// call that copies.
+/* unused harmony export writeChunks */
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
+
 /** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
@@ -34869,6 +35613,15 @@ const heldBytes = 64 * 1024;
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
+}
+/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+async function writeChunks(stream, chunks, over) {
+    for await (const chunk of streamableChunks(chunks)) {
+        if (over.aborted)
+            break;
+        if (!stream.write(chunk))
+            await once(stream, 'drain', { signal: over }).catch(() => undefined);
+    }
 }
 /** The same chunks; `onBytes` is told of the length of each as it passes by. */
 async function* countedChunks(chunks, onBytes) {
@@ -34918,32 +35671,336 @@ async function withHead(chunks, isEnough) {
 
 /***/ }),
 
-/***/ 9543:
+/***/ 4189:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   zE: () => (/* binding */ tempDirs)
-/* harmony export */ });
-/* unused harmony exports transientFileChunks, writeAll, makeTempDir */
-/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2792);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  EW: () => (/* binding */ readSmallFile),
+  x6: () => (/* binding */ readSmallFileSync),
+  zE: () => (/* binding */ tempDirs)
+});
+
+// UNUSED EXPORTS: fileChunks, makeTempDir, openFile, transientFileChunks, writeAll
+
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+;// CONCATENATED MODULE: ./build/shared/bytes/own-folder.js
+
+
+
+
+/**
+ * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
+ * its place at once.
+ */
+function makeOwnFolder(path) {
+    (0,external_node_fs_.mkdirSync)(path, { mode: 0o700 });
+    const folder = openOwnFolder(path);
+    if ((0,external_node_fs_.readdirSync)(folder.inside).length === 0)
+        return folder;
+    folder.keep();
+    throw new Error(`another process has put a folder of its own in the place of ${path}`);
+}
+/**
+ * Opens a folder that is there.
+ * @param removedAt where it is by the time that it is removed
+ * @throws Error when it is another user's, or no folder
+ */
+function openOwnFolder(path, removedAt = path) {
+    let isOpen = true;
+    if (process.platform === 'win32') {
+        // There a folder can't be opened.
+        const remove = () => {
+            if (isOpen)
+                (0,external_node_fs_.rmSync)(removedAt, { recursive: true, force: true });
+        };
+        return { inside: path, remove, keep: () => void (isOpen = false) };
+    }
+    const handle = (0,external_node_fs_.openSync)(path, folderFlags);
+    const keep = () => {
+        if (isOpen)
+            (0,external_node_fs_.closeSync)(handle);
+        isOpen = false;
+    };
+    const { uid } = (0,external_node_fs_.fstatSync)(handle);
+    if (!isOwn(uid)) {
+        keep();
+        throw new Error(`it belongs to another user (uid ${String(uid)})`);
+    }
+    return {
+        inside: process.platform === 'linux' ? throughHandle(handle) : path,
+        remove: () => {
+            if (!isOpen)
+                return;
+            emptyFolder(handle, removedAt);
+            keep();
+            // Only an empty folder can be removed so, whatever is there by now.
+            (0,errors/* attempt */.CD)(() => {
+                (0,external_node_fs_.rmdirSync)(removedAt);
+            }, undefined);
+        },
+        keep,
+    };
+}
+/**
+ * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
+ * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
+ * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ */
+async function removeOwn(folder, isWanted) {
+    if (process.platform !== 'linux')
+        return;
+    const handle = await (0,promises_.open)(folder, external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY).catch(() => undefined);
+    if (handle === undefined)
+        return;
+    try {
+        if (!isSafe(await handle.stat()))
+            return;
+        const inside = throughHandle(handle.fd);
+        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), [])) {
+            const path = (0,external_node_path_.join)(inside, name);
+            const found = await (0,promises_.lstat)(path).catch(() => undefined);
+            if (found === undefined || !isOwn(found.uid))
+                continue;
+            const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
+            if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs)))
+                continue;
+            removeFound(path);
+        }
+    }
+    finally {
+        await handle.close();
+    }
+}
+function isSafe({ uid, mode }) {
+    return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+}
+function isOwn(uid) {
+    return uid === (process.geteuid?.() ?? uid);
+}
+/**
+ * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
+ * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
+ * @throws Error that names the link
+ */
+async function requireOwnLinks(folder) {
+    const way = resolve(folder).split(sep).slice(1);
+    for (let depth = 1; depth <= way.length; depth += 1) {
+        const [above, path] = [depth - 1, depth].map((end) => `${sep}${way.slice(0, end).join(sep)}`);
+        if (above === undefined || path === undefined)
+            return;
+        const link = await lstat(path).catch(() => undefined);
+        if (link?.isSymbolicLink() !== true || isOwn(link.uid))
+            continue;
+        const place = await stat(above).catch(() => undefined);
+        if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
+            throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+    }
+}
+const folderFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW;
+function throughHandle(handle) {
+    return `/proc/self/fd/${String(handle)}`;
+}
+/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+function removeFound(path) {
+    const isGone = (0,errors/* attempt */.CD)(() => {
+        (0,external_node_fs_.unlinkSync)(path);
+        return true;
+    }, false);
+    if (isGone)
+        return;
+    (0,errors/* attempt */.CD)(() => {
+        const handle = (0,external_node_fs_.openSync)(path, folderFlags);
+        try {
+            if (isOwn((0,external_node_fs_.fstatSync)(handle).uid))
+                emptyFolder(handle, path);
+        }
+        finally {
+            (0,external_node_fs_.closeSync)(handle);
+        }
+        (0,external_node_fs_.rmdirSync)(path);
+    }, undefined);
+}
+function emptyFolder(handle, path) {
+    const inside = throughHandle(handle);
+    if (process.platform === 'linux')
+        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), []))
+            removeFound((0,external_node_path_.join)(inside, name));
+    // Only Linux leads through a handle.
+    else
+        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(path), []))
+            (0,external_node_fs_.rmSync)((0,external_node_path_.join)(path, name), { recursive: true, force: true });
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/files.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
 
 
 
 
 
 
-const chunkBytes = (/* unused pure expression or super */ null && (1024 * 1024));
+
+
+const chunkBytes = 1024 * 1024;
+/**
+ * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ */
+async function openFile(path) {
+    // Before it is opened: that alone starts some devices.
+    requireFile(path, await (0,promises_.stat)(path));
+    const file = await (0,promises_.open)(path, readFlags);
+    try {
+        requireFile(path, await file.stat());
+        return file;
+    }
+    catch (error) {
+        await file.close();
+        throw error;
+    }
+}
+/**
+ * Reads a file of others as a whole.
+ * @throws Error as openFile does, and when it has more than `maxBytes`
+ */
+async function readSmallFile(path, maxBytes) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_1, await openFile(path), true);
+        const chunks = [];
+        let bytes = 0;
+        // What it has need not be what it says: files in /proc say 0.
+        for (let length = 1; length > 0;) {
+            const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
+            length = bytesRead;
+            bytes += bytesRead;
+            if (bytes > maxBytes)
+                throw tooLarge(path, maxBytes);
+            chunks.push(buffer.subarray(0, bytesRead));
+        }
+        return Buffer.concat(chunks);
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** The same, for the moment at which a step reads its inputs. */
+function readSmallFileSync(path, maxBytes) {
+    requireFile(path, (0,external_node_fs_.statSync)(path));
+    const file = (0,external_node_fs_.openSync)(path, readFlags);
+    try {
+        const found = (0,external_node_fs_.fstatSync)(file);
+        requireFile(path, found);
+        if (found.size > maxBytes)
+            throw tooLarge(path, maxBytes);
+        return (0,external_node_fs_.readFileSync)(file).subarray(0, maxBytes);
+    }
+    finally {
+        (0,external_node_fs_.closeSync)(file);
+    }
+}
+/** A file's bytes in order. Throws as `openFile` does. */
+async function* fileChunks(path, atMostBytes) {
+    const file = await openFile(path);
+    yield* file.createReadStream({ highWaterMark: atMostBytes });
+}
+const readFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_NONBLOCK;
+function requireFile(path, found) {
+    if (found.isFile())
+        return;
+    const what = found.isFIFO()
+        ? 'a pipe'
+        : found.isDirectory()
+            ? 'a folder'
+            : found.isSocket()
+                ? 'a socket'
+                : 'a device';
+    throw new Error(`${path} is ${what}, not a file`);
+}
+function tooLarge(path, maxBytes) {
+    return new Error(`${path} has more than ${(0,base_text/* formatBytes */.z3)(maxBytes)}`);
+}
 /**
  * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before
+ * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
  * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await open(source) : source;
+    const file = typeof source === 'string' ? await openFile(source) : source;
     let read = 0;
     let isLeft = false;
     const fill = async (buffer) => {
@@ -34999,60 +36056,131 @@ function tempDirs(root) {
         },
     };
 }
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingNamePattern */ .hd})$`);
+const isTempDir = new RegExp(`^image-handover-(${locks/* livingNamePattern */.hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. What killed steps of this machine left there goes. Throws the system's
+ * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
     await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .livingName */ .$Q)();
-    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
-    await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(path, { mode: 0o700 });
-    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(() => {
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(path, { recursive: true, force: true });
-    });
+    const own = await (0,locks/* livingName */.$Q)();
+    const path = (0,external_node_path_.join)(root, `image-handover-${own.name}`);
+    const folder = makeOwnFolder(path);
+    const forget = (0,forced_end/* onForcedEnd */.Gf)(folder.remove);
     return {
         path,
         [Symbol.asyncDispose]: async () => {
-            await removeTree(path);
+            folder.remove();
             forget();
             await own[Symbol.asyncDispose]();
         },
     };
 }
-async function removeRemains(root) {
-    for (const name of await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readdir)(root).catch(() => [])) {
+function removeRemains(root) {
+    return removeOwn(root, async (name, kind) => {
         const owner = isTempDir.exec(name)?.[1];
-        if (owner === undefined || !(await (0,_locks_js__WEBPACK_IMPORTED_MODULE_4__/* .isDead */ .XU)(owner)))
-            continue;
-        // Another user's stays.
-        await removeTree((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, name)).catch(() => undefined);
-    }
-}
-function removeTree(path) {
-    return (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.rm)(path, { recursive: true, force: true, maxRetries: 3 });
+        return owner !== undefined && kind === 'folder' && (0,locks/* isDead */.XU)(owner);
+    });
 }
 
 
 /***/ }),
 
-/***/ 2792:
+/***/ 1344:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $Q: () => (/* binding */ livingName),
-/* harmony export */   TL: () => (/* binding */ lockKey),
-/* harmony export */   XU: () => (/* binding */ isDead),
-/* harmony export */   hd: () => (/* binding */ livingNamePattern)
-/* harmony export */ });
-/* unused harmony export awaitKey */
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1455);
-/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7030);
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3205);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  XU: () => (/* binding */ isDead),
+  $Q: () => (/* binding */ livingName),
+  hd: () => (/* binding */ livingNamePattern),
+  TL: () => (/* binding */ lockKey)
+});
+
+// UNUSED EXPORTS: awaitKey, holderOf, isOfAnotherScope
+
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+;// CONCATENATED MODULE: ./build/shared/bytes/lock-holder.js
+
+
+
+
+// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
+// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
+/** What a step of this project answers who connects to its lock. */
+const lockGreeting = 'image-handover\n';
+/** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
+async function lock_holder_lockHolder(socketName) {
+    const [greets, found] = [await isGreeted(socketName), processOf(socketName)];
+    const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
+    return {
+        words: found?.words ?? 'a process of another user or container',
+        kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
+    };
+}
+const answerMs = 2000;
+async function isGreeted(socketName) {
+    const socket = connect({ path: `\0${socketName}` });
+    const timer = setTimeout(() => void socket.destroy(), answerMs);
+    let answer = '';
+    try {
+        for await (const chunk of socket.setEncoding('utf8')) {
+            answer += String(chunk);
+            if (answer.length >= lockGreeting.length)
+                break;
+        }
+    }
+    catch {
+        return false;
+    }
+    finally {
+        clearTimeout(timer);
+        socket.destroy();
+    }
+    return answer === lockGreeting;
+}
+function processOf(socketName) {
+    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
+    // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${socketName}$`, 'm');
+    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
+    if (inode === undefined)
+        return undefined;
+    const pid = attempt(() => readdirSync('/proc'), [])
+        .filter((name) => /^\d+$/.test(name))
+        .find((name) => hasSocket(name, inode));
+    return pid === undefined ? undefined : describeProcess(pid);
+}
+function hasSocket(pid, inode) {
+    const folder = `/proc/${pid}/fd`;
+    return attempt(() => readdirSync(folder), []).some((name) => attempt(() => readlinkSync(`${folder}/${name}`), '') === `socket:[${inode}]`);
+}
+function describeProcess(pid) {
+    // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
+    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+    const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+    return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
+}
+function readText(path) {
+    return attempt(() => readFileSync(path, 'utf8'), '');
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/locks.js
+
 
 
 
@@ -35063,19 +36191,32 @@ function removeTree(path) {
  * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
  * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
  * and between containers, nothing is locked.
+ * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
  * @returns what gives it back, or undefined when another process has it
  */
-async function lockKey(key) {
-    const free = { [Symbol.asyncDispose]: () => Promise.resolve() };
+async function lockKey(key, inDoubt) {
+    const lock = await tryLock(key);
+    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
+        return undefined;
+    return lock === 'unknown' ? noLock : lock;
+}
+const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
+function socketName(key) {
+    return `image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+async function tryLock(key) {
     if (process.platform !== 'linux')
-        return free;
-    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_3__.createServer)();
-    server.listen(`\0image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`);
+        return noLock;
+    const server = (0,external_node_net_.createServer)((socket) => {
+        socket.on('error', () => undefined);
+        socket.end(lockGreeting, () => void socket.destroy());
+    });
+    server.listen(`\0${socketName(key)}`);
     try {
-        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+        await (0,external_node_events_.once)(server, 'listening');
     }
     catch (error) {
-        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_5__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? undefined : free;
+        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
     }
     server.unref();
     return {
@@ -35086,47 +36227,87 @@ async function lockKey(key) {
         }),
     };
 }
+/** Names the process that has a key, for a message. */
+async function holderOf(key) {
+    return (await lockHolder(socketName(key))).words;
+}
+// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as nobody has it.
- * @param onWait told once, when somebody has it
+ * Takes a key as `lockKey` does, as soon as it is free.
+ * @returns what gives it back; undefined when that took too long, and where nothing can be locked
  * @throws AbortError when the signal is aborted
  */
-async function awaitKey(key, signal, onWait) {
-    for (let tries = 0;; tries += 1) {
-        const lock = await lockKey(key);
-        if (lock !== undefined)
+async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
+    const began = performance.now();
+    // A step that is busy may answer late once; that begins no shorter wait.
+    const since = { 'this-user': began, 'other-user': began, stranger: began };
+    let lookedMs = -Infinity;
+    let lastWords = '';
+    for (;;) {
+        const lock = await tryLock(key);
+        if (lock === 'unknown')
+            return undefined;
+        if (lock !== 'taken')
             return lock;
-        if (tries === 0)
-            onWait();
-        await sleep(100, undefined, { signal });
+        if (performance.now() - lookedMs >= lookEveryMs) {
+            const { words, kind } = await lockHolder(socketName(key));
+            lookedMs = performance.now();
+            if (words !== lastWords)
+                onWait(words);
+            lastWords = words;
+            if (kind !== 'stranger')
+                since.stranger = lookedMs;
+            if (kind === 'this-user')
+                since['other-user'] = lookedMs;
+            if (lookedMs - since[kind] >= waits[kind]) {
+                onGiveUp(words);
+                return undefined;
+            }
+        }
+        await sleep(bindEveryMs, undefined, { signal });
     }
 }
 /** What a living name looks like, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 /** A new name: where a lock of it holds, and 128 random bits. */
 async function livingName() {
-    const name = `${await lockScope()}-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex')}`;
-    const lock = await lockKey(name);
-    return { name, [Symbol.asyncDispose]: () => lock?.[Symbol.asyncDispose]() ?? Promise.resolve() };
+    const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
+    const scope = await lockScope();
+    const name = `${scope ?? unknownScope()}-${random}`;
+    const lock = await tryLock(name);
+    const isLocked = scope !== undefined && typeof lock !== 'string';
+    return {
+        // Without a lock it mustn't look as if it had one that is free.
+        name: isLocked ? name : `${unknownScope()}-${random}`,
+        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
+    };
 }
-/** Whether a living name's process is known to be gone, or to be done with it: false for one of another host, boot or container. */
+/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
 async function isDead(name) {
-    if (process.platform !== 'linux' || !name.startsWith(`${await lockScope()}-`))
+    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
-    const lock = await lockKey(name);
-    await lock?.[Symbol.asyncDispose]();
-    return lock !== undefined;
+    const lock = await tryLock(name);
+    if (typeof lock === 'string')
+        return false;
+    await lock[Symbol.asyncDispose]();
+    return true;
 }
-/** Names what a lock holds for: this boot and network namespace. */
+/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+async function isOfAnotherScope(name) {
+    const scope = await lockScope();
+    return scope === undefined || !name.startsWith(`${scope}-`);
+}
+/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
 async function lockScope() {
-    const parts = [
-        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => ''),
-        (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_2__.readlink)('/proc/self/ns/net').catch(() => ''),
-    ];
-    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256')
-        .update((await Promise.all(parts)).join())
-        .digest('hex')
-        .slice(0, 8);
+    const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
+    const found = await Promise.all(parts).catch(() => undefined);
+    return found === undefined ? undefined : (0,external_node_crypto_.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
+}
+function unknownScope() {
+    return (0,external_node_crypto_.randomBytes)(4).toString('hex');
 }
 
 
@@ -35140,7 +36321,7 @@ async function lockScope() {
 /* harmony export */   Pt: () => (/* binding */ isPattern),
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -35235,7 +36416,7 @@ function digestOf(bytes) {
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
 /* unused harmony exports runnerPlatform, parseEngineName, requireDocker */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
 
 const architectures = new Map([
@@ -35287,23 +36468,340 @@ function requireDocker(engine, what) {
 
 /***/ }),
 
-/***/ 1889:
+/***/ 8088:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Ib: () => (/* binding */ mediaTypes),
-/* harmony export */   LA: () => (/* binding */ isMediaType),
-/* harmony export */   Ng: () => (/* binding */ parseManifest),
-/* harmony export */   Qe: () => (/* binding */ formatIndex),
-/* harmony export */   o4: () => (/* binding */ parseConfig)
-/* harmony export */ });
-/* unused harmony exports layerMediaType, isIndex, isImageConfig, isAttestation, parseIndex, requireConfigSize, parseArchiveManifest, formatManifest, invalidLayout */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Qe: () => (/* binding */ formatIndex),
+  Ib: () => (/* binding */ mediaTypes),
+  o4: () => (/* binding */ parseConfig),
+  Ng: () => (/* binding */ parseManifest)
+});
+
+// UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, manifestIn, parseArchiveManifest, parseIndex, requireConfigSize
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var base_limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/base/strict-json.js
+
+
+/** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
+function readStrictJson(bytes, shape) {
+    try {
+        const text = textOf(bytes);
+        requireGrammar(text);
+        return { value: new Reader(text).document(shape) };
+    }
+    catch (error) {
+        if (error instanceof Refusal)
+            return { why: error.message };
+        throw error;
+    }
+}
+class Refusal extends Error {
+}
+function textOf(bytes) {
+    if (bytes.length > base_limits/* limits */.F.jsonBytes)
+        throw new Refusal(`has more than ${String(base_limits/* limits */.F.jsonBytes)} bytes`);
+    try {
+        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+        if (text.startsWith('\ufeff'))
+            throw new Refusal('begins with a byte-order mark');
+        return text;
+    }
+    catch (error) {
+        throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
+    }
+}
+// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
+function requireGrammar(text) {
+    try {
+        JSON.parse(text);
+    }
+    catch {
+        throw new Refusal('is not one JSON value');
+    }
+}
+/**
+ * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ */
+function foldedName(name) {
+    return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
+}
+/** Reads a text whose grammar is valid. */
+class Reader {
+    #text;
+    #at = 0;
+    constructor(text) {
+        this.#text = text;
+    }
+    document(shape) {
+        return this.#value(shape, []);
+    }
+    #value(shape, path) {
+        if (path.length > base_limits/* limits */.F.jsonDepth)
+            throw new Refusal(`is nested deeper than ${String(base_limits/* limits */.F.jsonDepth)} levels`);
+        switch (this.#next()) {
+            case '{':
+                return this.#object(shape, path);
+            case '[':
+                return this.#list(shape, path);
+            case '"':
+                requireType(shape === 'any' || shape === 'string', shape, path);
+                return this.#string(path);
+            default:
+                return this.#word(shape, path);
+        }
+    }
+    #object(shape, path) {
+        const isMap = typeof shape === 'object' && 'values' in shape;
+        const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+        requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+        const names = new Map();
+        const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+        const members = this.#items('}', () => {
+            const name = this.#string(path);
+            const key = isMap ? name : foldedName(name);
+            const twin = names.get(key);
+            if (twin !== undefined)
+                throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+            if ((spelled.get(key) ?? name) !== name)
+                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+            if (name === '__proto__')
+                throw new Refusal(`has ${said(name)} ${at(path)}`);
+            names.set(key, name);
+            this.#next();
+            this.#at += 1;
+            const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
+            const value = this.#value(own, [...path, name]);
+            // Go turns null into an empty string.
+            if (isMap && own === 'string')
+                requireType(value !== null, own, [...path, name]);
+            return [name, value];
+        });
+        return Object.fromEntries(members);
+    }
+    #list(shape, path) {
+        const isList = typeof shape === 'object' && 'items' in shape;
+        requireType(shape === 'any' || isList, shape, path);
+        const own = isList ? shape.items : 'any';
+        let position = 0;
+        return this.#items(']', () => {
+            const inside = [...path, String(position)];
+            position += 1;
+            const value = this.#value(own, inside);
+            // Go turns null into an empty item.
+            requireType(value !== null || own === 'any', own, inside);
+            return value;
+        });
+    }
+    /** Reads items between two brackets, up to `end`. */
+    #items(end, item) {
+        const items = [];
+        this.#at += 1;
+        while (this.#next() !== end) {
+            if (this.#next() === ',')
+                this.#at += 1;
+            this.#next();
+            items.push(item());
+        }
+        this.#at += 1;
+        return items;
+    }
+    #string(path) {
+        const start = this.#at;
+        do
+            this.#at = this.#text.indexOf('"', this.#at + 1);
+        while (this.#isEscaped());
+        this.#at += 1;
+        const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+        if (text.includes('\0'))
+            throw new Refusal(`has a NUL ${at(path)}`);
+        if (!text.isWellFormed())
+            throw new Refusal(`has a lone surrogate ${at(path)}`);
+        return text;
+    }
+    #isEscaped() {
+        let before = this.#at - 1;
+        while (this.#text[before] === '\\')
+            before -= 1;
+        return (this.#at - before) % 2 === 0;
+    }
+    #word(shape, path) {
+        const word = this.#pass(/[-+.\w]*/y);
+        if (word === 'null')
+            return null;
+        if (word === 'true' || word === 'false') {
+            requireType(shape === 'any' || shape === 'boolean', shape, path);
+            return word === 'true';
+        }
+        // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
+        const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
+        requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+        return Number(word);
+    }
+    /** Skips blanks and returns the next character, without consuming it. */
+    #next() {
+        this.#pass(/[ \t\r\n]*/y);
+        return this.#text[this.#at] ?? '';
+    }
+    #pass(pattern) {
+        pattern.lastIndex = this.#at;
+        const [passed = ''] = pattern.exec(this.#text) ?? [];
+        this.#at += passed.length;
+        return passed;
+    }
+}
+function requireType(fits, shape, path) {
+    if (!fits)
+        throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+}
+function typeName(shape) {
+    if (typeof shape === 'object')
+        return 'items' in shape ? 'a list' : 'an object';
+    return shape === 'integer' ? 'a whole number below 2^53' : `a ${shape}`;
+}
+function said(name) {
+    return `"${(0,base_text/* quoteForeign */.xS)(name, 80)}"`;
+}
+function at(path) {
+    return path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(path.join('.'), 120)}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/image/shapes.js
+// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
+// daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
+const strings = { items: 'string' };
+const stringMap = { values: 'string' };
+/** A set: only its member names matter. */
+const names = { values: { members: {} } };
+const shapes_platform = {
+    architecture: 'string',
+    os: 'string',
+    'os.version': 'string',
+    'os.features': strings,
+    variant: 'string',
+};
+const descriptor = {
+    members: {
+        mediaType: 'string',
+        digest: 'string',
+        size: 'integer',
+        urls: strings,
+        annotations: stringMap,
+        data: 'string',
+        platform: { members: shapes_platform },
+        artifactType: 'string',
+    },
+};
+/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+const shapes_manifestShape = {
+    members: {
+        schemaVersion: 'integer',
+        mediaType: 'string',
+        artifactType: 'string',
+        config: descriptor,
+        layers: { items: descriptor },
+        manifests: { items: descriptor },
+        subject: descriptor,
+        annotations: stringMap,
+        fsLayers: 'any',
+    },
+};
+const containerConfig = {
+    members: {
+        Hostname: 'string',
+        Domainname: 'string',
+        User: 'string',
+        AttachStdin: 'boolean',
+        AttachStdout: 'boolean',
+        AttachStderr: 'boolean',
+        ExposedPorts: names,
+        Tty: 'boolean',
+        OpenStdin: 'boolean',
+        StdinOnce: 'boolean',
+        Env: strings,
+        Cmd: strings,
+        Healthcheck: {
+            members: {
+                Test: strings,
+                Interval: 'integer',
+                Timeout: 'integer',
+                StartPeriod: 'integer',
+                StartInterval: 'integer',
+                Retries: 'integer',
+            },
+        },
+        ArgsEscaped: 'boolean',
+        Image: 'string',
+        Volumes: names,
+        WorkingDir: 'string',
+        Entrypoint: strings,
+        NetworkDisabled: 'boolean',
+        MacAddress: 'string',
+        OnBuild: strings,
+        Labels: stringMap,
+        StopSignal: 'string',
+        StopTimeout: 'integer',
+        Shell: strings,
+    },
+};
+const configShape = {
+    members: {
+        ...shapes_platform,
+        id: 'string',
+        parent: 'string',
+        comment: 'string',
+        created: 'string',
+        container: 'string',
+        container_config: containerConfig,
+        docker_version: 'string',
+        author: 'string',
+        config: containerConfig,
+        rootfs: { members: { type: 'string', diff_ids: strings } },
+        history: {
+            items: {
+                members: {
+                    created: 'string',
+                    created_by: 'string',
+                    author: 'string',
+                    comment: 'string',
+                    empty_layer: 'boolean',
+                },
+            },
+        },
+    },
+};
+/** A Docker archive's manifest.json. */
+const shapes_archiveShape = {
+    items: {
+        members: {
+            Config: 'string',
+            RepoTags: strings,
+            Layers: strings,
+            Parent: 'string',
+            LayerSources: { values: descriptor },
+        },
+    },
+};
+
+;// CONCATENATED MODULE: ./build/shared/image/manifest.js
+
+
 
 
 
@@ -35319,6 +36817,7 @@ function layerMediaType(format) {
 const mediaTypes = {
     index: 'application/vnd.oci.image.index.v1+json',
     manifest: 'application/vnd.oci.image.manifest.v1+json',
+    dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
     config: 'application/vnd.oci.image.config.v1+json',
     dockerConfig: 'application/vnd.docker.container.image.v1+json',
     dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
@@ -35335,28 +36834,59 @@ function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
 /** @throws HandoverError `tarball-invalid` */
-function parseIndex(text, where) {
-    const value = parseJson(text);
-    if (!isObject(value) || !Array.isArray(value['manifests']))
-        throw invalid(where, 'an image index', text);
+function parseIndex(bytes, where) {
+    const value = manifest_document(bytes, manifestShape, where, 'an image index');
+    requireKind(value, where, ['', mediaTypes.index, mediaTypes.dockerIndex], ['config', 'layers', 'fsLayers']);
+    if (!Array.isArray(value['manifests']))
+        throw invalid(where, 'an image index', bytes);
     return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
 }
-/** @throws HandoverError `tarball-invalid` */
-function parseManifest(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
+/**
+ * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
+ * @throws HandoverError `tarball-invalid`
+ */
+function isIndexDocument(bytes, where) {
+    return manifest_document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
+}
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+function parseManifest(bytes, where) {
+    const value = manifest_document(bytes, shapes_manifestShape, where, 'an image manifest');
+    requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
     // BuildKit writes `null` for an image without layers.
-    const listsLayers = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) && (Array.isArray(value['layers']) || value['layers'] === null);
-    if (!listsLayers || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']))
-        throw invalid(where, 'an image manifest', text);
+    const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
+    if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
+        throw invalid(where, 'an image manifest', bytes);
     return {
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
         config: parseDescriptor(value['config'], where),
-        layers: requireCount((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+        layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
 }
+/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+function requireKind(value, where, types, foreign) {
+    const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
+    if (!types.includes(mediaType))
+        throw ambiguous(where, `calls itself ${(0,base_text/* quoteForeign */.xS)(mediaType, 100)}`);
+    const member = foreign.find((name) => value[name] !== undefined);
+    if (member !== undefined)
+        throw ambiguous(where, `has "${member}", which makes it another kind of document`);
+}
+/**
+ * Reads a document as a manifest.
+ * @returns undefined when it is anything else
+ */
+function manifestIn(bytes) {
+    try {
+        return parseManifest(bytes, 'a manifest');
+    }
+    catch {
+        return undefined;
+    }
+}
 function requireCount(layers, where) {
-    if (layers.length <= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
+    if (layers.length <= base_limits/* limits */.F.layers)
         return layers;
-    throw invalid(where, `a manifest of at most ${String(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)} layers`, `${String(layers.length)} layers`);
+    throw invalid(where, `a manifest of at most ${String(base_limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
 }
 /**
  * @param size of an image's config, in bytes
@@ -35368,33 +36898,36 @@ function requireConfigSize(size) {
     throw new HandoverError('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
-function parseConfig(text, where) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
-    const rootfs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value['rootfs'] : undefined;
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(rootfs))
-        throw invalid(where, 'an image config', text);
-    const diffIds = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(rootfs['diff_ids']).filter(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc);
-    const os = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['os'], 'linux');
-    const architecture = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['architecture'], '');
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value['config']) ? value['config'] : {};
+function parseConfig(bytes, where) {
+    const value = manifest_document(bytes, configShape, where, 'an image config');
+    const { rootfs } = value;
+    if (!(0,json/* isObject */.Gv)(rootfs))
+        throw invalid(where, 'an image config', bytes);
+    const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']);
+    if (!diffIds.every(image_digest/* isDigest */.Bc))
+        throw ambiguous(where, 'has a diff ID that is no sha256 digest');
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined)),
+        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
         diffIds,
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(config['Labels']),
+        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
         ...(created === undefined ? {} : { created }),
     };
 }
-/** @throws HandoverError `tarball-invalid` */
-function parseArchiveManifest(text, where) {
-    const value = parseJson(text);
+/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+function parseArchiveManifest(bytes, where) {
+    const value = strict(bytes, archiveShape, where, 'a list of images');
     if (!Array.isArray(value))
-        throw invalid(where, 'a list of images', text);
+        throw invalid(where, 'a list of images', bytes);
     return objectsOf(value).map((image) => {
         const config = image['Config'];
         if (typeof config !== 'string')
-            throw invalid(where, 'a list of images with a Config each', text);
+            throw invalid(where, 'a list of images with a Config each', bytes);
+        const sources = isObject(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+        for (const source of objectsOf(sources))
+            requireHere(source, where);
         return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
     });
 }
@@ -35408,29 +36941,38 @@ function formatManifest(config, layers) {
     }));
     return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
 }
-/** An index of images for several platforms, in the order of their names: the same images make the same bytes. */
+/**
+ * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
+ * make a Docker manifest list, because Quay refuses an OCI index of them.
+ */
 function formatIndex(images) {
-    const byName = images.toSorted((one, other) => (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(one.platform) < (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(other.platform) ? -1 : 1);
+    const byName = images.toSorted((one, other) => (0,platform/* formatPlatform */.Bq)(one.platform) < (0,platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
         platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
     }));
-    const { index: mediaType } = mediaTypes;
+    const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+    const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
     return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
-    const mediaType = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['mediaType'], '');
-    const isDescriptor = (0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(digest) && (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
+    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
     if (!isDescriptor)
-        throw invalid(where, 'a descriptor', JSON.stringify(value));
-    const described = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+        throw ambiguous(where, `has an invalid descriptor: ${(0,base_text/* quoteForeign */.xS)(JSON.stringify(value), 120)}`);
+    requireHere(value, where);
+    // containerd uses embedded data instead of the blob (core/content/helpers.go).
+    const data = (0,json/* stringOr */.JI)(value['data'], '');
+    if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
+        throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
+    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
     return {
         mediaType,
         digest,
         size,
         ...(described === undefined ? {} : { platform: described }),
-        annotations: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['annotations']),
+        annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
@@ -35438,13 +36980,42 @@ function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
 }
 function parseDescriptorPlatform(value) {
-    const { os, architecture } = value;
-    if (typeof os !== 'string' || typeof architecture !== 'string')
+    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
+    if (os === '' || architecture === '')
         return undefined;
-    return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .platformOf */ .tj)(os, architecture, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['variant'], undefined));
+    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
-function invalid(where, expected, text) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `${where} is not ${expected}: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(text, 120)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
+/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+function requireHere({ urls, digest, mediaType }, where) {
+    const [url] = (0,json/* arrayOf */.jk)(urls);
+    const type = (0,json/* stringOr */.JI)(mediaType, '');
+    if (url === undefined && !foreignLayer.test(type))
+        return;
+    const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+}
+function manifest_document(bytes, shape, where, expected) {
+    const value = strict(bytes, shape, where, expected);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw invalid(where, expected, bytes);
+    return value;
+}
+function strict(bytes, shape, where, expected) {
+    const read = readStrictJson(bytes, shape);
+    if ('value' in read)
+        return read.value;
+    throw ambiguous(where, `is not ${expected} that every engine reads in the same way: it ${read.why}`, bytes);
+}
+/** @param what the end of a sentence whose subject is the document */
+function ambiguous(where, what, bytes) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+}
+function invalid(where, expected, bytes) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+}
+function startOf(bytes) {
+    return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
@@ -35465,7 +37036,7 @@ function invalidLayout(message) {
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
 /* unused harmony export isKnown */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -35524,11 +37095,12 @@ function isKnown({ architecture }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
 /* harmony export */   IC: () => (/* binding */ imagesOf),
+/* harmony export */   Rl: () => (/* binding */ corruptLayer),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
 /* unused harmony exports recordSchema, wrongSchema, tooLarge, formatRecord */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
@@ -35560,6 +37132,10 @@ function tooLarge(bytes) {
 /** @param why in words that go on after a colon */
 function corrupt(why, cause) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+/** @param what the end of a sentence whose subject is the layer */
+function corruptLayer(digest, what) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
 }
 /** All images of a record, the first one first. */
 function imagesOf(record) {
@@ -35760,7 +37336,7 @@ function byteCount(from, name) {
 /* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
 /* unused harmony exports isImageId, registryOf, repeatedName */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 
@@ -35904,7 +37480,7 @@ function parsePinnedReference(text) {
 
 /***/ }),
 
-/***/ 3385:
+/***/ 5341:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35913,20 +37489,122 @@ __nccwpck_require__.d(__webpack_exports__, {
   Y: () => (/* binding */ registries)
 });
 
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
-var exec = __nccwpck_require__(7187);
-// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
-var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: external "node:child_process"
+const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
+var io = __nccwpck_require__(8701);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/credential-helper.js
+
+
+
+
+
+
+
+// A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
+// any of it.
+// One that opens a browser, or asks on a terminal, never answers here.
+const answerMs = 60_000;
+// What it has started may hold on to its output.
+const streamMs = 500;
+const mostBytes = 1024 * 1024;
+/**
+ * Asks a helper for the login of a registry.
+ * @param key the registry, as docker calls it
+ * @returns undefined when it has none
+ * @throws HandoverError `registry-failed` when it can't be run, fails, or answers with something else; the signal's reason
+ */
+async function askHelper(name, key, signal) {
+    if (!/^[\w.-]+$/.test(name))
+        throw badHelper(name, 'that is no name of a program');
+    const program = `docker-credential-${name}`;
+    const path = await (0,io/* which */.K7)(program, false);
+    if (path === '')
+        throw badHelper(name, `there is no ${program} on PATH`);
+    const { exitCode, stdout } = await run(name, path, key, signal);
+    if (exitCode !== 0) {
+        // docker-credential-helpers, credentials/error.go: what is not there is no failure.
+        if (/credentials not found|no credentials/i.test(stdout))
+            return undefined;
+        throw badHelper(name, `${program} get exited with ${exitCode === null ? 'a signal' : String(exitCode)}`);
+    }
+    const answer = (0,json/* parseJson */.qF)(stdout);
+    if (!(0,json/* isObject */.Gv)(answer))
+        throw badHelper(name, `${program} get printed something other than a JSON object`);
+    const [username, secret] = [(0,json/* stringOr */.JI)(answer['Username'], ''), (0,json/* stringOr */.JI)(answer['Secret'], '')];
+    if (secret === '')
+        return undefined;
+    // The helpers' protocol: a name that is no name says what the secret is.
+    if (username === '<token>')
+        return { kind: 'identity-token', token: secret };
+    return { kind: 'password', username, password: secret };
+}
+async function run(name, path, key, signal) {
+    signal.throwIfAborted();
+    const child = (0,external_node_child_process_namespaceObject.spawn)(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const limit = AbortSignal.timeout(answerMs);
+    const ends = AbortSignal.any([signal, limit]);
+    const end = () => {
+        if (child.pid !== undefined && child.exitCode === null)
+            (0,forced_end/* killTree */.TP)(child.pid);
+        child.stdout.destroy();
+    };
+    ends.addEventListener('abort', end, { once: true });
+    child.stdin.on('error', () => undefined).end(key);
+    child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
+    try {
+        const [stdout] = await Promise.all([read(child.stdout), (0,external_node_events_.once)(child, 'exit')]);
+        ends.throwIfAborted();
+        return { exitCode: child.exitCode, stdout };
+    }
+    catch (error) {
+        if (signal.aborted)
+            throw (0,errors/* asError */.zR)(signal.reason);
+        throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : (0,errors/* messageOf */.bD)(error));
+    }
+    finally {
+        ends.removeEventListener('abort', end);
+        end();
+    }
+}
+async function read(stdout) {
+    const chunks = [];
+    let size = 0;
+    stdout.on('data', (chunk) => {
+        size += chunk.length;
+        if (size <= mostBytes)
+            chunks.push(chunk);
+        else
+            stdout.destroy();
+    });
+    await (0,external_node_events_.once)(stdout, 'close');
+    return Buffer.concat(chunks).toString();
+}
+function badHelper(name, why) {
+    return new errors/* HandoverError */.Cu('registry-failed', `Docker’s configuration has logins kept by "${(0,base_text/* quoteForeign */.xS)(name)}", which can't be asked: ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Put that program on PATH and try it on this runner (what it prints isn’t shown here, because it may be a password), or give ' +
+        'this step `username` and `password`.');
+}
+
 ;// CONCATENATED MODULE: ./build/shared/docker/credentials.js
 
 
@@ -35935,18 +37613,50 @@ var base_text = __nccwpck_require__(1453);
 
 
 
+
 /**
- * @param folder of docker's configuration (`DOCKER_CONFIG`, else ~/.docker)
+ * Returns the folder whose config.json has the login for a push to a repository: docker's, or that of a login for this repository or
+ * this kind of use alone, which docker/login-action writes for its input `scope` (`<host>/<repository>@<actions>` below buildx's
+ * `config`). Which one is taken is buildx's rule (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
+ */
+async function loginFolder({ dockerConfigFolder, buildxConfigFolder }, repository) {
+    const root = (0,external_node_path_.join)(buildxConfigFolder, 'config');
+    const files = await (0,promises_.readdir)(root, { recursive: true }).catch(() => []);
+    const host = (0,reference/* registryHost */.U$)(repository);
+    const path = (0,reference/* canonicalReference */.Ys)({ repository }).slice(host.length + 1);
+    const fitting = files
+        .filter((file) => (0,external_node_path_.basename)(file) === 'config.json')
+        .toSorted()
+        .map((file) => parseScope((0,external_node_path_.dirname)(file)))
+        .filter((one) => one.host === (host === 'docker.io' ? hubApi : host))
+        .filter((one) => one.repository === '' || one.repository === path)
+        .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
+        .toSorted((one, other) => Number(other.repository !== '') - Number(one.repository !== '') || other.actions.length - one.actions.length);
+    return fitting[0] === undefined ? dockerConfigFolder : (0,external_node_path_.join)(root, fitting[0].folder);
+}
+const hubApi = 'registry-1.docker.io';
+function parseScope(folder) {
+    const [place = '', ...actions] = folder.split('@');
+    const [host = '', ...repository] = place.split('/');
+    const words = actions.join('@').split(',');
+    const named = words.map((word) => word.trim()).filter(Boolean);
+    return { folder, host, repository: repository.join('/'), actions: [...new Set(named)] };
+}
+/**
  * @param host of the registry, `docker.io` for Docker Hub
  * @returns undefined when nobody has logged in there
  * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
  */
-async function dockerCredentials(folder, host) {
+async function dockerCredentials(host, options) {
+    const { folder, signal } = options;
+    const given = inEnvironment(host, options);
+    if (given !== undefined)
+        return given;
     const path = (0,external_node_path_.join)(folder, 'config.json');
-    const text = await (0,promises_.readFile)(path, 'utf8').catch(() => undefined);
-    if (text === undefined)
+    const bytes = await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.settingsBytes).catch(() => undefined);
+    if (bytes === undefined)
         return undefined;
-    const config = (0,json/* parseJson */.qF)(text);
+    const config = (0,json/* parseJson */.qF)(bytes.toString());
     if (!(0,json/* isObject */.Gv)(config))
         throw notDocker(path);
     const keys = keysOf(host);
@@ -35955,7 +37665,7 @@ async function dockerCredentials(folder, host) {
     const helper = typeof own === 'string' ? own : (0,json/* stringOr */.JI)(config['credsStore'], '');
     if (helper !== '') {
         for (const key of keys) {
-            const found = await askHelper(helper, key);
+            const found = await askHelper(helper, key, signal);
             if (found !== undefined)
                 return found;
         }
@@ -35966,6 +37676,25 @@ async function dockerCredentials(folder, host) {
 const hub = 'https://index.docker.io/v1/';
 function keysOf(host) {
     return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
+}
+/**
+ * What the variable `DOCKER_AUTH_CONFIG` has, which goes before all else. As with docker, one that has more than `auth` for each
+ * registry is ignored whole (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
+ */
+function inEnvironment(host, { dockerAuthConfig, onNotice }) {
+    if (dockerAuthConfig.trim() === '')
+        return undefined;
+    const value = (0,json/* parseJson */.qF)(dockerAuthConfig);
+    const auths = (0,json/* isObject */.Gv)(value) && Object.keys(value).every((key) => key === 'auths') ? (value['auths'] ?? {}) : undefined;
+    const entries = (0,json/* isObject */.Gv)(auths) ? Object.entries(auths) : undefined;
+    const found = entries?.map(([key, entry]) => [key, onlyAuth(entry)]);
+    if (found?.every(([, credentials]) => credentials !== undefined) === true)
+        return found.find(([key]) => key === keysOf(host)[0])?.[1];
+    onNotice('The variable DOCKER_AUTH_CONFIG is ignored, as docker does: expected {"auths": {"<registry>": {"auth": "<base64 of user:password>"}}}.');
+    return undefined;
+}
+function onlyAuth(entry) {
+    return (0,json/* isObject */.Gv)(entry) && Object.keys(entry).join() === 'auth' ? credentialsIn(entry) : undefined;
 }
 function inConfig(config, host) {
     const auths = (0,json/* isObject */.Gv)(config['auths']) ? config['auths'] : {};
@@ -35991,55 +37720,22 @@ function credentialsIn(entry) {
     const [username, password] = [(0,json/* stringOr */.JI)(entry['username'], ''), (0,json/* stringOr */.JI)(entry['password'], '')];
     return username === '' || password === '' ? undefined : { kind: 'password', username, password };
 }
-async function askHelper(name, key) {
-    if (!/^[\w.-]+$/.test(name))
-        throw badHelper(name, 'that is no name of a program');
-    const program = `docker-credential-${name}`;
-    const path = await (0,io/* which */.K7)(program, false);
-    if (path === '')
-        throw badHelper(name, `there is no ${program} on PATH`);
-    const asked = { silent: true, ignoreReturnCode: true, input: Buffer.from(key) };
-    const output = await (0,exec/* getExecOutput */.H)(`"${path}"`, ['get'], asked).catch((error) => {
-        throw badHelper(name, (0,errors/* messageOf */.bD)(error));
-    });
-    if (output.exitCode !== 0) {
-        // docker-credential-helpers, credentials/error.go: what is not there isn't trouble.
-        const said = `${output.stdout}${output.stderr}`.trim();
-        if (/credentials not found|no credentials/i.test(said))
-            return undefined;
-        throw badHelper(name, said || `it exited with ${String(output.exitCode)}`);
-    }
-    const answer = (0,json/* parseJson */.qF)(output.stdout);
-    const [username, secret] = (0,json/* isObject */.Gv)(answer)
-        ? [(0,json/* stringOr */.JI)(answer['Username'], ''), (0,json/* stringOr */.JI)(answer['Secret'], '')]
-        : ['', ''];
-    if (secret === '')
-        return undefined;
-    // The helpers' protocol: a name that is no name says what the secret is.
-    if (username === '<token>')
-        return { kind: 'identity-token', token: secret };
-    return { kind: 'password', username, password: secret };
-}
-function badHelper(name, why) {
-    return new errors/* HandoverError */.Cu('registry-failed', `Docker’s configuration has logins kept by "${(0,base_text/* quoteForeign */.xS)(name)}", which can't be asked: ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Put that program on PATH, or give this step `username` and `password`.');
-}
 function notDocker(path) {
     return new errors/* HandoverError */.Cu('invalid-input', `${path} is no JSON object, and so not docker's configuration.`, 'Repair or remove it; `docker login` writes it anew.');
 }
 
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
 var artifacts_http = __nccwpck_require__(9209);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js
-var manifest = __nccwpck_require__(1889);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/base/proxies.js
+var proxies = __nccwpck_require__(4820);
 ;// CONCATENATED MODULE: ./build/shared/registry/authorization.js
+
 
 
 
@@ -36056,11 +37752,7 @@ function parseChallenges(header) {
         ])),
     }));
 }
-/** Whether a host, perhaps with a port, is this machine's loopback interface: there alone is anything spoken to without TLS. */
-function isLoopback(host) {
-    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/.test(host);
-}
-// A token that lasts no longer is asked for anew.
+// A token is renewed so long before it ends, or when half of its time is over.
 const marginMs = 10_000;
 // Token specification: without `expires_in`, a token lasts a minute.
 const usualSeconds = 60;
@@ -36071,43 +37763,51 @@ function authorization(options) {
     const asking = new Map();
     const header = (scopes) => {
         const held = tokens.get(scopes.join(' '));
-        return held !== undefined && held.until > Date.now() ? `Bearer ${held.token}` : basic;
+        return held !== undefined && held.until > Date.now() ? held.header : basic;
     };
-    const fetchToken = async (bearer, scopes) => {
-        const { token, seconds } = await askForToken(options, bearer, scopes);
+    const fetchToken = async (bearer, scopes, place) => {
+        const { token, seconds } = await askForToken(credentials, bearer, scopes, place);
         maskSecret(token);
-        tokens.set(scopes.join(' '), { token, until: Date.now() + seconds * 1000 - marginMs });
+        const lifeMs = seconds * 1000;
+        const held = { header: `Bearer ${token}`, until: Date.now() + lifeMs - Math.min(marginMs, lifeMs / 2) };
+        tokens.set(scopes.join(' '), held);
+        return held.header;
+    };
+    const next = async (challenges, scopes, place) => {
+        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+        if (bearer !== undefined) {
+            const key = scopes.join(' ');
+            const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
+            asking.set(key, asked);
+            return asked;
+        }
+        if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
+            basic = basicHeader(credentials.username, credentials.password);
+        return basic;
     };
     return {
         header,
-        answer: async (challenges, scopes, refused) => {
+        answer: async (challenges, scopes, refused, place) => {
             const meanwhile = header(scopes);
             if (meanwhile !== undefined && meanwhile !== refused)
-                return true;
-            const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-            if (bearer !== undefined) {
-                const key = scopes.join(' ');
-                const asked = asking.get(key) ?? fetchToken(bearer, scopes).finally(() => asking.delete(key));
-                asking.set(key, asked);
-                await asked;
-            }
-            else if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic')) {
-                basic = basicHeader(credentials.username, credentials.password);
-            }
-            return header(scopes) !== refused;
+                return meanwhile;
+            const found = await next(challenges, scopes, place);
+            return found === refused ? undefined : found;
         },
     };
 }
-async function askForToken({ http, credentials }, { parameters }, scopes) {
+async function askForToken(credentials, { parameters }, scopes, { own, via }) {
     const { realm = '', service } = parameters;
     const url = URL.canParse(realm) ? new URL(realm) : undefined;
-    const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(url.host));
+    // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
+    const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
+    const isSafe = url?.protocol === 'https:' || isPlain;
     if (url === undefined || !isSafe)
         throw badRealm(realm);
     const request = credentials?.kind === 'identity-token'
         ? withRefreshToken(url, service, scopes, credentials.token)
         : withPassword(url, service, scopes, credentials);
-    const answer = (0,json/* parseJson */.qF)(await (0,artifacts_http/* readText */.yR)(await http.send(request)));
+    const answer = (0,json/* parseJson */.qF)(await (0,artifacts_http/* readText */.yR)(await via.send(request)));
     const said = (0,json/* isObject */.Gv)(answer) ? answer : {};
     const token = (0,json/* stringOr */.JI)(said['token'], undefined) ?? (0,json/* stringOr */.JI)(said['access_token'], '');
     if (!/^[\x21-\x7e]+$/.test(token))
@@ -36144,10 +37844,45 @@ function noToken(url) {
     return new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
 }
 
-;// CONCATENATED MODULE: ./build/shared/registry/registry-client.js
+;// CONCATENATED MODULE: ./build/shared/registry/locations.js
 
+// Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
+// monolithically"; RFC 9110, section 10.2.2).
+/**
+ * Resolves a `Location`. The registry itself is given back under the address that it was asked at: behind a proxy that ends TLS it
+ * may not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request that was answered with it
+ * @param own origin of the registry
+ * @returns undefined for what is no address of HTTP
+ */
+function resolveLocation(location, asked, own) {
+    if (location === '' || !URL.canParse(location, asked))
+        return undefined;
+    const url = new URL(location, asked);
+    url.hash = '';
+    if (url.host === own.host || isSameLoopback(url, own))
+        return new URL(url.pathname + url.search, own);
+    return url.protocol === 'https:' || url.protocol === 'http:' ? url : undefined;
+}
+const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
+function isSameLoopback(url, own) {
+    return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
+}
+/** Whether a layer may be sent there: over TLS, to the registry itself, or from one without TLS to this machine. */
+function mayUploadTo(url, own) {
+    return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host));
+}
+/** Whether a redirect of a GET or HEAD is followed there: a registry with TLS doesn't send us where there is none. */
+function mayReadFrom(url, own) {
+    return url.protocol === 'https:' || own.protocol === 'http:';
+}
+/** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
+function withDigest(place, digest) {
+    const address = place.href.replace(/\?$/, '');
+    return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
+}
 
-
+;// CONCATENATED MODULE: ./build/shared/registry/conversation.js
 
 
 
@@ -36157,229 +37892,431 @@ function noToken(url) {
 
 // moby registry/config.go: where Docker Hub's API is.
 const apiHosts = { 'docker.io': 'registry-1.docker.io' };
-/** @param host of the registry, `docker.io` for Docker Hub */
-function registryClient(host, options) {
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, options.signal, options.authority);
-    const login = authorization({ ...options, http });
-    let base;
-    const findBase = () => (base ??= (isLoopback(host) ? schemeOf(host, (url) => http.send({ method: 'GET', url })) : Promise.resolve('https')).then((scheme) => `${scheme}://${apiHosts[host] ?? host}`));
-    /** One request, with an answer to the registry's challenge if there is one. */
-    const ask = async (scopes, request) => {
-        const own = await findBase();
-        let header;
-        const send = async () => {
-            const asked = request();
-            // A registry may have its uploads go elsewhere, where our login is nobody's business.
-            header = new URL(asked.url).origin === new URL(own).origin ? login.header(scopes) : undefined;
-            const headers = { ...asked.headers, ...(header === undefined ? {} : { authorization: header }) };
-            return http.send({ ...asked, headers });
-        };
-        const first = await answerOf(await send());
-        if (first.status !== 401)
+// A cancelled step has seconds.
+const endMs = 2000;
+function conversation(host, options) {
+    const { http, onRetry, signal } = options;
+    const login = authorization(options);
+    let found;
+    const origin = () => (found ??= findOrigin(host, http).catch((error) => {
+        found = undefined;
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const askBy = async (via, scopes, request) => {
+        const own = await origin();
+        const send = (header) => answerTo(via, request(), own, header);
+        const header = login.header(scopes);
+        const first = await send(header);
+        if (first.status !== 401 || first.isElsewhere)
             return first;
         const challenges = parseChallenges(first.header('www-authenticate'));
-        return (await login.answer(challenges, scopes, header)) ? answerOf(await send()) : first;
+        const another = await login.answer(challenges, scopes, header, { own, via });
+        return another === undefined ? first : send(another);
     };
-    const call = async (what, scopes, path, request, accepted) => {
-        const { onRetry, signal } = options;
-        const url = (await findBase()) + path;
-        return (0,artifacts_http/* again */.TG)('call', async () => required(await ask(scopes, () => ({ ...request, url })), accepted), {
-            ...{ what: () => what, onRetry, signal },
+    const ask = (scopes, request) => askBy(http, scopes, request);
+    return {
+        origin,
+        ask,
+        call: async (what, scopes, path, request, isAccepted, isRetryable = artifacts_http/* isTransient */.dg) => {
+            const ends = request.signal ?? signal;
+            const attempt = async () => {
+                const url = new URL(path, await origin()).href;
+                return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
+            };
+            return (0,artifacts_http/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
+        },
+        endUpload: async (scopes, url) => {
+            const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
+            const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+            await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href })).catch(() => undefined);
+        },
+    };
+}
+/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
+async function findOrigin(host, http) {
+    const secure = new URL(`https://${apiHosts[host] ?? host}`);
+    if (!(0,proxies/* isLoopback */.U9)(host))
+        return secure;
+    try {
+        const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
+        await response.body.dump();
+        return secure;
+    }
+    catch (error) {
+        // What a server without TLS does with a handshake.
+        if (/^(?:ERR_SSL_|EPROTO|ECONNRESET|UND_ERR_SOCKET)/.test((0,errors/* systemCodeOf */.c7)(error) ?? ''))
+            return new URL(`http://${host}`);
+        throw (0,errors/* asError */.zR)(error);
+    }
+}
+// RFC 9110, section 15.4: those that lead to the same thing elsewhere.
+const redirects = [301, 302, 303, 307, 308];
+// Go's net/http, and so docker's and crane's.
+const mostRedirects = 10;
+/**
+ * Sends a request, and follows the redirects of GET and HEAD (as containerd and crane do). The login goes to the registry's own origin
+ * alone. Where a redirect can't be followed, the answer is the redirect.
+ */
+async function answerTo(http, asked, own, authorized) {
+    const send = (url) => {
+        const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
+        const headers = { ...asked.headers, ...(isOwn ? { authorization: authorized } : {}) };
+        return http.send({ ...asked, url, headers });
+    };
+    let { url } = asked;
+    let response = await send(url);
+    for (let hop = 0; hop < mostRedirects && redirects.includes(response.statusCode); hop += 1) {
+        const target = resolveLocation(headerOf(response, 'location'), url, own);
+        if (!['GET', 'HEAD'].includes(asked.method) || target === undefined || !mayReadFrom(target, own))
+            break;
+        const next = await send(target.href).catch((error) => {
+            asked.signal?.throwIfAborted();
+            if ((0,artifacts_http/* isTransient */.dg)(error))
+                return undefined;
+            throw (0,errors/* asError */.zR)(error);
         });
-    };
-    const client = { options, findBase, ask, call };
+        if (next === undefined)
+            break;
+        await response.body.dump();
+        [url, response] = [target.href, next];
+    }
+    const isElsewhere = new URL(url).origin !== own.origin;
+    const answered = response;
     return {
-        manifestDigest: (repository, name) => failing('The look-up', repository, name, () => headManifest(client, repository, name)),
-        pushBlob: (repository, blob, mountFrom, onBytes) => failing('The push', repository, blob.digest, () => pushBlob(client, repository, blob, mountFrom, onBytes)),
-        pushManifest: (repository, manifest, name) => failing('The push', repository, name, () => pushManifest(client, repository, manifest, name)),
-        [Symbol.asyncDispose]: () => http.close(),
+        status: answered.statusCode,
+        header: (name) => headerOf(answered, name),
+        text: await (0,artifacts_http/* textOf */.b6)(answered),
+        isElsewhere,
     };
 }
-async function answerOf(response) {
-    const header = (name) => [response.headers[name] ?? ''].flat().join(', ');
-    const seconds = Number(header('retry-after') || NaN);
-    return {
-        status: response.statusCode,
-        header,
-        text: await (0,artifacts_http/* textOf */.b6)(response),
-        retryAfterMs: Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : undefined,
-    };
+function headerOf(response, name) {
+    return [response.headers[name] ?? ''].flat().join(', ');
 }
-function required(answer, accepted) {
-    if (accepted.includes(answer.status))
+/** @throws HttpError unless the status is accepted */
+function required(answer, isAccepted) {
+    const { status, header } = answer;
+    if (isAccepted(status))
         return answer;
-    throw new artifacts_http/* HttpError */.j$(answer.status, '', `HTTP ${String(answer.status)}${wordsOf(answer)}`, answer.retryAfterMs);
+    const { words, details } = wordsOf(answer);
+    const parts = [
+        `HTTP ${String(status)}`,
+        ...(redirects.includes(status) ? [` to "${(0,base_text/* quoteForeign */.xS)(header('location'))}"`] : []),
+        ...(words === '' ? [] : [` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`]),
+        ...(details === '' ? [] : [`; detail: ${(0,base_text/* quoteForeign */.xS)(details, 300)}`]),
+    ];
+    throw new artifacts_http/* HttpError */.j$(status, words, parts.join(''), (0,artifacts_http/* parseRetryAfter */.mu)(header('retry-after')));
 }
 /** What the registry said, in its own words (distribution-spec, "Error Codes"). */
 function wordsOf({ text }) {
     const body = (0,json/* parseJson */.qF)(text);
     const errors = (0,json/* isObject */.Gv)(body) ? (0,json/* objectsOf */.iZ)(body['errors']) : [];
     const said = errors.map(({ code, message }) => [(0,json/* stringOr */.JI)(code, ''), (0,json/* stringOr */.JI)(message, '')].filter(Boolean).join(': '));
-    const words = said.length > 0 ? said.join('; ') : text.trim();
-    return words === '' ? '' : ` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`;
+    const details = errors.map(({ detail = null }) => (typeof detail === 'string' ? detail : JSON.stringify(detail)));
+    const empty = ['null', '{}', '[]', ''];
+    return {
+        words: said.length > 0 ? said.join('; ') : text.trim(),
+        details: details.filter((one) => !empty.includes(one)).join('; '),
+    };
 }
-/** Names what failed and where, in one kind of error; what isn't the registry's stays as it is. */
-async function failing(work, repository, name, doIt) {
-    try {
-        return await doIt();
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        const reference = `${repository}${(0,image_digest/* isDigest */.Bc)(name) ? '@' : ':'}${name}`;
-        throw new errors/* RegistryFailure */.Yp(work, [reference], `${(0,errors/* messageOf */.bD)(error)}${certificateHint(error)}`);
-    }
-}
-// Node, tls: "X509 certificate error codes".
-function certificateHint(error) {
-    const code = (0,errors/* systemCodeOf */.c7)(error) ?? '';
-    return /CERT|SELF_SIGNED|UNABLE_TO/.test(code) ? ` (${code}); give its certificate authority in registry-ca` : '';
-}
-/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
-async function schemeOf(host, send) {
-    try {
-        const response = await send(`https://${host}/v2/`);
-        await response.body.dump();
-        return 'https';
-    }
-    catch (error) {
-        const code = (0,errors/* systemCodeOf */.c7)(error) ?? '';
-        // What a server without TLS does with a handshake.
-        const isPlain = /^(?:ERR_SSL_|EPROTO|ECONNRESET|UND_ERR_SOCKET)/.test(code);
-        if (isPlain)
-            return 'http';
-        throw (0,errors/* asError */.zR)(error);
-    }
-}
+
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var manifest = __nccwpck_require__(8088);
+;// CONCATENATED MODULE: ./build/shared/registry/paths.js
+
 /** A repository's path in its registry: `library/` is spelled out on Docker Hub. */
 function pathOf(repository) {
     const whole = (0,reference/* canonicalReference */.Ys)({ repository });
     return whole.slice(whole.indexOf('/') + 1);
 }
+// distribution, "Token Scope Documentation".
 const pulls = (repository) => `repository:${pathOf(repository)}:pull`;
 const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
-const manifestTypes = [
-    manifest/* mediaTypes */.Ib.index,
-    manifest/* mediaTypes */.Ib.manifest,
-    manifest/* mediaTypes */.Ib.dockerIndex,
-    'application/vnd.docker.distribution.manifest.v2+json',
-].join(', ');
-// Who may push may not always read; and to an error the answer to a HEAD has no words, that to a push has.
-const notToBeSeen = [401, 403, 404];
-async function headManifest({ call }, repository, name) {
+
+;// CONCATENATED MODULE: ./build/shared/registry/manifests.js
+
+
+
+
+
+
+
+// Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
+const anyManifest = [manifest/* mediaTypes */.Ib.index, manifest/* mediaTypes */.Ib.manifest, manifest/* mediaTypes */.Ib.dockerIndex, manifest/* mediaTypes */.Ib.dockerManifest].join(', ');
+/** The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login. */
+async function manifestDigest({ call }, repository, name) {
     const path = `/v2/${pathOf(repository)}/manifests/${name}`;
-    const headers = { accept: manifestTypes };
-    const scopes = [pushes(repository)];
-    const what = `Looking for ${repository} ${name}`;
-    const answer = await call(what, scopes, path, { method: 'HEAD', headers }, [200, ...notToBeSeen]);
-    if (answer.status !== 200)
+    const headers = { accept: anyManifest };
+    const ask = (method) => 
+    // To an error the answer to a HEAD has no words, that to a push has.
+    call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
+    const head = await ask('HEAD');
+    if (head.status !== 200)
         return undefined;
-    const told = answer.header('docker-content-digest');
+    const told = head.header('docker-content-digest');
     if ((0,image_digest/* isDigest */.Bc)(told))
         return told;
-    const whole = await call(what, scopes, path, { method: 'GET', headers }, [200, ...notToBeSeen]);
+    const whole = await ask('GET');
     return whole.status === 200 ? (0,image_digest/* digestOf */.ol)(whole.text) : undefined;
 }
-async function pushManifest({ call }, repository, { bytes, mediaType, digest }, name) {
-    const path = `/v2/${pathOf(repository)}/manifests/`;
+const isFinal = (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status);
+// 201 is the specification's; others are seen with registries and the proxies before them, and taken by containerd.
+const isTaken = (status) => [200, 201, 202, 204].includes(status);
+/**
+ * Puts a manifest under a name, and reads it back.
+ * @param replaced the digest that the name stood for before: a registry of several replicas may show it for a moment
+ */
+async function pushManifest({ call, ask, origin }, repository, { bytes, mediaType, digest }, name, options) {
+    const path = `/v2/${pathOf(repository)}/manifests/${name}`;
     const scopes = [pushes(repository)];
     const what = `The manifest ${repository} ${name}`;
-    const headers = { 'content-type': mediaType };
-    const put = await call(what, scopes, path + name, { method: 'PUT', headers, body: bytes }, [201]);
-    const read = { method: 'GET', headers: { accept: mediaType } };
-    const got = await call(what, scopes, path + name, read, [200, 401, 403]);
-    const back = got.status === 200 ? (0,image_digest/* digestOf */.ol)(got.text) : put.header('docker-content-digest');
+    const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes };
+    const put = await call(what, scopes, path, request, isTaken);
+    const url = new URL(path, await origin()).href;
+    const readBack = async () => {
+        const read = { method: 'GET', url, headers: { accept: mediaType } };
+        const got = required(await ask(scopes, () => read), (status) => [200, 401, 403].includes(status));
+        if (got.status !== 200)
+            return put.header('docker-content-digest');
+        const found = (0,image_digest/* digestOf */.ol)(got.text);
+        if (found === options.replaced && found !== digest)
+            throw new artifacts_http/* HttpError */.j$(404, '', 'the old manifest is still there');
+        return found;
+    };
+    const isRetryable = (error) => (0,artifacts_http/* isTransient */.dg)(error) || isMissing(error);
+    const back = await (0,artifacts_http/* again */.TG)('call', readBack, { ...options, what: () => what, isRetryable }).catch((error) => {
+        if (!isMissing(error))
+            throw error;
+        const said = `it was taken (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
+        throw new errors/* RegistryFailure */.Yp('The push', [`${repository} ${name}`], said);
+    });
     if (back === digest)
         return;
     throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.');
 }
-async function pushBlob(client, repository, blob, mountFrom, onBytes) {
-    const { call } = client;
-    const { digest } = blob;
-    const path = pathOf(repository);
-    const scopes = [pushes(repository)];
-    // A registry may send us on to where it keeps its blobs.
-    const found = [200, 301, 302, 303, 307, 308];
-    const what = `The blob ${digest}`;
-    const head = await call(what, scopes, `/v2/${path}/blobs/${digest}`, { method: 'HEAD' }, [...found, ...notToBeSeen]);
-    if (found.includes(head.status))
-        return 'there';
-    for (const other of mountFrom.filter((one) => pathOf(one) !== path)) {
-        if (await mounts(client, repository, other, digest))
-            return 'mounted';
-    }
-    await upload(client, repository, blob, onBytes);
-    return 'pushed';
+function isMissing(error) {
+    return error instanceof artifacts_http/* HttpError */.j$ && error.status === 404;
 }
-/** Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no trouble. */
-async function mounts({ call }, repository, other, digest) {
-    const query = new URLSearchParams({ mount: digest, from: pathOf(other) }).toString();
-    const path = `/v2/${pathOf(repository)}/blobs/uploads/?${query}`;
-    const scopes = [pushes(repository), pulls(other)];
-    const answer = await call(`The mount of ${digest}`, scopes, path, { method: 'POST', headers: noBody }, [
-        ...[201, 202, 400, 401, 403, 404, 405],
-    ]).catch((error) => {
-        // The token service may refuse a token for what we may not read.
-        if (error instanceof artifacts_http/* HttpError */.j$)
-            return undefined;
-        throw error;
-    });
-    return answer?.status === 201;
+
+;// CONCATENATED MODULE: ./build/shared/registry/blobs.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+async function pushBlob(talk, repository, blob, options, onRetry) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
+        if (!options.anyway && (await isThere(job)))
+            return 'there';
+        const uploads = __addDisposableResource(env_1, openUploads(job), true);
+        if (!options.anyway && (await mount(job, uploads)))
+            return 'mounted';
+        await upload(job, uploads);
+        return 'pushed';
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+const what = ({ blob }) => `The blob ${blob.digest}`;
+const blobs_isFinal = (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status);
+/** Whether the registry can give out the blob, as far as this login can see; a redirect counts for what it leads to. */
+async function isThere(job) {
+    const { status, header, isElsewhere } = await head(job, blobs_isFinal);
+    if (status !== 200)
+        return false;
+    const size = header('content-length');
+    return size === '' ? !isElsewhere : Number(size) === job.blob.size;
+}
+function head(job, isAccepted, isRetryable) {
+    const { talk, repository, blob, options, scopes } = job;
+    const path = `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
+    return talk.call(what(job), scopes, path, { method: 'HEAD', signal: options.signal }, isAccepted, isRetryable);
+}
+function openUploads({ talk, scopes }) {
+    let open;
+    const end = async () => {
+        const place = open;
+        open = undefined;
+        if (place !== undefined)
+            await talk.endUpload(scopes, place);
+    };
+    return {
+        begun: (place) => void (open = place),
+        finished: () => void (open = undefined),
+        open: () => open,
+        end,
+        [Symbol.asyncDispose]: end,
+    };
+}
+const noBody = { 'content-length': '0' };
+/**
+ * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
+ * is asked once, and where it begins an upload instead, that one is used.
+ */
+async function mount(job, uploads) {
+    const { talk, repository, blob, options, scopes } = job;
+    const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
+    for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
+        const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
+        const request = { method: 'POST', url, headers: noBody, signal: options.signal };
+        const answer = await talk
+            .ask([...scopes, pulls(other)], () => request)
+            .catch((error) => {
+            // The token service may refuse a token for what we may not read.
+            if (error instanceof artifacts_http/* HttpError */.j$ || (0,artifacts_http/* isTransient */.dg)(error))
+                return undefined;
+            throw (0,errors/* asError */.zR)(error);
+        });
+        if (answer?.status !== 201 && answer?.status !== 202)
+            continue;
+        await uploads.end();
+        if (answer.status === 201)
+            return true;
+        const own = await talk.origin();
+        const place = resolveLocation(answer.header('location'), url, own);
+        if (place !== undefined && mayUploadTo(place, own))
+            uploads.begun(place);
+    }
+    return false;
 }
 // A registry may move a large blob to where it keeps it before it answers.
 const commitMs = 5 * 60_000;
-const noBody = { 'content-length': '0' };
-async function upload({ ask, call, findBase, options }, repository, blob, onBytes) {
-    const { digest, size } = blob;
-    const { onRetry, signal } = options;
-    const scopes = [pushes(repository)];
-    const what = `The blob ${digest}`;
-    const path = `/v2/${pathOf(repository)}/blobs/uploads/`;
-    const own = await findBase();
+async function upload(job, uploads) {
+    const { options, onRetry } = job;
     const attempt = async () => {
-        const begun = await call(what, scopes, path, { method: 'POST', headers: noBody }, [202]);
-        const place = placeOf(begun.header('location'), own + path);
-        const url = `${place.href}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
-        let sent = 0;
-        let failure;
-        const chunks = () => checked(blob, (bytes) => {
-            sent += bytes;
-            onBytes(bytes);
-        });
-        const headers = { 'content-type': 'application/octet-stream' };
+        const place = uploads.open() ?? (await begin(job));
+        uploads.begun(place);
         try {
-            const request = () => ({
-                ...{ method: 'PUT', url, headers, answerMs: commitMs },
-                body: { size, chunks: watched(chunks()) },
-            });
-            required(await ask(scopes, request), [201]);
+            const { status } = await send(job, place);
+            uploads.finished();
+            return status;
         }
         catch (error) {
-            onBytes(-sent);
-            throw (0,errors/* asError */.zR)(failure ?? error);
-        }
-        async function* watched(all) {
-            try {
-                yield* all;
-            }
-            catch (error) {
-                failure = error;
-                throw error;
-            }
+            await uploads.end();
+            throw (0,errors/* asError */.zR)(error);
         }
     };
-    await (0,artifacts_http/* again */.TG)('part', attempt, { what: () => what, onRetry, signal });
+    const isRetryable = (error) => (0,artifacts_http/* isTransient */.dg)(error) || isLostUpload(error);
+    const status = await (0,artifacts_http/* again */.TG)('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+    if (status === 201)
+        return;
+    // Taken, perhaps not yet stored; a login that may only push can't look.
+    const isAccepted = (found) => [200, 401, 403].includes(found);
+    await head(job, isAccepted, (error) => (0,artifacts_http/* isTransient */.dg)(error) || (error instanceof artifacts_http/* HttpError */.j$ && error.status === 404));
 }
-/** @param location where an upload goes on, perhaps without the host */
-function placeOf(location, asked) {
-    const url = URL.canParse(location, asked) ? new URL(location, asked) : undefined;
-    const own = new URL(asked);
-    // A registry behind a proxy that ends TLS may not know that it has TLS.
-    if (url?.host === own.host)
-        url.protocol = own.protocol;
-    if (location !== '' && url !== undefined && (url.protocol === 'https:' || url.host === own.host))
-        return url;
+// distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
+function isLostUpload(error) {
+    return error instanceof artifacts_http/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
+}
+/** Begins an upload, and returns where it goes on. */
+async function begin({ talk, repository, options, scopes }) {
+    const own = await talk.origin();
+    const url = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href;
+    const request = { method: 'POST', url, headers: noBody, signal: options.signal };
+    const begun = required(await talk.ask(scopes, () => request), (status) => status === 202);
+    const location = begun.header('location');
+    const place = resolveLocation(location, url, own);
+    if (place !== undefined && mayUploadTo(place, own))
+        return place;
     throw new errors/* HandoverError */.Cu('registry-failed', `The registry sends an upload to "${(0,base_text/* quoteForeign */.xS)(location)}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
+}
+async function send({ talk, blob, options, scopes }, place) {
+    const { size, digest } = blob;
+    let sent = 0;
+    let failure;
+    const takeBack = () => {
+        options.onBytes(-sent);
+        sent = 0;
+    };
+    async function* chunks() {
+        try {
+            yield* checked(blob, (bytes) => {
+                sent += bytes;
+                options.onBytes(bytes);
+            });
+        }
+        catch (error) {
+            failure = error;
+            throw error;
+        }
+    }
+    const request = () => {
+        takeBack();
+        const headers = { 'content-type': 'application/octet-stream' };
+        const body = { size, chunks: chunks() };
+        return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
+    };
+    try {
+        return required(await talk.ask(scopes, request), isTaken);
+    }
+    catch (error) {
+        takeBack();
+        throw (0,errors/* asError */.zR)(failure ?? error);
+    }
 }
 const pieceBytes = 256 * 1024;
 /** A blob's bytes, copied in pieces, of which the last is given out when all are known to be right. */
@@ -36408,27 +38345,67 @@ function otherBlob({ digest, size }, found, length) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `A layer of the artifact has the digest ${found} and ${String(length)} bytes; its manifest says ${digest} and ${String(size)}.`, 'Nothing was published. Run the job that exports the image again.');
 }
 
+;// CONCATENATED MODULE: ./build/shared/registry/registry-client.js
+
+
+
+
+
+
+/** @param host of the registry, `docker.io` for Docker Hub */
+function registryClient(host, options) {
+    const { onRetry, signal } = options;
+    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal, options.authority);
+    const talk = conversation(host, { ...options, http });
+    return {
+        manifestDigest: (repository, name) => failing('The look-up', repository, name, () => manifestDigest(talk, repository, name)),
+        pushBlob: (repository, blob, push) => {
+            const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
+            return failing('The push', repository, blob.digest, () => pushBlob(talk, repository, blob, ends, onRetry));
+        },
+        pushManifest: (repository, manifest, name, replaced) => failing('The push', repository, name, () => pushManifest(talk, repository, manifest, name, { replaced, onRetry, signal })),
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+/** Names what failed and where, in one kind of error; what isn't the registry's stays as it is. */
+async function failing(work, repository, name, action) {
+    try {
+        return await action();
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        const reference = `${repository}${(0,image_digest/* isDigest */.Bc)(name) ? '@' : ':'}${name}`;
+        const systemCode = (0,errors/* systemCodeOf */.c7)(error);
+        const seen = error instanceof artifacts_http/* HttpError */.j$ ? { status: error.status, why: error.serviceCode } : { systemCode };
+        throw new errors/* RegistryFailure */.Yp(work, [reference], (0,errors/* messageOf */.bD)(error), seen);
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/registry/registries.js
 
 
 
 
 
+
 function registries(options) {
-    const { login, dockerConfigFolder, authorityPath, maskSecret } = options;
+    const { login, authorityPath, maskSecret } = options;
     const clients = new Map();
-    const connect = async (host) => {
+    const connect = async (host, folder) => {
         const authority = authorityPath === undefined ? undefined : await readAuthority(authorityPath);
-        const credentials = login === undefined ? await dockerCredentials(dockerConfigFolder, host) : { kind: 'password', ...login };
+        const credentials = login === undefined ? await dockerCredentials(host, { ...options, folder }) : { kind: 'password', ...login };
         if (credentials !== undefined)
             maskSecret(credentials.kind === 'password' ? credentials.password : credentials.token);
         return registryClient(host, { ...options, credentials, authority });
     };
     return {
-        of: (repository) => {
+        of: async (repository) => {
             const host = (0,reference/* registryHost */.U$)(repository);
-            const client = clients.get(host) ?? connect(host);
-            clients.set(host, client);
+            const folder = await loginFolder(options, repository);
+            const key = `${host} ${folder}`;
+            const client = clients.get(key) ?? connect(host, folder);
+            clients.set(key, client);
             return client;
         },
         [Symbol.asyncDispose]: async () => {
@@ -36439,9 +38416,10 @@ function registries(options) {
     };
 }
 async function readAuthority(path) {
-    const text = await (0,promises_.readFile)(path, 'utf8').catch((error) => {
+    const bytes = await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.settingsBytes).catch((error) => {
         throw unusable(path, (0,errors/* messageOf */.bD)(error));
     });
+    const text = bytes.toString();
     if (text.includes('-----BEGIN CERTIFICATE-----'))
         return text;
     throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
@@ -36462,10 +38440,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ actionInputs)
 });
 
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
-var core = __nccwpck_require__(3360);
+// EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 16 modules
+var core = __nccwpck_require__(4517);
 ;// CONCATENATED MODULE: ./node_modules/csv-parse/lib/api/CsvError.js
 class CsvError extends Error {
   constructor(code, message, options, ...contexts) {
@@ -38546,10 +40522,12 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
@@ -38571,9 +40549,20 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
     return {
         text,
         optional,
-        unlessNone: (name) => {
-            const given = read(name);
-            return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+        unlessNone,
+        orNone: (name) => {
+            const given = unlessNone(name)?.trim();
+            if (given === '')
+                throw givenEmpty(name);
+            return given;
+        },
+        listOrNone: (name) => {
+            if (unlessNone(name) === undefined)
+                return [];
+            const given = list(name);
+            if (given.length === 0)
+                throw givenEmpty(name);
+            return given;
         },
         boolean: (name) => {
             const value = text(name).toLowerCase();
@@ -38607,6 +40596,15 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
             return items;
         },
     };
+}
+// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+function unlessNone(name) {
+    const given = read(name);
+    return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+}
+function givenEmpty(name) {
+    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
@@ -38647,7 +40645,7 @@ const maxSecretFile = 64 * 1024;
 /** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
 function smallFile(path) {
     try {
-        return (0,external_node_fs_.statSync)(path).size > maxSecretFile ? '' : (0,external_node_fs_.readFileSync)(path, 'utf8');
+        return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
     }
     catch {
         return '';
@@ -38695,29 +40693,35 @@ function invalid(name, value, expected, hint) {
 /* harmony export */   n0: () => (/* binding */ setOutputs),
 /* harmony export */   sD: () => (/* binding */ maskLines)
 /* harmony export */ });
-/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3360);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4517);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+
 
 
 /** Sets the step's outputs; a later call wins over an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setOutput */ .uH)(name, value);
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 async function addSummary(markdown) {
-    if (process.env['GITHUB_STEP_SUMMARY'] === undefined)
+    const path = process.env['GITHUB_STEP_SUMMARY'];
+    if (path === undefined)
         return;
     try {
-        await _actions_core__WEBPACK_IMPORTED_MODULE_0__/* .summary */ .z.addRaw(markdown, true).write();
+        // To open a pipe would wait for its reader, and no signal would end that.
+        if (!(0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path).isFile())
+            throw new Error(`${path} is no file`);
+        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(markdown.toString(), true).write();
     }
     catch (error) {
-        (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
 /** Keeps a text out of the log. */
 function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_0__/* .setSecret */ .Pq)(secret);
+    (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
 // Shorter ones stand in words and numbers of every kind.
 const shortestSecret = 4;
@@ -38735,7 +40739,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 9688:
+/***/ 1422:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38744,14 +40748,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   e: () => (/* binding */ run)
 });
 
-// EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
-var core = __nccwpck_require__(3360);
-// EXTERNAL MODULE: ./build/shared/base/errors.js
-var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 16 modules
+var core = __nccwpck_require__(4517);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 ;// CONCATENATED MODULE: external "node:os"
@@ -38760,11 +40762,17 @@ const external_node_os_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
 var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
+
+
 
 
 
@@ -38779,13 +40787,15 @@ function jobContext(env = process.env) {
     const resultsUrl = variable('ACTIONS_RESULTS_URL');
     const retention = Number.parseInt(variable('GITHUB_RETENTION_DAYS'), 10);
     const repository = variable('GITHUB_REPOSITORY');
+    const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_namespaceObject.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_namespaceObject.tmpdir)(),
         runtimeToken,
         resultsUrl,
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        proxies: (0,proxies/* proxiesOf */._)(variable),
+        cacheMode: variable('ACTIONS_CACHE_MODE'),
+        proxies: (0,proxies/* proxiesOf */._j)(variable),
         producer: {
             repository,
             runId,
@@ -38800,8 +40810,11 @@ function jobContext(env = process.env) {
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
         event: eventFacts(variable),
-        dockerConfigFolder: variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_namespaceObject.homedir)(), '.docker'),
-        metadata: metadataOf(env),
+        dockerConfigFolder,
+        buildxConfigFolder: variable('BUILDX_CONFIG') || (0,external_node_path_.join)(dockerConfigFolder, 'buildx'),
+        dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
+        dockerVariables: variablesOf(env, 'DOCKER_'),
+        metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
 }
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
@@ -38838,8 +40851,8 @@ function unfit(message, variable, cause) {
     return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
         'look at the owner of what it names.', cause);
 }
-function metadataOf(env) {
-    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith('DOCKER_METADATA_OUTPUT_') && value !== undefined ? [[name, value]] : []));
+function variablesOf(env, start) {
+    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
 }
 function eventFacts(variable) {
     return {
@@ -38855,7 +40868,7 @@ function eventFacts(variable) {
 /** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
 function readPayload(path) {
     try {
-        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,external_node_fs_.readFileSync)(path, 'utf8'));
+        return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
     }
     catch {
         return undefined;
@@ -38864,6 +40877,18 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
+;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
+
+
+/** The job summary of a step that failed. */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
@@ -39014,13 +41039,13 @@ async function report(name, error) {
         (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(`### ❌ ${name} failed\n\n${(0,markdown/* plain */.pj)((0,errors/* messageOf */.bD)(error))}\n`);
+        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
         return;
     }
     (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
         title: `${name}: ${error.code}`,
     });
-    await (0,outputs/* addSummary */.S0)(`### ❌ ${name}: \`${error.code}\`\n\n${(0,markdown/* plain */.pj)(error.message)}\n\n**Next step:** ${(0,markdown/* plain */.pj)(error.hint)}\n`);
+    await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
 
 
@@ -39033,7 +41058,7 @@ async function report(name, error) {
 /* harmony export */   i: () => (/* binding */ timedOut),
 /* harmony export */   p: () => (/* binding */ readTimeLimit)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
 /** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
 function readTimeLimit(inputs) {
@@ -39047,7 +41072,7 @@ function timedOut(minutes) {
 
 /***/ }),
 
-/***/ 3360:
+/***/ 4517:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39066,8 +41091,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // UNUSED EXPORTS: ExitCode, addPath, debug, endGroup, exportVariable, getBooleanInput, getIDToken, getMultilineInput, getState, isDebug, markdownSummary, platform, saveState, setCommandEcho, setFailed, startGroup, toPlatformPath, toPosixPath, toWin32Path
 
-// EXTERNAL MODULE: external "os"
-var external_os_ = __nccwpck_require__(857);
+;// CONCATENATED MODULE: external "os"
+const external_os_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("os");
 ;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/utils.js
 // We use any as a valid input type
 /* eslint-disable @typescript-eslint/no-explicit-any */
@@ -39142,7 +41167,7 @@ function toCommandProperties(annotationProperties) {
  */
 function command_issueCommand(command, properties, message) {
     const cmd = new Command(command, properties, message);
-    process.stdout.write(cmd.toString() + external_os_.EOL);
+    process.stdout.write(cmd.toString() + external_os_namespaceObject.EOL);
 }
 function command_issue(name, message = '') {
     command_issueCommand(name, {}, message);
@@ -39216,7 +41241,7 @@ function file_command_issueFileCommand(command, message) {
     if (!external_fs_.existsSync(filePath)) {
         throw new Error(`Missing file at path: ${filePath}`);
     }
-    external_fs_.appendFileSync(filePath, `${utils_toCommandValue(message)}${external_os_.EOL}`, {
+    external_fs_.appendFileSync(filePath, `${utils_toCommandValue(message)}${external_os_namespaceObject.EOL}`, {
         encoding: 'utf8'
     });
 }
@@ -39232,7 +41257,7 @@ function file_command_prepareKeyValueMessage(key, value) {
     if (convertedValue.includes(delimiter)) {
         throw new Error(`Unexpected input: value should not contain the delimiter "${delimiter}"`);
     }
-    return `${key}<<${delimiter}${external_os_.EOL}${convertedValue}${external_os_.EOL}${delimiter}`;
+    return `${key}<<${delimiter}${external_os_namespaceObject.EOL}${convertedValue}${external_os_namespaceObject.EOL}${delimiter}`;
 }
 //# sourceMappingURL=file-command.js.map
 // EXTERNAL MODULE: external "path"
@@ -40314,7 +42339,7 @@ class Summary {
      * @returns {Summary} summary instance
      */
     addEOL() {
-        return this.addRaw(external_os_.EOL);
+        return this.addRaw(external_os_namespaceObject.EOL);
     }
     /**
      * Adds an HTML codeblock to the summary buffer
@@ -40498,415 +42523,12 @@ function toPlatformPath(pth) {
     return pth.replace(/[/\\]/g, path.sep);
 }
 //# sourceMappingURL=path-utils.js.map
-// EXTERNAL MODULE: ./node_modules/@actions/exec/lib/exec.js + 3 modules
-var lib_exec = __nccwpck_require__(7187);
-;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/platform.js
-var platform_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
-    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
-    return new (P || (P = Promise))(function (resolve, reject) {
-        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
-        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
-        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
-        step((generator = generator.apply(thisArg, _arguments || [])).next());
-    });
-};
-
-
-const getWindowsInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
-    const { stdout: version } = yield exec.getExecOutput('powershell -command "(Get-CimInstance -ClassName Win32_OperatingSystem).Version"', undefined, {
-        silent: true
-    });
-    const { stdout: name } = yield exec.getExecOutput('powershell -command "(Get-CimInstance -ClassName Win32_OperatingSystem).Caption"', undefined, {
-        silent: true
-    });
-    return {
-        name: name.trim(),
-        version: version.trim()
-    };
-});
-const getMacOsInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
-    var _a, _b, _c, _d;
-    const { stdout } = yield exec.getExecOutput('sw_vers', undefined, {
-        silent: true
-    });
-    const version = (_b = (_a = stdout.match(/ProductVersion:\s*(.+)/)) === null || _a === void 0 ? void 0 : _a[1]) !== null && _b !== void 0 ? _b : '';
-    const name = (_d = (_c = stdout.match(/ProductName:\s*(.+)/)) === null || _c === void 0 ? void 0 : _c[1]) !== null && _d !== void 0 ? _d : '';
-    return {
-        name,
-        version
-    };
-});
-const getLinuxInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
-    const { stdout } = yield exec.getExecOutput('lsb_release', ['-i', '-r', '-s'], {
-        silent: true
-    });
-    const [name, version] = stdout.trim().split('\n');
-    return {
-        name,
-        version
-    };
-});
-const platform = external_os_.platform();
-const arch = external_os_.arch();
-const isWindows = platform === 'win32';
-const isMacOS = platform === 'darwin';
-const isLinux = platform === 'linux';
-function getDetails() {
-    return platform_awaiter(this, void 0, void 0, function* () {
-        return Object.assign(Object.assign({}, (yield (isWindows
-            ? getWindowsInfo()
-            : isMacOS
-                ? getMacOsInfo()
-                : getLinuxInfo()))), { platform,
-            arch,
-            isWindows,
-            isMacOS,
-            isLinux });
-    });
-}
-//# sourceMappingURL=platform.js.map
-;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/core.js
-var core_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
-    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
-    return new (P || (P = Promise))(function (resolve, reject) {
-        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
-        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
-        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
-        step((generator = generator.apply(thisArg, _arguments || [])).next());
-    });
-};
-
-
-
-
-
-
-/**
- * The code to exit an action
- */
-var ExitCode;
-(function (ExitCode) {
-    /**
-     * A code indicating that the action was successful
-     */
-    ExitCode[ExitCode["Success"] = 0] = "Success";
-    /**
-     * A code indicating that the action was a failure
-     */
-    ExitCode[ExitCode["Failure"] = 1] = "Failure";
-})(ExitCode || (ExitCode = {}));
-//-----------------------------------------------------------------------
-// Variables
-//-----------------------------------------------------------------------
-/**
- * Sets env variable for this action and future actions in the job
- * @param name the name of the variable to set
- * @param val the value of the variable. Non-string values will be converted to a string via JSON.stringify
- */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-function exportVariable(name, val) {
-    const convertedVal = toCommandValue(val);
-    process.env[name] = convertedVal;
-    const filePath = process.env['GITHUB_ENV'] || '';
-    if (filePath) {
-        return issueFileCommand('ENV', prepareKeyValueMessage(name, val));
-    }
-    issueCommand('set-env', { name }, convertedVal);
-}
-/**
- * Registers a secret which will get masked from logs
- *
- * @param secret - Value of the secret to be masked
- * @remarks
- * This function instructs the Actions runner to mask the specified value in any
- * logs produced during the workflow run. Once registered, the secret value will
- * be replaced with asterisks (***) whenever it appears in console output, logs,
- * or error messages.
- *
- * This is useful for protecting sensitive information such as:
- * - API keys
- * - Access tokens
- * - Authentication credentials
- * - URL parameters containing signatures (SAS tokens)
- *
- * Note that masking only affects future logs; any previous appearances of the
- * secret in logs before calling this function will remain unmasked.
- *
- * @example
- * ```typescript
- * // Register an API token as a secret
- * const apiToken = "abc123xyz456";
- * setSecret(apiToken);
- *
- * // Now any logs containing this value will show *** instead
- * console.log(`Using token: ${apiToken}`); // Outputs: "Using token: ***"
- * ```
- */
-function core_setSecret(secret) {
-    command_issueCommand('add-mask', {}, secret);
-}
-/**
- * Prepends inputPath to the PATH (for this action and future actions)
- * @param inputPath
- */
-function addPath(inputPath) {
-    const filePath = process.env['GITHUB_PATH'] || '';
-    if (filePath) {
-        issueFileCommand('PATH', inputPath);
-    }
-    else {
-        issueCommand('add-path', {}, inputPath);
-    }
-    process.env['PATH'] = `${inputPath}${path.delimiter}${process.env['PATH']}`;
-}
-/**
- * Gets the value of an input.
- * Unless trimWhitespace is set to false in InputOptions, the value is also trimmed.
- * Returns an empty string if the value is not defined.
- *
- * @param     name     name of the input to get
- * @param     options  optional. See InputOptions.
- * @returns   string
- */
-function getInput(name, options) {
-    const val = process.env[`INPUT_${name.replace(/ /g, '_').toUpperCase()}`] || '';
-    if (options && options.required && !val) {
-        throw new Error(`Input required and not supplied: ${name}`);
-    }
-    if (options && options.trimWhitespace === false) {
-        return val;
-    }
-    return val.trim();
-}
-/**
- * Gets the values of an multiline input.  Each value is also trimmed.
- *
- * @param     name     name of the input to get
- * @param     options  optional. See InputOptions.
- * @returns   string[]
- *
- */
-function getMultilineInput(name, options) {
-    const inputs = getInput(name, options)
-        .split('\n')
-        .filter(x => x !== '');
-    if (options && options.trimWhitespace === false) {
-        return inputs;
-    }
-    return inputs.map(input => input.trim());
-}
-/**
- * Gets the input value of the boolean type in the YAML 1.2 "core schema" specification.
- * Support boolean input list: `true | True | TRUE | false | False | FALSE` .
- * The return value is also in boolean type.
- * ref: https://yaml.org/spec/1.2/spec.html#id2804923
- *
- * @param     name     name of the input to get
- * @param     options  optional. See InputOptions.
- * @returns   boolean
- */
-function getBooleanInput(name, options) {
-    const trueValue = ['true', 'True', 'TRUE'];
-    const falseValue = ['false', 'False', 'FALSE'];
-    const val = getInput(name, options);
-    if (trueValue.includes(val))
-        return true;
-    if (falseValue.includes(val))
-        return false;
-    throw new TypeError(`Input does not meet YAML 1.2 "Core Schema" specification: ${name}\n` +
-        `Support boolean input list: \`true | True | TRUE | false | False | FALSE\``);
-}
-/**
- * Sets the value of an output.
- *
- * @param     name     name of the output to set
- * @param     value    value to store. Non-string values will be converted to a string via JSON.stringify
- */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-function setOutput(name, value) {
-    const filePath = process.env['GITHUB_OUTPUT'] || '';
-    if (filePath) {
-        return file_command_issueFileCommand('OUTPUT', file_command_prepareKeyValueMessage(name, value));
-    }
-    process.stdout.write(external_os_.EOL);
-    command_issueCommand('set-output', { name }, utils_toCommandValue(value));
-}
-/**
- * Enables or disables the echoing of commands into stdout for the rest of the step.
- * Echoing is disabled by default if ACTIONS_STEP_DEBUG is not set.
- *
- */
-function setCommandEcho(enabled) {
-    issue('echo', enabled ? 'on' : 'off');
-}
-//-----------------------------------------------------------------------
-// Results
-//-----------------------------------------------------------------------
-/**
- * Sets the action status to failed.
- * When the action exits it will be with an exit code of 1
- * @param message add error issue message
- */
-function setFailed(message) {
-    process.exitCode = ExitCode.Failure;
-    error(message);
-}
-//-----------------------------------------------------------------------
-// Logging Commands
-//-----------------------------------------------------------------------
-/**
- * Gets whether Actions Step Debug is on or not
- */
-function isDebug() {
-    return process.env['RUNNER_DEBUG'] === '1';
-}
-/**
- * Writes debug message to user log
- * @param message debug message
- */
-function core_debug(message) {
-    issueCommand('debug', {}, message);
-}
-/**
- * Adds an error issue
- * @param message error issue message. Errors will be converted to string via toString()
- * @param properties optional properties to add to the annotation.
- */
-function error(message, properties = {}) {
-    command_issueCommand('error', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
-}
-/**
- * Adds a warning issue
- * @param message warning issue message. Errors will be converted to string via toString()
- * @param properties optional properties to add to the annotation.
- */
-function warning(message, properties = {}) {
-    command_issueCommand('warning', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
-}
-/**
- * Adds a notice issue
- * @param message notice issue message. Errors will be converted to string via toString()
- * @param properties optional properties to add to the annotation.
- */
-function notice(message, properties = {}) {
-    command_issueCommand('notice', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
-}
-/**
- * Writes info to log with console.log.
- * @param message info message
- */
-function info(message) {
-    process.stdout.write(message + external_os_.EOL);
-}
-/**
- * Begin an output group.
- *
- * Output until the next `groupEnd` will be foldable in this group
- *
- * @param name The name of the output group
- */
-function startGroup(name) {
-    command_issue('group', name);
-}
-/**
- * End an output group.
- */
-function endGroup() {
-    command_issue('endgroup');
-}
-/**
- * Wrap an asynchronous function call in a group.
- *
- * Returns the same type as the function itself.
- *
- * @param name The name of the group
- * @param fn The function to wrap in the group
- */
-function group(name, fn) {
-    return core_awaiter(this, void 0, void 0, function* () {
-        startGroup(name);
-        let result;
-        try {
-            result = yield fn();
-        }
-        finally {
-            endGroup();
-        }
-        return result;
-    });
-}
-//-----------------------------------------------------------------------
-// Wrapper action state
-//-----------------------------------------------------------------------
-/**
- * Saves state for current action, the state can only be retrieved by this action's post job execution.
- *
- * @param     name     name of the state to store
- * @param     value    value to store. Non-string values will be converted to a string via JSON.stringify
- */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-function saveState(name, value) {
-    const filePath = process.env['GITHUB_STATE'] || '';
-    if (filePath) {
-        return issueFileCommand('STATE', prepareKeyValueMessage(name, value));
-    }
-    issueCommand('save-state', { name }, toCommandValue(value));
-}
-/**
- * Gets the value of an state set by this action's main execution.
- *
- * @param     name     name of the state to get
- * @returns   string
- */
-function getState(name) {
-    return process.env[`STATE_${name}`] || '';
-}
-function getIDToken(aud) {
-    return core_awaiter(this, void 0, void 0, function* () {
-        return yield OidcClient.getIDToken(aud);
-    });
-}
-/**
- * Summary exports
- */
-
-/**
- * @deprecated use core.summary
- */
-
-/**
- * Path exports
- */
-
-/**
- * Platform utilities exports
- */
-
-//# sourceMappingURL=core.js.map
-
-/***/ }),
-
-/***/ 7187:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ getExecOutput)
-});
-
-// UNUSED EXPORTS: exec
-
 // EXTERNAL MODULE: external "string_decoder"
 var external_string_decoder_ = __nccwpck_require__(3193);
-// EXTERNAL MODULE: external "os"
-var external_os_ = __nccwpck_require__(857);
 // EXTERNAL MODULE: external "events"
 var external_events_ = __nccwpck_require__(4434);
 ;// CONCATENATED MODULE: external "child_process"
 const external_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("child_process");
-// EXTERNAL MODULE: external "path"
-var external_path_ = __nccwpck_require__(6928);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
 var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io-util.js
@@ -40914,7 +42536,7 @@ var io_util = __nccwpck_require__(90);
 ;// CONCATENATED MODULE: external "timers"
 const external_timers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("timers");
 ;// CONCATENATED MODULE: ./node_modules/@actions/exec/lib/toolrunner.js
-var __awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
+var toolrunner_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
     function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
     return new (P || (P = Promise))(function (resolve, reject) {
         function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
@@ -40991,13 +42613,13 @@ class ToolRunner extends external_events_.EventEmitter {
     _processLineBuffer(data, strBuffer, onLine) {
         try {
             let s = strBuffer + data.toString();
-            let n = s.indexOf(external_os_.EOL);
+            let n = s.indexOf(external_os_namespaceObject.EOL);
             while (n > -1) {
                 const line = s.substring(0, n);
                 onLine(line);
                 // the rest of the string ...
-                s = s.substring(n + external_os_.EOL.length);
-                n = s.indexOf(external_os_.EOL);
+                s = s.substring(n + external_os_namespaceObject.EOL.length);
+                n = s.indexOf(external_os_namespaceObject.EOL);
             }
             return s;
         }
@@ -41269,7 +42891,7 @@ class ToolRunner extends external_events_.EventEmitter {
      * @returns   number
      */
     exec() {
-        return __awaiter(this, void 0, void 0, function* () {
+        return toolrunner_awaiter(this, void 0, void 0, function* () {
             // root the tool path if it is unrooted and contains relative pathing
             if (!io_util/* isRooted */.Qh(this.toolPath) &&
                 (this.toolPath.includes('/') ||
@@ -41280,7 +42902,7 @@ class ToolRunner extends external_events_.EventEmitter {
             // if the tool is only a file name, then resolve it from the PATH
             // otherwise verify it exists (add extension on Windows if necessary)
             this.toolPath = yield io/* which */.K7(this.toolPath, true);
-            return new Promise((resolve, reject) => __awaiter(this, void 0, void 0, function* () {
+            return new Promise((resolve, reject) => toolrunner_awaiter(this, void 0, void 0, function* () {
                 this._debug(`exec tool: ${this.toolPath}`);
                 this._debug('arguments:');
                 for (const arg of this.args) {
@@ -41288,7 +42910,7 @@ class ToolRunner extends external_events_.EventEmitter {
                 }
                 const optionsNonNull = this._cloneExecOptions(this.options);
                 if (!optionsNonNull.silent && optionsNonNull.outStream) {
-                    optionsNonNull.outStream.write(this._getCommandString(optionsNonNull) + external_os_.EOL);
+                    optionsNonNull.outStream.write(this._getCommandString(optionsNonNull) + external_os_namespaceObject.EOL);
                 }
                 const state = new ExecState(optionsNonNull, this.toolPath);
                 state.on('debug', (message) => {
@@ -41523,16 +43145,16 @@ var exec_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arg
  * @param     options            optional exec options.  See ExecOptions
  * @returns   Promise<number>    exit code
  */
-function exec(commandLine, args, options) {
+function exec_exec(commandLine, args, options) {
     return exec_awaiter(this, void 0, void 0, function* () {
-        const commandArgs = argStringToArray(commandLine);
+        const commandArgs = tr.argStringToArray(commandLine);
         if (commandArgs.length === 0) {
             throw new Error(`Parameter 'commandLine' cannot be null or empty.`);
         }
         // Path to tool to execute should be first arg
         const toolPath = commandArgs[0];
         args = commandArgs.slice(1).concat(args || []);
-        const runner = new ToolRunner(toolPath, args, options);
+        const runner = new tr.ToolRunner(toolPath, args, options);
         return runner.exec();
     });
 }
@@ -41552,8 +43174,8 @@ function getExecOutput(commandLine, args, options) {
         let stdout = '';
         let stderr = '';
         //Using string decoder covers the case where a mult-byte character is split
-        const stdoutDecoder = new external_string_decoder_.StringDecoder('utf8');
-        const stderrDecoder = new external_string_decoder_.StringDecoder('utf8');
+        const stdoutDecoder = new StringDecoder('utf8');
+        const stderrDecoder = new StringDecoder('utf8');
         const originalStdoutListener = (_a = options === null || options === void 0 ? void 0 : options.listeners) === null || _a === void 0 ? void 0 : _a.stdout;
         const originalStdErrListener = (_b = options === null || options === void 0 ? void 0 : options.listeners) === null || _b === void 0 ? void 0 : _b.stderr;
         const stdErrListener = (data) => {
@@ -41569,7 +43191,7 @@ function getExecOutput(commandLine, args, options) {
             }
         };
         const listeners = Object.assign(Object.assign({}, options === null || options === void 0 ? void 0 : options.listeners), { stdout: stdOutListener, stderr: stdErrListener });
-        const exitCode = yield exec(commandLine, args, Object.assign(Object.assign({}, options), { listeners }));
+        const exitCode = yield exec_exec(commandLine, args, Object.assign(Object.assign({}, options), { listeners }));
         //flush any remaining characters
         stdout += stdoutDecoder.end();
         stderr += stderrDecoder.end();
@@ -41581,6 +43203,389 @@ function getExecOutput(commandLine, args, options) {
     });
 }
 //# sourceMappingURL=exec.js.map
+;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/platform.js
+var platform_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
+    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
+    return new (P || (P = Promise))(function (resolve, reject) {
+        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
+        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
+        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
+        step((generator = generator.apply(thisArg, _arguments || [])).next());
+    });
+};
+
+
+const getWindowsInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
+    const { stdout: version } = yield exec.getExecOutput('powershell -command "(Get-CimInstance -ClassName Win32_OperatingSystem).Version"', undefined, {
+        silent: true
+    });
+    const { stdout: name } = yield exec.getExecOutput('powershell -command "(Get-CimInstance -ClassName Win32_OperatingSystem).Caption"', undefined, {
+        silent: true
+    });
+    return {
+        name: name.trim(),
+        version: version.trim()
+    };
+});
+const getMacOsInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
+    var _a, _b, _c, _d;
+    const { stdout } = yield exec.getExecOutput('sw_vers', undefined, {
+        silent: true
+    });
+    const version = (_b = (_a = stdout.match(/ProductVersion:\s*(.+)/)) === null || _a === void 0 ? void 0 : _a[1]) !== null && _b !== void 0 ? _b : '';
+    const name = (_d = (_c = stdout.match(/ProductName:\s*(.+)/)) === null || _c === void 0 ? void 0 : _c[1]) !== null && _d !== void 0 ? _d : '';
+    return {
+        name,
+        version
+    };
+});
+const getLinuxInfo = () => platform_awaiter(void 0, void 0, void 0, function* () {
+    const { stdout } = yield exec.getExecOutput('lsb_release', ['-i', '-r', '-s'], {
+        silent: true
+    });
+    const [name, version] = stdout.trim().split('\n');
+    return {
+        name,
+        version
+    };
+});
+const platform = external_os_namespaceObject.platform();
+const arch = external_os_namespaceObject.arch();
+const isWindows = platform === 'win32';
+const isMacOS = platform === 'darwin';
+const isLinux = platform === 'linux';
+function getDetails() {
+    return platform_awaiter(this, void 0, void 0, function* () {
+        return Object.assign(Object.assign({}, (yield (isWindows
+            ? getWindowsInfo()
+            : isMacOS
+                ? getMacOsInfo()
+                : getLinuxInfo()))), { platform,
+            arch,
+            isWindows,
+            isMacOS,
+            isLinux });
+    });
+}
+//# sourceMappingURL=platform.js.map
+;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/core.js
+var core_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
+    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
+    return new (P || (P = Promise))(function (resolve, reject) {
+        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
+        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
+        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
+        step((generator = generator.apply(thisArg, _arguments || [])).next());
+    });
+};
+
+
+
+
+
+
+/**
+ * The code to exit an action
+ */
+var ExitCode;
+(function (ExitCode) {
+    /**
+     * A code indicating that the action was successful
+     */
+    ExitCode[ExitCode["Success"] = 0] = "Success";
+    /**
+     * A code indicating that the action was a failure
+     */
+    ExitCode[ExitCode["Failure"] = 1] = "Failure";
+})(ExitCode || (ExitCode = {}));
+//-----------------------------------------------------------------------
+// Variables
+//-----------------------------------------------------------------------
+/**
+ * Sets env variable for this action and future actions in the job
+ * @param name the name of the variable to set
+ * @param val the value of the variable. Non-string values will be converted to a string via JSON.stringify
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+function exportVariable(name, val) {
+    const convertedVal = toCommandValue(val);
+    process.env[name] = convertedVal;
+    const filePath = process.env['GITHUB_ENV'] || '';
+    if (filePath) {
+        return issueFileCommand('ENV', prepareKeyValueMessage(name, val));
+    }
+    issueCommand('set-env', { name }, convertedVal);
+}
+/**
+ * Registers a secret which will get masked from logs
+ *
+ * @param secret - Value of the secret to be masked
+ * @remarks
+ * This function instructs the Actions runner to mask the specified value in any
+ * logs produced during the workflow run. Once registered, the secret value will
+ * be replaced with asterisks (***) whenever it appears in console output, logs,
+ * or error messages.
+ *
+ * This is useful for protecting sensitive information such as:
+ * - API keys
+ * - Access tokens
+ * - Authentication credentials
+ * - URL parameters containing signatures (SAS tokens)
+ *
+ * Note that masking only affects future logs; any previous appearances of the
+ * secret in logs before calling this function will remain unmasked.
+ *
+ * @example
+ * ```typescript
+ * // Register an API token as a secret
+ * const apiToken = "abc123xyz456";
+ * setSecret(apiToken);
+ *
+ * // Now any logs containing this value will show *** instead
+ * console.log(`Using token: ${apiToken}`); // Outputs: "Using token: ***"
+ * ```
+ */
+function core_setSecret(secret) {
+    command_issueCommand('add-mask', {}, secret);
+}
+/**
+ * Prepends inputPath to the PATH (for this action and future actions)
+ * @param inputPath
+ */
+function addPath(inputPath) {
+    const filePath = process.env['GITHUB_PATH'] || '';
+    if (filePath) {
+        issueFileCommand('PATH', inputPath);
+    }
+    else {
+        issueCommand('add-path', {}, inputPath);
+    }
+    process.env['PATH'] = `${inputPath}${path.delimiter}${process.env['PATH']}`;
+}
+/**
+ * Gets the value of an input.
+ * Unless trimWhitespace is set to false in InputOptions, the value is also trimmed.
+ * Returns an empty string if the value is not defined.
+ *
+ * @param     name     name of the input to get
+ * @param     options  optional. See InputOptions.
+ * @returns   string
+ */
+function getInput(name, options) {
+    const val = process.env[`INPUT_${name.replace(/ /g, '_').toUpperCase()}`] || '';
+    if (options && options.required && !val) {
+        throw new Error(`Input required and not supplied: ${name}`);
+    }
+    if (options && options.trimWhitespace === false) {
+        return val;
+    }
+    return val.trim();
+}
+/**
+ * Gets the values of an multiline input.  Each value is also trimmed.
+ *
+ * @param     name     name of the input to get
+ * @param     options  optional. See InputOptions.
+ * @returns   string[]
+ *
+ */
+function getMultilineInput(name, options) {
+    const inputs = getInput(name, options)
+        .split('\n')
+        .filter(x => x !== '');
+    if (options && options.trimWhitespace === false) {
+        return inputs;
+    }
+    return inputs.map(input => input.trim());
+}
+/**
+ * Gets the input value of the boolean type in the YAML 1.2 "core schema" specification.
+ * Support boolean input list: `true | True | TRUE | false | False | FALSE` .
+ * The return value is also in boolean type.
+ * ref: https://yaml.org/spec/1.2/spec.html#id2804923
+ *
+ * @param     name     name of the input to get
+ * @param     options  optional. See InputOptions.
+ * @returns   boolean
+ */
+function getBooleanInput(name, options) {
+    const trueValue = ['true', 'True', 'TRUE'];
+    const falseValue = ['false', 'False', 'FALSE'];
+    const val = getInput(name, options);
+    if (trueValue.includes(val))
+        return true;
+    if (falseValue.includes(val))
+        return false;
+    throw new TypeError(`Input does not meet YAML 1.2 "Core Schema" specification: ${name}\n` +
+        `Support boolean input list: \`true | True | TRUE | false | False | FALSE\``);
+}
+/**
+ * Sets the value of an output.
+ *
+ * @param     name     name of the output to set
+ * @param     value    value to store. Non-string values will be converted to a string via JSON.stringify
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+function setOutput(name, value) {
+    const filePath = process.env['GITHUB_OUTPUT'] || '';
+    if (filePath) {
+        return file_command_issueFileCommand('OUTPUT', file_command_prepareKeyValueMessage(name, value));
+    }
+    process.stdout.write(external_os_namespaceObject.EOL);
+    command_issueCommand('set-output', { name }, utils_toCommandValue(value));
+}
+/**
+ * Enables or disables the echoing of commands into stdout for the rest of the step.
+ * Echoing is disabled by default if ACTIONS_STEP_DEBUG is not set.
+ *
+ */
+function setCommandEcho(enabled) {
+    issue('echo', enabled ? 'on' : 'off');
+}
+//-----------------------------------------------------------------------
+// Results
+//-----------------------------------------------------------------------
+/**
+ * Sets the action status to failed.
+ * When the action exits it will be with an exit code of 1
+ * @param message add error issue message
+ */
+function setFailed(message) {
+    process.exitCode = ExitCode.Failure;
+    error(message);
+}
+//-----------------------------------------------------------------------
+// Logging Commands
+//-----------------------------------------------------------------------
+/**
+ * Gets whether Actions Step Debug is on or not
+ */
+function isDebug() {
+    return process.env['RUNNER_DEBUG'] === '1';
+}
+/**
+ * Writes debug message to user log
+ * @param message debug message
+ */
+function core_debug(message) {
+    issueCommand('debug', {}, message);
+}
+/**
+ * Adds an error issue
+ * @param message error issue message. Errors will be converted to string via toString()
+ * @param properties optional properties to add to the annotation.
+ */
+function error(message, properties = {}) {
+    command_issueCommand('error', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+/**
+ * Adds a warning issue
+ * @param message warning issue message. Errors will be converted to string via toString()
+ * @param properties optional properties to add to the annotation.
+ */
+function warning(message, properties = {}) {
+    command_issueCommand('warning', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+/**
+ * Adds a notice issue
+ * @param message notice issue message. Errors will be converted to string via toString()
+ * @param properties optional properties to add to the annotation.
+ */
+function notice(message, properties = {}) {
+    command_issueCommand('notice', toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+/**
+ * Writes info to log with console.log.
+ * @param message info message
+ */
+function info(message) {
+    process.stdout.write(message + external_os_namespaceObject.EOL);
+}
+/**
+ * Begin an output group.
+ *
+ * Output until the next `groupEnd` will be foldable in this group
+ *
+ * @param name The name of the output group
+ */
+function startGroup(name) {
+    command_issue('group', name);
+}
+/**
+ * End an output group.
+ */
+function endGroup() {
+    command_issue('endgroup');
+}
+/**
+ * Wrap an asynchronous function call in a group.
+ *
+ * Returns the same type as the function itself.
+ *
+ * @param name The name of the group
+ * @param fn The function to wrap in the group
+ */
+function group(name, fn) {
+    return core_awaiter(this, void 0, void 0, function* () {
+        startGroup(name);
+        let result;
+        try {
+            result = yield fn();
+        }
+        finally {
+            endGroup();
+        }
+        return result;
+    });
+}
+//-----------------------------------------------------------------------
+// Wrapper action state
+//-----------------------------------------------------------------------
+/**
+ * Saves state for current action, the state can only be retrieved by this action's post job execution.
+ *
+ * @param     name     name of the state to store
+ * @param     value    value to store. Non-string values will be converted to a string via JSON.stringify
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+function saveState(name, value) {
+    const filePath = process.env['GITHUB_STATE'] || '';
+    if (filePath) {
+        return issueFileCommand('STATE', prepareKeyValueMessage(name, value));
+    }
+    issueCommand('save-state', { name }, toCommandValue(value));
+}
+/**
+ * Gets the value of an state set by this action's main execution.
+ *
+ * @param     name     name of the state to get
+ * @returns   string
+ */
+function getState(name) {
+    return process.env[`STATE_${name}`] || '';
+}
+function getIDToken(aud) {
+    return core_awaiter(this, void 0, void 0, function* () {
+        return yield OidcClient.getIDToken(aud);
+    });
+}
+/**
+ * Summary exports
+ */
+
+/**
+ * @deprecated use core.summary
+ */
+
+/**
+ * Path exports
+ */
+
+/**
+ * Platform utilities exports
+ */
+
+//# sourceMappingURL=core.js.map
 
 /***/ }),
 
