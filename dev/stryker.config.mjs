@@ -13,7 +13,7 @@ export default {
   tempDirName: 'build/stryker',
   concurrency: 1,
   // Slow is no proof that a test noticed something, and the machine may be busy.
-  timeoutMS: 60_000,
+  timeoutMS: 20_000,
   timeoutFactor: 4,
   reporters: ['clear-text', 'html'],
   clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
