@@ -5,7 +5,7 @@ import { formatReference, registryHost, type TaggedReference } from '../shared/i
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
 import { layerChunks } from '../shared/tar/layer-form.ts';
 import type { PublishPlan } from './plan/plan.ts';
-import type { PublishResult, PublishTools, SourceImage } from './publish-image.ts';
+import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
 // An image into all repositories first, and then under its tags: a repository that refuses leaves no tag behind elsewhere. What is there
 // is looked at down to the last layer, because a registry may have lost a part of what a tag stands for.

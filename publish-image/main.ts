@@ -1,7 +1,8 @@
 import { readPublishInputs } from './inputs.ts';
 import { publishOutputs } from './outputs.ts';
 import { planPublish } from './plan/plan.ts';
-import { publishImage, type PublishResult } from './publish-image.ts';
+import { publishImage } from './publish-image.ts';
+import type { PublishResult } from './result.ts';
 import { publishSummary } from './summary.ts';
 import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';

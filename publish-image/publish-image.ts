@@ -1,54 +1,20 @@
 import type { KnownImage } from '../load-image/identity.ts';
-import { type FindTools, type Handover, openHandovers } from '../load-image/find.ts';
+import { type Handover, openHandovers } from '../load-image/find.ts';
 import { requireAll } from '../load-image/side-by-side.ts';
 import { requireExpected } from '../load-image/verify.ts';
-import type { Artifact, ReadRange } from '../shared/artifacts/store.ts';
+import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
-import type { Timeline } from '../shared/base/timeline.ts';
-import { type Digest, digestOf } from '../shared/image/digest.ts';
-import { formatIndex, type ImageContents } from '../shared/image/manifest.ts';
-import { formatPlatform, type Platform, samePlatform } from '../shared/image/platform.ts';
-import type { RecordLayer } from '../shared/image/record.ts';
-import { formatReference, type TaggedReference } from '../shared/image/reference.ts';
-import type { BlobOrigin, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
+import { digestOf } from '../shared/image/digest.ts';
+import { formatIndex } from '../shared/image/manifest.ts';
+import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import type { PushedManifest } from '../shared/registry/registry-client.ts';
 import { intoRegistries, manifestOf } from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
+import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
 // From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
 // that is published is the digest that was tested. Several artifacts, one for each platform, become an index.
-
-/** One image, as the artifact has it. */
-export interface SourceImage {
-  readonly artifact: Artifact;
-  readonly platform: Platform;
-  readonly contents: ImageContents;
-  readonly layers: readonly RecordLayer[];
-  readonly read: ReadRange;
-}
-
-/** What happened. */
-export interface PublishResult {
-  /** Of the manifest, or the index, under each of the references. */
-  readonly digest: Digest;
-  readonly references: readonly [TaggedReference, ...TaggedReference[]];
-  readonly images: readonly {
-    readonly artifact: Artifact;
-    readonly platform: Platform;
-    readonly manifestDigest: Digest;
-    readonly configDigest: Digest;
-  }[];
-  /** Whether there was anything to do. */
-  readonly isNew: boolean;
-  /** Bytes of blobs, by how they got there; each counted once for each repository. */
-  readonly bytes: Readonly<Record<BlobOrigin, number>>;
-}
-
-export interface PublishTools extends FindTools {
-  readonly timeline: Timeline;
-  readonly registry: (repository: string) => Promise<RegistryClient>;
-  /** Called before the step fails when some of the references are set: with those. */
-  readonly onPartial: (result: PublishResult) => void;
-}
 
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,

@@ -6,7 +6,11 @@ import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
-import type { Credentials } from './credentials.ts';
+
+/** A name and password, or a token that others are got for. */
+export type Credentials =
+  | { readonly kind: 'password'; readonly username: string; readonly password: string }
+  | { readonly kind: 'identity-token'; readonly token: string };
 
 // A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
 // any of it.

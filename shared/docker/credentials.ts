@@ -5,15 +5,12 @@ import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts'
 import { limits } from '../base/limits.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { canonicalReference, registryHost } from '../image/reference.ts';
-import { askHelper } from './credential-helper.ts';
+import { askHelper, type Credentials } from './credential-helper.ts';
+
+export type { Credentials } from './credential-helper.ts';
 
 // What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, with a program that keeps
 // it, in a login for one repository, or in the environment (docker/cli, cli/config).
-
-/** A name and password, or a token that others are got for. */
-export type Credentials =
-  | { readonly kind: 'password'; readonly username: string; readonly password: string }
-  | { readonly kind: 'identity-token'; readonly token: string };
 
 /** Where docker's logins are. */
 export interface LoginPlaces {

@@ -2,16 +2,38 @@ import { createHash } from 'node:crypto';
 import { again, HttpError, type HttpRequest, isTransient, isTransientStatus } from '../artifacts/http.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import { viewOf } from '../bytes/chunks.ts';
+import { type LentChunks, viewOf } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
 import { type Answer, type Conversation, required } from './conversation.ts';
 import { mayUploadTo, resolveLocation, withDigest } from './locations.ts';
 import { isTaken } from './manifests.ts';
 import { pathOf, pulls, pushes } from './paths.ts';
-import type { BlobOrigin, BlobPush, PushedBlob } from './registry-client.ts';
 
 // Blobs into a registry (distribution-spec 1.1, "Pushing Blobs"): asked for, else mounted, else sent in one request. Each begun upload is
 // finished or ended: a registry keeps it for days otherwise.
+
+/** A blob to push. */
+export interface PushedBlob {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  /** Its bytes, from the start; called again for another attempt. */
+  readonly open: () => LentChunks;
+}
+
+export interface BlobPush {
+  /** Repositories of the same registry that may have it. */
+  readonly mountFrom: readonly string[];
+  /** Sends the blob even where the registry says that it has it. */
+  readonly anyway: boolean;
+  /** Called with the number of bytes that go out, and with the same number, less than zero, when they have to go out again. */
+  readonly onBytes: (bytes: number) => void;
+  /** Ends this push. */
+  readonly signal: AbortSignal;
+}
+
+/** How a blob got to be there. */
+export type BlobOrigin = 'there' | 'mounted' | 'pushed';
 
 interface Job {
   readonly talk: Conversation;

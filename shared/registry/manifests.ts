@@ -5,9 +5,14 @@ import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { mediaTypes } from '../image/manifest.ts';
 import { type Conversation, required } from './conversation.ts';
 import { pathOf, pushes } from './paths.ts';
-import type { PushedManifest } from './registry-client.ts';
 
 // Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
+
+export interface PushedManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
 
 const anyManifest = [mediaTypes.index, mediaTypes.manifest, mediaTypes.dockerIndex, mediaTypes.dockerManifest].join(
   ', ',

@@ -1,45 +1,18 @@
 import { httpClient, HttpError } from '../artifacts/http.ts';
 import { HandoverError, messageOf, RegistryFailure, systemCodeOf } from '../base/errors.ts';
 import type { Proxies } from '../base/proxies.ts';
-import type { LentChunks } from '../bytes/chunks.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import type { Credentials } from '../docker/credentials.ts';
-import { pushBlob } from './blobs.ts';
+import { type BlobOrigin, type BlobPush, pushBlob, type PushedBlob } from './blobs.ts';
 import { conversation } from './conversation.ts';
-import { manifestDigest, pushManifest } from './manifests.ts';
+import { manifestDigest, type PushedManifest, pushManifest } from './manifests.ts';
+
+export type { BlobOrigin, PushedBlob } from './blobs.ts';
+export type { PushedManifest } from './manifests.ts';
 
 // A registry, as far as pushing to it goes (OCI distribution-spec 1.1, "Push"): blobs that it lacks, in one request each, then
 // manifests. No package of npm's does that with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are
 // sent only when its digest is right, and a manifest is read back: what the registry says of them is never all there is.
-
-/** A blob to push. */
-export interface PushedBlob {
-  readonly digest: Digest;
-  /** Bytes. */
-  readonly size: number;
-  /** Its bytes, from the start; called again for another attempt. */
-  readonly open: () => LentChunks;
-}
-
-export interface BlobPush {
-  /** Repositories of the same registry that may have it. */
-  readonly mountFrom: readonly string[];
-  /** Sends the blob even where the registry says that it has it. */
-  readonly anyway: boolean;
-  /** Called with the number of bytes that go out, and with the same number, less than zero, when they have to go out again. */
-  readonly onBytes: (bytes: number) => void;
-  /** Ends this push. */
-  readonly signal: AbortSignal;
-}
-
-export interface PushedManifest {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly bytes: Buffer;
-}
-
-/** How a blob got to be there. */
-export type BlobOrigin = 'there' | 'mounted' | 'pushed';
 
 /** One registry. Each method throws a RegistryFailure when its attempts are used up. */
 export interface RegistryClient extends AsyncDisposable {
