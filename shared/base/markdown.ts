@@ -34,7 +34,12 @@ export function words(text: string): Markdown {
   const parts = visible(text).split(/([\s"'(),;<>]+)/);
   const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
   // At its beginning, some marks make a list or a line of it.
-  return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before: string, mark: string) => `${before}${numbered(mark)}`));
+  return made(
+    line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found: readonly string[]) => {
+      const [, blanks = '', mark = '', number = '', point = ''] = found;
+      return `${blanks}${number}${numbered(mark || point)}`;
+    }),
+  );
 }
 
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
