@@ -29,6 +29,7 @@ export interface BakeInputs {
   readonly targets: readonly string[];
   readonly files: readonly string[];
   readonly set: readonly string[];
+  readonly workdir: string | undefined;
 }
 
 /** The inputs of export-image as they were given; `planExport` decides what they mean. */
@@ -81,6 +82,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
       targets: inputs.listOrNone('bake-targets'),
       files: inputs.listOrNone('bake-files'),
       set: inputs.lines('bake-set'),
+      workdir: inputs.optional('workdir'),
     },
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),
