@@ -40,6 +40,7 @@ export interface ExportInputs {
   readonly branchLabel: string | undefined;
   readonly tarball: string;
   readonly artifactName: string;
+  /** 0 is the repository's default. */
   readonly retentionDays: number;
   readonly platform: string;
   readonly sourceImage: string | undefined;
@@ -72,7 +73,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
     artifactName: inputs.text('artifact-name'),
-    retentionDays: inputs.integer('retention-days', 1, 90),
+    retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
     sourceImage: inputs.unlessNone('source-image'),
     sourceTarball: inputs.unlessNone('source-tarball'),

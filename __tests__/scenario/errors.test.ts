@@ -17,7 +17,7 @@ describe('invalid-input', () => {
     [{ image: 'charon:local:twice' }, 'charon:local:twice'],
     [{ image: 'Charon Local' }, 'charon local'],
     [{ image: `charon@sha256:${'a'.repeat(64)}` }, 'stored under a digest'],
-    [{ 'retention-days': '0' }, '`retention-days` is "0"'],
+    [{ 'retention-days': '91' }, '`retention-days` is "91"'],
     [{ 'retention-days': 'a week' }, '"a week"'],
     [{ 'artifact-name': 'a/b' }, '"a/b"'],
     [{ platform: 'linux/amd64,linux/arm64' }, 'linux/amd64,linux/arm64'],
