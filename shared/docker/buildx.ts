@@ -3,7 +3,7 @@ import { CacheFailure, HandoverError, RegistryFailure, setupBuildxHint } from '.
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
-import { type DockerCli, lastLine } from './cli.ts';
+import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
 import { registryLimit } from './registry.ts';
 
 export interface Builder {
@@ -89,10 +89,12 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
       }
       if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(cli, name);
       const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
+      await requireDocker(cli);
+      const cause = causeLine(output);
       throw new HandoverError(
         'builder-unsupported',
-        `docker buildx can't use ${which}: ${lastLine(output)}`,
-        setupBuildxHint,
+        `docker buildx can't use ${which}: ${cause}`,
+        folderHint(cause) ?? setupBuildxHint,
       );
     },
     build: (args, print, pushed = []) =>
@@ -198,11 +200,30 @@ async function build(
   if (failure.includes('rawjson')) {
     throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
   }
+  const { builderFailure } = progress;
+  if (builderFailure !== undefined) {
+    throw new HandoverError(
+      'builder-unsupported',
+      `docker buildx can't reach the builder: ${builderFailure}`,
+      'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.',
+    );
+  }
   throw new HandoverError(
     'build-failed',
     `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`,
-    'The step that failed is in the log above, under "Build".',
+    progress.began
+      ? 'The step that failed is in the log above, under "Build".'
+      : (folderHint(failure) ??
+          'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'),
   );
+}
+
+// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+function folderHint(cause: string): string | undefined {
+  return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
+    ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
+        '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+    : undefined;
 }
 
 async function writeCache(

@@ -170,6 +170,27 @@ export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
   return quoteError(said.trim().split('\n').at(-1) ?? '');
 }
 
+/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+export function causeLine({ stdout, stderr }: Pick<CliOutput, 'stdout' | 'stderr'>): string {
+  const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
+  return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
+}
+
+/**
+ * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
+ * failed: it costs a process.
+ */
+export async function requireDocker(cli: DockerCli): Promise<void> {
+  const { stdout } = await cli.query(['--version']);
+  const version = /^podman version .+/m.exec(stdout)?.[0];
+  if (version === undefined) return;
+  throw new HandoverError(
+    'docker-unavailable',
+    `The command \`docker\` on this runner is podman (${quoteForeign(version)}).`,
+    'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.',
+  );
+}
+
 const hints = {
   'load-failed': (program: CommandName) =>
     `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
